@@ -1,0 +1,1 @@
+"""Scores in, findings out: barriers, smoothness, verdicts. Pure functions of Arrow tables."""

@@ -1,0 +1,1 @@
+"""Unlearning benchmarks, one per file: named sets of examples, and probes."""

@@ -1,0 +1,117 @@
+"""What a benchmark is: named sets of question-answer examples to train on, and probes to measure."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+from raymcu.registry import Component, Registry
+
+BENCHMARKS: Registry[type["Benchmark"]] = Registry("benchmark", __package__ or "raymcu.benchmarks")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question with its answer, and what a probe may ask besides."""
+
+    question: str
+    answer: str
+    paraphrased_question: str | None = None
+    paraphrased_answer: str | None = None
+    perturbed_answers: tuple[str, ...] = ()
+    """Wrong answers of the right form."""
+
+    @property
+    def key(self) -> str:
+        """Which question this is: 16 hex digits, the same in every run that measures it."""
+        return hashlib.sha256(self.question.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """The size of one set of examples, for cost estimates."""
+
+    num_examples: int
+    num_answers: int
+    """Question-answer rows to score, paraphrased and perturbed answers included."""
+    num_characters: int
+    """Characters of question and answer over all those rows."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the plan needs to know of a benchmark without opening a model."""
+
+    fingerprint: str
+    """Names the content: a hash of the rows, or ``hub-id@revision``. Part of every recipe's id."""
+    sets: Mapping[str, SetFacts]
+
+
+class Benchmark(Component, ABC):
+    """A benchmark of question answering with sets to forget.
+
+    Set names are those of TOFU: ``full``, ``forget05``, ``retain95``, ``holdout05``,
+    ``real_authors``, ``world_facts``; forget and retain set of one size partition ``full``.
+    A probe is a set with paraphrased and perturbed answers where the benchmark has them.
+    """
+
+    forget_sizes: ClassVar[tuple[str, ...]]
+    """Names of the forget sets, e.g. ``("forget01", "forget05", "forget10")``."""
+    probes: ClassVar[tuple[str, ...]] = (
+        "forget",
+        "retain",
+        "real_authors",
+        "world_facts",
+        "holdout",
+    )
+
+    @abstractmethod
+    def facts(self) -> Facts:
+        """Return fingerprint and sizes. Cheap: may read local files, never the network.
+
+        Raises:
+            ConfigError: If the options or the local files are wrong; lists every fault.
+        """
+
+    @abstractmethod
+    def training_set(self, name: str) -> Sequence[Example]:
+        """Return the set of that name, in the benchmark's own order (no perturbed answers).
+
+        Raises:
+            ConfigError: If the benchmark has no such set, or it is empty.
+        """
+
+    @abstractmethod
+    def probe(self, name: str, forget_size: str) -> Sequence[Example]:
+        """Return what is asked of a model that should have forgotten ``forget_size``.
+
+        Raises:
+            ConfigError: If the benchmark has no such probe.
+        """
+
+    @staticmethod
+    def retain_set(forget_size: str) -> str:
+        """Return the name of the complement, e.g. ``retain95`` of ``forget05``."""
+        return f"retain{100 - int(forget_size.removeprefix('forget')):02d}"
+
+
+def set_facts(examples: Sequence[Example]) -> SetFacts:
+    """Count what scoring every answer of these examples takes."""
+    answers = [
+        (example.question, answer)
+        for example in examples
+        for answer in (example.answer, example.paraphrased_answer, *example.perturbed_answers)
+        if answer is not None
+    ]
+    return SetFacts(len(examples), len(answers), sum(len(q) + len(a) for q, a in answers))
+
+
+def fingerprint(sets: Mapping[str, Sequence[Example]]) -> str:
+    """Hash the content of named sets: same rows in the same order, same 16 hex digits."""
+    digest = hashlib.sha256()
+    for name in sorted(sets):
+        rows = [asdict(example) for example in sets[name]]
+        digest.update(json.dumps([name, rows], sort_keys=True, ensure_ascii=False).encode())
+    return digest.hexdigest()[:16]

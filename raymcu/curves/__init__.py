@@ -1,0 +1,1 @@
+"""Blends of checkpoints and the curves that produce them, one family per file."""

@@ -1,0 +1,1 @@
+"""Unlearning methods, one per file: pure functions of flattened labelled positions."""

@@ -1,0 +1,1 @@
+"""Metrics, one family per file: measurements in, scores out."""

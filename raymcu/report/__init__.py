@@ -1,0 +1,1 @@
+"""Findings in, figures and one HTML page out. Draws, computes nothing."""

@@ -1,0 +1,159 @@
+"""Arrow schemas of every table in a run folder: the only place where a column is named.
+
+Each field's metadata holds its unit and meaning, each schema's its version, so that DuckDB,
+Polars or pandas users can read the Parquet files without raymcu. Loglikelihoods are natural
+logarithms (nats) everywhere.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from raymcu.errors import StoreError
+
+VERSION = "1"
+
+
+def _field(name: str, kind: pa.DataType, meaning: str, unit: str = "") -> pa.Field:
+    metadata = {"meaning": meaning} | ({"unit": unit} if unit else {})
+    return pa.field(name, kind, metadata=metadata)
+
+
+def _schema(name: str, *fields: pa.Field) -> pa.Schema:
+    return pa.schema(fields, metadata={"table": name, "version": VERSION})
+
+
+_TEXT = pa.string()
+_WORD = pa.dictionary(pa.int32(), pa.string())
+
+_CURVE_FIELDS = (
+    _field("curve_id", _TEXT, "hash of the curve's family, end points and bend"),
+    _field("setting", _WORD, "one of the ten MCU settings, e.g. Rand"),
+    _field("family", _WORD, "curve family, e.g. linear"),
+    _field("forget_size", _WORD, "name of the forget set, e.g. forget01"),
+    _field("first", _WORD, "label of the unlearner at t = 0, e.g. npo/seed0"),
+    _field("second", _WORD, "label of the unlearner at t = 1"),
+)
+
+SCHEMAS: Mapping[str, pa.Schema] = {
+    "recipes": _schema(
+        "recipes",
+        _field("recipe_id", _TEXT, "hash of the recipe's content and of its parents' ids"),
+        _field("role", _WORD, "original, retrained, unlearner or bend"),
+        _field("label", _TEXT, "short name for people, e.g. npo/seed0"),
+        _field("forget_size", _WORD, "forget set the recipe forgets; null for the original"),
+        _field("level", pa.int32(), "depth in the recipe graph; parents have lower levels"),
+        _field("num_steps", pa.int32(), "optimizer steps taken", "steps"),
+        _field("final_loss", pa.float64(), "objective at the last step", "nats"),
+        _field("train_s", pa.float64(), "wall time of the training loop", "s"),
+        _field("was_reused", pa.bool_(), "whether the checkpoint was in the store before this run"),
+        _field("recipe", _TEXT, "the whole recipe as canonical JSON"),
+    ),
+    "points": _schema(
+        "points",
+        *_CURVE_FIELDS,
+        _field("t", pa.float64(), "position on the curve, 0 = first, 1 = second; null off curves"),
+        _field("point_id", _TEXT, "what is measured: hash of blend, forget set and how measured"),
+        _field("role", _WORD, "curve, or the role of a single checkpoint"),
+        _field("blend", _TEXT, "checkpoint ids and coefficients as JSON"),
+    ),
+    "measurements": _schema(
+        "measurements",
+        _field("point_id", _WORD, "point measured"),
+        _field("probe", _WORD, "forget, retain, real_authors, world_facts, holdout"),
+        _field("example", pa.int32(), "row of the example in its probe, from 0"),
+        _field("example_key", _TEXT, "hash of the original question: which example this is"),
+        _field("question_kind", _WORD, "question or paraphrased_question"),
+        _field("answer_kind", _WORD, "answer, paraphrased_answer or perturbed_answer"),
+        _field("answer_index", pa.int16(), "index among the perturbed answers, else 0"),
+        _field("logprobs", pa.list_(pa.float32()), "log p of each answer token, with EOS", "nats"),
+        _field("hits", pa.list_(pa.bool_()), "whether the token is the model's greedy choice"),
+        _field("answer", _TEXT, "the reference answer scored"),
+        _field("generation", _TEXT, "greedy answer to the question; null where not asked"),
+    ),
+    "scores": _schema(
+        "scores",
+        _field("point_id", _WORD, "point scored"),
+        _field("metric", _WORD, "metric name; `raymcu list metrics` tells direction and range"),
+        _field("value", pa.float64(), "the score; null where it is undefined", "see metric"),
+        _field("num_examples", pa.int32(), "examples the score is taken over"),
+        _field("note", _TEXT, "why the value is null, or a warning"),
+    ),
+    "findings": _schema(
+        "findings",
+        *_CURVE_FIELDS,
+        _field("num_points", pa.int32(), "points of the curve that have scores"),
+        _field("retain_barrier", pa.float64(), "max over t of L_r(t) - chord, >= 0", "nats"),
+        _field("retain_barrier_t", pa.float64(), "where it is"),
+        _field("forget_barrier", pa.float64(), "max over t of chord - L_f(t), >= 0", "nats"),
+        _field("forget_barrier_t", pa.float64(), "where it is"),
+        _field("retain_curvature", pa.float64(), "max |second difference| of retain loss", "nats"),
+        _field("forget_curvature", pa.float64(), "max |second difference| of forget loss", "nats"),
+        _field("retain_variation", pa.float64(), "total variation of retain loss", "nats"),
+        _field("forget_variation", pa.float64(), "total variation of forget loss", "nats"),
+        _field("tolerance", pa.float64(), "largest barrier that still counts as none", "nats"),
+        _field("is_connected", pa.bool_(), "MCU verdict: both barriers within the tolerance"),
+    ),
+    "metric_findings": _schema(
+        "metric_findings",
+        *_CURVE_FIELDS,
+        _field("metric", _WORD, "metric name"),
+        _field("at_first", pa.float64(), "score at t = 0", "see metric"),
+        _field("at_second", pa.float64(), "score at t = 1", "see metric"),
+        _field("minimum", pa.float64(), "lowest score along the curve", "see metric"),
+        _field("maximum", pa.float64(), "highest score along the curve", "see metric"),
+        _field("spread", pa.float64(), "maximum - minimum", "see metric"),
+        _field("best_t", pa.float64(), "where the best score is; null if the metric has no best"),
+        _field("interior_beats_ends", pa.bool_(), "an interior point is better than both ends"),
+    ),
+    "failures": _schema(
+        "failures",
+        _field("item_id", _TEXT, "recipe, curve or point id"),
+        _field("stage", _WORD, "train, connect, measure or score"),
+        _field("label", _TEXT, "short name for people"),
+        _field("reason", _WORD, "diverged, out_of_memory, missing_data, worker_died, skipped…"),
+        _field("message", _TEXT, "what happened, with numbers"),
+        _field("traceback", _TEXT, "of the worker, if there is one"),
+    ),
+    "training": _schema(
+        "training",
+        _field("step", pa.int32(), "optimizer step, from 1", "steps"),
+        _field("epoch", pa.float64(), "epochs done after the step", "epochs"),
+        _field("loss", pa.float64(), "objective of the step", "nats"),
+        _field("forget_loss", pa.float64(), "forget term, before its weight", "nats"),
+        _field("retain_loss", pa.float64(), "retain term, before its weight", "nats"),
+        _field("learning_rate", pa.float64(), "of the step"),
+        _field("gradient_norm", pa.float64(), "global L2 norm before clipping"),
+    ),
+}
+
+
+def empty(name: str) -> pa.Table:
+    """Return the table of that name with no rows."""
+    return SCHEMAS[name].empty_table()
+
+
+def from_rows(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Build a table from dictionaries; a missing key is a null, an unknown one a ``KeyError``."""
+    schema = SCHEMAS[name]
+    rows = list(rows)
+    for row in rows:
+        if unknown := set(row) - set(schema.names):
+            raise KeyError(f"table '{name}' has no column {sorted(unknown)}")
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def check(name: str, table: pa.Table, origin: str) -> pa.Table:
+    """Return ``table`` in the schema of that name.
+
+    Raises:
+        StoreError: If ``origin`` holds another table or another version of it.
+    """
+    schema = SCHEMAS[name]
+    if table.schema.names != schema.names:
+        raise StoreError(
+            f"{origin}: is not a '{name}' table of version {VERSION}: its columns are "
+            f"{table.schema.names}, expected {schema.names}. Use the raymcu that wrote it."
+        )
+    return table.cast(schema)
