@@ -33,11 +33,10 @@ class Entry(Generic[T]):
     component: T
     source: str
     """Paper, section or equation the component implements."""
-
-    @property
-    def summary(self) -> str:
-        """First line of the component's docstring."""
-        return (getattr(self.component, "__doc__", None) or "").strip().split("\n")[0]
+    summary: str
+    """First line of its docstring."""
+    origin: str
+    """Module and name of what was registered."""
 
 
 class Registry(Generic[T]):
@@ -54,21 +53,30 @@ class Registry(Generic[T]):
         self._entries: dict[str, Entry[T]] = {}
         self._is_loaded = False
 
-    def register(self, name: str, *, source: str) -> Callable[[T], T]:
+    def register(
+        self, name: str, *, source: str, described_by: Any = None
+    ) -> Callable[[T], T]:
         """Return a decorator that files a component under ``name``.
+
+        Args:
+            name: Unique among this registry's components.
+            source: Paper, section or equation.
+            described_by: What carries the docstring, if not the component itself.
 
         Raises:
             ValueError: If the name is taken, with both origins.
         """
 
         def add(component: T) -> T:
+            described: Any = described_by or component
+            origin = f"{described.__module__}.{described.__qualname__}"
             taken = self._entries.get(name)
-            if taken is not None and _origin(taken.component) != _origin(component):
+            if taken is not None and taken.origin != origin:
                 raise ValueError(
-                    f"two components are named {self.kind} '{name}': "
-                    f"{_origin(taken.component)} and {_origin(component)}."
+                    f"two components are named {self.kind} '{name}': {taken.origin} and {origin}."
                 )
-            self._entries[name] = Entry(name, component, source)
+            summary = (described.__doc__ or "").strip().split("\n")[0]
+            self._entries[name] = Entry(name, component, source, summary, origin)
             return component
 
         return add
@@ -107,10 +115,6 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
-
-
-def _origin(component: Any) -> str:
-    return f"{component.__module__}.{component.__qualname__}"
 
 
 def _own(package: str, kind: str) -> Any:

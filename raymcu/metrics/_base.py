@@ -52,18 +52,6 @@ class Metric:
     """Probes that must have been measured; the metric is left out of a study that has not."""
     needs_retrained: bool = False
 
-    @property
-    def __doc__(self) -> str | None:  # type: ignore[override]
-        return self.compute.__doc__
-
-    @property
-    def __module__(self) -> str:  # type: ignore[override]
-        return self.compute.__module__
-
-    @property
-    def __qualname__(self) -> str:
-        return self.compute.__qualname__  # type: ignore[attr-defined, no-any-return]
-
 
 METRICS: Registry[Metric] = Registry("metric", __package__ or "raymcu.metrics")
 
@@ -155,7 +143,7 @@ def metric(
 
     def add(compute: MetricFunction) -> MetricFunction:
         entry = Metric(compute, better, span[0], span[1], unit, probes, needs_retrained)
-        METRICS.register(name, source=source)(entry)
+        METRICS.register(name, source=source, described_by=compute)(entry)
         return compute
 
     return add
