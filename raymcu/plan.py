@@ -1,0 +1,525 @@
+"""Plan: a search space becomes the set of models, curves and points that must exist.
+
+Pure: no I/O, no torch, milliseconds. Equal work has equal ids, so it appears once: an unlearner
+that ten curves end at is one recipe, and a point that several curves share is measured once.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from raymcu.errors import ConfigError
+from raymcu.search_space import (
+    BenchmarkUse,
+    Measurement,
+    MethodUse,
+    ModelSource,
+    SearchSpace,
+    Training,
+)
+from raymcu.settings import SETTINGS, UnlearnerKey
+from raymcu.store import content_id
+
+RECIPE_VERSION = 1
+"""Part of every id. Raise it when the same recipe would train to other weights than before."""
+
+Role = Literal["original", "retrained", "unlearner", "bend"]
+
+
+class MethodChoice(BaseModel):
+    """An unlearning method with all its options resolved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    options: Mapping[str, Any]
+
+
+class Recipe(BaseModel):
+    """The frozen, fully resolved description of how one checkpoint comes to be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    role: Role
+    label: str
+    """Short name for people; not part of the id."""
+    forget_size: str | None
+    """The forget set; None for the original."""
+    parents: Mapping[str, str]
+    """Recipe ids: ``start`` and, for a bend, ``first``, ``second`` and ``reference``."""
+    model: ModelSource
+    """Where weights without a parent come from, prompt and dtype."""
+    benchmark: BenchmarkUse
+    """How to load the data; the fingerprint stands for it in the id."""
+    fingerprint: str
+    """Content of the benchmark."""
+    train_sets: tuple[str, ...]
+    """Sets learned by an original or retrained model."""
+    methods: tuple[MethodChoice, ...]
+    """Objective: the mean of these methods' losses."""
+    curve: str | None = None
+    """Curve family of a bend."""
+    has_curriculum: bool = False
+    is_second_order: bool = False
+    training: Training | None
+    """None for a ready model, which is only copied into the store."""
+    seed: int
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of all that decides the weights."""
+        content = self.model_dump(mode="json", exclude={"label", "benchmark"})
+        if self.training is not None:
+            del content["training"]["workers"]
+        return content_id({"version": RECIPE_VERSION, **content})
+
+
+class Blend(BaseModel):
+    """An affine combination of checkpoints: ids and coefficients that sum to 1.
+
+    A layer prefix in ``layers`` replaces the coefficients for the weights whose names start with
+    it (the longest prefix wins). Checkpoints with no weight anywhere are dropped, so a curve's
+    end is the same blend as the checkpoint it ends at.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    checkpoints: tuple[str, ...]
+    coefficients: tuple[float, ...]
+    layers: Mapping[str, tuple[float, ...]] = {}
+
+    @classmethod
+    def of(
+        cls,
+        terms: Mapping[str, float] | Sequence[tuple[str, float]],
+        layers: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> "Blend":
+        """Combine checkpoints.
+
+        Args:
+            terms: (checkpoint id, coefficient); equal ids are added up.
+            layers: By prefix of weight names, other coefficients for those weights.
+
+        Raises:
+            ConfigError: If coefficients are not finite or do not sum to 1.
+        """
+        rows = {"": _summed(terms), **{k: _summed(v) for k, v in (layers or {}).items()}}
+        for prefix, row in rows.items():
+            where = f" of layer '{prefix}'" if prefix else ""
+            if not all(math.isfinite(c) for c in row.values()):
+                raise ConfigError(f"blend: coefficients{where} must be finite, got {row}.")
+            if abs(sum(row.values()) - 1) > 1e-9:
+                raise ConfigError(
+                    f"blend: coefficients{where} must sum to 1, got {sum(row.values())!r}: {row}."
+                )
+        used = sorted({name for row in rows.values() for name, c in row.items() if c != 0})
+        columns = {p: tuple(row.get(name, 0.0) for name in used) for p, row in rows.items()}
+        base = columns.pop("")
+        return cls(checkpoints=tuple(used), coefficients=base, layers=columns)
+
+    @property
+    def id(self) -> str:
+        """Hash of ids and coefficients."""
+        return content_id(self.model_dump(mode="json"))
+
+    def coefficients_of(self, weight: str) -> tuple[float, ...]:
+        """Return the coefficients for the weight of that name."""
+        found = [prefix for prefix in self.layers if weight.startswith(prefix)]
+        return self.layers[max(found, key=len)] if found else self.coefficients
+
+
+def _summed(terms: Mapping[str, float] | Sequence[tuple[str, float]]) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for name, coefficient in terms.items() if isinstance(terms, Mapping) else terms:
+        row[name] = row.get(name, 0.0) + float(coefficient)
+    return row
+
+
+@dataclass(frozen=True)
+class Point:
+    """A blend to be measured on the probes of one forget set."""
+
+    id: str
+    blend: Blend
+    forget_size: str
+    role: str
+    """``curve``, or the role of the single checkpoint it is."""
+    label: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A walk between two unlearners."""
+
+    id: str
+    setting: str
+    family: str
+    forget_size: str
+    first: Recipe
+    second: Recipe
+    bend: Recipe | None
+    walk: tuple[tuple[float, str], ...]
+    """(t, point id), in the order of t."""
+
+
+class CurveFamily(Protocol):
+    """What the plan asks of a curve family."""
+
+    num_bends: int
+
+    def coefficients(self, t: float) -> tuple[float, ...]:
+        """Coefficients of (first, *bends, second) at t."""
+        ...
+
+
+@dataclass(frozen=True)
+class SetSize:
+    """Examples of one set, its scored answers, and the characters of all of them."""
+
+    num_examples: int
+    num_answers: int
+    num_characters: int
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the plan is told of the world: data content and sizes, components, model size."""
+
+    fingerprint: str
+    sets: Mapping[str, SetSize]
+    families: Mapping[str, CurveFamily]
+    method_options: Mapping[str, Mapping[str, Any]]
+    """By method title: all options, defaults resolved."""
+    num_parameters: int | None
+    """None if the model is on a hub."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that must exist for one study."""
+
+    name: str
+    recipes: Mapping[str, Recipe]
+    """By id, parents before children."""
+    curves: Mapping[str, Curve]
+    points: Mapping[str, Point]
+    num_pairs: int
+    estimates: Mapping[str, float | None]
+
+    @cached_property
+    def levels(self) -> list[list[Recipe]]:
+        """Recipes by depth: those of one level need only lower levels."""
+        depth: dict[str, int] = {}
+        for key, recipe in self.recipes.items():
+            depth[key] = 1 + max((depth[p] for p in recipe.parents.values()), default=-1)
+        levels: list[list[Recipe]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
+        for key, recipe in self.recipes.items():
+            levels[depth[key]].append(recipe)
+        return levels
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of what must exist."""
+        return content_id([sorted(self.recipes), sorted(self.curves), sorted(self.points)])
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Counts and estimates; ``endpoints.naive`` is two trainings for every pair."""
+        roles = [recipe.role for recipe in self.recipes.values()]
+        return {
+            "endpoints": {"naive": 2 * self.num_pairs, "unique": roles.count("unlearner")},
+            "bends": roles.count("bend"),
+            "trainings": {"unique": sum(r.training is not None for r in self.recipes.values())},
+            "pairs": self.num_pairs,
+            "curves": len(self.curves),
+            "points": len(self.points),
+            "estimates": dict(self.estimates),
+        }
+
+    def dependants(self, failed: set[str]) -> set[str]:
+        """Return the recipes that cannot be made when those of ``failed`` are missing."""
+        lost = set(failed)
+        for key, recipe in self.recipes.items():
+            if lost & set(recipe.parents.values()):
+                lost.add(key)
+        return lost - failed
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as the run folder keeps it."""
+        level = {r.id: n for n, recipes in enumerate(self.levels) for r in recipes}
+        return {
+            "version": 1,
+            "plan_id": self.id,
+            "name": self.name,
+            "counts": {k: v for k, v in self.summary.items() if k != "estimates"},
+            "estimates": dict(self.estimates),
+            "recipes": [
+                {
+                    "id": r.id,
+                    "role": r.role,
+                    "label": r.label,
+                    "forget_size": r.forget_size,
+                    "level": level[r.id],
+                    "parents": sorted(set(r.parents.values())),
+                }
+                for r in self.recipes.values()
+            ],
+            "curves": [
+                {
+                    "id": c.id,
+                    "setting": c.setting,
+                    "family": c.family,
+                    "forget_size": c.forget_size,
+                    "first": c.first.label,
+                    "second": c.second.label,
+                    "first_id": c.first.id,
+                    "second_id": c.second.id,
+                    "bend_id": c.bend.id if c.bend else None,
+                }
+                for c in self.curves.values()
+            ],
+            "points": [
+                {"id": p.id, "forget_size": p.forget_size, "role": p.role, "label": p.label}
+                for p in self.points.values()
+            ],
+            "curve_points": [
+                {"curve_id": c.id, "t": t, "point_id": point}
+                for c in self.curves.values()
+                for t, point in c.walk
+            ],
+        }
+
+
+def make_plan(space: SearchSpace, around: Surroundings) -> Plan:
+    """Work out every model, curve and point of a study."""
+    return _Planner(space, around).plan()
+
+
+class _Planner:
+    """Collects recipes, curves and points by id."""
+
+    def __init__(self, space: SearchSpace, around: Surroundings) -> None:
+        self.space = space
+        self.around = around
+        self.methods: Mapping[str, MethodUse] = {m.title: m for m in space.methods}
+        self.recipes: dict[str, Recipe] = {}
+        self.curves: dict[str, Curve] = {}
+        self.points: dict[str, Point] = {}
+        self.num_pairs = 0
+
+    def plan(self) -> Plan:
+        original = self._learner(None)
+        for size in self.space.benchmark.forget_sizes:
+            self._point(Blend.of({original.id: 1.0}), size, "original", original.label)
+            if self.space.retrained.train or size in self.space.retrained.paths:
+                retrained = self._learner(size)
+                self._point(Blend.of({retrained.id: 1.0}), size, "retrained", retrained.label)
+        grid = [
+            (size, setting, pair)
+            for size in self.space.benchmark.forget_sizes
+            for setting in self.space.unlearning.settings
+            for pair in SETTINGS[setting].pairs(list(self.methods), self.space.unlearning.seeds)
+        ]
+        self.num_pairs = len(grid)
+        ends = [tuple(self._unlearner(k, size, original) for k in pair) for size, _, pair in grid]
+        for (size, setting, _), (first, second) in zip(grid, ends, strict=True):
+            for family in self.space.curves.families:
+                self._curve(setting, family, size, first, second, original)
+        return Plan(
+            self.space.name,
+            self.recipes,
+            self.curves,
+            self.points,
+            self.num_pairs,
+            _estimates(self.space, self.around, self.recipes, self.points),
+        )
+
+    def _add(self, **content: Any) -> Recipe:
+        recipe = Recipe(
+            **{
+                "model": self.space.model,
+                "benchmark": self.space.benchmark.model_copy(update={"forget_sizes": ()}),
+                "fingerprint": self.around.fingerprint,
+                "train_sets": (),
+                **content,
+            }
+        )
+        return self.recipes.setdefault(recipe.id, recipe)
+
+    def _learner(self, forget_size: str | None) -> Recipe:
+        """Add the original model, or the one retrained without a forget set."""
+        source = self.space.original
+        if forget_size is None:
+            ready, role, label, learned = source.path, "original", "original", "full"
+        else:
+            ready, role = self.space.retrained.paths.get(forget_size), "retrained"
+            label = f"retrained/{forget_size}"
+            learned = f"retain{100 - int(forget_size.removeprefix('forget')):02d}"
+        if ready is not None:
+            model = self.space.model.model_copy(update={"path": ready, "scratch": None})
+            return self._add(
+                role=role,
+                label=label,
+                forget_size=forget_size,
+                parents={},
+                model=model,
+                methods=(),
+                training=None,
+                seed=0,
+            )
+        return self._add(
+            role=role,
+            label=label,
+            forget_size=forget_size,
+            parents={},
+            train_sets=(learned, *source.extra_sets),
+            methods=(MethodChoice(name="finetune", options={}),),
+            training=source.training,
+            seed=source.seed,
+        )
+
+    def _unlearner(self, key: UnlearnerKey, size: str, original: Recipe) -> Recipe:
+        recipe = self._add(
+            role="unlearner",
+            label=key.label,
+            forget_size=size,
+            parents={"start": original.id},
+            methods=(self._method(key.method),),
+            has_curriculum=key.variation.has_curriculum,
+            is_second_order=key.variation.is_second_order,
+            training=self.space.training_of(self.methods[key.method]),
+            seed=key.seed,
+        )
+        self._point(Blend.of({recipe.id: 1.0}), size, "unlearner", recipe.label)
+        return recipe
+
+    def _method(self, title: str) -> MethodChoice:
+        return MethodChoice(
+            name=self.methods[title].name, options=self.around.method_options[title]
+        )
+
+    def _bend(self, family: str, size: str, first: Recipe, second: Recipe, original: Recipe) -> Recipe:
+        bend = self.space.curves.bend
+        methods = tuple(dict.fromkeys(map(_Hashable, (*first.methods, *second.methods))))
+        task = (MethodChoice(name="finetune", options={}),)
+        return self._add(
+            role="bend",
+            label=f"bend({first.label}, {second.label})",
+            forget_size=size,
+            parents={"first": first.id, "second": second.id, "reference": original.id},
+            methods=task if bend.objective == "task" else tuple(m.method for m in methods),
+            curve=family,
+            has_curriculum=first.has_curriculum and second.has_curriculum,
+            is_second_order=first.is_second_order and second.is_second_order,
+            training=bend.training,
+            seed=bend.seed,
+        )
+
+    def _curve(  # noqa: PLR0913 - a curve is these six things
+        self, setting: str, family: str, size: str, first: Recipe, second: Recipe, original: Recipe
+    ) -> None:
+        shape = self.around.families[family]
+        bend = self._bend(family, size, first, second, original) if shape.num_bends else None
+        controls = [r.id for r in (first, bend, second) if r is not None]
+        walk = []
+        last = self.space.curves.num_points - 1
+        for step in range(last + 1):
+            t = step / last
+            blend = Blend.of(list(zip(controls, shape.coefficients(t), strict=True)))
+            label = f"{family}({first.label}, {second.label}) t={t:.3g}"
+            walk.append((t, self._point(blend, size, "curve", label)))
+        key = content_id([setting, family, controls])
+        self.curves[key] = Curve(key, setting, family, size, first, second, bend, tuple(walk))
+
+    def _point(self, blend: Blend, size: str, role: str, label: str) -> str:
+        key = content_id(
+            {
+                "blend": blend.id,
+                "fingerprint": self.around.fingerprint,
+                "forget_size": size,
+                "prompt": self.space.model.prompt,
+                "dtype": self.space.model.dtype,
+                **self.space.measurement.model_dump(mode="json", exclude={"batch_tokens"}),
+            }
+        )
+        self.points.setdefault(key, Point(key, blend, size, role, label))
+        return key
+
+
+@dataclass(frozen=True)
+class _Hashable:
+    """A method as a set element; its options are a mapping, which has no hash of its own."""
+
+    method: MethodChoice
+
+    def __hash__(self) -> int:
+        return hash(self.method.name)
+
+
+def _estimates(
+    space: SearchSpace,
+    around: Surroundings,
+    recipes: Mapping[str, Recipe],
+    points: Mapping[str, Point],
+) -> dict[str, float | None]:
+    """Estimate cost: 6 FLOPs a parameter and trained token, 2 a measured one, 4 characters a token.
+
+    Memory is that of one training process: weights, gradients, and AdamW's two float32 states.
+    """
+    num = around.num_parameters
+    train_tokens = sum(_trained_characters(r, around.sets) for r in recipes.values()) / 4
+    measure_tokens = sum(
+        _probe_characters(space.measurement, point.forget_size, around.sets)
+        for point in points.values()
+    ) / 4
+    width = 4 if space.model.dtype == "float32" else 2
+    return {
+        "parameters": num,
+        "train_flops": None if num is None else 6.0 * num * train_tokens,
+        "measure_flops": None if num is None else 2.0 * num * measure_tokens,
+        "memory_gib": None if num is None else num * (2 * width + 8) / 2**30,
+        "disk_gib": None if num is None else num * width * len(recipes) / 2**30,
+    }
+
+
+def _trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
+    if recipe.training is None:
+        return 0.0
+    if recipe.train_sets:
+        anchor = sum(sets[name].num_characters for name in recipe.train_sets)
+    else:
+        anchor = 2 * sets[recipe.forget_size or ""].num_characters  # forget, and as much retain
+    return recipe.training.epochs * anchor
+
+
+def _probe_characters(asked: Measurement, forget_size: str, sets: Mapping[str, SetSize]) -> float:
+    """Characters scored at one point, from the perturbed set where there is one."""
+    total = 0.0
+    for probe in asked.probes:
+        name = {
+            "forget": forget_size,
+            "holdout": forget_size.replace("forget", "holdout"),
+        }.get(probe, probe)
+        found = sets.get(f"{name}_perturbed") or sets.get(name)
+        if found is None:
+            continue
+        is_cut = asked.max_examples is not None and probe != "forget"
+        share = min(1.0, (asked.max_examples or 1) / max(1, found.num_examples)) if is_cut else 1.0
+        total += share * found.num_characters
+    return total
+
+
+def unrunnable(plan: Plan) -> Iterator[str]:
+    """Say which recipes this version can plan but not train."""
+    for word, has in (
+        ("curriculum (a -CL setting)", lambda r: r.has_curriculum),
+        ("second-order optimizer (an -SO setting)", lambda r: r.is_second_order),
+    ):
+        labels = [recipe.label for recipe in plan.recipes.values() if has(recipe)]
+        if labels:
+            yield (
+                f"unlearning.settings: {len(labels)} recipes need a {word}, e.g. '{labels[0]}': "
+                "this version plans them but cannot train them yet. Keep to the settings Rand "
+                "and Met."
+            )

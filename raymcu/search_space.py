@@ -1,0 +1,481 @@
+"""Search spaces: TOML in, checked and typed values out.
+
+Every fault of a file is found before anything starts and reported at once, with file, key, value
+and what is allowed. Names and options of components (benchmark, methods, curves) are checked
+against the registries that the caller hands in, so this module needs no torch.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from raymcu.errors import ConfigError, unknown_name
+from raymcu.registry import Registry
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = sorted({str(value) for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands there twice; name each once")
+    return values
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_unique)]
+
+
+class _Section(BaseModel):
+    """A table of the file: frozen, unknown keys refused, no NaN, field docstrings as help."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class _Named(BaseModel):
+    """A table that names a component; the keys it does not know are the component's options."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="allow", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options for the component, as the file has them."""
+        return dict(self.model_extra or {})
+
+
+class Training(_Section):
+    """How long, how fast and with what one checkpoint is trained."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``muon``: torch.optim.Muon for the weight matrices of the blocks, AdamW for the rest."""
+    learning_rate: PositiveFloat = 1e-5
+    """Peak learning rate of AdamW. TOFU's for Llama-2-7B."""
+    matrix_learning_rate: PositiveFloat = 0.02
+    """Peak learning rate of Muon's matrices; unused with ``adamw``."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled weight decay."""
+    epochs: PositiveFloat = 5.0
+    """Passes over the anchor set: the forget set when unlearning, else the training set."""
+    batch_size: PositiveInt = 32
+    """Sequences per optimizer step, over all workers."""
+    micro_batch_size: PositiveInt | None = None
+    """Sequences per forward pass of one worker; None takes the whole share at once."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Fraction of the steps with linear warm-up."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """After warm-up: linear decay to zero, or constant."""
+    max_gradient_norm: PositiveFloat | None = 1.0
+    """Global gradient norm to clip to; None clips nothing."""
+    group_by_length: bool = False
+    """Shuffle, then batch sequences of like length: less padding, nearly the same order."""
+    until_loss: PositiveFloat | None = None
+    """Stop at the end of the first epoch whose mean loss is below this, in nats."""
+    max_abs_loss: PositiveFloat = 1000.0
+    """A loss beyond this, or NaN, ends the recipe as ``diverged``."""
+    workers: PositiveInt = 1
+    """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
+
+
+class ScratchModel(_Section):
+    """A small Llama trained from scratch, with a byte-level BPE of the benchmark's own text."""
+
+    hidden_size: PositiveInt = 128
+    num_layers: PositiveInt = 2
+    num_heads: PositiveInt = 2
+    intermediate_size: PositiveInt = 512
+    vocab_size: Annotated[int, Field(ge=300)] = 4096
+    """Tokens of the BPE, the 256 bytes included."""
+    max_length: PositiveInt = 512
+    """Longest sequence in tokens."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be an even multiple of num_heads "
+                f"{self.num_heads}"
+            )
+        return self
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the model, the tied embedding counted once."""
+        per_layer = 4 * self.hidden_size**2 + 3 * self.hidden_size * self.intermediate_size
+        norms = (2 * self.num_layers + 1) * self.hidden_size
+        return self.num_layers * per_layer + self.vocab_size * self.hidden_size + norms
+
+
+class ModelSource(_Section):
+    """The network every checkpoint of the study shares."""
+
+    path: str | None = None
+    """Folder or hub id of a Hugging Face causal LM. If given, ``scratch`` is not used."""
+    revision: str = "main"
+    """Revision of a hub id."""
+    scratch: ScratchModel | None = None
+    """Architecture to train from scratch."""
+    prompt: Literal["plain", "chat"] = "plain"
+    """``plain``: ``Question: …\\nAnswer: …``; ``chat``: the tokenizer's own chat template."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights in training and measuring. Losses are always computed in float32."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off unless you have read it."""
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.path is None and self.scratch is None:
+            raise ValueError("give `path` (folder or hub id) or a [model.scratch] table")
+        return self
+
+
+class Original(_Section):
+    """The model trained on everything, which the unlearners start from."""
+
+    path: str | None = None
+    """Folder or hub id of a model that has already learned the full set; nothing is trained."""
+    extra_sets: tuple[str, ...] = ()
+    """Sets learned besides the full (or retain) set, e.g. real_authors and world_facts."""
+    seed: NonNegativeInt = 0
+    training: Training = Training(weight_decay=0.01, warmup=0.2)
+
+
+class Retrained(_Section):
+    """The models that never saw the forget set: same recipe as the original, less data."""
+
+    train: bool = True
+    """False leaves them out; forget quality then has no value."""
+    paths: Mapping[str, str] = {}
+    """Ready models by forget size, e.g. ``forget01 = "org/model"``; those are not trained."""
+
+
+class MethodUse(_Named):
+    """One unlearning method of the grid; keys not listed here are the method's own options."""
+
+    label: str | None = None
+    """Name in tables and figures, for two entries of one method; default is ``name``."""
+    training: Mapping[str, Any] = {}
+    """Changes to ``unlearning.training`` for this method."""
+
+    @property
+    def title(self) -> str:
+        """The name in tables and figures."""
+        return self.label or self.name
+
+
+class BenchmarkUse(_Named):
+    """The benchmark; keys not listed here are the benchmark's own options."""
+
+    forget_sizes: Names
+    """Forget sets of the study, e.g. ``["forget01", "forget05"]``."""
+
+
+class Unlearning(_Section):
+    """The grid of unlearners."""
+
+    settings: Names = ("Rand", "Met")
+    """MCU settings: which unlearners are paired."""
+    seeds: Annotated[
+        tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_unique)
+    ] = (0, 1)
+    """Rand-like settings pair different seeds; Met-like settings use the first."""
+    training: Training = Training(weight_decay=0.01, warmup=0.2)
+
+
+class Bend(_Section):
+    """How the midpoint of a curve is found."""
+
+    objective: Literal["unlearning", "task"] = "unlearning"
+    """``unlearning``: the loss of the unlearners' method (the mean of two methods' losses in a
+    Met pair); ``task``: NLL on the retain set, as in standard curve finding."""
+    seed: NonNegativeInt = 0
+    training: Training = Training(epochs=2.0, warmup=0.0)
+
+
+class Curves(_Section):
+    """The walks between paired unlearners."""
+
+    families: Names = ("linear", "quadratic")
+    num_points: Annotated[int, Field(ge=2)] = 16
+    """Points per curve, equally spaced in [0, 1] with both ends (MCU: 16)."""
+    bend: Bend = Bend()
+
+
+class Measurement(_Section):
+    """What every point is asked."""
+
+    probes: Names = ("forget", "retain", "real_authors", "world_facts")
+    generate: tuple[str, ...] = ("forget", "retain", "real_authors", "world_facts")
+    """Probes whose questions are also answered by greedy generation."""
+    max_new_tokens: PositiveInt = 200
+    """Longest generated answer in tokens."""
+    max_examples: PositiveInt | None = None
+    """First examples of each probe to use; None uses all. The forget probe is never cut."""
+    batch_tokens: PositiveInt = 4096
+    """Tokens per forward pass, padding included; not part of a point's id."""
+
+    @model_validator(mode="after")
+    def _generates_what_it_probes(self) -> Self:
+        if missing := sorted(set(self.generate) - set(self.probes)):
+            raise ValueError(f"generate names {', '.join(missing)}, which is not among the probes")
+        return self
+
+
+class Analysis(_Section):
+    """How curves are judged."""
+
+    tolerance: NonNegativeFloat = 0.05
+    """Largest barrier, in nats per token, that still counts as connected."""
+
+
+class Execution(_Section):
+    """Where the work runs; nothing here changes a result or an id."""
+
+    cpus_per_worker: PositiveInt = 1
+    """CPUs of each training or measuring process (its torch threads)."""
+    gpus_per_worker: NonNegativeFloat | None = None
+    """GPUs of each process; None takes one where the cluster has any."""
+    measure_actors: PositiveInt | None = None
+    """Measuring processes; None fills the cluster."""
+    save_every_s: NonNegativeFloat = 60.0
+    """Seconds between the resumable states of a training; 0 saves after every step."""
+    max_attempts: PositiveInt = 3
+    """Times a training or a point is tried when its process dies."""
+
+
+class SearchSpace(_Section):
+    """One study, as its file says it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    description: str = ""
+    store: str | None = None
+    """Folder or URL of a checkpoint store to share between runs; default is the run's own."""
+    extensions: tuple[str, ...] = ()
+    """Your modules with components of your own, imported here and on every worker."""
+    benchmark: BenchmarkUse
+    model: ModelSource
+    original: Original = Original()
+    retrained: Retrained = Retrained()
+    unlearning: Unlearning = Unlearning()
+    methods: Annotated[tuple[MethodUse, ...], Field(min_length=1)]
+    curves: Curves = Curves()
+    measurement: Measurement = Measurement()
+    analysis: Analysis = Analysis()
+    execution: Execution = Execution()
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        _unique(tuple(method.title for method in self.methods))
+        return self
+
+    def training_of(self, method: MethodUse) -> Training:
+        """Return ``unlearning.training`` with the method's changes."""
+        return Training(**{**self.unlearning.training.model_dump(), **method.training})
+
+
+@dataclass(frozen=True)
+class Registries:
+    """The tables of components a search space may name."""
+
+    benchmarks: Registry[Any]
+    methods: Registry[Any]
+    curves: Registry[Any]
+    settings: Sequence[str]
+
+
+def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> SearchSpace:
+    """Read a search space from a TOML file.
+
+    Args:
+        path: The file.
+        overrides: ``key.path=value`` each; values are written as in TOML, and a value that is
+            not TOML is taken as a string. A number in the key path picks a list element.
+        registries: Components that may be named.
+
+    Raises:
+        ConfigError: With every fault of file and overrides.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: there is no such file. The shipped ones are in search_spaces/."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}.") from error
+    faults = [fault for override in overrides if (fault := _apply(raw, override))]
+    faults += _component_faults(raw, registries)
+    space = None
+    try:
+        space = SearchSpace.model_validate(raw)
+    except ValidationError as error:
+        faults += list(_validation_faults(error, SearchSpace))
+    if space is not None:
+        faults += _cross_faults(space, registries)
+    if space is None or faults:
+        raise ConfigError([f"{path}: {fault}" for fault in dict.fromkeys(faults)])
+    return space
+
+
+def _apply(raw: dict[str, Any], override: str) -> str | None:
+    """Write one ``key.path=value`` into the raw file; return the fault if it has one."""
+    key, equals, text = override.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        return f"--set {override}: write it as key.path=value, e.g. curves.num_points=5."
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    here: Any = raw
+    for depth, part in enumerate(keys):
+        is_last = depth == len(keys) - 1
+        if isinstance(here, list):
+            if not part.isdigit() or int(part) >= len(here):
+                return f"--set {override}: '{part}' must be an index below {len(here)}."
+            index: Any = int(part)
+        elif isinstance(here, dict):
+            index = part
+        else:
+            return f"--set {override}: '{'.'.join(keys[:depth])}' is a value, not a table."
+        if is_last:
+            here[index] = value
+        else:
+            here = here.setdefault(index, {}) if isinstance(here, dict) else here[index]
+    return None
+
+
+def _component_faults(raw: Mapping[str, Any], registries: Registries) -> list[str]:
+    """Check names and options of components, whatever else is wrong with the file."""
+    faults: list[str] = []
+    benchmark = raw.get("benchmark")
+    if isinstance(benchmark, dict):
+        faults += _use_faults("benchmark", benchmark, BenchmarkUse, registries.benchmarks)
+    methods = raw.get("methods")
+    for index, method in enumerate(methods if isinstance(methods, list) else []):
+        if isinstance(method, dict):
+            faults += _use_faults(f"methods.{index}", method, MethodUse, registries.methods)
+    for key, known in (
+        (("unlearning", "settings"), list(registries.settings)),
+        (("curves", "families"), [entry.name for entry in registries.curves]),
+    ):
+        table = raw.get(key[0])
+        names = table.get(key[1], ()) if isinstance(table, dict) else ()
+        kind = registries.curves.kind if key[1] == "families" else "setting"
+        for name in names if isinstance(names, list) else []:
+            if isinstance(name, str) and name not in known:
+                faults.append(f"{'.'.join(key)}: {unknown_name(kind, name, known)}")
+    return faults
+
+
+def _use_faults(
+    where: str, table: Mapping[str, Any], use: type[_Named], registry: Registry[Any]
+) -> Iterator[str]:
+    name = table.get("name")
+    if not isinstance(name, str):
+        return  # the file's own check reports it
+    if name not in registry:
+        known = [entry.name for entry in registry]
+        yield f"{where}.name: {unknown_name(registry.kind, name, known)}"
+        return
+    options = {key: value for key, value in table.items() if key not in use.model_fields}
+    try:
+        registry[name](**options)
+    except ValidationError as error:
+        own = [field for field in use.model_fields if field != "name"]
+        yield from _validation_faults(error, registry[name], where, also=own)
+    except ConfigError as error:
+        yield from (f"{where}: {fault}" for fault in error.faults)
+
+
+def _cross_faults(space: SearchSpace, registries: Registries) -> list[str]:
+    """Check what only makes sense between tables of a file that is well-formed."""
+    faults: list[str] = []
+    for index, method in enumerate(space.methods):
+        try:
+            space.training_of(method)
+        except ValidationError as error:
+            faults += _validation_faults(error, Training, f"methods.{index}.training")
+    benchmark: Any = registries.benchmarks
+    if space.benchmark.name in benchmark:
+        known = benchmark[space.benchmark.name]
+        named = [
+            ("benchmark.forget_sizes", "forget size", space.benchmark.forget_sizes),
+            ("retrained.paths", "forget size", tuple(space.retrained.paths)),
+        ]
+        for key, kind, values in named:
+            allowed = list(known.forget_sizes)
+            faults += [f"{key}: {unknown_name(kind, v, allowed)}" for v in values if v not in allowed]
+        for probe in space.measurement.probes:
+            if probe not in known.probes:
+                what = unknown_name("probe", probe, list(known.probes))
+                faults.append(f"measurement.probes: {what}")
+    needs_two = [name for name in space.unlearning.settings if "Met" not in name]
+    if len(space.unlearning.seeds) < 2 and needs_two:
+        faults.append(
+            f"unlearning.seeds: setting '{needs_two[0]}' pairs two seeds, got "
+            f"{list(space.unlearning.seeds)}. Give at least two."
+        )
+    if len(space.methods) < 2 and len(needs_two) < len(space.unlearning.settings):
+        faults.append("methods: a Met setting pairs two methods, got one. Give at least two.")
+    return faults
+
+
+def _validation_faults(
+    error: ValidationError, model: type[BaseModel], prefix: str = "", also: Sequence[str] = ()
+) -> Iterator[str]:
+    """Turn pydantic's errors into sentences with key, value, and what is allowed."""
+    for fault in error.errors(include_url=False):
+        location = [str(part) for part in fault["loc"]]
+        key = ".".join(([prefix] if prefix else []) + location) or "the file"
+        value = fault["input"]
+        if fault["type"] == "extra_forbidden":
+            known = sorted([*_fields_at(model, fault["loc"][:-1]), *also])
+            near = get_close_matches(location[-1], known, n=1, cutoff=0.5)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            yield f"{key}: there is no such key.{hint} Known: {', '.join(known)}."
+        elif fault["type"] == "missing":
+            yield f"{key}: is missing. Add it."
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(value, dict | BaseModel) else f" Got {value!r}."
+            yield f"{key}: {message[:1].lower()}{message[1:]}.{shown}"
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """Name the fields of the table at that place in the file."""
+    here: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = here.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        candidates += [inner for c in get_args(annotation) for inner in get_args(c)]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not models:
+            return []
+        here = models[0]
+    return list(here.model_fields)
