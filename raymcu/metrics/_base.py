@@ -6,16 +6,22 @@ A metric never sees a model, and this package imports neither torch nor Ray.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal, Protocol
+from functools import cached_property, wraps
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raymcu.registry import Registry
 
 Better = Literal["higher", "lower", "neither"]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class MetricFunction(Protocol):
@@ -35,6 +41,29 @@ class Score:
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"a score must be finite or None, got {self.value}")
+
+    @classmethod
+    def mean(cls, values: Floats, what: str, note: str | None = None) -> "Score":
+        """Average ``values`` over examples, or say why that is no number.
+
+        Args:
+            values: One value per example.
+            what: What one value is, for the note, e.g. ``truth ratio``.
+            note: A warning that goes with the number.
+        """
+        if not len(values):
+            return cls(None, 0, f"no {what} was measured")
+        return cls.finite(float(np.mean(values)), len(values), what, note)
+
+    @classmethod
+    def finite(cls, value: float, num_examples: int, what: str, note: str | None = None) -> "Score":
+        """Return ``value`` as a score; one that is not finite becomes None, with a note."""
+        if math.isfinite(value):
+            return cls(value, num_examples, note)
+        return cls(None, num_examples, f"the {what} is not finite: the model has diverged")
+
+
+NO_RETRAINED = Score(None, 0, "needs the retrained model's measurement, and there is none")
 
 
 @dataclass(frozen=True)
@@ -60,32 +89,39 @@ METRICS: Registry[Metric] = Registry("metric", __package__ or "raymcu.metrics")
 class Rows:
     """Measurement rows of one probe and one kind of answer, as flat arrays."""
 
-    example: np.ndarray  # (rows,) int
+    example: Ints  # (rows,) int
     key: tuple[str, ...]  # (rows,)
     answer: tuple[str, ...]  # (rows,)
     generation: tuple[str | None, ...]  # (rows,)
-    offsets: np.ndarray  # (rows + 1,) where each row's tokens start
-    logprobs: np.ndarray  # (tokens,) float64, nats
-    hits: np.ndarray  # (tokens,) bool
+    offsets: Ints  # (rows + 1,) where each row's tokens start
+    logprobs: Floats  # (tokens,) float64, nats
+    hits: Bools  # (tokens,) bool
 
     def __len__(self) -> int:
         return len(self.example)
 
     @cached_property
-    def num_tokens(self) -> np.ndarray:
+    def num_tokens(self) -> Ints:
         """Answer tokens of each row, EOS included: (rows,)."""
         return np.diff(self.offsets)
 
     @cached_property
-    def nll_sum(self) -> np.ndarray:
+    def nll_sum(self) -> Floats:
         """Negative loglikelihood of each answer in nats: (rows,)."""
-        ends = np.concatenate([[0.0], np.cumsum(-self.logprobs)])[self.offsets]
-        return np.diff(ends)
+        # One sum per row: differences of one running sum would spread an infinity to all rows.
+        sums = np.zeros(len(self))
+        filled = self.num_tokens > 0
+        if filled.any():
+            sums[filled] = np.add.reduceat(-self.logprobs, self.offsets[:-1][filled])
+        return sums
 
     @cached_property
-    def nll_mean(self) -> np.ndarray:
-        """Mean negative loglikelihood per token of each answer in nats: (rows,)."""
-        return self.nll_sum / self.num_tokens
+    def nll_mean(self) -> Floats:
+        """Mean negative loglikelihood per token of each answer in nats: (rows,).
+
+        A row without tokens has 0, the value of an empty sum.
+        """
+        return self.nll_sum / np.maximum(self.num_tokens, 1)
 
 
 class Measured:
@@ -94,6 +130,17 @@ class Measured:
     def __init__(self, table: pa.Table) -> None:
         self._table = table.combine_chunks()
         self._cache: dict[tuple[str, str, str], Rows] = {}
+        self._parts: dict[tuple[Any, ...], Any] = {}
+
+    @cached_property
+    def point_ids(self) -> tuple[str, ...]:
+        """Ids of the points in the table; one, unless the caller mixed them up."""
+        return tuple(sorted(self._words("point_id").unique().to_pylist()))
+
+    @cached_property
+    def probes(self) -> frozenset[str]:
+        """Names of the probes that were measured."""
+        return frozenset(self._words("probe").unique().to_pylist())
 
     def rows(
         self, probe: str, answer_kind: str = "answer", question_kind: str = "question"
@@ -107,11 +154,20 @@ class Measured:
             self._cache[wanted] = self._select(*wanted)
         return self._cache[wanted]
 
+    def part(self, name: tuple[Any, ...], compute: Callable[[], T]) -> T:
+        """Return what ``compute`` gives, computed at most once for this point."""
+        if name not in self._parts:
+            self._parts[name] = compute()
+        return cast("T", self._parts[name])
+
+    def _words(self, column: str) -> pa.ChunkedArray:
+        return self._table[column].cast(pa.string())
+
     def _select(self, probe: str, answer_kind: str, question_kind: str) -> Rows:
         columns = ("probe", "answer_kind", "question_kind")
         mask = None
         for name, value in zip(columns, (probe, answer_kind, question_kind), strict=True):
-            here = pc.equal(self._table[name].cast(pa.string()), value)
+            here = pc.equal(self._words(name), value)
             mask = here if mask is None else pc.and_(mask, here)
         found = self._table.filter(mask)
         found = found.sort_by([("example", "ascending"), ("answer_index", "ascending")])
@@ -119,7 +175,7 @@ class Measured:
         hits = found["hits"].combine_chunks()
         lengths = pc.list_value_length(logprobs).to_numpy(zero_copy_only=False)
         return Rows(
-            example=found["example"].to_numpy(),
+            example=found["example"].to_numpy().astype(np.int64),
             key=tuple(found["example_key"].to_pylist()),
             answer=tuple(found["answer"].to_pylist()),
             generation=tuple(found["generation"].to_pylist()),
@@ -129,7 +185,18 @@ class Measured:
         )
 
 
-def metric(
+def shared(compute: Callable[Concatenate[Measured, P], T]) -> Callable[Concatenate[Measured, P], T]:
+    """Decorate a function of a point that several metrics call: it runs once per point."""
+
+    @wraps(compute)
+    def once(point: Measured, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        name = (compute, args, tuple(sorted(kwargs.items())))
+        return point.part(name, lambda: compute(point, *args, **kwargs))
+
+    return once
+
+
+def metric(  # noqa: PLR0913 - a metric's metadata, all by name
     name: str,
     *,
     better: Better,

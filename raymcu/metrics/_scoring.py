@@ -1,0 +1,50 @@
+"""Scores one point: its measurements in, one row of table ``scores`` per metric out."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from raymcu import tables
+from raymcu.metrics._base import METRICS, NO_RETRAINED, Measured, Metric, Score
+
+
+def score_point(point_id: str, measurements: pa.Table, retrained: pa.Table | None) -> pa.Table:
+    """Compute every registered metric whose probes were measured.
+
+    Args:
+        point_id: Goes into the rows.
+        measurements: Rows of this point only, in any order.
+        retrained: Measurements of the model retrained without the point's forget set. None if
+            there is none: metrics that need it then have a null value and a note.
+
+    Returns:
+        Rows of table ``scores``, by metric name. No value is NaN or infinite: it is null, and
+        ``note`` says why.
+
+    Raises:
+        ConfigError: If the retrained model was measured on other questions.
+    """
+    point = Measured(measurements)
+    reference = None if retrained is None else Measured(retrained)
+    rows = [
+        _row(point_id, entry.name, _score(entry.component, point, reference))
+        for entry in METRICS
+        if point.probes.issuperset(entry.component.probes)
+    ]
+    return tables.from_rows("scores", rows)
+
+
+def _score(metric: Metric, point: Measured, retrained: Measured | None) -> Score:
+    if metric.needs_retrained and retrained is None:
+        return NO_RETRAINED
+    return metric.compute(point, retrained)
+
+
+def _row(point_id: str, name: str, score: Score) -> dict[str, Any]:
+    return {
+        "point_id": point_id,
+        "metric": name,
+        "value": score.value,
+        "num_examples": score.num_examples,
+        "note": score.note,
+    }

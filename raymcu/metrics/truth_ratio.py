@@ -1,0 +1,126 @@
+"""Truth ratio: how much likelier the wrong answers are than a right one, as TOFU measures it.
+
+Per example R = exp(m(right) - mean_j m(perturbed_j)), the geometric mean over perturbed answers,
+with m the mean NLL per token; right is the paraphrased answer for forget and retain, the true
+answer for real authors and world facts. Source: TOFU (arXiv:2401.06121) eq. 1 and
+``aggregate_eval_stat.py`` at bdc209e. The paper's text and TOFU's ``utils.get_model_utility``
+average the perturbed probabilities arithmetically: ``mean="arithmetic"`` here.
+
+Everything is kept as log R, in nats: R over- or underflows for a model that has diverged.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from raymcu.metrics._base import Floats, Measured, Score, metric, shared
+from raymcu.metrics._examples import WrongAnswers, wrong_answers
+
+Mean = Literal["geometric", "arithmetic"]
+
+_SOURCE = "TOFU (arXiv:2401.06121) eq. 1; aggregate_eval_stat.py at bdc209e"
+
+
+def right_answer(probe: str) -> str:
+    """Return the kind of answer that stands for the truth in the ratio of this probe."""
+    return "paraphrased_answer" if probe in ("forget", "retain") else "answer"
+
+
+@shared
+def log_truth_ratios(point: Measured, probe: str, mean: Mean = "geometric") -> Floats:
+    """Return ln R of each example that has what it takes, ordered by example: (examples,) nats.
+
+    ``truth_ratio_examples`` names the examples in the same order.
+    """
+    answers = truth_ratio_examples(point, probe)
+    if not len(answers.starts):
+        return np.zeros(0)
+    reduce = _mean_logprob if mean == "geometric" else _log_mean_probability
+    with np.errstate(invalid="ignore"):
+        return reduce(answers) + answers.right_nll
+
+
+def truth_ratio_examples(point: Measured, probe: str) -> WrongAnswers:
+    """Return the answers the truth ratio of this probe is taken over."""
+    return wrong_answers(point, probe, right_answer(probe))
+
+
+def _mean_logprob(answers: WrongAnswers) -> Floats:
+    return -np.add.reduceat(answers.wrong_nll, answers.starts) / answers.counts
+
+
+def _log_mean_probability(answers: WrongAnswers) -> Floats:
+    best = np.minimum.reduceat(answers.wrong_nll, answers.starts)
+    probabilities = np.exp(np.repeat(best, answers.counts) - answers.wrong_nll)
+    return np.log(np.add.reduceat(probabilities, answers.starts) / answers.counts) - best
+
+
+@shared
+def truth_ratio_closeness(point: Measured, probe: str, mean: Mean = "geometric") -> Score:
+    """Average min(R, 1/R): 1 if right and wrong answers are equally likely, as if never seen."""
+    closeness = np.exp(-np.abs(log_truth_ratios(point, probe, mean)))
+    return _average(point, probe, closeness)
+
+
+@shared
+def truth_ratio_margin(point: Measured, probe: str, mean: Mean = "geometric") -> Score:
+    """Average max(0, 1 - R): 1 if the wrong answers are impossible, 0 if as likely or likelier."""
+    margin = -np.expm1(np.minimum(log_truth_ratios(point, probe, mean), 0.0))
+    return _average(point, probe, margin)
+
+
+def _average(point: Measured, probe: str, values: Floats) -> Score:
+    what = f"truth ratio ({right_answer(probe)} and perturbed answers) of probe '{probe}'"
+    return Score.mean(values, what, truth_ratio_examples(point, probe).note)
+
+
+@metric(
+    "forget_truth_ratio",
+    better="higher",
+    span=(0.0, 1.0),
+    unit="fraction",
+    probes=("forget",),
+    source=_SOURCE,
+)
+def forget_truth_ratio(point: Measured, retrained: Measured | None) -> Score:
+    """Mean min(R, 1/R) on the forget probe; higher = truth and falsehood indistinguishable."""
+    return truth_ratio_closeness(point, "forget")
+
+
+@metric(
+    "retain_truth_ratio",
+    better="higher",
+    span=(0.0, 1.0),
+    unit="fraction",
+    probes=("retain",),
+    source=_SOURCE,
+)
+def retain_truth_ratio(point: Measured, retrained: Measured | None) -> Score:
+    """Mean max(0, 1 - R) on the retain probe; higher = better kept."""
+    return truth_ratio_margin(point, "retain")
+
+
+@metric(
+    "real_authors_truth_ratio",
+    better="higher",
+    span=(0.0, 1.0),
+    unit="fraction",
+    probes=("real_authors",),
+    source=_SOURCE,
+)
+def real_authors_truth_ratio(point: Measured, retrained: Measured | None) -> Score:
+    """Mean max(0, 1 - R) on real authors; higher = better kept."""
+    return truth_ratio_margin(point, "real_authors")
+
+
+@metric(
+    "world_facts_truth_ratio",
+    better="higher",
+    span=(0.0, 1.0),
+    unit="fraction",
+    probes=("world_facts",),
+    source=_SOURCE,
+)
+def world_facts_truth_ratio(point: Measured, retrained: Measured | None) -> Score:
+    """Mean max(0, 1 - R) on world facts; higher = better kept."""
+    return truth_ratio_margin(point, "world_facts")

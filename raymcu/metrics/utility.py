@@ -1,0 +1,75 @@
+"""Model utility: harmonic mean of nine scores on what has to be kept, as TOFU defines it.
+
+{retain, real authors, world facts} x {probability, ROUGE, truth ratio}. Source: TOFU
+(arXiv:2401.06121) section 2.2.2. Published numbers come from ``aggregate_eval_stat.py``
+(geometric truth ratio): ``model_utility``. The paper's text and ``utils.get_model_utility``
+average perturbed probabilities arithmetically: ``model_utility_arith``, 0.02 to 0.04 away.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from raymcu.metrics._base import Floats, Measured, Score, metric
+from raymcu.metrics.probability import answer_probability, option_probability
+from raymcu.metrics.rouge import rouge_recall
+from raymcu.metrics.truth_ratio import Mean, truth_ratio_margin
+
+_PROBES = ("retain", "real_authors", "world_facts")
+
+
+def harmonic_mean(values: Floats) -> float:
+    """Return the harmonic mean of values >= 0; any exact zero makes it 0."""
+    if not np.all(values):
+        return 0.0
+    with np.errstate(over="ignore"):  # the reciprocal of a denormal: the mean is 0 then too
+        return float(len(values) / np.sum(1.0 / np.asarray(values, dtype=np.float64)))
+
+
+def utility_parts(point: Measured, mean: Mean) -> Mapping[str, Score]:
+    """Return the nine scores by name."""
+    parts = {}
+    for probe in _PROBES:
+        likelihood = answer_probability if probe == "retain" else option_probability
+        parts[f"{probe}_probability"] = likelihood(point, probe)
+        parts[f"{probe}_rouge"] = rouge_recall(point, probe)
+        parts[f"{probe}_truth_ratio"] = truth_ratio_margin(point, probe, mean)
+    return parts
+
+
+def _utility(point: Measured, mean: Mean) -> Score:
+    parts = utility_parts(point, mean)
+    missing = [f"{name} ({part.note})" for name, part in parts.items() if part.value is None]
+    if missing:
+        return Score(None, 0, f"missing: {'; '.join(missing)}")
+    values = np.array([part.value for part in parts.values()])
+    num_examples = sum(parts[f"{probe}_probability"].num_examples for probe in _PROBES)
+    zeros = [name for name, part in parts.items() if part.value == 0.0]
+    note = f"0 because of {', '.join(zeros)}" if zeros else None
+    return Score(harmonic_mean(values), num_examples, note)
+
+
+@metric(
+    "model_utility",
+    better="higher",
+    span=(0.0, 1.0),
+    unit="fraction",
+    probes=_PROBES,
+    source="TOFU (arXiv:2401.06121) section 2.2.2; aggregate_eval_stat.py at bdc209e",
+)
+def model_utility(point: Measured, retrained: Measured | None) -> Score:
+    """Harmonic mean of the nine utility scores, geometric truth ratio; higher = better kept."""
+    return _utility(point, "geometric")
+
+
+@metric(
+    "model_utility_arith",
+    better="higher",
+    span=(0.0, 1.0),
+    unit="fraction",
+    probes=_PROBES,
+    source="TOFU (arXiv:2401.06121) section 2.2.2, eq. 1; utils.get_model_utility at bdc209e",
+)
+def model_utility_arith(point: Measured, retrained: Measured | None) -> Score:
+    """Harmonic mean of the nine utility scores, arithmetic truth ratio; higher = better kept."""
+    return _utility(point, "arithmetic")

@@ -1,0 +1,89 @@
+"""Builds measurement tables by hand: one row per answer, tokens given as log-probabilities."""
+
+import hashlib
+import math
+
+import numpy as np
+import pytest
+
+from raymcu import tables
+from raymcu.metrics._base import Measured
+
+KINDS = ("answer", "paraphrased_answer", "perturbed_answer")
+
+
+class MeasurementBuilder:
+    """Collects rows; ``table()`` and ``measured()`` hand them out."""
+
+    def __init__(self, point_id="point"):
+        self.point_id = point_id
+        self.rows = []
+
+    def add(self, probe, example, logprobs, *, kind="answer", index=0, hits=None, **texts):
+        """Add one answer; ``texts`` may hold answer, generation, question."""
+        question = texts.get("question", f"{probe} {example}")
+        self.rows.append(
+            {
+                "point_id": self.point_id,
+                "probe": probe,
+                "example": example,
+                "example_key": hashlib.sha256(question.encode()).hexdigest()[:16],
+                "question_kind": "question",
+                "answer_kind": kind,
+                "answer_index": index,
+                "logprobs": [float(value) for value in logprobs],
+                "hits": [bool(hit) for hit in (hits or [False] * len(logprobs))],
+                "answer": texts.get("answer", "an answer"),
+                "generation": texts.get("generation"),
+            }
+        )
+        return self
+
+    def options(self, probe, example, right, wrong, kind="answer"):
+        """Add a right answer and perturbed ones of one token each, given as mean NLLs in nats."""
+        self.add(probe, example, [-right], kind=kind)
+        for index, nll in enumerate(wrong):
+            self.add(probe, example, [-nll], kind="perturbed_answer", index=index)
+        return self
+
+    def table(self):
+        return tables.from_rows("measurements", self.rows)
+
+    def measured(self):
+        return Measured(self.table())
+
+
+def _model(skill, memory, point_id="point", seed=0, num=12):
+    """Make a whole measurement: ``skill`` on everything to keep, ``memory`` of the forget set."""
+    rng = np.random.default_rng(seed)
+    made = MeasurementBuilder(point_id)
+    knows = {"forget": memory, "retain": skill, "real_authors": skill, "world_facts": skill}
+    for probe, known in knows.items():
+        for example in range(num):
+            length = int(rng.integers(3, 9))
+            noise = rng.uniform(0.0, 0.05, length)
+            right = np.log(0.2 + 0.7 * known) - noise
+            num_right = round(length * known)
+            hits = [False] * (length - num_right) + [True] * num_right
+            words = [f"word{position}" for position in range(length)]
+            said = " ".join(words[: max(1, num_right)])
+            made.add(
+                probe, example, right, hits=hits, answer=" ".join(words), generation=said
+            )  # fmt: skip
+            made.add(probe, example, right - 0.01, kind="paraphrased_answer")
+            for index in range(3):
+                wrong = math.log(0.19 - 0.1 * known) - rng.uniform(0.0, 0.05, length)
+                made.add(probe, example, wrong, kind="perturbed_answer", index=index)
+    return made
+
+
+@pytest.fixture
+def build():
+    """Return the builder class."""
+    return MeasurementBuilder
+
+
+@pytest.fixture
+def model():
+    """Return a function that makes a whole measurement from skill and memory in [0, 1]."""
+    return _model
