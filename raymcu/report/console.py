@@ -1,0 +1,103 @@
+"""The tables that ``raymcu run`` prints when it ends; they fit in 100 columns."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from raymcu.report.data import Endpoint, metric_info, pair_label
+
+HEADLINE_METRICS = (
+    "model_utility",
+    "forget_quality_log10",
+    "retain_loss",
+    "forget_loss",
+    "forget_rouge",
+)
+"""What an endpoint is judged by first; those that were not scored are left out."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a number with that many decimals, or in scientific notation where they say nothing."""
+    if value is None:
+        return "–"
+    if value != 0 and (abs(value) >= 1e5 or abs(value) < 0.5 * 10**-digits):
+        return f"{value:.1e}"
+    return f"{value:.{digits}f}"
+
+
+def findings_table(findings: pa.Table) -> Table:
+    """Lay the findings table out: one line per curve, its barriers and the verdict."""
+    rows = findings.to_pylist()
+    settings = list(dict.fromkeys(row["setting"] for row in rows))
+    sizes = list(dict.fromkeys(row["forget_size"] for row in rows))
+    order = [(setting, size) for setting in settings for size in sizes]
+    tolerances = sorted({row["tolerance"] for row in rows if row["tolerance"] is not None})
+    caption = f"tolerance {', '.join(number(t) for t in tolerances)} nats" if tolerances else None
+    table = _plain_table("Barriers along each curve (nats @ t)", caption)
+    for name in ("setting", "forget\nset", "pair", "curve"):
+        table.add_column(name, overflow="fold")
+    for name in ("retain\nbarrier", "forget\nbarrier", "connected"):
+        table.add_column(name, justify="right", no_wrap=True)
+    group = ("", "")
+    for row in sorted(rows, key=lambda row: order.index((row["setting"], row["forget_size"]))):
+        here = (row["setting"], row["forget_size"])
+        table.add_row(
+            *(Text(name if here != group else "") for name in here),
+            Text(pair_label(row["first"], row["second"])),
+            Text(row["family"]),
+            barrier_text(row["retain_barrier"], row["retain_barrier_t"]),
+            barrier_text(row["forget_barrier"], row["forget_barrier_t"]),
+            verdict(row["is_connected"]),
+        )
+        group = here
+    return table
+
+
+def _plain_table(title: str, caption: str | None = None) -> Table:
+    return Table(
+        title=Text(title, style="bold"),
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+
+
+def barrier_text(barrier: float | None, t: float | None) -> str:
+    """Write a barrier and where it is."""
+    if barrier is None:
+        return "–"
+    return number(barrier) if t is None or barrier == 0 else f"{number(barrier)} @ {t:.2f}"
+
+
+def verdict(is_connected: bool | None) -> Text:
+    """Write the verdict in a word and a colour."""
+    if is_connected is None:
+        return Text("–", style="dim")
+    return Text("✓ yes", style="green") if is_connected else Text("✗ no", style="bold red")
+
+
+def endpoints_table(endpoints: Sequence[Endpoint]) -> Table:
+    """Lay the scores of the reference models and unlearners out."""
+    scored = {metric for end in endpoints for metric in end.scores}
+    metrics = [metric for metric in HEADLINE_METRICS if metric in scored]
+    table = _plain_table("Endpoints")
+    table.add_column("forget\nset", overflow="fold")
+    table.add_column("model", overflow="fold", min_width=20)
+    for metric in metrics:
+        table.add_column(metric_info(metric).label, justify="right")
+    last = None
+    for end in endpoints:
+        if last is not None and end.forget_size != last:
+            table.add_section()
+        name = "" if end.forget_size == last else end.forget_size
+        last = end.forget_size
+        table.add_row(
+            Text(name), Text(end.label), *(number(end.scores.get(metric)) for metric in metrics)
+        )
+    return table

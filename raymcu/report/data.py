@@ -1,0 +1,259 @@
+"""What a report tells, read once from a run folder: curves with their scores, endpoints, findings.
+
+Everything that figures, page, console and dashboard show is prepared here as plain values, so that
+each number is testable without a figure. Nothing here draws.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from raymcu.metrics._base import METRICS
+from raymcu.store import RunFolder
+
+Scores = Mapping[str, Mapping[str, float | None]]
+"""Point id to metric to value."""
+
+ROLE_ORDER = ("original", "retrained", "unlearner")
+ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """How to name a metric and read its numbers."""
+
+    name: str
+    better: str
+    unit: str
+    low: float | None
+    high: float | None
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        return self.name.replace("_", " ")
+
+    @property
+    def arrow(self) -> str:
+        """Direction that is better for an unlearned model; empty if there is none."""
+        return ARROWS[self.better]
+
+    @property
+    def label(self) -> str:
+        """Title with its direction."""
+        return f"{self.title} {self.arrow}".rstrip()
+
+    @property
+    def unit_text(self) -> str:
+        """Unit for an axis label; empty if the name says it."""
+        return "" if self.unit in ("", *self.name.split("_")) else self.unit
+
+
+def metric_info(name: str) -> MetricInfo:
+    """Return what is known of a metric; a metric of another version has no direction or unit."""
+    if name not in METRICS:
+        return MetricInfo(name, "neither", "", None, None)
+    known = METRICS[name]
+    return MetricInfo(name, known.better, known.unit, known.low, known.high)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve of the plan and the points it is measured at."""
+
+    curve_id: str
+    setting: str
+    family: str
+    forget_size: str
+    first: str
+    second: str
+    pair: str
+    """Short name of the two endpoints, unique within the setting."""
+    points: tuple[tuple[float, str], ...]
+    """(t, point id), by t."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A single checkpoint that was measured: reference model or unlearner."""
+
+    label: str
+    role: str
+    forget_size: str
+    point_id: str
+    scores: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One run folder's plan and results."""
+
+    name: str
+    plan: Mapping[str, Any]
+    curves: tuple[Curve, ...]
+    scores: Scores
+    endpoints: tuple[Endpoint, ...]
+    findings: Mapping[str, Mapping[str, Any]]
+    """Rows of the findings table by curve id."""
+    metric_findings: tuple[Mapping[str, Any], ...]
+    failures: tuple[Mapping[str, Any], ...]
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Settings in the plan's order."""
+        return unique(curve.setting for curve in self.curves)
+
+    @property
+    def forget_sizes(self) -> tuple[str, ...]:
+        """Forget sizes in the plan's order."""
+        return unique(curve.forget_size for curve in self.curves)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Curve families in the plan's order."""
+        return unique(curve.family for curve in self.curves)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that have a value anywhere, sorted."""
+        return tuple(
+            sorted(
+                {
+                    metric
+                    for values in self.scores.values()
+                    for metric, value in values.items()
+                    if value is not None
+                }
+            )
+        )
+
+    def values(self, curve: Curve, metric: str) -> tuple[tuple[float, float], ...]:
+        """Return (t, value) where the curve has that score."""
+        found = ((t, self.scores.get(point, {}).get(metric)) for t, point in curve.points)
+        return tuple((t, value) for t, value in found if value is not None)
+
+
+def unique(items: Iterable[str]) -> tuple[str, ...]:
+    """Drop repetitions and keep the order."""
+    return tuple(dict.fromkeys(items))
+
+
+def pair_label(first: str, second: str) -> str:
+    """Name a pair by what differs: ``npo · seed0 ↔ seed1``, ``ga ↔ npo``."""
+    one, two = first.split("/"), second.split("/")
+    if first == second or len(one) != len(two):
+        return f"{first} ↔ {second}"
+    differing = [(a, b) for a, b in zip(one, two, strict=True) if a != b]
+    short = "/".join(a for a, _ in differing) + " ↔ " + "/".join(b for _, b in differing)
+    return short if one[0] != two[0] else f"{one[0]} · {short}"
+
+
+def read_curves(plan: Mapping[str, Any]) -> tuple[Curve, ...]:
+    """Return the plan's curves with their points and short names."""
+    points: dict[str, list[tuple[float, str]]] = {}
+    for row in plan["curve_points"]:
+        points.setdefault(row["curve_id"], []).append((row["t"], row["point_id"]))
+    pairs = {(c["setting"], c["first"], c["second"]) for c in plan["curves"]}
+    taken = Counter((setting, pair_label(one, two)) for setting, one, two in pairs)
+    return tuple(
+        Curve(
+            curve_id=row["id"],
+            setting=row["setting"],
+            family=row["family"],
+            forget_size=row["forget_size"],
+            first=row["first"],
+            second=row["second"],
+            pair=_unique_pair(row, taken),
+            points=tuple(sorted(points.get(row["id"], []))),
+        )
+        for row in plan["curves"]
+    )
+
+
+def _unique_pair(row: Mapping[str, Any], taken: Counter[tuple[str, str]]) -> str:
+    short = pair_label(row["first"], row["second"])
+    is_alone = taken[row["setting"], short] == 1
+    return short if is_alone else f"{row['first']} ↔ {row['second']}"
+
+
+def scores_of(table: pa.Table) -> dict[str, dict[str, float | None]]:
+    """Turn a scores table into point id -> metric -> value."""
+    found: dict[str, dict[str, float | None]] = {}
+    columns = (table[name].to_pylist() for name in ("point_id", "metric", "value"))
+    for point, metric, value in zip(*columns, strict=True):
+        found.setdefault(point, {})[metric] = value
+    return found
+
+
+def endpoints_of(
+    plan: Mapping[str, Any], points: Sequence[Mapping[str, Any]], scores: Scores
+) -> tuple[Endpoint, ...]:
+    """Return every measured single checkpoint, by forget size, role and label.
+
+    Args:
+        plan: The plan.
+        points: Rows of the points table; their blends name the checkpoints.
+        scores: Scores by point.
+    """
+    named = {point: label for point, label in _labels(plan, points) if label}
+    sizes = unique(curve["forget_size"] for curve in plan["curves"])
+    found = [
+        Endpoint(named[row["id"]], role, row["forget_size"], row["id"], scores.get(row["id"], {}))
+        for row in plan["points"]
+        if row["id"] in named
+        for role in [row["role"] if row["role"] in ROLE_ORDER else "unlearner"]
+    ]
+    rank = {size: index for index, size in enumerate(sizes)}
+    return tuple(
+        sorted(
+            found,
+            key=lambda end: (
+                rank.get(end.forget_size, len(rank)),
+                ROLE_ORDER.index(end.role),
+                end.label,
+            ),
+        )
+    )
+
+
+def _labels(
+    plan: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
+) -> Iterable[tuple[str, str]]:
+    recipes = {recipe["id"]: recipe["label"] for recipe in plan["recipes"]}
+    for row in plan["points"]:
+        if row["role"] in ("original", "retrained"):
+            yield row["id"], row["role"]
+    for row in points:
+        if row["role"] not in ("curve", "original", "retrained"):
+            blended = [label for recipe, label in recipes.items() if recipe in (row["blend"] or "")]
+            yield row["point_id"], blended[0] if len(blended) == 1 else ""
+    ends = {curve["id"]: (curve["first"], curve["second"]) for curve in plan["curves"]}
+    for row in plan["curve_points"]:
+        if row["t"] in (0, 1):
+            yield row["point_id"], ends[row["curve_id"]][int(row["t"])]
+
+
+def load_study(run: RunFolder) -> Study:
+    """Read everything a report tells.
+
+    Raises:
+        StoreError: If a table is damaged.
+    """
+    plan = run.plan
+    scores = scores_of(run.read_table("scores"))
+    curves = read_curves(plan)
+    known = {curve.curve_id for curve in curves}
+    findings = {row["curve_id"]: row for row in run.read_table("findings").to_pylist()}
+    return Study(
+        name=plan["name"],
+        plan=plan,
+        curves=curves,
+        scores=scores,
+        endpoints=endpoints_of(plan, run.read_table("points").to_pylist(), scores),
+        findings={curve: row for curve, row in findings.items() if curve in known},
+        metric_findings=tuple(run.read_table("metric_findings").to_pylist()),
+        failures=tuple(run.read_table("failures").to_pylist()),
+    )

@@ -1,0 +1,244 @@
+"""What is on each figure, before any drawing: metrics, curves, panels, scales and pages.
+
+Two layouts. In an *overlay* a panel shows one metric and the curve families lie over each other,
+so that linear and quadratic compare at a glance (losses, utility, forget quality). In a *bundle* a
+panel shows several metrics of one unit, and the families stand side by side.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
+
+from raymcu.report.data import Curve, MetricInfo, Study, metric_info, unique
+
+T = TypeVar("T")
+
+MAX_PANELS = 6
+"""Panels side by side on one page."""
+MAX_ROWS = 8
+"""Panels above each other on one page."""
+MAX_BUNDLE = 6
+"""Metrics in one panel."""
+LOG_RATIO = 30.0
+"""A row whose positive losses span more than this ratio gets a logarithmic axis."""
+
+OTHER_SCALE = re.compile(r"^forget_quality_(ln|p|d)$|_arith$|_es_ou$")
+"""The same quantity as a drawn metric on another scale or by another convention: tables only."""
+BARRIER_METRICS = {"retain_loss": ("retain", 1.0), "forget_loss": ("forget", -1.0)}
+"""Metric to its findings prefix and the side of the chord a barrier is on."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Metrics that are drawn on one figure."""
+
+    name: str
+    title: str
+    metrics: tuple[str, ...]
+    is_overlay: bool
+
+
+_PATTERNS = (
+    ("losses", "Losses", r"^(retain|forget)_loss$", True),
+    ("utility", "Model utility and forget quality", r"^(model_utility|forget_quality)", True),
+    ("rouge", "ROUGE-L recall", r"rouge", False),
+    ("extraction", "Extraction strength (ES) and exact memorization (EM)", r"_(es|em)$", False),
+    ("probability", "Probability of the answer", r"_probability$", False),
+    ("truth_ratio", "Truth ratio", r"truth_ratio", False),
+)
+_PROBES = ("retain", "forget", "real_authors", "world_facts")
+
+
+def groups(metrics: Iterable[str]) -> tuple[Group, ...]:
+    """Sort metrics into figures; those of no known group go together by unit."""
+    rest = [metric for metric in metrics if not OTHER_SCALE.search(metric)]
+    found = []
+    for name, title, pattern, is_overlay in _PATTERNS:
+        here = sorted((m for m in rest if re.search(pattern, m)), key=_probe_order)
+        rest = [metric for metric in rest if metric not in here]
+        if is_overlay and here:
+            found.append(Group(name, title, tuple(here), is_overlay))
+        elif here:
+            found.extend(_bundles(name, title, here))
+    for unit in unique(metric_info(metric).unit for metric in rest):
+        here = [metric for metric in rest if metric_info(metric).unit == unit]
+        title = "Other metrics" + (f" ({unit})" if unit else "")
+        found.extend(_bundles(f"other_{unit}".rstrip("_"), title, here))
+    return tuple(found)
+
+
+def _probe_order(metric: str) -> tuple[int, str]:
+    probes = [index for index, probe in enumerate(_PROBES) if metric.startswith(probe)]
+    return (probes[0] if probes else len(_PROBES), metric)
+
+
+def _bundles(name: str, title: str, metrics: Sequence[str]) -> Iterator[Group]:
+    chunks = balanced(metrics, MAX_BUNDLE)
+    for index, chunk in enumerate(chunks):
+        suffix = f"_{chr(ord('a') + index)}" if len(chunks) > 1 else ""
+        yield Group(name + suffix, title, tuple(chunk), False)
+
+
+def balanced(items: Sequence[T], most: int) -> list[Sequence[T]]:
+    """Cut into as few chunks of at most ``most`` as possible, of nearly equal length."""
+    count = max(1, math.ceil(len(items) / most))
+    edges = [round(index * len(items) / count) for index in range(count + 1)]
+    return [items[start:end] for start, end in pairwise(edges)]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The value axis that all panels of a row share."""
+
+    low: float
+    high: float
+    is_log: bool = False
+
+
+def value_axis(values: Sequence[float], info: MetricInfo) -> Axis:
+    """Choose a range that shows all values, and does not blow noise up to a landscape."""
+    low, high = min(values), max(values)
+    if info.unit == "nats" and low > 0 and high / low > LOG_RATIO:
+        return Axis(low / 1.3, high * 1.3, is_log=True)
+    least = max(0.05, 0.1 * abs(low + high) / 2)
+    if high - low < least:
+        middle = (low + high) / 2
+        low, high = middle - least / 2, middle + least / 2
+    pad = 0.08 * (high - low)
+    floor = -math.inf if info.low is None else info.low - 0.02 * (high - low)
+    ceiling = math.inf if info.high is None else info.high + 0.02 * (high - low)
+    return Axis(max(low - pad, min(floor, min(values))), min(high + pad, max(ceiling, max(values))))
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """The worst point of a loss along a curve: from the chord to the curve at ``t``."""
+
+    t: float
+    chord: float
+    value: float
+    size: float
+    is_within: bool
+    """Whether it is within the tolerance."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric along one curve."""
+
+    metric: str
+    family: str
+    values: tuple[tuple[float, float], ...]
+    chord: tuple[float, float] | None = None
+    """Values at t = 0 and t = 1, of losses whose ends are both measured."""
+    barrier: Barrier | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Panels that share a forget size and a value axis."""
+
+    forget_size: str
+    metrics: tuple[str, ...]
+    axis: Axis
+    panels: tuple[tuple[Line, ...], ...]
+    """In the order of the page's columns; a panel without lines has no scores yet."""
+    starts_size: bool = False
+    """Whether the row above is of another forget size."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One figure."""
+
+    name: str
+    setting: str
+    title: str
+    group: Group
+    families: tuple[str, ...]
+    columns: tuple[tuple[str, str | None], ...]
+    """(pair, family), or (pair, None) where families lie over each other."""
+    rows: tuple[Row, ...]
+
+
+def slug(text: str) -> str:
+    """Turn a label into a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+
+
+def pages(study: Study, setting: str, group: Group) -> list[Page]:
+    """Lay one setting's curves and one group of metrics out on as many pages as they need."""
+    curves = [curve for curve in study.curves if curve.setting == setting]
+    families = unique(curve.family for curve in curves)
+    per_column = 1 if group.is_overlay else len(families)
+    pairs = balanced(unique(curve.pair for curve in curves), max(1, MAX_PANELS // per_column))
+    per_row = len(group.metrics) if group.is_overlay else 1
+    sizes = balanced(unique(c.forget_size for c in curves), max(1, MAX_ROWS // per_row))
+    made: list[Page] = []
+    for size_chunk in sizes:
+        for pair_chunk in pairs:
+            across = (None,) if group.is_overlay else families
+            found = [(pair, family) for pair in pair_chunk for family in across]
+            rows = _rows(study, curves, group, size_chunk, found)
+            if rows:
+                suffix = f"_{len(made) + 1}" if len(pairs) * len(sizes) > 1 else ""
+                name = f"{slug(setting)}_{slug(group.name)}{suffix}"
+                made.append(
+                    Page(name, setting, group.title, group, families, tuple(found), tuple(rows))
+                )
+    return made
+
+
+def _rows(
+    study: Study,
+    curves: Sequence[Curve],
+    group: Group,
+    sizes: Sequence[str],
+    columns: Sequence[tuple[str, str | None]],
+) -> list[Row]:
+    rows: list[Row] = []
+    for size in sizes:
+        is_first = bool(rows)
+        for metrics in [(m,) for m in group.metrics] if group.is_overlay else [group.metrics]:
+            here = [curve for curve in curves if curve.forget_size == size]
+            values = [v for c in here for m in metrics for _, v in study.values(c, m)]
+            if values:
+                axis = value_axis(values, metric_info(metrics[0]))
+                panels = tuple(
+                    tuple(_lines(study, here, metrics, pair, family)) for pair, family in columns
+                )
+                rows.append(Row(size, metrics, axis, panels, starts_size=is_first))
+                is_first = False
+    return rows
+
+
+def _lines(
+    study: Study, curves: Sequence[Curve], metrics: Sequence[str], pair: str, family: str | None
+) -> Iterator[Line]:
+    for curve in curves:
+        if curve.pair != pair or family not in (None, curve.family):
+            continue
+        for metric in metrics:
+            values = study.values(curve, metric)
+            if values:
+                chord = _chord(values) if metric in BARRIER_METRICS else None
+                barrier = _barrier(study, curve, metric, chord) if chord else None
+                yield Line(metric, curve.family, values, chord, barrier)
+
+
+def _chord(values: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    ends = dict(values)
+    return (ends[0.0], ends[1.0]) if 0.0 in ends and 1.0 in ends else None
+
+
+def _barrier(study: Study, curve: Curve, metric: str, chord: tuple[float, float]) -> Barrier | None:
+    prefix, side = BARRIER_METRICS[metric]
+    finding = study.findings.get(curve.curve_id, {})
+    size, t = finding.get(f"{prefix}_barrier"), finding.get(f"{prefix}_barrier_t")
+    if size is None or t is None:
+        return None
+    level = (1 - t) * chord[0] + t * chord[1]
+    return Barrier(t, level, level + side * size, size, size <= finding["tolerance"])

@@ -1,0 +1,269 @@
+"""A made-up run folder: 2 forget sizes, Rand and Met, 3 methods, 2 curve families, 7 points."""
+
+import itertools
+import json
+import math
+
+import pytest
+
+from raymcu import tables
+from raymcu.store import RunFolder, content_id
+
+SIZES = ("forget01", "forget05")
+METHODS = ("grad_diff", "npo", "rmu")
+TS = tuple(index / 6 for index in range(7))
+TOLERANCE = 0.05
+STRENGTH = {"grad_diff": 2.6, "npo": 1.9, "rmu": 2.2}
+EVIL = "<script>alert(1)</script>"
+
+
+def _id(*parts):
+    return content_id(list(parts))
+
+
+def _recipes():
+    made = [{"id": _id("original"), "role": "original", "label": "original", "forget_size": None}]
+    for size in SIZES:
+        made.append(
+            {"id": _id("r", size), "role": "retrained", "label": "retrained", "forget_size": size}
+        )
+        for method, seed in itertools.product(METHODS, (0, 1)):
+            label = f"{method}/seed{seed}"
+            made.append(
+                {"id": _id(label, size), "role": "unlearner", "label": label, "forget_size": size}
+            )
+    return [
+        dict(row, level=0 if row["role"] in ("original", "retrained") else 1, num_steps=40,
+             parents=[] if row["role"] in ("original", "retrained") else [made[0]["id"]])
+        for row in made
+    ]  # fmt: skip
+
+
+def _pairs():
+    for method in METHODS:
+        yield "Rand", f"{method}/seed0", f"{method}/seed1"
+    for one, two in itertools.combinations(METHODS, 2):
+        yield "Met", f"{one}/seed0", f"{two}/seed0"
+
+
+def make_plan(name="demo study"):
+    recipes, curves, points, curve_points = _recipes(), [], {}, []
+    for size in SIZES:
+        for label, role in (("original", "original"), ("retrained", "retrained")):
+            point = _id("point", label, size)
+            points[point] = {"id": point, "forget_size": size, "role": role}
+        for (setting, one, two), family in itertools.product(_pairs(), ("linear", "quadratic")):
+            curve_id = _id(setting, one, two, family, size)
+            bend = None
+            if family == "quadratic":
+                bend = _id("bend", one, two, size)
+                recipes.append(
+                    {"id": bend, "role": "bend", "label": f"bend {one} {two}", "forget_size": size,
+                     "level": 2, "num_steps": 40, "parents": [_id(one, size), _id(two, size)]}
+                )  # fmt: skip
+            curves.append(
+                {"id": curve_id, "setting": setting, "family": family, "forget_size": size,
+                 "first": one, "second": two, "first_id": _id(one, size),
+                 "second_id": _id(two, size), "bend_id": bend}
+            )  # fmt: skip
+            for t in TS:
+                end = {0: one, 1: two}.get(t)
+                point = _id("point", end, size) if end else _id("point", curve_id, t)
+                role = "unlearner" if end else "curve"
+                points[point] = {"id": point, "forget_size": size, "role": role}
+                curve_points.append({"curve_id": curve_id, "t": t, "point_id": point})
+    return {
+        "version": 1,
+        "raymcu": "0.1.0",
+        "plan_id": "abc123",
+        "name": name,
+        "store": None,
+        "search_space": {
+            "name": name,
+            "benchmark": {"name": "authors", "forget_sizes": list(SIZES)},
+            "methods": [{"name": method, "beta": 0.1} for method in METHODS],
+            "curves": {"families": ["linear", "quadratic"], "num_points": 7, "enabled": True},
+        },
+        "counts": {
+            "endpoints": {"naive": 48, "unique": 12},
+            "bends": 12,
+            "trainings": {"unique": len(recipes)},
+            "pairs": 12,
+            "curves": len(curves),
+            "points": len(points),
+        },
+        "estimates": {
+            "train_flops": 3.2e15,
+            "measure_flops": 8.1e14,
+            "memory_gib": 1.7,
+            "disk_gib": 0.42,
+        },
+        "recipes": recipes,
+        "curves": curves,
+        "points": list(points.values()),
+        "curve_points": curve_points,
+    }
+
+
+def _strength(label, size):
+    seed = 0.12 * int(label[-1])
+    return STRENGTH[label.split("/")[0]] + seed + (0.4 if size == "forget05" else 0.0)
+
+
+def point_scores(curve, t):
+    """Made scores with a bump: large on linear Met curves, none on Rand."""
+    bump = {("Met", "linear"): 0.9, ("Met", "quadratic"): 0.2}.get(
+        (curve["setting"], curve["family"]), 0.02
+    ) * math.sin(math.pi * t) ** 2
+    strength = (1 - t) * _strength(curve["first"], curve["forget_size"]) + t * _strength(
+        curve["second"], curve["forget_size"]
+    )
+    forgotten = strength - bump
+    return _scores(retain=0.55 + 0.5 * bump + 0.1 * (strength - 2), forget=forgotten, bump=bump)
+
+
+def _scores(retain, forget, bump=0.0):
+    memory = math.exp(-forget)
+    return {
+        "retain_loss": retain,
+        "forget_loss": forget,
+        "model_utility": 0.62 - 0.2 * (retain - 0.5),
+        "forget_quality_log10": -6.0 * memory - bump,
+        "forget_rouge": 0.2 + 0.7 * memory,
+        "retain_rouge": 0.9 - 0.4 * (retain - 0.5),
+        "real_authors_rouge": 0.8 - 0.3 * bump,
+        "world_facts_rouge": 0.74 - 0.1 * bump,
+        "forget_extraction_strength": 0.05 + 0.8 * memory,
+        "forget_exact_memorization": 0.3 + 0.6 * memory,
+    }
+
+
+def _finding(curve):
+    losses = [(t, point_scores(curve, t)) for t in TS]
+    first, last = losses[0][1], losses[-1][1]
+    barriers = {}
+    for metric, sign in (("retain_loss", 1), ("forget_loss", -1)):
+        gaps = [
+            (sign * (s[metric] - (1 - t) * first[metric] - t * last[metric]), t) for t, s in losses
+        ]
+        barriers[metric] = max(gaps)
+    return {
+        "num_points": len(TS),
+        "retain_barrier": barriers["retain_loss"][0],
+        "retain_barrier_t": barriers["retain_loss"][1],
+        "forget_barrier": barriers["forget_loss"][0],
+        "forget_barrier_t": barriers["forget_loss"][1],
+        "retain_curvature": 0.1,
+        "forget_curvature": 0.2,
+        "retain_variation": 0.3,
+        "forget_variation": 0.4,
+        "tolerance": TOLERANCE,
+        "is_connected": max(b for b, _ in barriers.values()) <= TOLERANCE,
+    }
+
+
+def _curve_fields(curve):
+    names = ("setting", "family", "forget_size", "first", "second")
+    return {"curve_id": curve["id"], **{name: curve[name] for name in names}}
+
+
+def _write_scores(run, plan, measured):
+    made = {}
+    for row in plan["points"]:
+        if row["role"] == "original":
+            made[row["id"]] = _scores(0.5, 0.4)
+        elif row["role"] == "retrained":
+            made[row["id"]] = _scores(0.52, 2.4)
+    curves = {curve["id"]: curve for curve in plan["curves"]}
+    for row in plan["curve_points"]:
+        made[row["point_id"]] = point_scores(curves[row["curve_id"]], row["t"])
+    for point in measured:
+        rows = [
+            {"point_id": point, "metric": metric, "value": value, "num_examples": 20}
+            for metric, value in made[point].items()
+        ]
+        run.write_part("scores", point, tables.from_rows("scores", rows))
+        run.write_part("measurements", point, tables.empty("measurements"))
+
+
+def _write_findings(run, plan):
+    rows, ranges = [], []
+    for curve in plan["curves"]:
+        rows.append(_curve_fields(curve) | _finding(curve))
+        values = [(point_scores(curve, t)["model_utility"], t) for t in TS]
+        ranges.append(
+            _curve_fields(curve)
+            | {
+                "metric": "model_utility",
+                "at_first": values[0][0],
+                "at_second": values[-1][0],
+                "minimum": min(values)[0],
+                "maximum": max(values)[0],
+                "spread": max(values)[0] - min(values)[0],
+                "best_t": 0.5,
+                "interior_beats_ends": curve["setting"] == "Rand" and curve["family"] == "linear",
+            }
+        )
+    run.write_part("findings", "all", tables.from_rows("findings", rows))
+    run.write_part("metric_findings", "all", tables.from_rows("metric_findings", ranges))
+
+
+def _write_points(run, plan):
+    ends = {}
+    for curve in plan["curves"]:
+        ends[_id("point", curve["first"], curve["forget_size"])] = curve["first_id"]
+        ends[_id("point", curve["second"], curve["forget_size"])] = curve["second_id"]
+    rows = [
+        {"point_id": row["id"], "forget_size": row["forget_size"], "role": row["role"],
+         "blend": json.dumps({ends[row["id"]]: 1.0})}
+        for row in plan["points"] if row["id"] in ends
+    ]  # fmt: skip
+    run.write_part("points", "all", tables.from_rows("points", rows))
+
+
+def make_run(folder, name="demo study", is_finished=True):
+    """Write a run folder; an unfinished one has half its points, one failure and one skipped."""
+    plan = make_plan(name)
+    run = RunFolder(str(folder))
+    run.write_json("plan.json", plan)
+    run.write_bytes("search_space.toml", b'name = "demo study"\n[benchmark]\nname = "authors"\n')
+    run.write_json(
+        "run.json",
+        {
+            "versions": {"raymcu": "0.1.0", "torch": "2.10.0", "ray": "2.60.0"},
+            "times_s": {"train": 61.2, "measure": 33.0},
+            "command": "raymcu run demo.toml --out runs/demo",
+            "started": "2026-01-01T10:00:00Z",
+            "finished": "2026-01-01T10:02:00Z" if is_finished else None,
+            "device": "cpu",
+        },
+    )
+    ids = [row["id"] for row in plan["points"]]
+    trained = [r["id"] for r in plan["recipes"] if is_finished or r["role"] != "bend"]
+    for recipe in trained:
+        with run.checkpoints.writing(recipe):
+            pass
+    _write_points(run, plan)
+    _write_scores(run, plan, ids if is_finished else ids[: len(ids) // 2])
+    if is_finished:
+        _write_findings(run, plan)
+    else:
+        bend = next(r for r in plan["recipes"] if r["role"] == "bend")
+        rows = [
+            {"item_id": bend["id"], "stage": "connect", "label": EVIL, "reason": "diverged",
+             "message": "loss was nan at step 12", "traceback": "Traceback: ..."},
+            {"item_id": ids[-2], "stage": "measure", "label": "point", "reason": "skipped",
+             "message": "its bend failed"},
+        ]  # fmt: skip
+        run.write_part("failures", "all", tables.from_rows("failures", rows))
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def half_run(tmp_path):
+    return make_run(tmp_path / "half", is_finished=False)
