@@ -77,13 +77,13 @@ def _model(skill, memory, point_id="point", seed=0, num=12):
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build():
     """Return the builder class."""
     return MeasurementBuilder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def model():
     """Return a function that makes a whole measurement from skill and memory in [0, 1]."""
     return _model

@@ -1,0 +1,153 @@
+"""What every registered metric has to keep, whoever wrote it."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raymcu import tables
+from raymcu.metrics._base import METRICS, Measured
+from raymcu.metrics._scoring import score_point
+
+NAMES = [entry.name for entry in METRICS]
+PROBES = ("forget", "retain", "real_authors", "world_facts")
+EXPECTED = {
+    *(f"{probe}_{kind}" for probe in PROBES[:2] for kind in ("loss", "es", "es_ou", "em")),
+    *(f"{probe}_{kind}" for probe in PROBES for kind in ("probability", "rouge", "truth_ratio")),
+    *(f"forget_quality_{form}" for form in ("p", "log10", "ln", "d")),
+    "model_utility",
+    "model_utility_arith",
+}
+
+
+def scores_of(*arguments):
+    table = score_point("point", *arguments)
+    assert table.schema.equals(tables.SCHEMAS["scores"])
+    return {row["metric"]: row for row in table.to_pylist()}
+
+
+def test_registry_has_the_tofu_metrics():
+    assert set(NAMES) >= EXPECTED
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metric_says_what_it_is(name):
+    entry = METRICS.entry(name)
+    assert entry.source
+    assert entry.summary.endswith(".")
+    assert entry.component.low < entry.component.high
+    assert entry.component.unit
+    assert entry.component.probes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metric_moves_in_its_direction_when_a_model_unlearns(name, model):
+    metric = METRICS[name]
+    retrained = model(0.9, 0.1, "retrained", seed=1).measured()
+    good = metric.compute(model(0.9, 0.1).measured(), retrained).value
+    bad = metric.compute(model(0.3, 0.9).measured(), retrained).value
+    if metric.better == "higher":
+        assert good > bad + 1e-6
+    elif metric.better == "lower":
+        assert good < bad - 1e-6
+
+
+@pytest.mark.parametrize("skill", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", NAMES)
+def test_metric_stays_within_its_span(name, skill, model):
+    metric = METRICS[name]
+    retrained = model(0.9, 0.1, "retrained", seed=1).measured()
+    score = metric.compute(model(skill, skill).measured(), retrained)
+    assert metric.low <= score.value <= metric.high
+    assert score.num_examples > 0
+
+
+def test_scores_ignore_the_order_of_rows(model):
+    table, retrained = model(0.8, 0.4).table(), model(0.9, 0.1, "retrained", seed=1).table()
+    shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
+    turned = retrained.take(np.arange(len(retrained))[::-1])
+    assert score_point("p", shuffled, turned).equals(score_point("p", table, retrained))
+
+
+def test_scores_are_the_same_from_one_chunk_or_many(model):
+    table = model(0.8, 0.4).table()
+    parts = [tables.from_rows("measurements", table.slice(at, 7).to_pylist())
+             for at in range(0, len(table), 7)]  # fmt: skip
+    assert score_point("p", pa.concat_tables(parts), None).equals(score_point("p", table, None))
+
+
+def test_only_metrics_of_measured_probes_are_scored(build):
+    table = build().add("forget", 0, [-1.0]).table()
+    rows = scores_of(table, None)
+    assert set(rows) == {name for name in NAMES if METRICS[name].probes == ("forget",)}
+
+
+def test_no_rows_give_no_scores():
+    assert len(score_point("p", tables.empty("measurements"), None)) == 0
+
+
+def test_metrics_that_need_the_retrained_model_are_null_without_it(model):
+    rows = scores_of(model(0.9, 0.1).table(), None)
+    for name in NAMES:
+        if METRICS[name].needs_retrained:
+            assert rows[name]["value"] is None
+            assert "retrained" in rows[name]["note"]
+        else:
+            assert rows[name]["value"] is not None
+
+
+@pytest.mark.parametrize("broken", [math.nan, -math.inf, -1e30])
+def test_scores_of_a_diverged_model_are_numbers_or_null_with_a_note(broken, model):
+    made = model(0.9, 0.1)
+    for row in made.rows[::2]:
+        row["logprobs"][0] = broken
+    retrained = model(0.9, 0.1, "retrained", seed=1).table()
+    for row in scores_of(made.table(), retrained).values():
+        assert row["value"] is not None or row["note"]
+        assert row["value"] is None or math.isfinite(row["value"])
+
+
+def test_loss_of_a_diverged_model_is_null_and_says_so(build):
+    rows = scores_of(build().add("forget", 0, [-math.inf, -1.0]).table(), None)
+    assert rows["forget_loss"]["value"] is None
+    assert "diverged" in rows["forget_loss"]["note"]
+    assert rows["forget_probability"]["value"] == 0.0
+
+
+def test_one_diverged_answer_leaves_the_others_alone(build):
+    point = build().add("forget", 0, [-1.0]).add("forget", 1, [-math.inf]).add("forget", 2, [-3.0])
+    assert point.measured().rows("forget").nll_mean.tolist() == [1.0, math.inf, 3.0]
+
+
+def test_rows_without_tokens_count_as_empty_sums(build):
+    made = build().add("forget", 0, []).add("forget", 1, [-2.0, -4.0]).add("forget", 2, [])
+    rows = made.measured().rows("forget")
+    assert rows.nll_sum.tolist() == [0.0, 6.0, 0.0]
+    assert rows.nll_mean.tolist() == [0.0, 3.0, 0.0]
+
+
+def test_rows_are_empty_for_what_was_not_measured():
+    assert len(Measured(tables.empty("measurements")).rows("forget")) == 0
+
+
+def test_shared_parts_are_computed_once(build):
+    point = build().measured()
+    calls = []
+    for _ in range(2):
+        assert point.part(("name",), lambda: calls.append(1) or len(calls)) == 1
+
+
+def test_scoring_and_analysis_start_without_torch_ray_or_plots():
+    heavy = ["torch", "ray", "transformers", "matplotlib", "nltk", "scipy"]
+    code = (
+        "import sys\n"
+        "import raymcu.metrics._scoring, raymcu.analysis.curves, raymcu.analysis.endpoints\n"
+        "from raymcu.metrics._base import METRICS\n"
+        "list(METRICS)\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,60 @@
+"""ROUGE-L recall equals the rouge_score package's, stemmer on."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score import rouge_scorer
+
+from raymcu.metrics._base import METRICS
+from raymcu.metrics.rouge import rouge_l_recall
+
+PACKAGE = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+WORDS = ["the", "author", "authors", "writing", "writes", "was", "born", "in", "1932", "?", "é"]
+texts = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)
+
+
+def by_package(reference, generation):
+    return PACKAGE.score(reference, generation)["rougeL"].recall
+
+
+@given(texts, texts)
+@settings(deadline=None)
+def test_recall_matches_the_package(reference, generation):
+    assert rouge_l_recall(reference, generation) == by_package(reference, generation)
+
+
+@pytest.mark.parametrize(
+    ("reference", "generation"),
+    [
+        ("The author writes novels.", "Novels are what the authors wrote, writing daily"),
+        ("a b c d " * 40, "d c b a " * 40),
+        ("naïve — Ünïcode", "naive unicode"),
+        ("", ""),
+        ("?!", "?!"),
+        ("word", ""),
+        ("", "word"),
+        ("same words", "same words"),
+    ],
+)
+def test_recall_matches_the_package_on_odd_texts(reference, generation):
+    assert rouge_l_recall(reference, generation) == by_package(reference, generation)
+
+
+def test_reference_without_tokens_scores_zero_even_against_itself():
+    assert rouge_l_recall("…", "…") == 0.0
+
+
+def test_rouge_averages_over_the_examples_that_have_a_generation(build):
+    point = build()
+    point.add("forget", 0, [-1.0], answer="one two three four", generation="two four")
+    point.add("forget", 1, [-1.0], answer="one", generation="one")
+    point.add("forget", 2, [-1.0], answer="one")
+    score = METRICS["forget_rouge"].compute(point.measured(), None)
+    assert score.value == pytest.approx(0.75)
+    assert score.num_examples == 2
+
+
+def test_rouge_is_null_without_generations(build):
+    score = METRICS["forget_rouge"].compute(build().add("forget", 0, [-1.0]).measured(), None)
+    assert score.value is None
+    assert "generation" in score.note

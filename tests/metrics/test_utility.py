@@ -1,0 +1,72 @@
+"""Model utility: harmonic mean of nine."""
+
+import numpy as np
+import pytest
+
+from raymcu.metrics._base import METRICS
+from raymcu.metrics.utility import harmonic_mean
+
+NINE = [
+    f"{probe}_{kind}"
+    for probe in ("retain", "real_authors", "world_facts")
+    for kind in ("probability", "rouge", "truth_ratio")
+]
+
+
+def utility(point, name="model_utility"):
+    return METRICS[name].compute(point, None)
+
+
+def test_harmonic_mean_known_answer():
+    assert harmonic_mean(np.array([0.5, 0.25, 1.0])) == pytest.approx(0.428571, abs=1e-6)
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [5e-324, 1.0]])
+def test_harmonic_mean_of_nothing_is_zero(values):
+    assert harmonic_mean(np.array(values)) == pytest.approx(0.0, abs=1e-300)
+
+
+def test_utility_is_the_harmonic_mean_of_the_nine_metrics(model):
+    point = model(0.8, 0.2).measured()
+    nine = [METRICS[name].compute(point, None).value for name in NINE]
+    assert utility(point).value == pytest.approx(9 / sum(1 / value for value in nine))
+    assert utility(point).num_examples == 36
+
+
+def test_utility_ignores_the_forget_probe(model):
+    assert utility(model(0.8, 0.0).measured()).value == pytest.approx(
+        utility(model(0.8, 1.0).measured()).value, abs=0.02
+    )
+
+
+def test_arithmetic_utility_is_lower_where_wrong_answers_vary(build):
+    # The arithmetic mean of probabilities is at least the geometric, so R is and 1 - R is not.
+    point = build()
+    for probe in ("retain", "real_authors", "world_facts"):
+        point.options(probe, 0, right=0.5, wrong=[1.0, 5.0])
+        point.add(probe, 0, [-0.5], kind="paraphrased_answer")
+    for row in point.rows:
+        row["generation"] = row["answer"] if row["answer_kind"] == "answer" else None
+    both = [utility(point.measured(), name) for name in ("model_utility", "model_utility_arith")]
+    assert both[0].value > both[1].value + 0.02
+
+
+def test_utility_is_zero_if_a_part_is_and_says_which(model):
+    made = model(0.8, 0.2)
+    for row in made.rows:
+        if row["probe"] == "world_facts" and row["generation"] is not None:
+            row["generation"] = "nothing alike"
+    score = utility(made.measured())
+    assert score.value == 0.0
+    assert "world_facts_rouge" in score.note
+
+
+def test_utility_is_null_if_a_part_is_missing_and_says_which(model):
+    made = model(0.8, 0.2)
+    for row in made.rows:
+        if row["probe"] == "retain":
+            row["generation"] = None
+    score = utility(made.measured())
+    assert score.value is None
+    assert "retain_rouge" in score.note
+    assert "world_facts" not in score.note
