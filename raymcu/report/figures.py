@@ -7,7 +7,7 @@ palette of Okabe and Ito, safe for colour-blind readers) and in marker or line s
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ STYLE: dict[Any, Any] = {
 
 LEFT, RIGHT, TOP, BOTTOM = 1.08, 0.15, 1.02, 0.42
 HEIGHT, GAP_X, GAP_Y, GAP_PAIR, GAP_SIZE = 1.12, 0.14, 0.3, 0.34, 0.18
+LEGEND_ROW = 0.19
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,13 @@ def _panel_grid(page: Page) -> tuple[Figure, list[list[Axes]]]:
     lefts, width = _columns(page)
     total_width = lefts[-1] + width + RIGHT
     gaps = [GAP_Y + (GAP_SIZE if row.starts_size else 0.0) for row in page.rows[1:]]
-    total_height = TOP + BOTTOM + len(page.rows) * HEIGHT + sum(gaps)
+    top = TOP + LEGEND_ROW * (len(legend_rows(_legend(page), total_width - LEFT)) - 1)
+    total_height = top + BOTTOM + len(page.rows) * HEIGHT + sum(gaps)
     figure = Figure(figsize=(total_width, total_height))
     FigureCanvasAgg(figure)
     grid = []
     for index in range(len(page.rows)):
-        bottom = total_height - TOP - HEIGHT - index * HEIGHT - sum(gaps[:index])
+        bottom = total_height - top - HEIGHT - index * HEIGHT - sum(gaps[:index])
         box = (bottom / total_height, width / total_width, HEIGHT / total_height)
         grid.append(
             [figure.add_axes((left / total_width, box[0], box[1], box[2])) for left in lefts]
@@ -212,10 +214,7 @@ def _label_panels(figure: Figure, grid: list[list[Axes]], page: Page) -> None:
     _label_columns(figure, grid[0], page)
     figure.text(LEFT / width, 1 - 0.1 / height, f"{page.setting}: {page.title}", va="top",
                 fontsize=10.5, fontweight="bold")  # fmt: skip
-    handles = _legend(page)
-    figure.legend(handles=handles, loc="upper left", ncols=len(handles), frameon=False,
-                  bbox_to_anchor=((LEFT - 0.08) / width, 1 - 0.3 / height), borderaxespad=0,
-                  handlelength=2.6, columnspacing=1.6)  # fmt: skip
+    draw_legend(figure, legend_rows(_legend(page), width - LEFT), LEFT)
     figure.text((LEFT + width - RIGHT) / 2 / width, 0.06 / height,
                 "t along the curve (0 = first of the pair, 1 = second)", ha="center", va="bottom",
                 color=MUTED)  # fmt: skip
@@ -254,6 +253,30 @@ def fitted(text: str, room: float) -> str:
     parts = text.split(" ↔ ")
     cut = [part if len(part) <= letters - 2 else part[: letters - 3] + "…" for part in parts]
     return " ↔\n".join(cut)
+
+
+def legend_rows(handles: Sequence[Line2D], room: float) -> list[list[Line2D]]:
+    """Break legend entries into lines that fit ``room`` inches."""
+    rows: list[list[Line2D]] = [[]]
+    used = 0.0
+    for handle in handles:
+        need = 0.62 + 0.075 * len(str(handle.get_label()))
+        if rows[-1] and used + need > room:
+            rows.append([])
+            used = 0.0
+        rows[-1].append(handle)
+        used += need
+    return rows
+
+
+def draw_legend(figure: Figure, rows: Sequence[Sequence[Line2D]], left: float) -> None:
+    """Draw legend lines under the title."""
+    width, height = figure.get_size_inches()
+    for index, row in enumerate(rows):
+        anchor = ((left - 0.08) / width, 1 - (0.32 + LEGEND_ROW * index) / height)
+        figure.legend(handles=row, loc="upper left", ncols=len(row), frameon=False,
+                      bbox_to_anchor=anchor, borderaxespad=0, handlelength=2.6,
+                      columnspacing=1.6)  # fmt: skip
 
 
 def _legend(page: Page) -> list[Line2D]:

@@ -16,7 +16,19 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from raymcu.report.data import Endpoint, Study, metric_info, unique
-from raymcu.report.figures import INK, MARKERS, MUTED, PALETTE, STYLE, Drawing, fitted, render
+from raymcu.report.figures import (
+    INK,
+    LEGEND_ROW,
+    MARKERS,
+    MUTED,
+    PALETTE,
+    STYLE,
+    Drawing,
+    draw_legend,
+    fitted,
+    legend_rows,
+    render,
+)
 from raymcu.report.panels import balanced
 
 MAX_MAP_ROWS = 30
@@ -26,6 +38,7 @@ ON_CELL = "#101418"
 BARRIERS = LinearSegmentedColormap.from_list(
     "barriers", ["#f3f7fb", "#9ecae9", "#0072b2", "#08375c"]
 )
+PLOT = 3.6
 CONNECTED, BROKEN, UNKNOWN = "#cfe8f7", "#f6d5bd", "#eceff2"
 
 
@@ -122,7 +135,7 @@ def _map_heads(ax: Axes, columns: Sequence[tuple[str, str]], study: Study) -> No
             room = len(here) * CELL_W
             ax.text(middle, 0.68, fitted(size, room), ha="center", va="center")
         for i, (_, family) in enumerate(columns):
-            ax.text(x0 + (i + 0.5) * CELL_W, 0.9, fitted(family, CELL_W), ha="center",
+            ax.text(x0 + (i + 0.5) * CELL_W, 0.9, fitted(family, 1.25 * CELL_W), ha="center",
                     va="center", color=MUTED, fontsize=7)  # fmt: skip
 
 
@@ -179,21 +192,39 @@ def tradeoff(study: Study) -> Drawing | None:
     sizes = study.forget_sizes
     methods = unique(_method(end.label) for end in study.endpoints if end.role == "unlearner")
     with mpl.rc_context(STYLE):
-        width, height = 1.1 + 3.6 * len(sizes), 1.0 + 2.75 * len(ys)
-        figure = Figure(figsize=(max(width, 6.2), height))
+        width = max(1.1 + PLOT * len(sizes), 6.2)
+        legend = legend_rows(_scatter_handles(study, methods), width - 0.2)
+        height = 0.6 + LEGEND_ROW * len(legend) + 2.6 * len(ys)
+        figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         for row, y in enumerate(ys):
+            limits = _limits(study, (x, y))
             for column, size in enumerate(sizes):
-                box = (0.75 + 3.6 * column, 0.45 + 2.75 * (len(ys) - 1 - row), 3.1, 2.1)
-                ax = figure.add_axes(_relative(figure, box))
+                box = (0.75 + PLOT * column, 0.45 + 2.6 * (len(ys) - 1 - row), PLOT - 0.4, 1.85)
+                ax = figure.add_axes(_relative(figure, box), xlim=limits[0], ylim=limits[1])
                 _scatter(ax, study, size, (x, y), methods)
-        _scatter_legend(figure, methods)
+                ax.set_ylabel(_axis_label(y) if column == 0 else "")
+        figure.text(0.12 / width, 1 - 0.1 / height, "Forgetting against utility", va="top",
+                    fontsize=10.5, fontweight="bold")  # fmt: skip
+        draw_legend(figure, legend, 0.16)
         svg, png = render(figure, "tradeoff")
     caption = (
         "Every measured point of every curve, the unlearners at the curves' ends, and the two "
-        "reference models. The retrained model is what unlearning aims at."
+        "reference models. The retrained model is what unlearning aims at. One scale per row."
     )
     return Drawing("tradeoff", None, "Forgetting against utility", caption, svg, png)
+
+
+def _limits(study: Study, metrics: tuple[str, str]) -> tuple[tuple[float, float], ...]:
+    """Return x and y ranges that hold every point of the study."""
+    points = {point for curve in study.curves for _, point in curve.points}
+    points |= {end.point_id for end in study.endpoints}
+    xy = [pair for point in points if (pair := _xy(study.scores.get(point, {}), metrics))]
+    ranges = []
+    for values in zip(*xy, strict=True):
+        pad = 0.12 * (max(values) - min(values)) or 0.05
+        ranges.append((min(values) - pad, max(values) + pad))
+    return tuple(ranges) or ((0.0, 1.0), (0.0, 1.0))
 
 
 def _relative(figure: Figure, box: tuple[float, ...]) -> tuple[float, float, float, float]:
@@ -213,8 +244,8 @@ def _scatter(
             pair
             for curve in study.curves
             if (curve.forget_size, curve.family) == (size, family)
-            for _, point in curve.points
-            if (pair := _xy(study.scores.get(point, {}), metrics))
+            for t, point in curve.points
+            if t not in (0, 1) and (pair := _xy(study.scores.get(point, {}), metrics))
         ]
         if xy:
             ax.scatter(*zip(*xy, strict=True), **_family_style(study.families.index(family)))
@@ -222,12 +253,10 @@ def _scatter(
         xy_end = _xy(end.scores, metrics)
         if end.forget_size == size and xy_end:
             _mark_endpoint(ax, end, xy_end, methods)
-    ax.margins(0.12)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5))
     ax.set_title(size, loc="left", fontsize=8, fontweight="bold")
     ax.set_xlabel(_axis_label(metrics[0]))
-    ax.set_ylabel(_axis_label(metrics[1]))
 
 
 def _xy(scores: Mapping[str, float | None], metrics: tuple[str, str]) -> tuple[float, float] | None:
@@ -274,21 +303,16 @@ def _method_style(index: int) -> dict[str, Any]:
     }
 
 
-def _scatter_legend(figure: Figure, methods: Sequence[str]) -> None:
-    width, height = figure.get_size_inches()
-    figure.text(0.12 / width, 1 - 0.1 / height, "Forgetting against utility", va="top",
-                fontsize=10.5, fontweight="bold")  # fmt: skip
+def _scatter_handles(study: Study, methods: Sequence[str]) -> list[Line2D]:
     handles = [
         Line2D([], [], ls="", ms=6, mec=INK, mew=0.5, label=method,
                marker=MARKERS[i % len(MARKERS)], color=PALETTE[i % len(PALETTE)])
         for i, method in enumerate(methods)
     ]  # fmt: skip
-    for index, family in enumerate(("linear", "quadratic")):
+    for index, family in enumerate(study.families):
+        style = _family_style(index)
         handles.append(
-            Line2D([], [], ls="", ms=3.5, mec=MUTED, mew=0.7, alpha=0.8, color=MUTED,
-                   marker=("o", "s")[index], mfc=MUTED if index == 0 else "none",
-                   label=f"{family} curve")
+            Line2D([], [], ls="", ms=3.5, mec=MUTED, mew=0.7, marker=style["marker"],
+                   mfc=style["facecolors"], label=f"inside a {family} curve")
         )  # fmt: skip
-    figure.legend(handles=handles, loc="upper left", ncols=len(handles), frameon=False,
-                  bbox_to_anchor=(0.04 / width, 1 - 0.28 / height), borderaxespad=0,
-                  handletextpad=0.2, columnspacing=1.2)  # fmt: skip
+    return handles

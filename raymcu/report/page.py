@@ -1,0 +1,225 @@
+"""Writes a run's report: one HTML page that needs nothing else, and its figures as files.
+
+Everything a user wrote (labels, names, the search space) reaches the page through Jinja's
+autoescape, and the page's own policy lets no script run but the one that sorts tables.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup, escape
+
+from raymcu.errors import ConfigError
+from raymcu.report.console import HEADLINE_METRICS, number
+from raymcu.report.data import Curve, Study, load_study, metric_info
+from raymcu.report.figures import GRID, INK, MUTED, Drawing, curve_drawings
+from raymcu.report.overview import barrier_maps, tradeoff
+from raymcu.report.status import duration
+from raymcu.store import RunFolder
+
+PAGE = "report/index.html"
+FIGURES = "report/figures"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The study's outcome in one sentence and a few numbers."""
+
+    sentence: str
+    connected: int
+    judged: int
+    planned: int
+
+
+def write_report(run: RunFolder) -> str:
+    """Draw the figures and write the page; return the page's path or URL.
+
+    Raises:
+        ConfigError: If nothing was scored yet.
+        StoreError: If a table is damaged.
+    """
+    study = load_study(run)
+    if not study.scores:
+        raise ConfigError(
+            f"{run.url}: has no scores yet, so there is nothing to report. "
+            "Run `raymcu run` to the end, or `raymcu score` if points were measured."
+        )
+    drawings = draw_all(study)
+    wanted = {f"{drawing.name}.{kind}" for drawing in drawings for kind in ("svg", "png")}
+    for drawing in drawings:
+        run.write_bytes(f"{FIGURES}/{drawing.name}.svg", drawing.svg)
+        run.write_bytes(f"{FIGURES}/{drawing.name}.png", drawing.png)
+    for name in set(run.names(FIGURES)) - wanted:
+        run.remove(f"{FIGURES}/{name}")
+    run.write_bytes(PAGE, render_page(run, study, drawings).encode())
+    return run.path_url(PAGE)
+
+
+def draw_all(study: Study) -> list[Drawing]:
+    """Draw every figure of a study, the overview first."""
+    scatter = tradeoff(study)
+    return [*barrier_maps(study), *([scatter] if scatter else []), *curve_drawings(study)]
+
+
+def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> str:
+    """Return the page as HTML."""
+    package = files("raymcu.report")
+    script = package.joinpath("report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": number, "duration": duration, "quantity": quantity}
+    template = environment.from_string(
+        package.joinpath("template.html").read_text(encoding="utf-8")
+    )
+    notes = run.read_json("run.json") if run.exists("run.json") else {}
+    overview = [drawing for drawing in drawings if drawing.setting is None]
+    return template.render(
+        study=study,
+        headline=headline(study),
+        findings=finding_rows(study),
+        endpoint_metrics=endpoint_metrics(study),
+        gains=gain_rows(study),
+        overview=[_figure(drawing) for drawing in overview],
+        sections=[
+            (setting, [_figure(drawing) for drawing in drawings if drawing.setting == setting])
+            for setting in study.settings
+        ],
+        costs=cost_rows(study.plan),
+        search_space=_search_space(run, study),
+        notes=notes,
+        info=metric_info,
+        script=Markup(script),
+        script_digest=digest,
+    )
+
+
+def headline(study: Study) -> Headline:
+    """Say how many curves are connected, at what tolerance, and where it is worst."""
+    judged = [row for row in study.findings.values() if row["is_connected"] is not None]
+    connected = sum(row["is_connected"] for row in judged)
+    if not judged:
+        sentence = "No curve was judged yet: no curve has both losses at both ends."
+        return Headline(sentence, 0, 0, len(study.curves))
+    tolerances = " or ".join(f"{t:g}" for t in sorted({row["tolerance"] for row in judged}))
+    sentence = (
+        f"{connected} of {len(judged)} curves are connected at a tolerance of {tolerances} nats."
+    )
+    for prefix, meaning in (("retain", "retain loss rises"), ("forget", "forget loss falls")):
+        worst = max(judged, key=lambda row: row[f"{prefix}_barrier"] or 0.0)
+        if (worst[f"{prefix}_barrier"] or 0.0) > worst["tolerance"]:
+            curve = next(c for c in study.curves if c.curve_id == worst["curve_id"])
+            sentence += (
+                f" The strongest {prefix} barrier is {number(worst[f'{prefix}_barrier'])} nats "
+                f"({meaning} at t = {worst[f'{prefix}_barrier_t']:.2f}): {_name(curve)}."
+            )
+    if connected == len(judged):
+        sentence += " No barrier is above it."
+    return Headline(sentence, connected, len(judged), len(study.curves))
+
+
+def _name(curve: Curve) -> str:
+    return f"{curve.setting}, {curve.pair}, {curve.family}, {curve.forget_size}"
+
+
+def finding_rows(study: Study) -> list[tuple[Curve, Mapping[str, Any]]]:
+    """Return the curves that have a finding, by setting, forget size and pair."""
+    order = {setting: index for index, setting in enumerate(study.settings)}
+    found = [(c, study.findings[c.curve_id]) for c in study.curves if c.curve_id in study.findings]
+    return sorted(found, key=lambda pair: order[pair[0].setting])
+
+
+def endpoint_metrics(study: Study) -> list[str]:
+    """Return the metrics of the endpoint table: the headline ones first."""
+    scored = {m for end in study.endpoints for m, v in end.scores.items() if v is not None}
+    first = [metric for metric in HEADLINE_METRICS if metric in scored]
+    return first + sorted(scored - set(first))
+
+
+def gain_rows(study: Study) -> list[tuple[Curve, Mapping[str, Any], float]]:
+    """Return where an interior point beats both ends, with the gain over the better end.
+
+    The largest gain comes first among those of one metric.
+    """
+    curves = {curve.curve_id: curve for curve in study.curves}
+    rows = []
+    for row in study.metric_findings:
+        if row["interior_beats_ends"] and row["curve_id"] in curves:
+            ends = (row["at_first"], row["at_second"])
+            is_higher = metric_info(row["metric"]).better != "lower"
+            gain = row["maximum"] - max(ends) if is_higher else min(ends) - row["minimum"]
+            rows.append((curves[row["curve_id"]], row, gain))
+    return sorted(rows, key=lambda found: (found[1]["metric"], -found[2]))
+
+
+def cost_rows(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the plan's counts and estimates as (what, how much)."""
+    counts, estimates = plan["counts"], plan["estimates"]
+    naive, unique = counts["endpoints"]["naive"], counts["endpoints"]["unique"]
+    rows = [
+        ("endpoint trainings, one pair at a time", f"{naive}"),
+        ("endpoint trainings, each model once", f"{unique}{_saving(naive, unique)}"),
+        ("bends of curves", f"{counts['bends']}"),
+        ("trainings in all", f"{counts['trainings']['unique']}"),
+        ("pairs", f"{counts['pairs']}"),
+        ("curves", f"{counts['curves']}"),
+        ("points", f"{counts['points']}"),
+    ]
+    for key, name, unit in (
+        ("train_flops", "training, estimated", "FLOP"),
+        ("measure_flops", "measuring, estimated", "FLOP"),
+        ("memory_gib", "memory, estimated", "GiB"),
+        ("disk_gib", "disk, estimated", "GiB"),
+    ):
+        if estimates.get(key) is not None:
+            rows.append((name, f"{quantity(estimates[key])} {unit}"))
+    return rows
+
+
+def _saving(naive: int, unique: int) -> str:
+    return f" ({naive / unique:.1f} times fewer)" if unique and naive > unique else ""
+
+
+def quantity(value: float) -> str:
+    """Write a large or small amount with three digits."""
+    if value and not 1e-3 <= abs(value) < 1e6:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa} × 10^{int(exponent)}"
+    return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _figure(drawing: Drawing) -> Mapping[str, Any]:
+    return {"drawing": drawing, "svg": Markup(themed(drawing))}
+
+
+PIXELS_PER_POINT = 1.42
+_INKS = {INK: "ink", MUTED: "muted", GRID: "line"}
+
+
+def themed(drawing: Drawing) -> str:
+    """Return the SVG for use inside the page: inks follow the page's theme, size its width."""
+    svg = drawing.svg.decode()
+    svg = svg[svg.index("<svg") :]
+    for color, name in _INKS.items():
+        svg = svg.replace(color, f"var(--{name}, {color})")
+    svg = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", svg, flags=re.DOTALL)
+    svg = svg.replace("xlink:href", "href")
+    head, _, body = svg.partition(">")
+    box = re.findall(r'viewBox="([\d. ]+)"', head)[0]
+    width = float(box.split()[2]) * PIXELS_PER_POINT
+    label = escape(f"{drawing.setting or 'Overview'}: {drawing.title}")
+    return (
+        f'<svg role="img" aria-label="{label}" viewBox="{box}" style="width:{width:.0f}px">{body}'
+    )
+
+
+def _search_space(run: RunFolder, study: Study) -> str:
+    if run.exists("search_space.toml"):
+        return run.read_bytes("search_space.toml").decode(errors="replace")
+    return json.dumps(study.plan["search_space"], indent=2, ensure_ascii=False)
