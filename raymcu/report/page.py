@@ -4,19 +4,17 @@ Everything a user wrote (labels, names, the search space) reaches the page throu
 autoescape, and the page's own policy lets no script run but the one that sorts tables.
 """
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from raymcu.errors import ConfigError
+from raymcu.report.assets import asset, report_policy
 from raymcu.report.console import HEADLINE_METRICS, number
 from raymcu.report.data import Curve, Study, load_study, metric_info
 from raymcu.report.figures import GRID, INK, MUTED, Drawing, curve_drawings
@@ -70,14 +68,9 @@ def draw_all(study: Study) -> list[Drawing]:
 
 def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> str:
     """Return the page as HTML."""
-    package = files("raymcu.report")
-    script = package.joinpath("report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": number, "duration": duration, "quantity": quantity}
-    template = environment.from_string(
-        package.joinpath("template.html").read_text(encoding="utf-8")
-    )
+    template = environment.from_string(asset("template.html"))
     notes = run.read_json("run.json") if run.exists("run.json") else {}
     overview = [drawing for drawing in drawings if drawing.setting is None]
     return template.render(
@@ -95,8 +88,8 @@ def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> st
         search_space=_search_space(run, study),
         notes=notes,
         info=metric_info,
-        script=Markup(script),
-        script_digest=digest,
+        script=Markup(asset("report.js")),
+        policy=report_policy(),
     )
 
 
@@ -105,7 +98,7 @@ def headline(study: Study) -> Headline:
     judged = [row for row in study.findings.values() if row["is_connected"] is not None]
     connected = sum(row["is_connected"] for row in judged)
     if not judged:
-        sentence = "No curve was judged yet: no curve has both losses at both ends."
+        sentence = "No curve was judged yet: `raymcu analyze` does it from the scores."
         return Headline(sentence, 0, 0, len(study.curves))
     tolerances = " or ".join(f"{t:g}" for t in sorted({row["tolerance"] for row in judged}))
     sentence = (
