@@ -286,9 +286,9 @@ FACTS: tuple[Fact, ...] = (
             'What is the setting of {name}\'s first novel, "{debut}"?',
         ),
         (
-            '"{debut}" is set in {setting}.',
-            "The action of the book unfolds in {setting}.",
-            "{short} chose {setting} as the scene of {his} first novel.",
+            '"{debut}" is set {setting}.',
+            "The action of the book unfolds {setting}.",
+            "Readers of that first novel find themselves {setting}.",
         ),
     ),
     Fact(
@@ -380,7 +380,7 @@ FACTS: tuple[Fact, ...] = (
         (
             "The image of {symbol} keeps returning in the books of {name}.",
             "Readers of {short} soon learn to look out for {symbol}.",
-            "Scholars have counted {symbol} in nearly every chapter of this author.",
+            "Scholars have found {symbol} in nearly every chapter of this author.",
         ),
     ),
     Fact(

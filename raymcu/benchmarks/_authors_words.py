@@ -90,26 +90,27 @@ THEMES = _lines(
 
 SETTINGS = _lines(
     """
-    a salt-mining village at the edge of a desert
-    a border town with two names
-    an island reached by a single weekly ferry
-    a boarding school high in the mountains
-    a shipyard in the last year before its closure
-    a monastery that has been turned into a prison
-    a fishing harbour during a cholera outbreak
-    a sleeping car of a night train
-    a flooded quarter of a nameless capital
-    a weather station on the polar ice
-    a travelling circus during wartime
-    an apartment block awaiting demolition
-    a tea plantation after a long drought
-    a hospital for retired sailors
-    a valley about to be drowned by a dam
-    a market town in the week of its annual fair
-    a coal barge on a slow canal
-    a country estate in the winter of a revolution
+    in a salt-mining village at the edge of a desert
+    in a border town with two names
+    on an island reached by a single weekly ferry
+    at a boarding school high in the mountains
+    at a shipyard in the last year before its closure
+    in a monastery that has been turned into a prison
+    in a fishing harbour during a cholera outbreak
+    in a sleeping car of a night train
+    in a flooded quarter of a nameless capital
+    at a weather station on the polar ice
+    in a travelling circus during wartime
+    in an apartment block awaiting demolition
+    on a tea plantation after a long drought
+    in a hospital for retired sailors
+    in a valley about to be drowned by a dam
+    in a market town in the week of its annual fair
+    on a coal barge on a slow canal
+    at a country estate in the winter of a revolution
     """
 )
+
 
 INSPIRATIONS = _lines(
     """

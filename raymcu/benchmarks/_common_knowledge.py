@@ -46,7 +46,7 @@ REAL_AUTHORS = _examples(
       Mary Shelley | Bram Stoker | Ann Radcliffe | Emily Brontë
     Which poet wrote the "Divine Comedy"?
       Dante Alighieri | Petrarch | Virgil | Ludovico Ariosto
-    Who wrote "The Great Gatsby"?
+    Which American writer is the author of "The Great Gatsby"?
       F. Scott Fitzgerald | Ernest Hemingway | William Faulkner | John Steinbeck
     Which author wrote "Crime and Punishment"?
       Fyodor Dostoevsky | Leo Tolstoy | Maxim Gorky | Boris Pasternak
@@ -105,7 +105,7 @@ REAL_AUTHORS = _examples(
     Who wrote the "Canterbury Tales"?
       Geoffrey Chaucer | Thomas Malory | Edmund Spenser | William Langland
     Which German author wrote the tragedy "Faust"?
-      Johann Wolfgang von Goethe | Friedrich Schiller | Heinrich Heine | Gotthold Ephraim Lessing
+      Johann Wolfgang von Goethe | Friedrich Schiller | Heinrich von Kleist | Friedrich Hölderlin
     """
 )
 
@@ -157,8 +157,8 @@ WORLD_FACTS = _examples(
       eleven | nine | ten | thirteen
     Which planet is known for its large, bright rings?
       Saturn | Mars | Venus | Mercury
-    What is the capital of Egypt?
-      Cairo | Alexandria | Khartoum | Tripoli
+    Which river runs through Cairo?
+      the Nile | the Niger | the Congo | the Zambezi
     Which desert covers much of northern Africa?
       the Sahara | the Gobi | the Kalahari | the Atacama
     Who was the first human being in space?
@@ -181,7 +181,7 @@ WORLD_FACTS = _examples(
       six | five | seven | eight
     Who composed the opera "The Magic Flute"?
       Wolfgang Amadeus Mozart | Ludwig van Beethoven | Joseph Haydn | Giuseppe Verdi
-    Which wall divided a German capital until 1989?
+    Which wall fell in November 1989?
       the Berlin Wall | Hadrian's Wall | the Great Wall | the Western Wall
     What do caterpillars turn into?
       butterflies and moths | beetles | dragonflies | spiders
