@@ -31,13 +31,18 @@ const duration = (s) => {
 };
 const short = (value) => Number(value.toPrecision(3)).toString();
 
-// One loss in a box: its curve, its chord, its range.
-function plot(svg, points, name, box) {
-  if (!points.length) return;
-  const values = points.map((point) => point[1]);
-  let [low, high] = [Math.min(...values), Math.max(...values)];
+// The range of a loss over the curve families of one pair, so that these compare.
+function rangeOf(curves, name) {
+  const values = curves.flatMap((curve) => curve[name].map((point) => point[1]));
+  if (!values.length) return null;
+  const [low, high] = [Math.min(...values), Math.max(...values)];
   const least = Math.max(0.05, 0.1 * Math.abs(low + high) / 2);
-  if (high - low < least) [low, high] = [(low + high - least) / 2, (low + high + least) / 2];
+  return high - low < least ? [(low + high - least) / 2, (low + high + least) / 2] : [low, high];
+}
+
+// One loss in a box: its curve and its chord.
+function plot(svg, points, name, box, [low, high]) {
+  if (!points.length) return;
   const x = (t) => (box.x + t * box.w).toFixed(1);
   const y = (value) => (box.y + box.h - ((value - low) / (high - low)) * box.h).toFixed(1);
   const [first, last] = [points[0], points[points.length - 1]];
@@ -48,12 +53,11 @@ function plot(svg, points, name, box) {
   if (box.dots || points.length === 1)
     for (const [t, value] of points)
       svg.append(draw("circle", { class: name, cx: x(t), cy: y(value), r: box.dots ? 3.2 : 2 }));
-  return [low, high];
 }
 
 function smallPlot(curve) {
   const svg = draw("svg", { viewBox: "0 0 134 46", "aria-hidden": "true" });
-  LOSSES.forEach((name, i) => plot(svg, curve[name], name, { x: 3 + i * 70, y: 4, w: 58, h: 38 }));
+  LOSSES.forEach((name, i) => plot(svg, curve[name], name, { x: 3 + i * 70, y: 4, w: 58, h: 38 }, curve.ranges[name]));
   return svg;
 }
 
@@ -64,8 +68,9 @@ function largePlot(curve) {
     svg.append(draw("rect", { class: "frame", x: box.x - 8, y: box.y - 8, width: box.w + 16, height: box.h + 16 }));
     const head = name === "retain" ? "retain loss ↓ (nats)" : "forget loss ↑ (nats)";
     svg.append(draw("text", { class: "head", x: box.x - 8, y: 22 }, head));
-    const range = plot(svg, curve[name], name, box);
+    const range = curve.ranges[name];
     if (range) {
+      plot(svg, curve[name], name, box, range);
       svg.append(draw("text", { x: box.x - 14, y: box.y + 4, "text-anchor": "end" }, short(range[1])));
       svg.append(draw("text", { x: box.x - 14, y: box.y + box.h + 4, "text-anchor": "end" }, short(range[0])));
     }
@@ -171,6 +176,11 @@ function show(status) {
   const layout = JSON.stringify(status.curves.map((c) => c.id));
   if (layout !== shownLayout) layOut(status.curves);
   shownLayout = layout;
+  const rows = Map.groupBy(status.curves, (c) => JSON.stringify([c.setting, c.forget_size, c.pair]));
+  for (const row of rows.values()) {
+    const ranges = Object.fromEntries(LOSSES.map((name) => [name, rangeOf(row, name)]));
+    for (const curve of row) curve.ranges = ranges;
+  }
   for (const curve of status.curves) fillCell(cells.get(curve.id), curve);
   for (const node of document.querySelectorAll(".progress")) {
     const here = status.cells.filter((cell) => cell.setting === node.dataset.setting);

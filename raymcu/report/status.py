@@ -214,13 +214,24 @@ def driver_sentence(status: Status) -> str:
     """Say what the driver does, or that there is none."""
     driver = status.driver
     if driver is None:
-        if any(stage.left for stage in status.stages[:4]):
-            return "no driver is at work; the same `raymcu run` command goes on where it stopped"
-        return "no driver is at work"
+        return _idle_sentence(status)
     text = f"stage {driver.stage}: {driver.done} of {driver.total}"
     text += f", at work for {duration(driver.elapsed_s)}"
     left = driver.seconds_left
     return text + (f", about {duration(left)} left" if left is not None else "")
+
+
+def _idle_sentence(status: Status) -> str:
+    again = "the same `raymcu run` command"
+    if any(stage.left for stage in status.stages[:4]):
+        return f"no driver is at work; {again} goes on where it stopped"
+    failed = sum(stage.failed for stage in status.stages)
+    skipped = sum(stage.skipped for stage in status.stages)
+    if failed or skipped:
+        return f"the run ended; {failed} failed and {skipped} skipped: {again} tries them again"
+    if any(stage.left for stage in status.stages):
+        return "no driver is at work; `raymcu analyze` and `raymcu report` make what is left"
+    return "the run is complete"
 
 
 def render_status(status: Status) -> RenderableType:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 
 import pytest
 
@@ -264,6 +265,11 @@ def finished_run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("finished"))
 
 
+@pytest.fixture(scope="session")
+def _half_run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("half"), is_finished=False)
+
+
 @pytest.fixture
-def half_run(tmp_path):
-    return make_run(tmp_path / "half", is_finished=False)
+def half_run(_half_run, tmp_path):
+    return RunFolder(str(shutil.copytree(_half_run.url, tmp_path / "half")))

@@ -1,0 +1,140 @@
+"""The dashboard over real sockets on loopback."""
+
+import http.client
+import json
+import threading
+
+import pytest
+
+from raymcu import tables
+from raymcu.errors import ConfigError
+from raymcu.report.dashboard import Watch, is_loopback, serve
+
+
+@pytest.fixture
+def server(half_run):
+    server = serve(half_run.url, port=0)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def ask(server, path, method="GET", **headers):
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer, body
+
+
+def test_status_json_has_stages_failures_and_curves(server):
+    answer, body = ask(server, "/status.json")
+    found = json.loads(body)
+    assert answer.status == 200
+    assert found["name"] == "demo study"
+    assert found["stages"][2]["done"] == 68
+    assert len(found["failures"]) == 2
+    curve = found["curves"][0]
+    assert (curve["done"], curve["total"], curve["pair"]) == (7, 7, "grad_diff · seed0 ↔ seed1")
+    assert curve["retain"][0] == [0.0, 0.61]
+    assert found["curves"][-1]["forget"] == []
+
+
+def test_an_unchanged_status_is_not_sent_again(server):
+    tag = ask(server, "/status.json")[0].getheader("ETag")
+    answer, body = ask(server, "/status.json", **{"If-None-Match": tag})
+    assert (answer.status, body) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "text"),
+    [("/", "text/html", b"dashboard.js"), ("/dashboard.js", "text/javascript", b"status.json"),
+     ("/dashboard.css", "text/css", b"--paper")],
+)  # fmt: skip
+def test_the_page_and_its_files(server, path, kind, text):
+    answer, body = ask(server, path)
+    assert answer.status == 200
+    assert answer.getheader("Content-Type").startswith(kind)
+    assert "script-src 'self'" in answer.getheader("Content-Security-Policy")
+    assert text in body
+
+
+def test_the_report_is_served_once_it_is_there(server, half_run):
+    assert ask(server, "/report")[0].status == 404
+    half_run.write_bytes("report/index.html", b"<!doctype html>here")
+    answer, body = ask(server, "/report")
+    assert (answer.status, body) == (200, b"<!doctype html>here")
+    assert "script-src 'sha256-" in answer.getheader("Content-Security-Policy")
+
+
+@pytest.mark.parametrize(
+    "path", ["/plan.json", "/../plan.json", "/report/../plan.json", "/%2e%2e/plan.json", "//x"]
+)
+def test_no_other_path_leads_anywhere(server, path):
+    assert ask(server, path)[0].status == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
+def test_only_get(server, method):
+    answer, _ = ask(server, "/status.json", method)
+    assert (answer.status, answer.getheader("Allow")) == (405, "GET")
+
+
+def test_a_foreign_host_name_is_refused(server):
+    assert ask(server, "/status.json", Host="evil.example:80")[0].status == 421
+    assert ask(server, "/status.json", Host="localhost:1")[0].status == 200
+    assert ask(server, "/status.json", Host="[::1]:1")[0].status == 200
+
+
+def test_a_damaged_folder_is_told_and_the_server_lives(server, half_run):
+    half_run.write_bytes("plan.json", b"{")
+    answer, body = ask(server, "/status.json")
+    assert answer.status == 503
+    assert "is not JSON" in json.loads(body)["error"]
+
+
+def test_a_new_score_appears_and_a_changed_one_is_read_again(half_run):
+    watch = Watch(half_run)
+    missing = half_run.plan["curve_points"][-2]["point_id"]
+    known = half_run.parts("scores")[0]
+    assert watch.snapshot()["curves"][-1]["done"] == 0
+    row = {"point_id": missing, "metric": "retain_loss", "value": 0.5, "num_examples": 1}
+    half_run.write_part("scores", missing, tables.from_rows("scores", [row]))
+    part = half_run.read_part("scores", known)
+    half_run.write_part("scores", known, part.slice(0, 0))
+    snapshot = watch.snapshot()
+    assert snapshot["curves"][-1]["done"] == 1
+    assert known not in watch._scores()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
+def test_others_are_kept_out_unless_told(half_run, host):
+    with pytest.raises(ConfigError, match="not loopback"):
+        serve(half_run.url, host=host, port=0)
+
+
+def test_others_may_look_when_told(half_run):
+    server = serve(half_run.url, host="0.0.0.0", port=0, allow_remote=True)
+    assert server.allow_remote
+    server.server_close()
+
+
+def test_a_taken_port_is_a_clear_error(server, half_run):
+    with pytest.raises(ConfigError, match=r"is in use.*--port"):
+        serve(half_run.url, port=server.server_address[1])
+    with pytest.raises(ConfigError, match=r"0 .* to 65535"):
+        serve(half_run.url, port=70000)
+
+
+def test_a_folder_without_a_run_is_a_clear_error(tmp_path):
+    with pytest.raises(ConfigError, match="no run is there"):
+        serve(str(tmp_path), port=0)
+
+
+def test_loopback_names():
+    assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.8.8.8", "::1"]))
+    assert not any(map(is_loopback, ["", "0.0.0.0", "localhost.evil.example", "10.0.0.1"]))

@@ -1,0 +1,193 @@
+"""The report as a reader and a browser see it."""
+
+import re
+from html.parser import HTMLParser
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from raymcu import tables
+from raymcu.errors import ConfigError
+from raymcu.report.console import endpoints_table, findings_table, number
+from raymcu.report.data import load_study
+from raymcu.report.figures import draw_page
+from raymcu.report.overview import map_rows
+from raymcu.report.page import cost_rows, gain_rows, headline, quantity, write_report
+from raymcu.report.panels import groups, pages
+from raymcu.store import RunFolder
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def study(finished_run):
+    return load_study(finished_run)
+
+
+@pytest.fixture(scope="module")
+def html(finished_run):
+    url = write_report(finished_run)
+    assert url == finished_run.path_url("report/index.html")
+    return finished_run.read_bytes("report/index.html").decode()
+
+
+def with_curves(plan, curves):
+    """Return a smaller plan: fewer figures to draw."""
+    kept = {curve["id"] for curve in curves}
+    points = [row for row in plan["curve_points"] if row["curve_id"] in kept]
+    return plan | {"curves": curves, "curve_points": points}
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.loads = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "srcset", "data", "action"):
+                self.loads.append(value)
+
+
+def test_the_page_loads_nothing(html):
+    assert not re.search(r"https?://", html)
+    assert all(target.startswith("#") for target in Tags(html).loads)
+    assert "@import" not in html
+    assert "url(" not in re.sub(r"url\(#", "", html)
+    assert "default-src &#39;none&#39;" in html
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(html):
+    ids = Tags(html).ids
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([\w.-]+)', html)) <= set(ids)
+
+
+def test_every_finding_is_on_the_page(html, study):
+    assert len(study.findings) == 24
+    table = html[html.index('id="findings"') : html.index('id="endpoints"')]
+    rows = re.findall(r"<tr><td>.*?</tr>", table, flags=re.DOTALL)
+    assert len(rows) == 24
+    assert sum("✓ yes" in row for row in rows) == 12
+    assert all(f"<td>{curve.pair}</td>" in table for curve in study.curves)
+
+
+def test_headline_counts_and_names_the_worst(study):
+    found = headline(study)
+    assert (found.connected, found.judged, found.planned) == (12, 24, 24)
+    assert found.sentence.startswith("12 of 24 curves are connected at a tolerance of 0.05 nats.")
+    assert (
+        "strongest forget barrier is 0.900 nats (forget loss falls at t = 0.50)" in found.sentence
+    )
+
+
+def test_a_label_cannot_become_markup(half_run):
+    plan = half_run.plan
+    plan["name"] = EVIL
+    plan = with_curves(plan, [c for c in plan["curves"] if "npo/seed0" in c["first"] + c["second"]])
+    for curve in plan["curves"]:
+        curve["first"] = curve["first"].replace("npo", EVIL)
+        curve["setting"] = curve["setting"].replace("Met", "<img src=x onerror=alert(2)>")
+    half_run.write_json("plan.json", plan)
+    half_run.write_bytes("search_space.toml", EVIL.encode())
+    write_report(half_run)
+    html = half_run.read_bytes("report/index.html").decode()
+    assert "<script>alert" not in html
+    assert "<img" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert all("/" not in name for name in half_run.names("report/figures"))
+
+
+def test_the_same_tables_give_the_same_bytes(finished_run, html):
+    figures = {n: finished_run.read_bytes(f"report/figures/{n}") for n in
+               finished_run.names("report/figures") if n.endswith(".svg")}  # fmt: skip
+    study = load_study(finished_run)
+    (page,) = pages(study, "Rand", groups(study.metrics)[0])
+    assert draw_page(page).svg == figures["rand_losses.svg"]
+    assert b"<dc:date>" not in figures["rand_losses.svg"]
+
+
+def test_each_figure_is_written_as_svg_and_png_and_old_ones_go(finished_run, html):
+    names = finished_run.names("report/figures")
+    stems = {name.rsplit(".", 1)[0] for name in names}
+    assert {"barriers", "tradeoff", "rand_losses", "met_rouge"} <= stems
+    assert sorted(names) == sorted(f"{stem}.{kind}" for stem in stems for kind in ("png", "svg"))
+    assert finished_run.read_bytes("report/figures/met_losses.png")[:4] == b"\x89PNG"
+
+
+def test_the_report_goes_to_a_remote_folder(finished_run):
+    remote = RunFolder("memory://report-test")
+    plan = finished_run.plan
+    remote.write_json("plan.json", with_curves(plan, plan["curves"][:1]))
+    for row in plan["points"][:3]:
+        part = finished_run.read_part("scores", row["id"])
+        remote.write_part("scores", row["id"], part)
+    assert write_report(remote).endswith("/report-test/report/index.html")
+    assert b"<!doctype html>" in remote.read_bytes("report/index.html")
+
+
+def test_nothing_scored_is_said(tmp_path, finished_run):
+    run = RunFolder(str(tmp_path))
+    run.write_json("plan.json", finished_run.plan)
+    with pytest.raises(ConfigError, match="has no scores yet"):
+        write_report(run)
+
+
+def test_barrier_map_has_a_cell_for_every_curve(study):
+    columns, rows = map_rows(study)
+    assert columns[:2] == (("forget01", "linear"), ("forget01", "quadratic"))
+    assert [row.setting for row in rows] == ["Rand"] * 3 + ["Met"] * 3
+    assert all(finding is not None for row in rows for finding in row.findings)
+
+
+def test_gains_are_over_the_better_end(study):
+    rows = gain_rows(study)
+    assert len(rows) == 6
+    assert all(gain == row["maximum"] - max(row["at_first"], row["at_second"])
+               for _, row, gain in rows)  # fmt: skip
+
+
+def test_costs_say_what_reuse_saves(study):
+    rows = dict(cost_rows(study.plan))
+    assert rows["endpoint trainings, one pair at a time"] == "48"
+    assert rows["endpoint trainings, each model once"] == "12 (4.0 times fewer)"
+    assert rows["training, estimated"] == "3.20 × 10^15 FLOP"
+
+
+def test_numbers_for_people():
+    assert [number(v) for v in (None, 0.0, 0.1234, 1e-5, 123456.0)] == [
+        "–", "0.000", "0.123", "1.0e-05", "1.2e+05"
+    ]  # fmt: skip
+    assert [quantity(v) for v in (0, 0.42, 1234, 3.2e15)] == ["0", "0.42", "1,234", "3.20 × 10^15"]
+
+
+def printed(renderable):
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def test_console_tables_fit_in_100_columns(finished_run, study):
+    findings = printed(findings_table(finished_run.read_table("findings")))
+    assert findings.count("✓ yes") == 12
+    assert "0.900 @ 0.50" in findings
+    assert "grad_diff · seed0 ↔ seed1" in findings
+    endpoints = printed(endpoints_table(study.endpoints))
+    assert "retrained" in endpoints
+    assert max(len(line) for line in (findings + endpoints).splitlines()) <= 100
+
+
+def test_findings_without_rows_or_verdict_still_print():
+    assert "Barriers" in printed(findings_table(tables.empty("findings")))
+    row = dict.fromkeys(pa.schema(tables.SCHEMAS["findings"]).names) | {
+        "setting": "[red]Rand", "forget_size": "f", "family": "linear",
+        "first": "a/0", "second": "a/1",
+    }  # fmt: skip
+    text = printed(findings_table(tables.from_rows("findings", [row])))
+    assert "[red]Rand" in text
+    assert "–" in text
