@@ -31,8 +31,8 @@ class StoreError(RaymcuError):
     exit_code = 3
 
 
-class TrainingFailure(RaymcuError):
-    """One recipe could not be trained; it becomes a row of the failures table.
+class WorkError(RaymcuError):
+    """One recipe or point could not be made; it becomes a row of the failures table.
 
     Args:
         reason: A short stable word: ``diverged``, ``out_of_memory``, ``missing_data``, ``error``.

@@ -20,6 +20,7 @@ from raymcu.search_space import (
     ModelSource,
     SearchSpace,
     Training,
+    retain_set,
 )
 from raymcu.settings import SETTINGS, UnlearnerKey
 from raymcu.store import content_id
@@ -55,6 +56,8 @@ class Recipe(BaseModel):
     """How to load the data; the fingerprint stands for it in the id."""
     fingerprint: str
     """Content of the benchmark."""
+    model_fingerprint: str | None
+    """Content of the model that ``model.path`` names, which stands for the path in the id."""
     train_sets: tuple[str, ...]
     """Sets learned by an original or retrained model."""
     methods: tuple[MethodChoice, ...]
@@ -71,6 +74,8 @@ class Recipe(BaseModel):
     def id(self) -> str:
         """Hash of all that decides the weights."""
         content = self.model_dump(mode="json", exclude={"label", "benchmark"})
+        for place in ("path", "revision"):
+            del content["model"][place]
         if self.training is not None:
             del content["training"]["workers"]
         return content_id({"version": RECIPE_VERSION, **content})
@@ -191,6 +196,8 @@ class Surroundings:
     families: Mapping[str, CurveFamily]
     method_options: Mapping[str, Mapping[str, Any]]
     """By method title: all options, defaults resolved."""
+    model_fingerprints: Mapping[str, str]
+    """By folder or hub id as the search space names it: the model's content."""
     num_parameters: int | None
     """None if the model is on a hub."""
 
@@ -336,9 +343,13 @@ class _Planner:
         )
 
     def _add(self, **content: Any) -> Recipe:
+        model: ModelSource = content.pop("model", self.space.model)
+        if model.path is not None:  # weights from there, so no shape of our own
+            model = model.model_copy(update={"scratch": None})
         recipe = Recipe(
             **{
-                "model": self.space.model,
+                "model": model,
+                "model_fingerprint": self.around.model_fingerprints.get(model.path or ""),
                 "benchmark": self.space.benchmark.model_copy(update={"forget_sizes": ()}),
                 "fingerprint": self.around.fingerprint,
                 "train_sets": (),
@@ -355,9 +366,9 @@ class _Planner:
         else:
             ready, role = self.space.retrained.paths.get(forget_size), "retrained"
             label = f"retrained/{forget_size}"
-            learned = f"retain{100 - int(forget_size.removeprefix('forget')):02d}"
+            learned = retain_set(forget_size)
         if ready is not None:
-            model = self.space.model.model_copy(update={"path": ready, "scratch": None})
+            model = self.space.model.model_copy(update={"path": ready})
             return self._add(
                 role=role,
                 label=label,
@@ -399,7 +410,9 @@ class _Planner:
             name=self.methods[title].name, options=self.around.method_options[title]
         )
 
-    def _bend(self, family: str, size: str, first: Recipe, second: Recipe, original: Recipe) -> Recipe:
+    def _bend(
+        self, family: str, size: str, first: Recipe, second: Recipe, original: Recipe
+    ) -> Recipe:
         bend = self.space.curves.bend
         methods = tuple(dict.fromkeys(map(_Hashable, (*first.methods, *second.methods))))
         task = (MethodChoice(name="finetune", options={}),)
@@ -416,7 +429,7 @@ class _Planner:
             seed=bend.seed,
         )
 
-    def _curve(  # noqa: PLR0913 - a curve is these six things
+    def _curve(
         self, setting: str, family: str, size: str, first: Recipe, second: Recipe, original: Recipe
     ) -> None:
         shape = self.around.families[family]
@@ -469,10 +482,13 @@ def _estimates(
     """
     num = around.num_parameters
     train_tokens = sum(_trained_characters(r, around.sets) for r in recipes.values()) / 4
-    measure_tokens = sum(
-        _probe_characters(space.measurement, point.forget_size, around.sets)
-        for point in points.values()
-    ) / 4
+    measure_tokens = (
+        sum(
+            _probe_characters(space.measurement, point.forget_size, around.sets)
+            for point in points.values()
+        )
+        / 4
+    )
     width = 4 if space.model.dtype == "float32" else 2
     return {
         "parameters": num,
@@ -512,11 +528,14 @@ def _probe_characters(asked: Measurement, forget_size: str, sets: Mapping[str, S
 
 def unrunnable(plan: Plan) -> Iterator[str]:
     """Say which recipes this version can plan but not train."""
-    for word, has in (
-        ("curriculum (a -CL setting)", lambda r: r.has_curriculum),
-        ("second-order optimizer (an -SO setting)", lambda r: r.is_second_order),
+    recipes = list(plan.recipes.values())
+    for word, labels in (
+        ("curriculum (a -CL setting)", [r.label for r in recipes if r.has_curriculum]),
+        (
+            "second-order optimizer (an -SO setting)",
+            [r.label for r in recipes if r.is_second_order],
+        ),
     ):
-        labels = [recipe.label for recipe in plan.recipes.values() if has(recipe)]
         if labels:
             yield (
                 f"unlearning.settings: {len(labels)} recipes need a {word}, e.g. '{labels[0]}': "

@@ -53,9 +53,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, Entry[T]] = {}
         self._is_loaded = False
 
-    def register(
-        self, name: str, *, source: str, described_by: Any = None
-    ) -> Callable[[T], T]:
+    def register(self, name: str, *, source: str, described_by: Any = None) -> Callable[[T], T]:
         """Return a decorator that files a component under ``name``.
 
         Args:

@@ -194,9 +194,10 @@ class Unlearning(_Section):
 
     settings: Names = ("Rand", "Met")
     """MCU settings: which unlearners are paired."""
-    seeds: Annotated[
-        tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_unique)
-    ] = (0, 1)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_unique)] = (
+        0,
+        1,
+    )
     """Rand-like settings pair different seeds; Met-like settings use the first."""
     training: Training = Training(weight_decay=0.01, warmup=0.2)
 
@@ -302,6 +303,11 @@ class Registries:
     settings: Sequence[str]
 
 
+def retain_set(forget_size: str) -> str:
+    """Return the name of a forget set's complement, e.g. ``retain95`` of ``forget05``."""
+    return f"retain{100 - int(forget_size.removeprefix('forget')):02d}"
+
+
 def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> SearchSpace:
     """Read a search space from a TOML file.
 
@@ -327,6 +333,7 @@ def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> 
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}.") from error
     faults = [fault for override in overrides if (fault := _apply(raw, override))]
+    _make_paths_absolute(raw)
     faults += _component_faults(raw, registries)
     space = None
     try:
@@ -366,6 +373,23 @@ def _apply(raw: dict[str, Any], override: str) -> str | None:
         else:
             here = here.setdefault(index, {}) if isinstance(here, dict) else here[index]
     return None
+
+
+def _make_paths_absolute(raw: Mapping[str, Any]) -> None:
+    """Resolve folders now: workers run elsewhere. What does not exist may be a hub id."""
+    for table in ("benchmark", "model", "original"):
+        place = raw.get(table)
+        if isinstance(place, dict) and isinstance(place.get("path"), str):
+            place["path"] = _absolute(place["path"])
+    retrained = raw.get("retrained")
+    paths = retrained.get("paths") if isinstance(retrained, dict) else None
+    if isinstance(paths, dict):
+        paths.update({k: _absolute(path) for k, path in paths.items() if isinstance(path, str)})
+
+
+def _absolute(path: str) -> str:
+    found = Path(path).expanduser()
+    return str(found.resolve()) if found.exists() else path
 
 
 def _component_faults(raw: Mapping[str, Any], registries: Registries) -> list[str]:
@@ -428,7 +452,9 @@ def _cross_faults(space: SearchSpace, registries: Registries) -> list[str]:
         ]
         for key, kind, values in named:
             allowed = list(known.forget_sizes)
-            faults += [f"{key}: {unknown_name(kind, v, allowed)}" for v in values if v not in allowed]
+            faults += [
+                f"{key}: {unknown_name(kind, v, allowed)}" for v in values if v not in allowed
+            ]
         for probe in space.measurement.probes:
             if probe not in known.probes:
                 what = unknown_name("probe", probe, list(known.probes))

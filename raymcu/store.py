@@ -341,7 +341,7 @@ class RunFolder(Folder):
             yield
 
 
-def failure_row(  # noqa: PLR0913 - one argument per column
+def failure_row(
     item_id: str, stage: str, label: str, reason: str, message: str, traceback: str | None = None
 ) -> Mapping[str, Any]:
     """Return a row of the failures table."""

@@ -1,4 +1,4 @@
-"""What a benchmark is: named sets of question-answer examples to train on, and probes to measure."""
+"""What a benchmark is: named sets of question-answer examples to learn, and probes to ask."""
 
 import hashlib
 import json
@@ -90,11 +90,6 @@ class Benchmark(Component, ABC):
         Raises:
             ConfigError: If the benchmark has no such probe.
         """
-
-    @staticmethod
-    def retain_set(forget_size: str) -> str:
-        """Return the name of the complement, e.g. ``retain95`` of ``forget05``."""
-        return f"retain{100 - int(forget_size.removeprefix('forget')):02d}"
 
 
 def set_facts(examples: Sequence[Example]) -> SetFacts:

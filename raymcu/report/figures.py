@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from raymcu.report.data import Study, metric_info
 from raymcu.report.panels import Barrier, Line, Page, Row, groups, pages
@@ -52,7 +52,7 @@ STYLE: dict[Any, Any] = {
 
 LEFT, RIGHT, TOP, BOTTOM = 1.08, 0.15, 1.02, 0.42
 HEIGHT, GAP_X, GAP_Y, GAP_PAIR, GAP_SIZE = 1.12, 0.14, 0.3, 0.34, 0.18
-LEGEND_ROW = 0.19
+LEGEND_ROW, HEAD_ROW = 0.19, 0.13
 
 
 @dataclass(frozen=True)
@@ -95,20 +95,38 @@ def render(figure: Figure, name: str) -> tuple[bytes, bytes]:
         figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
     figure.savefig(png, format="png", dpi=150, facecolor="white")
     figure.clear()
-    return _without_idle_ids(svg.getvalue().decode()).encode(), png.getvalue()
+    return _slim(svg.getvalue().decode()).encode(), png.getvalue()
 
 
-def _without_idle_ids(svg: str) -> str:
-    """Drop the ids nothing refers to: several figures share one HTML page."""
+_NUMBERS = re.compile(r' (?:d|x|y|x1|y1|x2|y2|transform)="[^"]*"')
+
+
+def _slim(svg: str) -> str:
+    """Drop the ids nothing refers to, as figures share a page, and digits nobody can see."""
     used = set(re.findall(r"#([\w.-]+)", svg))
-    return re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
+    svg = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
+    svg = _NUMBERS.sub(lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), svg)
+    return _MARKS.sub(_style_once, re.sub(r"\n\s*", "\n", svg))
+
+
+_MARKS = re.compile(r"<g([^>]*)>\n((?:<use [^>]*/>\n){2,})</g>")
+
+
+def _style_once(match: re.Match[str]) -> str:
+    """Give the marks of a line their common style through their group."""
+    styles = set(re.findall(r' style="[^"]*"', match[2]))
+    if len(styles) != 1 or "style=" in match[1]:
+        return match[0]
+    (style,) = styles
+    return f"<g{match[1]}{style}>\n{match[2].replace(style, '')}</g>"
 
 
 def _panel_grid(page: Page) -> tuple[Figure, list[list[Axes]]]:
     lefts, width = _columns(page)
     total_width = lefts[-1] + width + RIGHT
     gaps = [GAP_Y + (GAP_SIZE if row.starts_size else 0.0) for row in page.rows[1:]]
-    top = TOP + LEGEND_ROW * (len(legend_rows(_legend(page), total_width - LEFT)) - 1)
+    legend = len(legend_rows(_legend(page), total_width - LEFT))
+    top = TOP + LEGEND_ROW * (legend - 1) + (HEAD_ROW if _has_tall_heads(page, width) else 0.0)
     total_height = top + BOTTOM + len(page.rows) * HEIGHT + sum(gaps)
     figure = Figure(figsize=(total_width, total_height))
     FigureCanvasAgg(figure)
@@ -120,6 +138,16 @@ def _panel_grid(page: Page) -> tuple[Figure, list[list[Axes]]]:
             [figure.add_axes((left / total_width, box[0], box[1], box[2])) for left in lefts]
         )
     return figure, grid
+
+
+def _has_tall_heads(page: Page, width: float) -> bool:
+    return any("\n" in fitted(pair, _room(page, width)) for pair, _ in page.columns)
+
+
+def _room(page: Page, width: float) -> float:
+    """Return the inches a pair's name has above its panels."""
+    panels = len({family for _, family in page.columns})
+    return panels * width + (panels - 1) * GAP_X
 
 
 def _columns(page: Page) -> tuple[list[float], float]:
@@ -164,7 +192,7 @@ def _draw_barrier(ax: Axes, barrier: Barrier, index: int, count: int) -> None:
     x, side = ((0.0, "left"), (1.0, "right"), (0.5, "center"))[index % 3]
     text = f"{barrier.size:.2f} {'✓' if barrier.is_within else '✗'}"
     ax.text(x, 1.03, text, transform=ax.transAxes, ha=side, va="bottom",
-            color=color, fontsize=7, fontweight="bold")  # fmt: skip
+            color=color, fontsize=7.5)  # fmt: skip
 
 
 def _line_style(index: int) -> dict[str, Any]:
@@ -184,12 +212,18 @@ def _set_axes(ax: Axes, row: Row) -> None:
     ax.set_xlim(-0.04, 1.04)
     ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     if row.axis.is_log:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        set_log(ax)
     else:
         ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.set_ylim(row.axis.low, row.axis.high)
+
+
+def set_log(ax: Axes) -> None:
+    """Make the value axis logarithmic, with plain numbers at 1, 2 and 5."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def _label_panels(figure: Figure, grid: list[list[Axes]], page: Page) -> None:
@@ -235,7 +269,7 @@ def _label_columns(figure: Figure, axes: list[Axes], page: Page) -> None:
             ax.get_position() for ax, (p, _) in zip(axes, page.columns, strict=True) if p == pair
         ]
         middle = (boxes[0].x0 + boxes[-1].x1) / 2
-        room = (boxes[-1].x1 - boxes[0].x0) * width
+        room = _room(page, boxes[0].width * width)
         figure.text(middle, boxes[0].y1 + 0.24 / height, fitted(pair, room), ha="center",
                     va="bottom", fontweight="bold")  # fmt: skip
     for ax, (_, family) in zip(axes, page.columns, strict=True):
@@ -247,12 +281,13 @@ def _label_columns(figure: Figure, axes: list[Axes], page: Page) -> None:
 
 def fitted(text: str, room: float) -> str:
     """Break or cut a label that is wider than ``room`` inches at the usual size."""
-    letters = max(8, int(room / 0.082))
+    letters = max(8, int(room / 0.078))
     if len(text) <= letters:
         return text
-    parts = text.split(" ↔ ")
-    cut = [part if len(part) <= letters - 2 else part[: letters - 3] + "…" for part in parts]
-    return " ↔\n".join(cut)
+    head, dot, tail = text.partition(" · ")
+    one, arrow, two = text.partition(" ↔ ")
+    lines = [head, tail] if dot else [f"{one} ↔", two] if arrow else [text]
+    return "\n".join(line if len(line) <= letters else line[: letters - 1] + "…" for line in lines)
 
 
 def legend_rows(handles: Sequence[Line2D], room: float) -> list[list[Line2D]]:

@@ -28,8 +28,9 @@ from raymcu.report.figures import (
     fitted,
     legend_rows,
     render,
+    set_log,
 )
-from raymcu.report.panels import balanced
+from raymcu.report.panels import balanced, needs_log
 
 MAX_MAP_ROWS = 30
 CELL_W, CELL_H = 0.62, 0.26
@@ -82,15 +83,17 @@ def barrier_maps(study: Study) -> list[Drawing]:
     ]
 
 
-_LEFT, _TOP, _GAP, _LOW = 3.3, 1.05, 0.3, 0.15
+_TOP, _GAP, _LOW = 1.05, 0.3, 0.15
 
 
 def _draw_map(
     study: Study, columns: Sequence[tuple[str, str]], rows: Sequence[MapRow], name: str
 ) -> Drawing:
     block = len(columns) * CELL_W
+    left = 0.5 + 0.088 * max(len(r.setting) for r in rows) + 0.077 * max(len(r.pair) for r in rows)
+    left = max(left, 2.3)
     breaks = sum(a.setting != b.setting for a, b in pairwise(rows))
-    size = (_LEFT + 3 * block + 2 * _GAP + 0.15, _TOP + len(rows) * CELL_H + breaks * 0.1 + _LOW)
+    size = (left + 3 * block + 2 * _GAP + 0.15, _TOP + len(rows) * CELL_H + breaks * 0.1 + _LOW)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size)
         FigureCanvasAgg(figure)
@@ -98,11 +101,13 @@ def _draw_map(
         ax.set_axis_off()
         ax.set_xlim(0, size[0])
         ax.set_ylim(size[1], 0)
-        _map_heads(ax, columns, study)
+        _map_heads(ax, columns, study, left)
         y, last = _TOP, ""
         for row in rows:
             y += 0.1 if last and row.setting != last else 0.0
-            _map_row(ax, row, y, row.setting != last, _largest(study))
+            if row.setting != last:
+                ax.text(0.12, y + CELL_H / 2, row.setting, va="center", fontweight="bold")
+            _map_row(ax, row, (left, y), _largest(study))
             last, y = row.setting, y + CELL_H
         svg, png = render(figure, name)
     caption = (
@@ -120,13 +125,13 @@ def _largest(study: Study) -> float:
 _BARRIER_KEYS = ("retain_barrier", "forget_barrier")
 
 
-def _map_heads(ax: Axes, columns: Sequence[tuple[str, str]], study: Study) -> None:
+def _map_heads(ax: Axes, columns: Sequence[tuple[str, str]], study: Study, left: float) -> None:
     tolerances = sorted({row["tolerance"] for row in study.findings.values()})
     ax.text(0.12, 0.2, "Barriers along every curve", fontsize=10.5, fontweight="bold", va="center")
     note = "nats; tolerance " + ", ".join(f"{t:g}" for t in tolerances)
     ax.text(0.12, 0.42, note, color=MUTED, va="center")
     for index, title in enumerate(("retain barrier ↓", "forget barrier ↓", "connected?")):
-        x0 = _block_x(index, len(columns))
+        x0 = left + _block_x(index, len(columns))
         ax.text(x0 + len(columns) * CELL_W / 2, 0.42, title, ha="center", va="center",
                 fontweight="bold")  # fmt: skip
         for size in unique(size for size, _ in columns):
@@ -140,21 +145,18 @@ def _map_heads(ax: Axes, columns: Sequence[tuple[str, str]], study: Study) -> No
 
 
 def _block_x(index: int, columns: int) -> float:
-    return _LEFT + index * (columns * CELL_W + _GAP)
+    return index * (columns * CELL_W + _GAP)
 
 
-def _map_row(ax: Axes, row: MapRow, y: float, names_setting: bool, largest: float) -> None:
-    middle = y + CELL_H / 2
-    if names_setting:
-        ax.text(0.12, middle, row.setting, va="center", fontweight="bold")
-    ax.text(_LEFT - 0.12, middle, row.pair, va="center", ha="right",
-            fontsize=8 if len(row.pair) <= 26 else 6)  # fmt: skip
+def _map_row(ax: Axes, row: MapRow, corner: tuple[float, float], largest: float) -> None:
+    left, y = corner
+    ax.text(left - 0.12, y + CELL_H / 2, row.pair, va="center", ha="right")
     for index, key in enumerate(_BARRIER_KEYS):
         for i, finding in enumerate(row.findings):
-            x = _block_x(index, len(row.findings)) + i * CELL_W
+            x = left + _block_x(index, len(row.findings)) + i * CELL_W
             _barrier_cell(ax, (x, y), finding, key, largest)
     for i, finding in enumerate(row.findings):
-        x = _block_x(2, len(row.findings)) + i * CELL_W
+        x = left + _block_x(2, len(row.findings)) + i * CELL_W
         verdict = None if finding is None else finding["is_connected"]
         color = {True: CONNECTED, False: BROKEN, None: UNKNOWN}[verdict]
         _cell(ax, (x, y), color, {True: "✓ yes", False: "✗ no", None: "–"}[verdict], ON_CELL)
@@ -187,6 +189,7 @@ def tradeoff(study: Study) -> Drawing | None:
     """Draw forgetting against utility for every point; None if neither was scored."""
     ys = [m for m in ("forget_quality_log10", "forget_loss") if m in study.metrics]
     x = next((m for m in ("model_utility", "retain_loss") if m in study.metrics), None)
+    ys = [y for y in ys if x is not None and _points(study, (x, y))]
     if not ys or x is None:
         return None
     sizes = study.forget_sizes
@@ -198,10 +201,17 @@ def tradeoff(study: Study) -> Drawing | None:
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         for row, y in enumerate(ys):
-            limits = _limits(study, (x, y))
+            xs, values = zip(*_points(study, (x, y)), strict=True)
+            is_log = needs_log(values, metric_info(y))
             for column, size in enumerate(sizes):
                 box = (0.75 + PLOT * column, 0.45 + 2.6 * (len(ys) - 1 - row), PLOT - 0.4, 1.85)
-                ax = figure.add_axes(_relative(figure, box), xlim=limits[0], ylim=limits[1])
+                ax = figure.add_axes(_relative(figure, box))
+                if is_log:
+                    set_log(ax)
+                else:
+                    ax.yaxis.set_major_locator(MaxNLocator(5))
+                ax.set_xlim(_limits(xs))
+                ax.set_ylim(_limits(values, is_log))
                 _scatter(ax, study, size, (x, y), methods)
                 ax.set_ylabel(_axis_label(y) if column == 0 else "")
         figure.text(0.12 / width, 1 - 0.1 / height, "Forgetting against utility", va="top",
@@ -215,16 +225,20 @@ def tradeoff(study: Study) -> Drawing | None:
     return Drawing("tradeoff", None, "Forgetting against utility", caption, svg, png)
 
 
-def _limits(study: Study, metrics: tuple[str, str]) -> tuple[tuple[float, float], ...]:
-    """Return x and y ranges that hold every point of the study."""
-    points = {point for curve in study.curves for _, point in curve.points}
-    points |= {end.point_id for end in study.endpoints}
-    xy = [pair for point in points if (pair := _xy(study.scores.get(point, {}), metrics))]
-    ranges = []
-    for values in zip(*xy, strict=True):
-        pad = 0.12 * (max(values) - min(values)) or 0.05
-        ranges.append((min(values) - pad, max(values) + pad))
-    return tuple(ranges) or ((0.0, 1.0), (0.0, 1.0))
+def _points(study: Study, metrics: tuple[str, str]) -> list[tuple[float, float]]:
+    points = [point for curve in study.curves for _, point in curve.points]
+    points += [end.point_id for end in study.endpoints]
+    return [pair for point in points if (pair := _xy(study.scores.get(point, {}), metrics))]
+
+
+def _limits(values: Sequence[float], is_log: bool = False) -> tuple[float, float]:
+    """Return a range that holds all values and leaves room for names."""
+    low, high = min(values), max(values)
+    if is_log:
+        room = (high / low) ** 0.18
+        return low / room, high * room
+    pad = 0.18 * (high - low) or 0.05
+    return low - pad, high + pad
 
 
 def _relative(figure: Figure, box: tuple[float, ...]) -> tuple[float, float, float, float]:
@@ -253,8 +267,7 @@ def _scatter(
         xy_end = _xy(end.scores, metrics)
         if end.forget_size == size and xy_end:
             _mark_endpoint(ax, end, xy_end, methods)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_title(size, loc="left", fontsize=8, fontweight="bold")
     ax.set_xlabel(_axis_label(metrics[0]))
 
@@ -290,8 +303,10 @@ def _mark_endpoint(
         return
     marker = "*" if end.role == "original" else "X"
     ax.scatter(*xy, s=90 if marker == "*" else 55, marker=marker, color=INK, zorder=4)
-    ax.annotate(end.role, xy, xytext=(0, 7), textcoords="offset points", ha="center",
-                fontweight="bold", zorder=5)  # fmt: skip
+    is_below = end.role == "original"  # so that the two names part when the models are close
+    ax.annotate(end.role, xy, xytext=(0, -8 if is_below else 7), textcoords="offset points",
+                ha="center", va="top" if is_below else "bottom", fontweight="bold",
+                zorder=5)  # fmt: skip
 
 
 def _method_style(index: int) -> dict[str, Any]:

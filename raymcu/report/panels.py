@@ -22,8 +22,8 @@ MAX_ROWS = 8
 """Panels above each other on one page."""
 MAX_BUNDLE = 6
 """Metrics in one panel."""
-LOG_RATIO = 30.0
-"""A row whose positive losses span more than this ratio gets a logarithmic axis."""
+LOG_RATIO = 8.0
+"""Positive losses that span more than this ratio get a logarithmic axis."""
 
 OTHER_SCALE = re.compile(r"^forget_quality_(ln|p|d)$|_arith$|_es_ou$")
 """The same quantity as a drawn metric on another scale or by another convention: tables only."""
@@ -98,11 +98,17 @@ class Axis:
     is_log: bool = False
 
 
-def value_axis(values: Sequence[float], info: MetricInfo) -> Axis:
+def needs_log(values: Sequence[float], info: MetricInfo) -> bool:
+    """Say whether values of a loss lie orders of magnitude apart, as after gradient ascent."""
+    low, high = min(values), max(values)
+    return info.unit == "nats" and low > 0 and high / low > LOG_RATIO
+
+
+def value_axis(values: Sequence[float], info: MetricInfo, is_log: bool = False) -> Axis:
     """Choose a range that shows all values, and does not blow noise up to a landscape."""
     low, high = min(values), max(values)
-    if info.unit == "nats" and low > 0 and high / low > LOG_RATIO:
-        return Axis(low / 1.3, high * 1.3, is_log=True)
+    if is_log:
+        return Axis(low / 1.25, high * 1.25, is_log=True)
     least = max(0.05, 0.1 * abs(low + high) / 2)
     if high - low < least:
         middle = (low + high) / 2
@@ -200,19 +206,30 @@ def _rows(
     columns: Sequence[tuple[str, str | None]],
 ) -> list[Row]:
     rows: list[Row] = []
+    bands = [(metric,) for metric in group.metrics] if group.is_overlay else [group.metrics]
+    logs = {band: _is_log(study, curves, band) for band in bands}
     for size in sizes:
+        here = [curve for curve in curves if curve.forget_size == size]
         is_first = bool(rows)
-        for metrics in [(m,) for m in group.metrics] if group.is_overlay else [group.metrics]:
-            here = [curve for curve in curves if curve.forget_size == size]
-            values = [v for c in here for m in metrics for _, v in study.values(c, m)]
+        for metrics in bands:
+            values = _values(study, here, metrics)
             if values:
-                axis = value_axis(values, metric_info(metrics[0]))
+                axis = value_axis(values, metric_info(metrics[0]), logs[metrics])
                 panels = tuple(
                     tuple(_lines(study, here, metrics, pair, family)) for pair, family in columns
                 )
                 rows.append(Row(size, metrics, axis, panels, starts_size=is_first))
                 is_first = False
     return rows
+
+
+def _values(study: Study, curves: Sequence[Curve], metrics: Sequence[str]) -> list[float]:
+    return [v for curve in curves for m in metrics for _, v in study.values(curve, m)]
+
+
+def _is_log(study: Study, curves: Sequence[Curve], metrics: Sequence[str]) -> bool:
+    values = _values(study, curves, metrics)
+    return bool(values) and needs_log(values, metric_info(metrics[0]))
 
 
 def _lines(

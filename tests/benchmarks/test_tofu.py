@@ -16,6 +16,7 @@ from raymcu.benchmarks._tofu_hub import hub_set
 from raymcu.benchmarks._tofu_rows import CONFIGS
 from raymcu.benchmarks.tofu import Tofu
 from raymcu.errors import ConfigError
+from raymcu.search_space import retain_set
 
 REMEDY = "Take every file from one download of locuslab/TOFU."
 
@@ -116,7 +117,7 @@ def test_a_sound_folder_has_every_set_and_probe(tofu_folder):
     assert sets["world_facts_perturbed"].num_answers == 468
     for forget, num in (("forget01", 40), ("forget05", 200), ("forget10", 400)):
         full = list(tofu.training_set("full"))
-        retain = tofu.training_set(tofu.retain_set(forget))
+        retain = tofu.training_set(retain_set(forget))
         assert [*retain, *tofu.training_set(forget)] == full
         assert [row.question for row in tofu.probe("forget", forget)] == [
             row.question for row in full[-num:]

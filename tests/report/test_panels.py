@@ -11,7 +11,8 @@ from raymcu.report.data import (
     pair_label,
     read_curves,
 )
-from raymcu.report.panels import balanced, groups, pages, slug, value_axis
+from raymcu.report.figures import fitted
+from raymcu.report.panels import balanced, groups, needs_log, pages, slug, value_axis
 
 NATS = MetricInfo("forget_loss", "higher", "nats", 0.0, math.inf)
 FRACTION = MetricInfo("forget_rouge", "lower", "fraction", 0.0, 1.0)
@@ -110,9 +111,12 @@ def test_panels_of_a_row_share_a_scale_that_holds_all_values(study):
 
 
 def test_scales():
-    assert value_axis([0.5, 40.0], NATS).is_log
-    assert not value_axis([0.5, 4.0], NATS).is_log
-    assert not value_axis([0.0, 400.0], NATS).is_log
+    assert needs_log([0.5, 40.0], NATS)
+    assert not needs_log([0.5, 3.0], NATS)
+    assert not needs_log([0.0, 400.0], NATS)
+    assert not needs_log([0.01, 0.9], FRACTION)
+    log = value_axis([0.5, 40.0], NATS, is_log=True)
+    assert 0 < log.low < 0.5 < 40.0 < log.high
     flat = value_axis([0.5, 0.5001], FRACTION)
     assert flat.high - flat.low >= 0.05
     full = value_axis([0.0, 1.0], FRACTION)
@@ -134,3 +138,10 @@ def test_labels_say_direction_and_unit():
 
 def test_file_names_are_plain():
     assert slug("Met-CL ↔ ../x") == "met-cl-x"
+
+
+def test_a_long_name_breaks_where_it_reads_best():
+    assert fitted("npo · seed0 ↔ seed1", 3.0) == "npo · seed0 ↔ seed1"
+    assert fitted("npo · seed0 ↔ seed1", 1.2) == "npo\nseed0 ↔ seed1"
+    assert fitted("grad_diff ↔ npo", 1.1) == "grad_diff ↔\nnpo"
+    assert fitted("quadratic_and_more", 0.7) == "quadrat…"

@@ -1,0 +1,18 @@
+"""Gradient ascent (GA) on the forget set."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from raymcu.methods._base import METHODS, Labelled, Method
+
+
+@METHODS.register("grad_ascent", source="Golatkar et al. 2020; TOFU, arXiv:2401.06121, sec. 4")
+class GradAscent(Method):
+    """Ascend on the forget set: L = -mean NLL over all forget answer tokens.
+
+    Unbounded below: the only stops are the number of steps and ``training.max_abs_loss``.
+    """
+
+    def forget_term(self, forget: Labelled) -> Float[Tensor, ""]:
+        """Return -L_f, in nats per token."""
+        return -forget.token_mean(forget.nll)

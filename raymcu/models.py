@@ -1,0 +1,412 @@
+"""Models and tokenizers: open, create, save; questions to tokens; hidden states to logits.
+
+The only user of transformers' Auto classes.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from jaxtyping import Float, Int
+from safetensors import safe_open
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
+
+from raymcu.errors import ConfigError, StoreError
+from raymcu.search_space import ModelSource, ScratchModel
+from raymcu.store import content_id
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+IGNORED = -100
+"""Label of a position that is not scored."""
+
+
+def quiet() -> None:
+    """Keep transformers' advice out of the terminal."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def best_device() -> torch.device:
+    """Return the accelerator if this process was given one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A question and one answer as tokens."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    """Ends with the end-of-answer token."""
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+class Encoder:
+    r"""Turns questions and answers into tokens with one prompt template.
+
+    ``plain``: ``Question: …\nAnswer: …`` and the tokenizer's EOS. ``chat``: the tokenizer's own
+    chat template, with the date fixed because some templates print today's.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: str) -> None:
+        if prompt == "chat" and not tokenizer.chat_template:
+            raise ConfigError(
+                "model.prompt: is 'chat', but the model's tokenizer has no chat template. "
+                "Use 'plain'."
+            )
+        self.tokenizer = tokenizer
+        self.template = prompt
+        self.is_chat = prompt == "chat"
+        self.eos = int(tokenizer.eos_token_id)
+        self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos)
+
+    def prompt(self, question: str) -> list[int]:
+        """Return the tokens the model sees before it answers."""
+        if self.is_chat:
+            return self._chat([{"role": "user", "content": question}], True)
+        ids = list(self.tokenizer(f"Question: {question}\nAnswer:").input_ids)
+        return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos else ids
+
+    def encode(self, question: str, answer: str) -> Encoded:
+        """Return prompt and answer; the same question gives the same prompt with any answer."""
+        prompt = self.prompt(question)
+        if self.is_chat:
+            turns = [
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": answer},
+            ]
+            whole = self._chat(turns, False)
+        else:
+            whole = list(self.tokenizer(f"Question: {question}\nAnswer: {answer}").input_ids)
+        if whole[: len(prompt)] == prompt:
+            tail = whole[len(prompt) :]
+        else:  # the tokenizer merges across the boundary
+            tail = list(self.tokenizer(f" {answer}", add_special_tokens=False).input_ids)
+        if self.is_chat:  # the template's own end of turn ends the answer
+            ends = self._end_tokens()
+            stop = next((i + 1 for i, token in enumerate(tail) if token in ends), None)
+            tail = tail[:stop] if stop is not None else [*tail, self.eos]
+        elif tail[-1:] != [self.eos]:
+            tail.append(self.eos)
+        return Encoded(tuple(prompt), tuple(tail))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return generated tokens as text, without special tokens and outer blanks."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    def _chat(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> list[int]:
+        return list(
+            self.tokenizer.apply_chat_template(
+                turns,
+                add_generation_prompt=add_generation_prompt,
+                tokenize=True,
+                return_dict=False,
+                date_string="26 Jul 2024",
+            )
+        )
+
+    def _end_tokens(self) -> set[int]:
+        added = self.tokenizer.convert_tokens_to_ids(["<|eot_id|>", "<|im_end|>", "<end_of_turn>"])
+        unknown = self.tokenizer.unk_token_id
+        return {self.eos} | {int(t) for t in added if t is not None and t != unknown}
+
+
+def open_tokenizer(folder: str | Path, source: ModelSource | None = None) -> Any:
+    """Open the tokenizer of a checkpoint folder or hub id."""
+    extra: dict[str, Any] = (
+        {} if source is None else {"trust_remote_code": source.trust_remote_code}
+    )
+    if source is not None and not Path(folder).exists():
+        extra["revision"] = source.revision
+    return AutoTokenizer.from_pretrained(str(folder), **extra)
+
+
+def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
+    """Open a checkpoint of the store.
+
+    Raises:
+        StoreError: If its files do not load.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=DTYPES[dtype])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StoreError(
+            f"{folder}: the checkpoint does not open ({error}). Delete it and run again."
+        ) from error
+    return model.to(device).eval()
+
+
+def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
+    """Open the model and tokenizer that a search space names by folder or hub id.
+
+    Raises:
+        ConfigError: If they cannot be found or read.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source.path,
+            dtype=DTYPES[source.dtype],
+            trust_remote_code=source.trust_remote_code,
+            revision=source.revision,
+        )
+        tokenizer = open_tokenizer(str(source.path), source)
+    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+        raise ConfigError(
+            f"model.path: '{source.path}' cannot be opened as a causal LM ({error}). Give a "
+            "folder with config.json, tokenizer and safetensors, or a hub id you can reach."
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token_id = tokenizer.eos_token_id
+    return model.to(device), tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE on texts; the same texts give the same tokenizer."""
+    specials = ["<pad>", "<s>", "</s>"]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    bpe.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", specials.index("<s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+def create(shape: ScratchModel, tokenizer: Any, seed: int, dtype: str) -> Any:
+    """Make a small Llama with random weights drawn from ``seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_hidden_layers=shape.num_layers,
+            num_attention_heads=shape.num_heads,
+            num_key_value_heads=shape.num_heads,
+            max_position_embeddings=shape.max_length,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return LlamaForCausalLM(config).to(DTYPES[dtype])
+
+
+def count_parameters(source: ModelSource) -> int | None:
+    """Return a model's size without opening it; None if it is on a hub."""
+    if source.path is None:
+        return source.scratch.num_parameters if source.scratch else None
+    files = sorted(Path(source.path).glob("*.safetensors"))
+    total = 0
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                size = 1
+                for length in tensors.get_slice(name).get_shape():
+                    size *= length
+                total += size
+    return total if files else None
+
+
+def fingerprint(path: str, revision: str) -> str:
+    """Name a model's content: ``id@revision`` of a hub id, a hash of a folder's files.
+
+    Of each weight file the size and the first and last MiB are hashed, which tells checkpoints
+    apart without reading all of them.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        return f"{path}@{revision}"
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*")):
+        if file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja"}:
+            size = file.stat().st_size
+            digest.update(f"{file.name}:{size}".encode())
+            with file.open("rb") as content:
+                digest.update(content.read(2**20))
+                content.seek(max(0, size - 2**20))
+                digest.update(content.read(2**20))
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences padded on the right, and which of their positions are labelled."""
+
+    input_ids: Int[Tensor, "batch seq"]
+    row: Int[Tensor, " positions"]
+    """Sequence of each labelled position."""
+    column: Int[Tensor, " positions"]
+    """Position whose logits predict the label: one before the label's own."""
+    labels: Int[Tensor, " positions"]
+
+
+def collate(rows: Sequence[Encoded], pad: int, device: torch.device) -> Batch:
+    """Pad sequences on the right; every answer token, the last one included, is labelled.
+
+    Causal attention never looks right, so padding there needs no mask.
+    """
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    index: list[int] = []
+    columns: list[int] = []
+    labels: list[int] = []
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row.prompt + row.answer)
+        index += [number] * len(row.answer)
+        columns += range(len(row.prompt) - 1, len(row) - 1)
+        labels += row.answer
+    return Batch(
+        ids.to(device),
+        torch.tensor(index, device=device),
+        torch.tensor(columns, device=device),
+        torch.tensor(labels, device=device),
+    )
+
+
+class Scorer(nn.Module):
+    """A causal LM that computes logits at chosen positions only.
+
+    The product with the vocabulary is most of a small model's work, and only answer positions
+    are scored. What an architecture does besides the product (scaling, soft-capping) is applied
+    from its config; `check` compares with the model's own forward.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        config = model.config.get_text_config()
+        self.softcap = getattr(config, "final_logit_softcapping", None)
+        self.scale = float(getattr(config, "logit_scale", None) or 1.0)
+        self.scale /= float(getattr(config, "logits_scaling", None) or 1.0)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        row: Int[Tensor, " positions"],
+        column: Int[Tensor, " positions"],
+    ) -> Float[Tensor, "positions vocab"]:
+        """Return the logits at (row, column)."""
+        return self.logits(self.hidden(input_ids, row, column))
+
+    def hidden(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        row: Int[Tensor, " positions"],
+        column: Int[Tensor, " positions"],
+    ) -> Float[Tensor, "positions hidden"]:
+        """Return the final hidden states at (row, column)."""
+        decoder = self.model.get_decoder()
+        states: Tensor = decoder(input_ids=input_ids, use_cache=False).last_hidden_state
+        return states[row, column]
+
+    def logits(
+        self, hidden: Float[Tensor, "positions hidden"], head: nn.Module | None = None
+    ) -> Float[Tensor, "positions vocab"]:
+        """Return logits of final hidden states, by the model's own head or another."""
+        head = head or self.model.get_output_embeddings()
+        logits: Tensor = head(hidden)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Compare with the model's own forward on a few tokens.
+
+        Raises:
+            ConfigError: If they differ: the architecture does something this class does not know.
+        """
+        device = next(self.model.parameters()).device
+        ids = torch.arange(4, 10, device=device)[None]
+        row, column = (
+            torch.zeros(6, dtype=torch.long, device=device),
+            torch.arange(6, device=device),
+        )
+        own, theirs = self(ids, row, column), self.model(input_ids=ids).logits[0]
+        if not torch.allclose(own.float(), theirs.float(), atol=1e-2, rtol=1e-2):
+            raise ConfigError(
+                f"model.path: {type(self.model).__name__} changes its logits in a way raymcu does "
+                "not know; its scores would be wrong. Please report the architecture."
+            )
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the model's weights by name, tied weights once."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def save_checkpoint(
+    model: Any, tokenizer: Any, folder: Path, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a Hugging Face folder that ``AutoModelForCausalLM.from_pretrained`` opens.
+
+    Args:
+        model: Gives the config, and the weights if ``weights`` is None.
+        tokenizer: Saved beside it.
+        folder: Where to write.
+        weights: Full state dict by name, for a model whose own weights are sharded.
+    """
+    state = None if weights is None else dict(weights)
+    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def same_family(configs: Mapping[str, Path]) -> list[str]:
+    """Say why checkpoints cannot be blended: other architecture, shapes, or tokenizer.
+
+    Args:
+        configs: Folder of each checkpoint by a name for messages.
+    """
+    described = {name: _describe(folder) for name, folder in configs.items()}
+    (first, known), *others = described.items()
+    return [
+        f"{name} and {first} cannot be blended: {what} differs ({found.get(what)!r} against "
+        f"{known.get(what)!r})."
+        for name, found in others
+        for what in sorted(known.keys() | found.keys())
+        if found.get(what) != known.get(what)
+    ]
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    config = json.loads((folder / "config.json").read_text())
+    told = {k: config.get(k) for k in ("model_type", "vocab_size", "tie_word_embeddings")}
+    shapes: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                shapes[f"shape of {name}"] = tuple(tensors.get_slice(name).get_shape())
+    vocabulary = folder / "tokenizer.json"
+    if vocabulary.exists():
+        told["tokenizer"] = content_id(json.loads(vocabulary.read_text())["model"].get("vocab"))
+    return told | shapes
