@@ -1,5 +1,6 @@
 """The names of TOFU's sets, which every question-answering benchmark here shares."""
 
+from raymcu.benchmarks._base import Benchmark
 from raymcu.errors import ConfigError, unknown_name
 from raymcu.search_space import retain_set
 

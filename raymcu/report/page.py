@@ -17,7 +17,7 @@ from raymcu.errors import ConfigError
 from raymcu.report.assets import asset, report_policy
 from raymcu.report.console import HEADLINE_METRICS, number
 from raymcu.report.data import Curve, Study, load_study, metric_info
-from raymcu.report.figures import GRID, INK, MUTED, Drawing, curve_drawings
+from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
 from raymcu.report.overview import barrier_maps, tradeoff
 from raymcu.report.status import duration
 from raymcu.store import RunFolder
@@ -192,7 +192,7 @@ def _figure(drawing: Drawing) -> Mapping[str, Any]:
 
 
 PIXELS_PER_POINT = 1.42
-_INKS = {INK: "ink", MUTED: "muted", GRID: "line"}
+_INKS = {INK: "ink", MUTED: "muted", GRID: "line", PALETTE[0]: "plot-blue"}
 
 
 def themed(drawing: Drawing) -> str:

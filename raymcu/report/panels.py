@@ -49,7 +49,7 @@ _PATTERNS = (
     ("probability", "Probability of the answer", r"_probability$", False),
     ("truth_ratio", "Truth ratio", r"truth_ratio", False),
 )
-_PROBES = ("retain", "forget", "real_authors", "world_facts")
+_PROBES = ("model", "retain", "forget", "real_authors", "world_facts")
 
 
 def groups(metrics: Iterable[str]) -> tuple[Group, ...]:

@@ -57,7 +57,7 @@ def test_study_has_every_endpoint_with_its_label(study):
 def test_metrics_are_grouped_and_none_is_drawn_twice(study):
     found = {group.name: group.metrics for group in groups(study.metrics)}
     assert found["losses"] == ("retain_loss", "forget_loss")
-    assert found["utility"] == ("forget_quality_log10", "model_utility")
+    assert found["utility"] == ("model_utility", "forget_quality_log10")
     assert set(found["rouge"]) == {
         "retain_rouge", "forget_rouge", "real_authors_rouge", "world_facts_rouge"
     }  # fmt: skip
