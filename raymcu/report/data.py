@@ -5,7 +5,7 @@ each number is testable without a figure. Nothing here draws.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from raymcu.store import RunFolder
 Scores = Mapping[str, Mapping[str, float | None]]
 """Point id to metric to value."""
 
-ROLE_ORDER = ("original", "retrained", "unlearner")
+REFERENCES = ("original", "retrained")
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 
 
@@ -188,52 +188,40 @@ def scores_of(table: pa.Table) -> dict[str, dict[str, float | None]]:
     return found
 
 
-def endpoints_of(
-    plan: Mapping[str, Any], points: Sequence[Mapping[str, Any]], scores: Scores
-) -> tuple[Endpoint, ...]:
-    """Return every measured single checkpoint, by forget size, role and label.
-
-    Args:
-        plan: The plan.
-        points: Rows of the points table; their blends name the checkpoints.
-        scores: Scores by point.
-    """
-    named = {point: label for point, label in _labels(plan, points) if label}
+def endpoints_of(plan: Mapping[str, Any], scores: Scores) -> tuple[Endpoint, ...]:
+    """Return every single checkpoint of the plan's points, by forget size, role and label."""
+    ends = _end_labels(plan)
     sizes = unique(curve["forget_size"] for curve in plan["curves"])
-    found = [
-        Endpoint(named[row["id"]], role, row["forget_size"], row["id"], scores.get(row["id"], {}))
-        for row in plan["points"]
-        if row["id"] in named
-        for role in [row["role"] if row["role"] in ROLE_ORDER else "unlearner"]
-    ]
     rank = {size: index for index, size in enumerate(sizes)}
+    found = []
+    for row in plan["points"]:
+        point, role = row["id"], row["role"]
+        if role in REFERENCES:
+            found.append(Endpoint(role, role, row["forget_size"], point, scores.get(point, {})))
+        elif role != "curve" or point in ends:
+            label = ends.get(point) or row.get("label") or point
+            size = row["forget_size"]
+            found.append(Endpoint(label, "unlearner", size, point, scores.get(point, {})))
     return tuple(
         sorted(
             found,
             key=lambda end: (
                 rank.get(end.forget_size, len(rank)),
-                ROLE_ORDER.index(end.role),
+                (*REFERENCES, "unlearner").index(end.role),
                 end.label,
             ),
         )
     )
 
 
-def _labels(
-    plan: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
-) -> Iterable[tuple[str, str]]:
-    recipes = {recipe["id"]: recipe["label"] for recipe in plan["recipes"]}
-    for row in plan["points"]:
-        if row["role"] in ("original", "retrained"):
-            yield row["id"], row["role"]
-    for row in points:
-        if row["role"] not in ("curve", "original", "retrained"):
-            blended = [label for recipe, label in recipes.items() if recipe in (row["blend"] or "")]
-            yield row["point_id"], blended[0] if len(blended) == 1 else ""
+def _end_labels(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Return the label of each point that is an end of a curve."""
     ends = {curve["id"]: (curve["first"], curve["second"]) for curve in plan["curves"]}
-    for row in plan["curve_points"]:
-        if row["t"] in (0, 1):
-            yield row["point_id"], ends[row["curve_id"]][int(row["t"])]
+    return {
+        row["point_id"]: ends[row["curve_id"]][int(row["t"])]
+        for row in plan["curve_points"]
+        if row["t"] in (0, 1)
+    }
 
 
 def load_study(run: RunFolder) -> Study:
@@ -252,7 +240,7 @@ def load_study(run: RunFolder) -> Study:
         plan=plan,
         curves=curves,
         scores=scores,
-        endpoints=endpoints_of(plan, run.read_table("points").to_pylist(), scores),
+        endpoints=endpoints_of(plan, scores),
         findings={curve: row for curve, row in findings.items() if curve in known},
         metric_findings=tuple(run.read_table("metric_findings").to_pylist()),
         failures=tuple(run.read_table("failures").to_pylist()),

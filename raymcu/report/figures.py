@@ -24,7 +24,8 @@ from raymcu.report.panels import Barrier, Line, Page, Row, groups, pages
 INK, MUTED, GRID = "#24292f", "#6b7480", "#dde2e8"
 """Inks that the HTML page turns round in its dark theme; used for nothing else."""
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "p")
+"""One more than colours, so that 42 methods differ."""
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), "-.")
 
 STYLE: dict[Any, Any] = {

@@ -215,4 +215,4 @@ def themed(drawing: Drawing) -> str:
 def _search_space(run: RunFolder, study: Study) -> str:
     if run.exists("search_space.toml"):
         return run.read_bytes("search_space.toml").decode(errors="replace")
-    return json.dumps(study.plan["search_space"], indent=2, ensure_ascii=False)
+    return json.dumps(study.plan.get("search_space"), indent=2, ensure_ascii=False)

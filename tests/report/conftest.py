@@ -1,7 +1,6 @@
 """A made-up run folder: 2 forget sizes, Rand and Met, 3 methods, 2 curve families, 7 points."""
 
 import itertools
-import json
 import math
 import shutil
 
@@ -209,19 +208,6 @@ def _write_findings(run, plan):
     run.write_part("metric_findings", "all", tables.from_rows("metric_findings", ranges))
 
 
-def _write_points(run, plan):
-    ends = {}
-    for curve in plan["curves"]:
-        ends[_id("point", curve["first"], curve["forget_size"])] = curve["first_id"]
-        ends[_id("point", curve["second"], curve["forget_size"])] = curve["second_id"]
-    rows = [
-        {"point_id": row["id"], "forget_size": row["forget_size"], "role": row["role"],
-         "blend": json.dumps({ends[row["id"]]: 1.0})}
-        for row in plan["points"] if row["id"] in ends
-    ]  # fmt: skip
-    run.write_part("points", "all", tables.from_rows("points", rows))
-
-
 def make_run(folder, name="demo study", is_finished=True):
     """Write a run folder; an unfinished one has half its points, one failure and one skipped."""
     plan = make_plan(name)
@@ -244,7 +230,6 @@ def make_run(folder, name="demo study", is_finished=True):
     for recipe in trained:
         with run.checkpoints.writing(recipe):
             pass
-    _write_points(run, plan)
     _write_scores(run, plan, ids if is_finished else ids[: len(ids) // 2])
     if is_finished:
         _write_findings(run, plan)
