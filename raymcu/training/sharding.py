@@ -1,0 +1,64 @@
+"""Shares one training over the processes of a torch.distributed group, by FSDP2. No Ray.
+
+Every worker holds its part of each weight, gradient and optimizer state, and computes its share of
+each batch; weights are gathered block by block when a pass needs them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from raymcu.models import Scorer
+
+
+class Distributed:
+    """The workers of this process's torch.distributed group."""
+
+    @property
+    def rank(self) -> int:
+        """This worker, from 0."""
+        return distributed.get_rank()
+
+    @property
+    def size(self) -> int:
+        """Number of workers."""
+        return distributed.get_world_size()
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Add numbers up over all workers; every worker gets the same bits."""
+        is_on_gpu = distributed.get_backend() == "nccl"
+        device = torch.device("cuda", torch.cuda.current_device()) if is_on_gpu else "cpu"
+        added = torch.tensor(list(values), dtype=torch.float64, device=device)
+        distributed.all_reduce(added)
+        return [float(value) for value in added.tolist()]
+
+
+def shard(scorer: Scorer, dtype: str) -> None:
+    """Shard a scorer's weights over all workers of the group, in place.
+
+    Each decoder block is gathered on its own; what lies outside the blocks belongs to the scorer.
+
+    Args:
+        scorer: The same full model on every worker.
+        dtype: ``bfloat16`` gathers and computes in bfloat16 and adds gradients up in float32; the
+            weights held stay as they are.
+    """
+    device = next(scorer.parameters()).device
+    mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
+    policy = (
+        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        if dtype == "bfloat16"
+        else MixedPrecisionPolicy()
+    )
+    for block in _blocks(scorer):
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(scorer, mesh=mesh, mp_policy=policy)
+
+
+def _blocks(scorer: Scorer) -> list[nn.Module]:
+    """Find the decoder's repeated blocks: the members of its longest list of modules."""
+    lists = [m for m in scorer.model.get_decoder().modules() if isinstance(m, nn.ModuleList)]
+    return list(max(lists, key=len)) if lists else []
