@@ -350,7 +350,7 @@ class _Planner:
             **{
                 "model": model,
                 "model_fingerprint": self.around.model_fingerprints.get(model.path or ""),
-                "benchmark": self.space.benchmark.model_copy(update={"forget_sizes": ()}),
+                "benchmark": self.space.benchmark,
                 "fingerprint": self.around.fingerprint,
                 "train_sets": (),
                 **content,
