@@ -1,7 +1,10 @@
-"""The errors a user can cause or meet, and the exit code each one ends the command with."""
+"""The errors a user can cause or meet, their exit codes, and the sentences that say them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
 
 
 class RaymcuError(Exception):
@@ -53,3 +56,97 @@ def unknown_name(kind: str, name: str, known: Sequence[str]) -> str:
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return f"no {kind} is named '{name}'.{hint} Known: {', '.join(sorted(known))}."
+
+
+def shown(value: Any) -> str:
+    """Spell a value about as TOML does."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(shown(item) for item in value)}]"
+    if isinstance(value, dict):
+        return "a table"
+    return repr(value)
+
+
+def validation_faults(
+    error: ValidationError, model: type[BaseModel], prefix: str = "", also: Sequence[str] = ()
+) -> Iterator[str]:
+    """Turn pydantic's errors into sentences with key, value, and what is allowed.
+
+    Args:
+        error: What validating raised.
+        model: What was validated.
+        prefix: Where in the file the validated table stands.
+        also: Keys allowed there besides the model's fields.
+    """
+    for fault in error.errors(include_url=False):
+        location = [str(part) for part in fault["loc"]]
+        key = ".".join(([prefix] if prefix else []) + location) or "the file"
+        if fault["type"] == "extra_forbidden":
+            known = sorted([*_fields_at(model, fault["loc"][:-1]), *also])
+            near = get_close_matches(location[-1], known, n=1, cutoff=0.5)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            yield f"{key}: there is no such key.{hint} Known: {', '.join(known)}."
+        elif fault["type"] == "missing":
+            yield f"{key}: is missing. Add it."
+        elif not _is_echo(fault):
+            yield f"{key}: {_sentence(fault)}"
+
+
+def _is_echo(fault: Mapping[str, Any]) -> bool:
+    """Say whether a list counts as short only because its elements have faults of their own."""
+    is_short = fault["type"] == "too_short" and isinstance(fault["input"], list)
+    return is_short and len(fault["input"]) >= fault["ctx"]["min_length"]
+
+
+def _sentence(fault: Mapping[str, Any]) -> str:
+    """Say what a value must be and what it is."""
+    kind, value, context = fault["type"], fault["input"], fault.get("ctx", {})
+    if kind == "value_error":  # raised by a validator of ours, which shows the value
+        return f"{fault['msg'].removeprefix('Value error, ').rstrip('.')}."
+    for bound, sign in {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}.items():
+        if bound in context:
+            return f"must be {sign} {context[bound]:g}, got {shown(value)}."
+    if kind == "literal_error":
+        allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        near = get_close_matches(str(value), allowed, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return f"must be {context['expected']}, got {shown(value)}.{hint}"
+    must = {
+        "too_short": f"must have at least {context.get('min_length')} elements",
+        "too_long": f"must have at most {context.get('max_length')} elements",
+        "string_pattern_mismatch": f"must match {context.get('pattern')}",
+        **_MUST,
+    }.get(kind, fault["msg"][:1].lower() + fault["msg"][1:])
+    return f"{must}, got {shown(value)}."
+
+
+_MUST = {
+    "string_type": "must be text in quotes",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "finite_number": "must be a finite number",
+    "tuple_type": "must be a list in [ ]",
+    "list_type": "must be a list in [ ]",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+}
+"""By pydantic's word for a fault: what TOML wants to see."""
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """Name the fields of the table at that place in the file."""
+    here: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = here.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        candidates += [inner for c in get_args(annotation) for inner in get_args(c)]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not models:
+            return []
+        here = models[0]
+    return list(here.model_fields)

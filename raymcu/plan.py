@@ -4,141 +4,21 @@ Pure: no I/O, no torch, milliseconds. Equal work has equal ids, so it appears on
 that ten curves end at is one recipe, and a point that several curves share is measured once.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
-from raymcu.errors import ConfigError
-from raymcu.search_space import (
-    BenchmarkUse,
-    Measurement,
-    MethodUse,
-    ModelSource,
-    SearchSpace,
-    Training,
-    retain_set,
-)
+from raymcu.errors import ConfigError, shown, unknown_name
+from raymcu.recipes import RECIPE_VERSION as RECIPE_VERSION
+from raymcu.recipes import Blend as Blend
+from raymcu.recipes import MethodChoice as MethodChoice
+from raymcu.recipes import Recipe as Recipe
+from raymcu.recipes import Role as Role
+from raymcu.search_space import Measurement, MethodUse, ModelSource, SearchSpace, retain_set
 from raymcu.settings import SETTINGS, UnlearnerKey
 from raymcu.store import content_id
-
-RECIPE_VERSION = 1
-"""Part of every id. Raise it when the same recipe would train to other weights than before."""
-
-Role = Literal["original", "retrained", "unlearner", "bend"]
-
-
-class MethodChoice(BaseModel):
-    """An unlearning method with all its options resolved."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    options: Mapping[str, Any]
-
-
-class Recipe(BaseModel):
-    """The frozen, fully resolved description of how one checkpoint comes to be."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    role: Role
-    label: str
-    """Short name for people; not part of the id."""
-    forget_size: str | None
-    """The forget set; None for the original."""
-    parents: Mapping[str, str]
-    """Recipe ids: ``start`` and, for a bend, ``first``, ``second`` and ``reference``."""
-    model: ModelSource
-    """Where weights without a parent come from, prompt and dtype."""
-    benchmark: BenchmarkUse
-    """How to load the data; the fingerprint stands for it in the id."""
-    fingerprint: str
-    """Content of the benchmark."""
-    model_fingerprint: str | None
-    """Content of the model that ``model.path`` names, which stands for the path in the id."""
-    train_sets: tuple[str, ...]
-    """Sets learned by an original or retrained model."""
-    methods: tuple[MethodChoice, ...]
-    """Objective: the mean of these methods' losses."""
-    curve: str | None = None
-    """Curve family of a bend."""
-    has_curriculum: bool = False
-    is_second_order: bool = False
-    training: Training | None
-    """None for a ready model, which is only copied into the store."""
-    seed: int
-
-    @cached_property
-    def id(self) -> str:
-        """Hash of all that decides the weights."""
-        content = self.model_dump(mode="json", exclude={"label", "benchmark"})
-        for place in ("path", "revision"):
-            del content["model"][place]
-        if self.training is not None:
-            del content["training"]["workers"]
-        return content_id({"version": RECIPE_VERSION, **content})
-
-
-class Blend(BaseModel):
-    """An affine combination of checkpoints: ids and coefficients that sum to 1.
-
-    A layer prefix in ``layers`` replaces the coefficients for the weights whose names start with
-    it (the longest prefix wins). Checkpoints with no weight anywhere are dropped, so a curve's
-    end is the same blend as the checkpoint it ends at.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    checkpoints: tuple[str, ...]
-    coefficients: tuple[float, ...]
-    layers: Mapping[str, tuple[float, ...]] = {}
-
-    @classmethod
-    def of(
-        cls,
-        terms: Mapping[str, float] | Sequence[tuple[str, float]],
-        layers: Mapping[str, Mapping[str, float]] | None = None,
-    ) -> "Blend":
-        """Combine checkpoints.
-
-        Args:
-            terms: (checkpoint id, coefficient); equal ids are added up.
-            layers: By prefix of weight names, other coefficients for those weights.
-
-        Raises:
-            ConfigError: If coefficients are not finite or do not sum to 1.
-        """
-        rows = {"": _summed(terms), **{k: _summed(v) for k, v in (layers or {}).items()}}
-        for prefix, row in rows.items():
-            where = f" of layer '{prefix}'" if prefix else ""
-            if not all(math.isfinite(c) for c in row.values()):
-                raise ConfigError(f"blend: coefficients{where} must be finite, got {row}.")
-            if abs(sum(row.values()) - 1) > 1e-9:
-                raise ConfigError(
-                    f"blend: coefficients{where} must sum to 1, got {sum(row.values())!r}: {row}."
-                )
-        used = sorted({name for row in rows.values() for name, c in row.items() if c != 0})
-        columns = {p: tuple(row.get(name, 0.0) for name in used) for p, row in rows.items()}
-        base = columns.pop("")
-        return cls(checkpoints=tuple(used), coefficients=base, layers=columns)
-
-    @property
-    def id(self) -> str:
-        """Hash of ids and coefficients."""
-        return content_id(self.model_dump(mode="json"))
-
-    def coefficients_of(self, weight: str) -> tuple[float, ...]:
-        """Return the coefficients for the weight of that name."""
-        found = [prefix for prefix in self.layers if weight.startswith(prefix)]
-        return self.layers[max(found, key=len)] if found else self.coefficients
-
-
-def _summed(terms: Mapping[str, float] | Sequence[tuple[str, float]]) -> dict[str, float]:
-    row: dict[str, float] = {}
-    for name, coefficient in terms.items() if isinstance(terms, Mapping) else terms:
-        row[name] = row.get(name, 0.0) + float(coefficient)
-    return row
 
 
 @dataclass(frozen=True)
@@ -299,8 +179,29 @@ class Plan:
 
 
 def make_plan(space: SearchSpace, around: Surroundings) -> Plan:
-    """Work out every model, curve and point of a study."""
+    """Work out every model, curve and point of a study.
+
+    Raises:
+        ConfigError: If the benchmark, as configured, lacks a set that the study needs.
+    """
+    if faults := list(_missing_sets(space, around.sets)):
+        raise ConfigError(faults)
     return _Planner(space, around).plan()
+
+
+def _missing_sets(space: SearchSpace, sets: Mapping[str, SetSize]) -> Iterator[str]:
+    sizes = [name for name in sets if name.removeprefix("forget").isdecimal()]
+    for size in space.benchmark.forget_sizes:
+        if size not in sets or retain_set(size) not in sets:
+            options = "".join(f", {k} = {shown(v)}" for k, v in space.benchmark.options.items())
+            yield (
+                f"benchmark.forget_sizes: '{size}' is empty in this benchmark (name = "
+                f"'{space.benchmark.name}'{options}). It has: {', '.join(sorted(sizes))}. "
+                "Choose among them, or make the benchmark larger."
+            )
+    for name in space.original.extra_sets:
+        if name not in sets:
+            yield f"original.extra_sets: {unknown_name('set', name, list(sets))}"
 
 
 class _Planner:
@@ -314,6 +215,13 @@ class _Planner:
         self.curves: dict[str, Curve] = {}
         self.points: dict[str, Point] = {}
         self.num_pairs = 0
+        self._unlearners: dict[tuple[UnlearnerKey, str], Recipe] = {}
+        self._asked = {  # what every point is asked, whatever its blend
+            "fingerprint": around.fingerprint,
+            "prompt": space.model.prompt,
+            "dtype": space.model.dtype,
+            **space.measurement.model_dump(mode="json", exclude={"batch_tokens"}),
+        }
 
     def plan(self) -> Plan:
         original = self._learner(None)
@@ -391,6 +299,8 @@ class _Planner:
         )
 
     def _unlearner(self, key: UnlearnerKey, size: str, original: Recipe) -> Recipe:
+        if (key, size) in self._unlearners:
+            return self._unlearners[key, size]
         recipe = self._add(
             role="unlearner",
             label=key.label,
@@ -403,6 +313,7 @@ class _Planner:
             seed=key.seed,
         )
         self._point(Blend.of({recipe.id: 1.0}), size, "unlearner", recipe.label)
+        self._unlearners[key, size] = recipe
         return recipe
 
     def _method(self, title: str) -> MethodChoice:
@@ -446,16 +357,7 @@ class _Planner:
         self.curves[key] = Curve(key, setting, family, size, first, second, bend, tuple(walk))
 
     def _point(self, blend: Blend, size: str, role: str, label: str) -> str:
-        key = content_id(
-            {
-                "blend": blend.id,
-                "fingerprint": self.around.fingerprint,
-                "forget_size": size,
-                "prompt": self.space.model.prompt,
-                "dtype": self.space.model.dtype,
-                **self.space.measurement.model_dump(mode="json", exclude={"batch_tokens"}),
-            }
-        )
+        key = content_id({"blend": blend.id, "forget_size": size, **self._asked})
         self.points.setdefault(key, Point(key, blend, size, role, label))
         return key
 
@@ -482,10 +384,11 @@ def _estimates(
     """
     num = around.num_parameters
     train_tokens = sum(_trained_characters(r, around.sets) for r in recipes.values()) / 4
+    num_points = Counter(point.forget_size for point in points.values())
     measure_tokens = (
         sum(
-            _probe_characters(space.measurement, point.forget_size, around.sets)
-            for point in points.values()
+            count * _probe_characters(space.measurement, size, around.sets)
+            for size, count in num_points.items()
         )
         / 4
     )

@@ -5,12 +5,13 @@ and what is allowed. Names and options of components (benchmark, methods, curves
 against the registries that the caller hands in, so this module needs no torch.
 """
 
+import importlib
+import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -25,34 +26,30 @@ from pydantic import (
     model_validator,
 )
 
-from raymcu.errors import ConfigError, unknown_name
-from raymcu.registry import Registry
+from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
+from raymcu.registry import Component, Registry
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = sorted({str(value) for value in values if values.count(value) > 1})
+    twice = sorted({shown(value) for value in values if values.count(value) > 1})
     if twice:
-        raise ValueError(f"{', '.join(twice)} stands there twice; name each once")
+        raise ValueError(f"{', '.join(twice)} stands there twice. Name each once")
     return values
 
+
+M = TypeVar("M", bound=BaseModel)
 
 Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_unique)]
 
 
-class _Section(BaseModel):
+class _Section(Component):
     """A table of the file: frozen, unknown keys refused, no NaN, field docstrings as help."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
-
-class _Named(BaseModel):
+class _Named(Component):
     """A table that names a component; the keys it does not know are the component's options."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="allow", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="allow")
     name: str
 
     @property
@@ -112,8 +109,8 @@ class ScratchModel(_Section):
     def _heads_divide(self) -> Self:
         if self.hidden_size % (2 * self.num_heads):
             raise ValueError(
-                f"hidden_size {self.hidden_size} must be an even multiple of num_heads "
-                f"{self.num_heads}"
+                f"hidden_size must be an even multiple of num_heads, got {self.hidden_size} "
+                f"and {self.num_heads}"
             )
         return self
 
@@ -144,7 +141,7 @@ class ModelSource(_Section):
     @model_validator(mode="after")
     def _has_a_source(self) -> Self:
         if self.path is None and self.scratch is None:
-            raise ValueError("give `path` (folder or hub id) or a [model.scratch] table")
+            raise ValueError("names no model. Give path (folder or hub id) or [model.scratch]")
         return self
 
 
@@ -180,6 +177,15 @@ class MethodUse(_Named):
     def title(self) -> str:
         """The name in tables and figures."""
         return self.label or self.name
+
+
+def _titles_differ(methods: tuple[MethodUse, ...]) -> tuple[MethodUse, ...]:
+    titles = [method.title for method in methods]
+    if twice := sorted({title for title in titles if titles.count(title) > 1}):
+        raise ValueError(
+            f"{', '.join(map(shown, twice))} stands there twice. Give each use a label of its own"
+        )
+    return methods
 
 
 class BenchmarkUse(_Named):
@@ -237,7 +243,10 @@ class Measurement(_Section):
     @model_validator(mode="after")
     def _generates_what_it_probes(self) -> Self:
         if missing := sorted(set(self.generate) - set(self.probes)):
-            raise ValueError(f"generate names {', '.join(missing)}, which is not among the probes")
+            raise ValueError(
+                f"generate names {', '.join(missing)}, which probes do not. "
+                "Set generate to some of the probes, or to [] for none"
+            )
         return self
 
 
@@ -277,16 +286,11 @@ class SearchSpace(_Section):
     original: Original = Original()
     retrained: Retrained = Retrained()
     unlearning: Unlearning = Unlearning()
-    methods: Annotated[tuple[MethodUse, ...], Field(min_length=1)]
+    methods: Annotated[tuple[MethodUse, ...], Field(min_length=1), AfterValidator(_titles_differ)]
     curves: Curves = Curves()
     measurement: Measurement = Measurement()
     analysis: Analysis = Analysis()
     execution: Execution = Execution()
-
-    @model_validator(mode="after")
-    def _labels_differ(self) -> Self:
-        _unique(tuple(method.title for method in self.methods))
-        return self
 
     def training_of(self, method: MethodUse) -> Training:
         """Return ``unlearning.training`` with the method's changes."""
@@ -321,30 +325,41 @@ def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> 
         ConfigError: With every fault of file and overrides.
     """
     path = Path(path)
+    raw = _read(path)
+    faults = [fault for override in overrides if (fault := _apply(raw, override))]
+    _make_paths_absolute(raw)
+    faults += _extension_faults(raw)
+    faults += _component_faults(raw, registries)
+    faults += _combination_faults(raw, registries)
+    space = None
     try:
-        text = path.read_text(encoding="utf-8")
-        raw = tomllib.loads(text)
+        space = _strictly(SearchSpace, raw)
+    except ValidationError as error:
+        faults += validation_faults(error, SearchSpace)
+    if space is None or faults:
+        raise ConfigError([f"{path}: {fault}" for fault in dict.fromkeys(faults)])
+    return space
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: there is no such file. The shipped ones are in search_spaces/."
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}).") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}.") from error
-    faults = [fault for override in overrides if (fault := _apply(raw, override))]
-    _make_paths_absolute(raw)
-    faults += _component_faults(raw, registries)
-    space = None
-    try:
-        space = SearchSpace.model_validate(raw)
-    except ValidationError as error:
-        faults += list(_validation_faults(error, SearchSpace))
-    if space is not None:
-        faults += _cross_faults(space, registries)
-    if space is None or faults:
-        raise ConfigError([f"{path}: {fault}" for fault in dict.fromkeys(faults)])
-    return space
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Give a file.") from error
+    except ValueError as error:  # of UTF-8 or of TOML
+        raise ConfigError(f"{path}: is not TOML: {error}. Correct that place.") from error
+
+
+def _strictly(model: type[M], raw: Mapping[str, Any]) -> M:
+    """Validate without turning text into numbers or 1.5 into 1: TOML has types.
+
+    Goes through JSON, whose strict mode takes lists for tuples and integers for floats.
+    """
+    return model.model_validate_json(json.dumps(raw, default=str), strict=True)
 
 
 def _apply(raw: dict[str, Any], override: str) -> str | None:
@@ -359,16 +374,13 @@ def _apply(raw: dict[str, Any], override: str) -> str | None:
         value = text
     here: Any = raw
     for depth, part in enumerate(keys):
-        is_last = depth == len(keys) - 1
-        if isinstance(here, list):
-            if not part.isdigit() or int(part) >= len(here):
-                return f"--set {override}: '{part}' must be an index below {len(here)}."
-            index: Any = int(part)
-        elif isinstance(here, dict):
-            index = part
-        else:
-            return f"--set {override}: '{'.'.join(keys[:depth])}' is a value, not a table."
-        if is_last:
+        where = ".".join(keys[:depth])
+        if not isinstance(here, dict | list):
+            return f"--set {override}: '{where}' is a value, not a table. Set it as a whole."
+        if isinstance(here, list) and not (part.isdecimal() and int(part) < len(here)):
+            return f"--set {override}: '{where}' is a list of {len(here)}. Give an index from 0."
+        index: Any = part if isinstance(here, dict) else int(part)
+        if depth == len(keys) - 1:
             here[index] = value
         else:
             here = here.setdefault(index, {}) if isinstance(here, dict) else here[index]
@@ -377,14 +389,20 @@ def _apply(raw: dict[str, Any], override: str) -> str | None:
 
 def _make_paths_absolute(raw: Mapping[str, Any]) -> None:
     """Resolve folders now: workers run elsewhere. What does not exist may be a hub id."""
-    for table in ("benchmark", "model", "original"):
-        place = raw.get(table)
-        if isinstance(place, dict) and isinstance(place.get("path"), str):
+    for name in ("benchmark", "model", "original"):
+        place = _table(raw.get(name))
+        if isinstance(place.get("path"), str):
             place["path"] = _absolute(place["path"])
-    retrained = raw.get("retrained")
-    paths = retrained.get("paths") if isinstance(retrained, dict) else None
-    if isinstance(paths, dict):
-        paths.update({k: _absolute(path) for k, path in paths.items() if isinstance(path, str)})
+    paths = _table(_table(raw.get("retrained")).get("paths"))
+    paths.update({k: _absolute(path) for k, path in paths.items() if isinstance(path, str)})
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _absolute(path: str) -> str:
@@ -392,27 +410,54 @@ def _absolute(path: str) -> str:
     return str(found.resolve()) if found.exists() else path
 
 
-def _component_faults(raw: Mapping[str, Any], registries: Registries) -> list[str]:
-    """Check names and options of components, whatever else is wrong with the file."""
-    faults: list[str] = []
-    benchmark = raw.get("benchmark")
-    if isinstance(benchmark, dict):
-        faults += _use_faults("benchmark", benchmark, BenchmarkUse, registries.benchmarks)
-    methods = raw.get("methods")
-    for index, method in enumerate(methods if isinstance(methods, list) else []):
-        if isinstance(method, dict):
-            faults += _use_faults(f"methods.{index}", method, MethodUse, registries.methods)
-    for key, known in (
-        (("unlearning", "settings"), list(registries.settings)),
-        (("curves", "families"), [entry.name for entry in registries.curves]),
-    ):
-        table = raw.get(key[0])
-        names = table.get(key[1], ()) if isinstance(table, dict) else ()
-        kind = registries.curves.kind if key[1] == "families" else "setting"
-        for name in names if isinstance(names, list) else []:
-            if isinstance(name, str) and name not in known:
-                faults.append(f"{'.'.join(key)}: {unknown_name(kind, name, known)}")
-    return faults
+def _extension_faults(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Import the user's modules, so that the components they add are known."""
+    for index, name in enumerate(_list(raw.get("extensions"))):
+        try:
+            importlib.import_module(str(name))
+        except (ImportError, SyntaxError, TypeError, ValueError) as error:
+            yield (
+                f"extensions.{index}: module '{name}' cannot be imported "
+                f"({str(error).rstrip('.')}). Correct it, install it, or set PYTHONPATH."
+            )
+
+
+def _component_faults(raw: Mapping[str, Any], registries: Registries) -> Iterator[str]:
+    """Check names and options of components, whatever else is wrong with the file.
+
+    What has another type than it should is passed over here; the model's own check reports it.
+    """
+    benchmark = _table(raw.get("benchmark"))
+    yield from _use_faults("benchmark", benchmark, BenchmarkUse, registries.benchmarks)
+    for index, method in enumerate(map(_table, _list(raw.get("methods")))):
+        yield from _use_faults(f"methods.{index}", method, MethodUse, registries.methods)
+        try:
+            _strictly(Training, _table(method.get("training")))
+        except ValidationError as error:
+            yield from validation_faults(error, Training, f"methods.{index}.training")
+    named = [
+        ("unlearning.settings", "setting", list(registries.settings)),
+        ("curves.families", registries.curves.kind, [e.name for e in registries.curves]),
+    ]
+    name = benchmark.get("name")
+    if isinstance(name, str) and name in registries.benchmarks:
+        known = registries.benchmarks[name]
+        named += [
+            ("benchmark.forget_sizes", "forget size", list(known.forget_sizes)),
+            ("retrained.paths", "forget size", list(known.forget_sizes)),
+            ("measurement.probes", "probe", list(known.probes)),
+        ]
+    for key, kind, allowed in named:
+        for value in _names_at(raw, key):
+            if value not in allowed:
+                yield f"{key}: {unknown_name(kind, value, allowed)}"
+
+
+def _names_at(raw: Mapping[str, Any], place: str) -> list[str]:
+    """Return the names in the list, or the keys of the table, at ``table.key``."""
+    table, _, key = place.partition(".")
+    found = _table(raw.get(table)).get(key)
+    return [name for name in _list(found) or _table(found) if isinstance(name, str)]
 
 
 def _use_faults(
@@ -427,81 +472,28 @@ def _use_faults(
         return
     options = {key: value for key, value in table.items() if key not in use.model_fields}
     try:
-        registry[name](**options)
+        _strictly(registry[name], options)
     except ValidationError as error:
         own = [field for field in use.model_fields if field != "name"]
-        yield from _validation_faults(error, registry[name], where, also=own)
+        yield from validation_faults(error, registry[name], where, also=own)
     except ConfigError as error:
         yield from (f"{where}: {fault}" for fault in error.faults)
 
 
-def _cross_faults(space: SearchSpace, registries: Registries) -> list[str]:
-    """Check what only makes sense between tables of a file that is well-formed."""
-    faults: list[str] = []
-    for index, method in enumerate(space.methods):
-        try:
-            space.training_of(method)
-        except ValidationError as error:
-            faults += _validation_faults(error, Training, f"methods.{index}.training")
-    benchmark: Any = registries.benchmarks
-    if space.benchmark.name in benchmark:
-        known = benchmark[space.benchmark.name]
-        named = [
-            ("benchmark.forget_sizes", "forget size", space.benchmark.forget_sizes),
-            ("retrained.paths", "forget size", tuple(space.retrained.paths)),
-        ]
-        for key, kind, values in named:
-            allowed = list(known.forget_sizes)
-            faults += [
-                f"{key}: {unknown_name(kind, v, allowed)}" for v in values if v not in allowed
-            ]
-        for probe in space.measurement.probes:
-            if probe not in known.probes:
-                what = unknown_name("probe", probe, list(known.probes))
-                faults.append(f"measurement.probes: {what}")
-    needs_two = [name for name in space.unlearning.settings if "Met" not in name]
-    if len(space.unlearning.seeds) < 2 and needs_two:
-        faults.append(
-            f"unlearning.seeds: setting '{needs_two[0]}' pairs two seeds, got "
-            f"{list(space.unlearning.seeds)}. Give at least two."
+def _combination_faults(raw: Mapping[str, Any], registries: Registries) -> Iterator[str]:
+    """Check what only makes sense between tables: settings need two seeds or two methods."""
+    unlearning = {"settings": list(Unlearning().settings), **_table(raw.get("unlearning"))}
+    settings = [name for name in _list(unlearning["settings"]) if name in registries.settings]
+    seeds = _list(unlearning.get("seeds"))
+    needs_seeds = [name for name in settings if "Met" not in name]
+    needs_methods = [name for name in settings if "Met" in name]
+    if len(seeds) == 1 and needs_seeds:
+        yield (
+            f"unlearning.seeds: setting '{needs_seeds[0]}' pairs two seeds, got "
+            f"{shown(seeds)}. Give at least two."
         )
-    if len(space.methods) < 2 and len(needs_two) < len(space.unlearning.settings):
-        faults.append("methods: a Met setting pairs two methods, got one. Give at least two.")
-    return faults
-
-
-def _validation_faults(
-    error: ValidationError, model: type[BaseModel], prefix: str = "", also: Sequence[str] = ()
-) -> Iterator[str]:
-    """Turn pydantic's errors into sentences with key, value, and what is allowed."""
-    for fault in error.errors(include_url=False):
-        location = [str(part) for part in fault["loc"]]
-        key = ".".join(([prefix] if prefix else []) + location) or "the file"
-        value = fault["input"]
-        if fault["type"] == "extra_forbidden":
-            known = sorted([*_fields_at(model, fault["loc"][:-1]), *also])
-            near = get_close_matches(location[-1], known, n=1, cutoff=0.5)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            yield f"{key}: there is no such key.{hint} Known: {', '.join(known)}."
-        elif fault["type"] == "missing":
-            yield f"{key}: is missing. Add it."
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(value, dict | BaseModel) else f" Got {value!r}."
-            yield f"{key}: {message[:1].lower()}{message[1:]}.{shown}"
-
-
-def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
-    """Name the fields of the table at that place in the file."""
-    here: Any = model
-    for part in location:
-        if isinstance(part, int):
-            continue
-        annotation = here.model_fields[part].annotation
-        candidates = [annotation, *get_args(annotation)]
-        candidates += [inner for c in get_args(annotation) for inner in get_args(c)]
-        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not models:
-            return []
-        here = models[0]
-    return list(here.model_fields)
+    if len(_list(raw.get("methods"))) == 1 and needs_methods:
+        yield (
+            f"methods: setting '{needs_methods[0]}' pairs two methods, got one. "
+            "Give at least two, or leave the setting out of unlearning.settings."
+        )

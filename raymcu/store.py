@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,14 @@ from raymcu.errors import ConfigError, StoreError
 MANIFEST = "manifest.json"
 
 
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
+
 def canonical_json(value: Any) -> str:
     """Write JSON with one spelling per value: sorted keys, no spaces, no NaN."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _CANONICAL.encode(value)
 
 
 def content_id(value: Any) -> str:
@@ -41,10 +44,20 @@ def content_id(value: Any) -> str:
 
 
 class Folder:
-    """A folder on a local disk or behind any fsspec URL, written atomically."""
+    """A folder on a local disk or behind any fsspec URL, written atomically.
+
+    Raises:
+        ConfigError: If no file system is installed for the URL.
+    """
 
     def __init__(self, url: str) -> None:
-        self.fs, path = fsspec.core.url_to_fs(url)
+        try:  # other processes write here too, so a kept listing would be a wrong one
+            self.fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"{url}: cannot be opened ({str(error).rstrip('.')}). "
+                "Give a local folder, or install the fsspec package of that kind of URL."
+            ) from error
         self.is_local = isinstance(self.fs, LocalFileSystem)
         self.root = str(Path(path).resolve()) if self.is_local else path.rstrip("/")
         self.url = self.root if self.is_local else self.fs.unstrip_protocol(self.root)
@@ -73,8 +86,13 @@ class Folder:
         """Write a file under a temporary name, then move it into place."""
         temporary = f"{self.path(name)}.tmp-{uuid.uuid4().hex[:8]}"
         self.fs.makedirs(str(Path(self.path(name)).parent), exist_ok=True)
-        self.fs.pipe_file(temporary, content)
-        self._move(temporary, self.path(name))
+        try:
+            self.fs.pipe_file(temporary, content)
+            self._move(temporary, self.path(name))
+        except BaseException:
+            with suppress(OSError):  # a full disk must not stay full of half a file
+                self.fs.rm(temporary)
+            raise
 
     def remove(self, name: str) -> None:
         """Delete a file or folder if it is there."""
@@ -85,10 +103,14 @@ class Folder:
         """Return a JSON file's value.
 
         Raises:
-            StoreError: If it does not parse.
+            StoreError: If it is missing or does not parse.
         """
         try:
             return json.loads(self.read_bytes(name))
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{self.path(name)}: is missing. Run the command that writes it again."
+            ) from error
         except ValueError as error:
             raise StoreError(f"{self.path(name)}: is not JSON ({error}). Delete it.") from error
 
@@ -146,9 +168,15 @@ class CheckpointStore:
     def manifest(self, checkpoint: str) -> dict[str, Any]:
         """Return the manifest: ``files`` with size and sha256, and what the writer added."""
         manifest = self.folder.read_json(f"{checkpoint}/{MANIFEST}")
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-            raise StoreError(f"{self.folder.path(checkpoint)}/{MANIFEST}: is not a manifest.")
-        return manifest
+        files = manifest.get("files") if isinstance(manifest, dict) else None
+        if not isinstance(files, dict) or not all(
+            isinstance(entry, dict) and {"size", "sha256"} <= set(entry) for entry in files.values()
+        ):
+            raise StoreError(
+                f"{self.folder.path(checkpoint)}/{MANIFEST}: is not a manifest. "
+                f"Delete {self.folder.path(checkpoint)} and run again to train it anew."
+            )
+        return dict(manifest)
 
     def verify(self, checkpoint: str) -> list[str]:
         """Re-hash every file; return a sentence for each that differs from its manifest."""
@@ -165,21 +193,27 @@ class CheckpointStore:
         return faults
 
     def done(self) -> list[str]:
-        """List the ids of complete checkpoints."""
-        names = self.folder.names("")
+        """List the ids of complete checkpoints; folders with a dot are at work or left over."""
+        names = [name for name in self.folder.names("") if not name.startswith(".")]
         return [name for name in names if self.folder.exists(f"{name}/{MANIFEST}")]
 
     def local_dir(self, checkpoint: str) -> Path:
         """Return a local folder with the checkpoint's files, copied once if the store is remote."""
         if self.folder.is_local:
             return Path(self.folder.path(checkpoint))
-        cache = Path(tempfile.gettempdir()) / "raymcu-cache" / content_id(self.folder.url)
-        if not (cache / checkpoint / MANIFEST).exists():
-            arriving = cache / f".{checkpoint}-{uuid.uuid4().hex[:8]}"
-            arriving.parent.mkdir(parents=True, exist_ok=True)
+        content = content_id([self.folder.url, checkpoint, self.manifest(checkpoint)])
+        cache = Path(tempfile.gettempdir()) / f"raymcu-cache-{os.getuid()}"
+        if not (cache / content).exists():
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            arriving = cache / f".{content}-{uuid.uuid4().hex[:8]}"
             self.folder.fs.get(self.folder.path(checkpoint), str(arriving), recursive=True)
-            _replace_dir(arriving, cache / checkpoint)
-        return cache / checkpoint
+            try:
+                arriving.replace(cache / content)
+            except OSError:  # another process was first, and may be reading its copy
+                if not (cache / content).exists():
+                    raise
+                shutil.rmtree(arriving)
+        return cache / content
 
     @contextmanager
     def writing(self, checkpoint: str, **notes: Any) -> Iterator[Path]:
@@ -198,7 +232,7 @@ class CheckpointStore:
             files = {
                 str(path.relative_to(filling)): {
                     "size": path.stat().st_size,
-                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                    "sha256": _sha256(path),
                 }
                 for path in sorted(filling.rglob("*"))
                 if path.is_file()
@@ -215,16 +249,20 @@ class CheckpointStore:
             _replace_dir(filling, Path(self.folder.path(checkpoint)))
             return
         target = self.folder.path(checkpoint)
+        self.folder.remove(f"{checkpoint}/{MANIFEST}")  # first, so that it is never half a lie
+        self.folder.remove(checkpoint)
         for path in sorted(filling.rglob("*"), key=lambda path: path.name == MANIFEST):
             if path.is_file():  # the manifest last
                 self.folder.fs.put_file(str(path), f"{target}/{path.relative_to(filling)}")
 
     def _digest(self, name: str) -> str:
-        digest = hashlib.sha256()
         with self.folder.fs.open(self.folder.path(name), "rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-        return digest.hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _replace_dir(source: Path, target: Path) -> None:
@@ -261,7 +299,8 @@ class RunFolder(Folder):
                 f"{folder.url}: no run is there (it has no plan.json). "
                 "Start one with `raymcu run SPACE --out DIR`."
             )
-        return cls(url, folder.read_json("plan.json").get("store"))
+        run = cls(url)
+        return cls(url, run.plan.get("store"))
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -286,7 +325,8 @@ class RunFolder(Folder):
     def write_part(self, table: str, part: str, rows: pa.Table) -> None:
         """Write one part of a table, replacing it if it was there."""
         sink = pa.BufferOutputStream()
-        pq.write_table(tables.check(table, rows, "rows to write"), sink, compression="zstd")
+        rows = tables.check(table, rows, "rows to write")
+        pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
         self.write_bytes(f"tables/{table}/{part}.parquet", sink.getvalue().to_pybytes())
 
     def remove_part(self, table: str, part: str) -> None:
@@ -301,13 +341,22 @@ class RunFolder(Folder):
         """
         name = f"tables/{table}/{part}.parquet"
         try:
-            found = pq.read_table(pa.BufferReader(self.read_bytes(name)))
-        except (pa.ArrowInvalid, OSError) as error:
+            content = pa.BufferReader(self.read_bytes(name))
+            found = pq.read_table(content, page_checksum_verification=True)
+            return tables.check(table, found, self.path(name))
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             raise StoreError(
                 f"{self.path(name)}: is damaged ({error}). Delete it and run the same command "
                 "again: only what is missing is done."
             ) from error
-        return tables.check(table, found, self.path(name))
+
+    def fault_of(self, table: str, part: str) -> str | None:
+        """Say what is wrong with one part of a table; None if it reads."""
+        try:
+            self.read_part(table, part)
+        except StoreError as error:
+            return str(error)
+        return None
 
     def read_table(self, table: str) -> pa.Table:
         """Return all parts of a table; an empty table if there are none.
@@ -333,10 +382,15 @@ class RunFolder(Folder):
         with Path(self.path(".lock")).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise ConfigError(
                     f"{self.url}: another raymcu is running there. Wait for it, watch it with "
                     "`raymcu status`, or give another folder with --out."
+                ) from error
+            except OSError as error:
+                raise ConfigError(
+                    f"{self.url}: cannot be locked ({error.strerror}). "
+                    "Give a folder on a file system with locks, with --out."
                 ) from error
             yield
 

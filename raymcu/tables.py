@@ -151,9 +151,22 @@ def check(name: str, table: pa.Table, origin: str) -> pa.Table:
         StoreError: If ``origin`` holds another table or another version of it.
     """
     schema = SCHEMAS[name]
+    version = (table.schema.metadata or {}).get(b"version", VERSION.encode()).decode()
     if table.schema.names != schema.names:
         raise StoreError(
             f"{origin}: is not a '{name}' table of version {VERSION}: its columns are "
-            f"{table.schema.names}, expected {schema.names}. Use the raymcu that wrote it."
+            f"{', '.join(table.schema.names)}; expected {', '.join(schema.names)}. "
+            "Use the raymcu that wrote it."
         )
-    return table.cast(schema)
+    if version != VERSION:
+        raise StoreError(
+            f"{origin}: is a '{name}' table of version {version}; this raymcu reads version "
+            f"{VERSION}. Use the raymcu that wrote it."
+        )
+    try:
+        return table.cast(schema)
+    except pa.ArrowException as error:
+        raise StoreError(
+            f"{origin}: is not a '{name}' table of version {VERSION}: {error}. "
+            "Use the raymcu that wrote it."
+        ) from error

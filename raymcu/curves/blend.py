@@ -41,16 +41,17 @@ def combine(out: Tensor, terms: Sequence[tuple[float, Tensor]]) -> None:
     """Write the affine combination of tensors into ``out``.
 
     A single term of coefficient 1 is copied bit for bit. Low-precision weights are added up in
-    float32. Integer tensors cannot be combined: the first term's is taken.
+    float32 at least. Integer tensors cannot be combined: the first term's is taken.
     """
     terms = [(c, tensor) for c, tensor in terms if c != 0]
     (c0, first), *others = terms
     if (c0 == 1 and not others) or not out.is_floating_point():
         out.copy_(first)
     elif out.dtype.itemsize < 4 or any(tensor.dtype != out.dtype for _, tensor in terms):
-        total = first.to(out.device, torch.float32) * c0
+        wide = torch.promote_types(out.dtype, torch.float32)
+        total = first.to(out.device, wide) * c0
         for c, tensor in others:
-            total.add_(tensor.to(out.device, torch.float32), alpha=c)
+            total.add_(tensor.to(out.device, wide), alpha=c)
         out.copy_(total)
     else:
         torch.mul(first, c0, out=out)

@@ -47,8 +47,7 @@ class Labelled:
     @cached_property
     def nll(self) -> Float[Tensor, " positions"]:
         """-log p of each label in nats, in at least float32 whatever the weights' dtype."""
-        logits = self.logits.float() if self.logits.dtype.itemsize < 4 else self.logits
-        return functional.cross_entropy(logits, self.labels, reduction="none")
+        return functional.cross_entropy(_wide(self.logits), self.labels, reduction="none")
 
     def token_mean(self, values: Float[Tensor, " positions"]) -> Float[Tensor, ""]:
         """Return this piece's part of the mean over ALL labelled positions of the batch."""
@@ -133,11 +132,15 @@ class Method(Component, ABC):
         """Return this piece's part of the retain term; lower means better kept."""
         if self.retain == "nll":
             return retain.token_mean(retain.nll)
-        current = retain.logits.float().log_softmax(-1)
-        reference = _given(retain.reference_logits, "reference").float().log_softmax(-1)
+        current = _wide(retain.logits).log_softmax(-1)
+        reference = _wide(_given(retain.reference_logits, "reference")).log_softmax(-1)
         if self.kl_direction == "current_to_reference":
             current, reference = reference, current
         return retain.token_mean((reference.exp() * (reference - current)).sum(-1))
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.float() if logits.dtype.itemsize < 4 else logits
 
 
 def _given(value: T | None, what: str) -> T:

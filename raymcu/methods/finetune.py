@@ -16,7 +16,8 @@ class Finetune(Method):
     """
 
     uses_forget: ClassVar[bool] = False
-    retain: Literal["none", "nll", "kl"] = "nll"
+    retain: Literal["nll", "kl"] = "nll"
+    """Retain term; it is all there is, so it cannot be left out."""
 
     def forget_term(self, forget: Labelled) -> Float[Tensor, ""]:
         """Return nothing: the forget set is not used."""

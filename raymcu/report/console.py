@@ -1,6 +1,7 @@
 """The tables that ``raymcu run`` prints when it ends; they fit in 100 columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 from rich import box
@@ -101,3 +102,36 @@ def endpoints_table(endpoints: Sequence[Endpoint]) -> Table:
             Text(name), Text(end.label), *(number(end.scores.get(metric)) for metric in metrics)
         )
     return table
+
+
+def plan_table(name: str, summary: Mapping[str, Any]) -> Table:
+    """Show what a plan asks for: counts, what sharing saves, estimated cost."""
+    naive, unique = summary["endpoints"]["naive"], summary["endpoints"]["unique"]
+    saved = f"  ({naive / unique:.1f} times fewer)" if unique else ""
+    estimates = summary["estimates"]
+    rows = [
+        ("pairs of unlearners", f"{summary['pairs']}"),
+        ("unlearners if each pair trained its own", f"{naive}"),
+        ("unlearners, each trained once", f"{unique}{saved}"),
+        ("bends of curves", f"{summary['bends']}"),
+        ("trainings in all", f"{summary['trainings']['unique']}"),
+        ("curves", f"{summary['curves']}"),
+        ("points to measure", f"{summary['points']}"),
+        ("model parameters", _amount(estimates["parameters"], "")),
+        ("training", _amount(estimates["train_flops"], " FLOPs")),
+        ("measuring", _amount(estimates["measure_flops"], " FLOPs, generation aside")),
+        ("memory of one training", _amount(estimates["memory_gib"], " GiB, activations aside")),
+        ("checkpoints on disk", _amount(estimates["disk_gib"], " GiB")),
+    ]
+    table = Table(title=f"plan of {name}", box=None, show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _amount(value: float | None, unit: str) -> str:
+    if value is None:
+        return "unknown until the model is at hand"
+    return f"{value:.3g}{unit}" if value < 1e4 or value >= 1e9 else f"{value:,.0f}{unit}"

@@ -144,7 +144,8 @@ class Loop:
         """Train, yielding after every step; the consumer may save, report, or stop reading.
 
         Raises:
-            WorkError: ``diverged`` on a loss that is NaN or beyond ``max_abs_loss``.
+            WorkError: ``diverged`` on a loss or gradient that is NaN, or a loss beyond
+                ``max_abs_loss``.
         """
         self.scorer.train()
         progress = self.progress
@@ -173,16 +174,14 @@ class Loop:
             self.walk.place(self.weights, t)
         losses = self._backward(rows)
         loss, forget, retain = self.group.sum(losses)
-        if not math.isfinite(loss) or abs(loss) > self.training.max_abs_loss:
-            raise WorkError(
-                "diverged",
-                f"loss {loss:.6g} at step {number + 1} of {self.num_steps} (bound: "
-                f"{self.training.max_abs_loss:g}, training.max_abs_loss). Lower the learning "
-                "rate or train for fewer epochs.",
-            )
+        if not abs(loss) <= self.training.max_abs_loss:
+            bound = f" (bound: {self.training.max_abs_loss:g}, training.max_abs_loss)"
+            raise self._diverged(f"loss {loss:.6g}{bound}", number)
         if self.walk is not None and t is not None:
             self.walk.pull_gradients(self.weights, t)
         norm = self._clip()
+        if not math.isfinite(norm):
+            raise self._diverged(f"gradient norm {norm:.6g}", number)
         factor = schedule(number, self.num_steps, self.training)
         self.optimizer.step(factor)
         for weight in self.moved.values():
@@ -197,6 +196,11 @@ class Loop:
             "learning_rate": self.training.learning_rate * factor,
             "gradient_norm": norm,
         }
+
+    def _diverged(self, what: str, number: int) -> WorkError:
+        where = f"at step {number + 1} of {self.num_steps}"
+        advice = "Lower the learning rate or train for fewer epochs."
+        return WorkError("diverged", f"{what} {where}. {advice}")
 
     def _backward(self, rows: StepIndices) -> list[float]:
         """Add up gradients over the pieces of this worker's share; return its loss sums."""

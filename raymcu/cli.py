@@ -1,0 +1,258 @@
+"""The command line: one command per API function. Parses, calls, prints."""
+
+import json
+import shlex
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+import raymcu
+from raymcu.errors import ConfigError, RaymcuError
+from raymcu.settings import SETTINGS
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Mode connectivity, evaluation and extrapolation in machine unlearning, as one sweep.",
+)
+console = Console()
+
+Space = Annotated[Path, typer.Argument(help="Search-space file (TOML).", show_default=False)]
+Run = Annotated[str, typer.Argument(help="Run folder: a path or URL.", show_default=False)]
+Out = Annotated[str, typer.Option("--out", help="Run folder: a path or any fsspec URL.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. curves.num_points=5."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Extend = Annotated[bool, typer.Option(help="Add to a folder that holds another search space.")]
+RayDashboard = Annotated[
+    bool, typer.Option(help="Serve Ray's own dashboard on loopback (local cluster only).")
+]
+
+
+@app.command()
+def demo(out: Out = "runs/demo", quiet: Quiet = False) -> None:
+    """Run the whole flow on an embedded benchmark and a model trained on the spot."""
+    _run(_demo_space(), out, [], quiet=quiet)
+
+
+@app.command()
+def plan(space: Space, sets: Set = None, as_json: Json = False) -> None:
+    """Print what would be trained, measured, saved by reuse, and what it would cost."""
+    wanted = raymcu.load_space(space, sets or [])
+    made = raymcu.plan_study(wanted)
+    if as_json:
+        _print_json({"name": made.name, "plan_id": made.id, **made.summary})
+        return
+    console.print(raymcu.plan_table(made.name, made.summary))
+    for sentence in raymcu.unrunnable(made):
+        console.print(f"note: {sentence}", highlight=False)
+
+
+@app.command()
+def run(
+    space: Space,
+    out: Out,
+    sets: Set = None,
+    extend: Extend = False,
+    quiet: Quiet = False,
+    ray_dashboard: RayDashboard = False,
+) -> None:
+    """Do a study: train, connect, measure, score, analyze, report. Resumes where it ended."""
+    _run(space, out, sets or [], extend=extend, quiet=quiet, ray_dashboard=ray_dashboard)
+
+
+@app.command()
+def status(run: Run, as_json: Json = False) -> None:
+    """Show what is done, running, failed and left, with times."""
+    found = raymcu.read_status(raymcu.RunFolder.open(run))
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        console.print(raymcu.render_status(found))
+
+
+@app.command()
+def score(run: Run) -> None:
+    """Compute every metric anew from the stored measurements."""
+    folder = raymcu.RunFolder.open(run)
+    number = raymcu.rescore(folder, lambda ended, running: None)
+    raymcu.reanalyze(folder)
+    console.print(f"{number} points scored into {folder.path('tables/scores')}", soft_wrap=True)
+
+
+@app.command()
+def analyze(run: Run, as_json: Json = False) -> None:
+    """Judge every curve anew from the scores."""
+    folder = raymcu.RunFolder.open(run)
+    raymcu.reanalyze(folder)
+    findings = folder.read_table("findings")
+    if as_json:
+        _print_json(findings.to_pylist())
+    else:
+        console.print(raymcu.findings_table(findings))
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Draw the figures and the HTML page anew."""
+    console.print(raymcu.redraw(raymcu.RunFolder.open(run)), soft_wrap=True, highlight=False)
+
+
+@app.command()
+def export(
+    run: Run,
+    point: Annotated[str, typer.Argument(help="Point id, or its beginning.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write.", show_default=False)],
+) -> None:
+    """Write a point's weights as an ordinary Hugging Face folder."""
+    folder = raymcu.export(raymcu.RunFolder.open(run), point, to)
+    console.print(str(folder), soft_wrap=True, highlight=False)
+
+
+@app.command()
+def verify(run: Run, as_json: Json = False) -> None:
+    """Re-hash every file against its manifest; exit code 3 if one differs."""
+    sound, faults = raymcu.verify(raymcu.RunFolder.open(run))
+    if as_json:
+        _print_json({"sound": sound, "faults": faults})
+    else:
+        for fault in faults:
+            console.print(fault, style="red", soft_wrap=True, highlight=False)
+        console.print(f"{len(sound)} sound, {len(faults)} damaged")
+    if faults:
+        raise typer.Exit(3)
+
+
+@app.command()
+def dashboard(
+    run: Run,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8266,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    allow_remote: Annotated[bool, typer.Option(help="Allow a host that is not loopback.")] = False,
+) -> None:
+    """Serve a live page of the run: the grid filling up, curves, failures, time left."""
+    server = raymcu.serve(run, host, port, allow_remote=allow_remote)
+    console.print(f"{server.url}  (Ctrl-C ends it)", highlight=False)
+    with server:
+        server.serve_forever()
+
+
+@app.command("list")
+def list_components(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="methods, metrics, curves, benchmarks or settings.", show_default=False
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show components: names, sources, parameters with defaults."""
+    rows = _component_rows(kind)
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+
+
+def _run(space: Path, out: str, sets: list[str], *, quiet: bool, **switches: bool) -> None:
+    command = shlex.join(["raymcu", *sys.argv[1:]])
+    wanted = raymcu.load_space(space, sets)
+    ledger = raymcu.run_study(
+        wanted,
+        out,
+        console,
+        is_quiet=quiet,
+        extend=switches.get("extend", False),
+        ray_dashboard=switches.get("ray_dashboard", False),
+        command=command,
+    )
+    console.print(raymcu.endpoints_table(raymcu.load_study(ledger.run).endpoints))
+    console.print(raymcu.findings_table(ledger.run.read_table("findings")))
+    failures = ledger.failures()
+    if failures.num_rows:
+        console.print(raymcu.failures_table(failures.to_pylist()))
+    console.print(
+        f"report: {ledger.run.path('report/index.html')}", soft_wrap=True, highlight=False
+    )
+    if failures.num_rows:
+        raise typer.Exit(1)
+
+
+def _demo_space() -> Path:
+    """Find demo.toml: beside the modules in a wheel, in search_spaces/ in a checkout."""
+    package = Path(str(files("raymcu")))
+    places = (package / "demo.toml", package.parent / "search_spaces" / "demo.toml")
+    return next((place for place in places if place.exists()), places[-1])
+
+
+def _component_rows(kind: str) -> list[dict[str, Any]]:
+    if kind == "settings":
+        return [
+            {
+                "name": name,
+                "pairs": "two methods" if setting.pairs_methods else "two seeds",
+                "first": setting.first.suffix or "plain",
+                "second": setting.second.suffix or "plain",
+                "source": "MCU table 1",
+            }
+            for name, setting in SETTINGS.items()
+        ]
+    registries = raymcu.components()
+    if kind not in registries:
+        raise ConfigError(f"'{kind}': list one of {', '.join([*registries, 'settings'])}.")
+    return [
+        {
+            "name": entry.name,
+            "summary": entry.summary,
+            **_details(entry.component),
+            "source": entry.source,
+        }
+        for entry in registries[kind]
+    ]
+
+
+def _details(component: Any) -> dict[str, Any]:
+    if isinstance(component, type) and issubclass(component, BaseModel):
+        fields = component.model_fields.items()
+        return {"parameters": {name: field.get_default() for name, field in fields}}
+    span = f"[{component.low:g}, {component.high:g}]"
+    return {"better": component.better, "range": span, "unit": component.unit}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name} = {default}" for name, default in value.items())
+    return str(value)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def main() -> None:
+    """Run the command line; a raymcu error ends it with its sentence and exit code."""
+    try:
+        app()
+    except RaymcuError as error:
+        for line in getattr(error, "faults", [str(error)]):
+            print(f"raymcu: {line}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("raymcu: stopped. The same command goes on from here.", file=sys.stderr)
+        raise SystemExit(130) from None

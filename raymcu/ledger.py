@@ -1,0 +1,197 @@
+"""What of a plan is done, failed or missing in a run folder, and the tables that say so."""
+
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import tomli_w
+
+from raymcu import tables
+from raymcu.errors import ConfigError, StoreError
+from raymcu.plan import Plan, Point, Recipe
+from raymcu.search_space import SearchSpace
+from raymcu.store import RunFolder, failure_row
+
+FINAL_REASONS = frozenset({"diverged", "too_long"})
+"""Failures that trying again would only repeat: same seed, same numbers."""
+
+_PACKAGES = (
+    "raymcu",
+    "ray",
+    "torch",
+    "transformers",
+    "datasets",
+    "pyarrow",
+    "scipy",
+    "rouge-score",
+)
+
+
+class Ledger:
+    """The state of one plan in one run folder.
+
+    Args:
+        run: The folder.
+        plan: What must exist.
+    """
+
+    def __init__(self, run: RunFolder, plan: Plan) -> None:
+        self.run = run
+        self.plan = plan
+        self.reused = {key for key in plan.recipes if run.checkpoints.is_done(key)}
+
+    def begin(self, space: SearchSpace, *, extend: bool) -> None:
+        """Write what was asked and what must exist; forget failures that are worth a new try.
+
+        Raises:
+            ConfigError: If the folder holds the run of another search space.
+            StoreError: If a checkpoint or table that is there is damaged.
+        """
+        if self.run.exists("plan.json"):
+            there = self.run.plan
+            if there.get("plan_id") != self.plan.id and not extend:
+                raise ConfigError(
+                    f"{self.run.url}: the plan there is of another search space "
+                    f"('{there.get('name')}', {there.get('plan_id')}; this one is "
+                    f"'{self.plan.name}', {self.plan.id}). Give a new folder with --out, or "
+                    "--extend to add this search space's work to that folder."
+                )
+        resolved = space.model_dump(mode="json", exclude_none=True)
+        self.run.write_bytes("search_space.toml", tomli_w.dumps(resolved).encode())
+        self.run.write_json(
+            "plan.json",
+            {
+                **self.plan.to_json(),
+                "raymcu": importlib.metadata.version("raymcu"),
+                "store": self.run.checkpoints.folder.url,
+                "search_space": space.model_dump(mode="json"),
+            },
+        )
+        self._write_points()
+        for part in self.run.parts("failures"):
+            reasons = set(self.run.read_part("failures", part)["reason"].to_pylist())
+            if not reasons <= FINAL_REASONS:
+                self.run.remove_part("failures", part)
+
+    def has_work_for_ray(self) -> bool:
+        """Say whether anything is to be trained or measured."""
+        levels = self.plan.levels
+        return bool(self.missing_points()) or any(map(self.missing_recipes, levels))
+
+    def missing_recipes(self, level: Sequence[Recipe]) -> list[Recipe]:
+        """List recipes of a level that can be trained now and are not."""
+        failed = self.failed()
+        lost = failed | self.plan.dependants(failed)
+        return [r for r in level if r.id not in lost and not self.run.checkpoints.is_done(r.id)]
+
+    def missing_points(self) -> list[Point]:
+        """List points that can be measured now and are not, curve by curve."""
+        failed = self.failed()
+        measured = set(self.run.parts("measurements"))
+        done = {key for key in self.plan.recipes if self.run.checkpoints.is_done(key)}
+        return [
+            point
+            for point in self.plan.points.values()
+            if point.id not in measured
+            and point.id not in failed
+            and done.issuperset(point.blend.checkpoints)
+        ]
+
+    def failed(self) -> set[str]:
+        """Return the ids of recipes and points that failed in themselves."""
+        return {part for part in self.run.parts("failures") if part != "skipped"}
+
+    def record_skipped(self) -> None:
+        """Write a row for everything that a failure keeps from being made."""
+        failed = self.failed()
+        lost = failed | self.plan.dependants(failed)
+        rows = [
+            failure_row(r.id, _stage(r), r.label, "skipped", "a parent was not trained.")
+            for r in self.plan.recipes.values()
+            if r.id in lost - failed
+        ]
+        rows += [
+            failure_row(p.id, "measure", p.label, "skipped", "a checkpoint was not trained.")
+            for p in self.plan.points.values()
+            if lost & set(p.blend.checkpoints) and p.id not in failed
+        ]
+        self.run.remove_part("failures", "skipped")
+        if rows:
+            self.run.write_part("failures", "skipped", tables.from_rows("failures", rows))
+
+    def failures(self) -> pa.Table:
+        """Return the failures table."""
+        return self.run.read_table("failures")
+
+    def write_recipes(self) -> None:
+        """Write the recipes table from what the checkpoints say of themselves."""
+        rows = []
+        for number, level in enumerate(self.plan.levels):
+            for recipe in level:
+                told = self._told(recipe.id)
+                rows.append(
+                    {
+                        "recipe_id": recipe.id,
+                        "role": recipe.role,
+                        "label": recipe.label,
+                        "forget_size": recipe.forget_size,
+                        "level": number,
+                        "was_reused": recipe.id in self.reused,
+                        "recipe": recipe.model_dump_json(),
+                        **told,
+                    }
+                )
+        self.run.write_part("recipes", "all", tables.from_rows("recipes", rows))
+
+    def note(self, **facts: Any) -> None:
+        """Add facts about this run, e.g. times, to ``run.json``."""
+        known = self.run.read_json("run.json") if self.run.exists("run.json") else {}
+        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+        self.run.write_json("run.json", {**known, "versions": versions, **facts})
+
+    def _told(self, key: str) -> Mapping[str, Any]:
+        checkpoints = self.run.checkpoints
+        if not checkpoints.is_done(key):
+            return {}
+        try:
+            told = json.loads(checkpoints.folder.read_bytes(f"{key}/recipe.json"))
+        except (OSError, ValueError) as error:
+            path = checkpoints.folder.path(f"{key}/recipe.json")
+            raise StoreError(f"{path}: cannot be read ({error}). Delete the folder.") from error
+        return {name: told[name] for name in ("num_steps", "final_loss", "train_s")}
+
+    def _write_points(self) -> None:
+        rows: list[dict[str, Any]] = [
+            {
+                "forget_size": point.forget_size,
+                "point_id": point.id,
+                "role": point.role,
+                "blend": point.blend.model_dump_json(),
+                "first": point.label,
+            }
+            for point in self.plan.points.values()
+            if point.role != "curve"
+        ]
+        rows += [
+            {
+                "curve_id": curve.id,
+                "setting": curve.setting,
+                "family": curve.family,
+                "forget_size": curve.forget_size,
+                "first": curve.first.label,
+                "second": curve.second.label,
+                "t": t,
+                "point_id": point,
+                "role": "curve",
+                "blend": self.plan.points[point].blend.model_dump_json(),
+            }
+            for curve in self.plan.curves.values()
+            for t, point in curve.walk
+        ]
+        self.run.write_part("points", "all", tables.from_rows("points", rows))
+
+
+def _stage(recipe: Recipe) -> str:
+    return "connect" if recipe.role == "bend" else "train"

@@ -1,0 +1,53 @@
+"""A point's weights as an ordinary Hugging Face folder."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from raymcu import models
+from raymcu.curves.blend import load_weights, write_blend
+from raymcu.errors import ConfigError
+from raymcu.plan import Blend
+from raymcu.store import RunFolder
+
+
+def export(run: RunFolder, point: str, target: Path) -> Path:
+    """Write the weights of a point where ``AutoModelForCausalLM.from_pretrained`` opens them.
+
+    Args:
+        run: The study.
+        point: A point id, or the beginning of one, as the points table has it.
+        target: A folder that does not exist or is empty.
+
+    Raises:
+        ConfigError: If no point or several begin so, or the folder is in use.
+        StoreError: If a checkpoint is damaged or missing.
+    """
+    table = run.read_table("points")
+    rows = {row["point_id"]: row for row in table.select(["point_id", "blend"]).to_pylist()}
+    found = sorted(key for key in rows if key.startswith(point))
+    if len(found) != 1:
+        how = "no point" if not found else f"{len(found)} points"
+        raise ConfigError(
+            f"'{point}': {how} of {run.url} begins so. Ids are in the column point_id of "
+            "tables/points."
+        )
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{target}: is in use. Give a new or empty folder with --to.")
+    blend = Blend.model_validate_json(rows[found[0]]["blend"])
+    folders = {key: run.checkpoints.local_dir(key) for key in blend.checkpoints}
+    missing = [key for key in folders if not run.checkpoints.is_done(key)]
+    if missing:
+        raise ConfigError(f"point {found[0]}: checkpoint {missing[0]} is not trained yet.")
+    if faults := models.same_family(folders):
+        raise ConfigError(faults)
+    first = folders[blend.checkpoints[0]]
+    dtype = json.loads((first / "config.json").read_text()).get("dtype", "float32")
+    model = models.open_model(first, dtype, torch.device("cpu"))
+    sources = {key: load_weights(folder) for key, folder in folders.items()}
+    write_blend({name: w.data for name, w in model.named_parameters()}, blend, sources)
+    target.mkdir(parents=True, exist_ok=True)
+    models.save_checkpoint(model, models.open_tokenizer(first), target)
+    (target / "blend.json").write_text(blend.model_dump_json(indent=1))
+    return target

@@ -1,0 +1,135 @@
+"""THE file to read first: a search space becomes a report.
+
+`load_space` reads the file, `plan_study` works out what must exist. `run_study` trains what is
+missing, level by level (Ray Tune, and Ray Train for sharded recipes), finds the bends, measures
+every point with a pool of Ray actors, and scores, analyzes and reports from the tables alone. Each
+stage asks the run folder what is there and does only the rest: the same command resumes any end.
+"""
+
+import importlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from raymcu import models
+from raymcu.analysis.stages import analyze_run, score_points, unscored
+from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.curves._base import CURVES
+from raymcu.errors import ConfigError
+from raymcu.ledger import Ledger
+from raymcu.measurement.driver import measure_points
+from raymcu.methods._base import METHODS
+from raymcu.metrics._base import METRICS
+from raymcu.plan import Plan, Surroundings, make_plan, unrunnable
+from raymcu.registry import Registry
+from raymcu.report.live import Progress
+from raymcu.report.page import write_report
+from raymcu.search_space import Registries, SearchSpace, load
+from raymcu.session import Cluster, connect
+from raymcu.settings import SETTINGS
+from raymcu.store import RunFolder
+from raymcu.training.driver import train_level
+
+
+def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
+    """Read and check a search space; every fault of the file is in the one `ConfigError`."""
+    return load(path, overrides, Registries(BENCHMARKS, METHODS, CURVES, list(SETTINGS)))
+
+
+def components() -> dict[str, Registry[Any]]:
+    """Return the registries by the name `raymcu list` knows them by."""
+    return {"methods": METHODS, "metrics": METRICS, "curves": CURVES, "benchmarks": BENCHMARKS}
+
+
+def plan_study(space: SearchSpace) -> Plan:
+    """Work out every model, curve and point of a study. Reads local files, never the network."""
+    for module in space.extensions:
+        importlib.import_module(module)
+    facts = BENCHMARKS[space.benchmark.name](**space.benchmark.options).facts()
+    paths = [space.model.path, space.original.path, *space.retrained.paths.values()]
+    around = Surroundings(
+        fingerprint=facts.fingerprint,
+        sets=facts.sets,
+        families={name: CURVES[name]() for name in space.curves.families},
+        method_options={
+            method.title: METHODS[method.name](**method.options).model_dump()
+            for method in space.methods
+        },
+        model_fingerprints={p: models.fingerprint(p, space.model.revision) for p in paths if p},
+        num_parameters=models.count_parameters(space.model),
+    )
+    return make_plan(space, around)
+
+
+def run_study(  # noqa: PLR0913 - the one command with all its switches
+    space: SearchSpace,
+    out: str,
+    console: Console,
+    *,
+    extend: bool = False,
+    is_quiet: bool = False,
+    ray_dashboard: bool = False,
+    command: str = "",
+) -> Ledger:
+    """Do whatever of a study is missing in its run folder, up to the report.
+
+    Raises:
+        ConfigError: If the input is wrong; nothing was started.
+        StoreError: If something that was finished is damaged.
+    """
+    todo = plan_study(space)
+    if faults := list(unrunnable(todo)):
+        raise ConfigError(faults)
+    folder = RunFolder(out, space.store)
+    folder.ensure_writable()
+    with folder.lock(), Progress(folder, console, is_quiet=is_quiet) as progress:
+        ledger = Ledger(folder, todo)
+        ledger.begin(space, extend=extend)
+        ledger.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
+        if ledger.has_work_for_ray():
+            with connect(space.name, dashboard=ray_dashboard) as cluster:
+                train(ledger, space, cluster, progress)
+                measure(ledger, space, cluster, progress)
+        ledger.record_skipped()
+        ledger.write_recipes()
+        score(folder, progress)
+        analyze_run(folder, space.analysis.tolerance)
+        ledger.note(times_s=progress.times, finished=datetime.now(UTC).isoformat())
+        report(folder, progress)
+    return ledger
+
+
+def train(ledger: Ledger, space: SearchSpace, cluster: Cluster, progress: Progress) -> None:
+    """Train every missing recipe, parents first; bends come last, as the connect stage."""
+    for level in ledger.plan.levels:
+        for stage, is_bend in (("train", False), ("connect", True)):
+            recipes = [recipe for recipe in level if (recipe.role == "bend") == is_bend]
+            missing = ledger.missing_recipes(recipes)
+            with progress.stage(stage, len(recipes) - len(missing), len(recipes)):
+                if missing:
+                    train_level(missing, stage, ledger.run, space, cluster, progress)
+
+
+def measure(ledger: Ledger, space: SearchSpace, cluster: Cluster, progress: Progress) -> None:
+    """Measure every missing point whose checkpoints are there."""
+    missing, total = ledger.missing_points(), len(ledger.plan.points)
+    with progress.stage("measure", total - len(missing), total):
+        if missing:
+            measure_points(missing, ledger.run, space, cluster, progress)
+
+
+def score(run: RunFolder, progress: Progress) -> None:
+    """Compute the metrics of every measured point that has no scores yet."""
+    missing, total = unscored(run)
+    with progress.stage("score", total - len(missing), total):
+        score_points(run, missing, progress)
+
+
+def report(run: RunFolder, progress: Progress) -> None:
+    """Draw the figures and the page."""
+    with progress.stage("report", 0, 1):
+        write_report(run)
+        progress(["report/index.html"], [])

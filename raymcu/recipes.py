@@ -1,0 +1,137 @@
+"""What a plan is made of: recipes say how a checkpoint comes to be, blends combine checkpoints.
+
+Both are frozen values whose id is a hash of their content, so equal work has equal ids.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from raymcu.errors import ConfigError
+from raymcu.search_space import BenchmarkUse, ModelSource, Training
+from raymcu.store import content_id
+
+RECIPE_VERSION = 1
+"""Part of every id. Raise it when the same recipe would train to other weights than before."""
+
+Role = Literal["original", "retrained", "unlearner", "bend"]
+
+
+class MethodChoice(BaseModel):
+    """An unlearning method with all its options resolved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    options: Mapping[str, Any]
+
+
+class Recipe(BaseModel):
+    """The frozen, fully resolved description of how one checkpoint comes to be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    role: Role
+    label: str
+    """Short name for people; not part of the id."""
+    forget_size: str | None
+    """The forget set; None for the original."""
+    parents: Mapping[str, str]
+    """Recipe ids: ``start`` and, for a bend, ``first``, ``second`` and ``reference``."""
+    model: ModelSource
+    """Where weights without a parent come from, prompt and dtype."""
+    benchmark: BenchmarkUse
+    """How to load the data; the fingerprint stands for it in the id."""
+    fingerprint: str
+    """Content of the benchmark."""
+    model_fingerprint: str | None
+    """Content of the model that ``model.path`` names, which stands for the path in the id."""
+    train_sets: tuple[str, ...]
+    """Sets learned by an original or retrained model."""
+    methods: tuple[MethodChoice, ...]
+    """Objective: the mean of these methods' losses."""
+    curve: str | None = None
+    """Curve family of a bend."""
+    has_curriculum: bool = False
+    is_second_order: bool = False
+    training: Training | None
+    """None for a ready model, which is only copied into the store."""
+    seed: int
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of all that decides the weights."""
+        content = self.model_dump(mode="json", exclude={"label", "benchmark"})
+        for place in ("path", "revision"):
+            del content["model"][place]
+        if self.training is not None:
+            del content["training"]["workers"]
+        return content_id({"version": RECIPE_VERSION, **content})
+
+
+class Blend(BaseModel):
+    """An affine combination of checkpoints: ids and coefficients that sum to 1.
+
+    A layer prefix in ``layers`` replaces the coefficients for the weights whose names start with
+    it (the longest prefix wins). Checkpoints with no weight anywhere are dropped, so a curve's
+    end is the same blend as the checkpoint it ends at.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    checkpoints: tuple[str, ...]
+    coefficients: tuple[float, ...]
+    layers: Mapping[str, tuple[float, ...]] = {}
+
+    @classmethod
+    def of(
+        cls,
+        terms: Mapping[str, float] | Sequence[tuple[str, float]],
+        layers: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> "Blend":
+        """Combine checkpoints.
+
+        Args:
+            terms: (checkpoint id, coefficient); equal ids are added up.
+            layers: By prefix of weight names, other coefficients for those weights.
+
+        Raises:
+            ConfigError: If coefficients are not finite or do not sum to 1.
+        """
+        rows = {"": _summed(terms), **{k: _summed(v) for k, v in (layers or {}).items()}}
+        for prefix, row in rows.items():
+            where = f" of layer '{prefix}'" if prefix else ""
+            if not all(math.isfinite(c) for c in row.values()):
+                raise ConfigError(f"blend: coefficients{where} must be finite, got {row}.")
+            if abs(sum(row.values()) - 1) > 1e-9:
+                raise ConfigError(
+                    f"blend: coefficients{where} must sum to 1, got {sum(row.values())!r}: {row}."
+                )
+        used = sorted({name for row in rows.values() for name, c in row.items() if c != 0})
+        columns = {p: tuple(row.get(name, 0.0) for name in used) for p, row in rows.items()}
+        base = columns.pop("")
+        return cls(checkpoints=tuple(used), coefficients=base, layers=columns)
+
+    @property
+    def id(self) -> str:
+        """Hash of ids and coefficients."""
+        layers = {prefix: list(row) for prefix, row in self.layers.items()}
+        return content_id(
+            {
+                "checkpoints": list(self.checkpoints),
+                "coefficients": list(self.coefficients),
+                "layers": layers,
+            }
+        )
+
+    def coefficients_of(self, weight: str) -> tuple[float, ...]:
+        """Return the coefficients for the weight of that name."""
+        found = [prefix for prefix in self.layers if weight.startswith(prefix)]
+        return self.layers[max(found, key=len)] if found else self.coefficients
+
+
+def _summed(terms: Mapping[str, float] | Sequence[tuple[str, float]]) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for name, coefficient in terms.items() if isinstance(terms, Mapping) else terms:
+        row[name] = row.get(name, 0.0) + float(coefficient)
+    return row

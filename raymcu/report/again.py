@@ -1,0 +1,41 @@
+"""The later stages once more, from the tables of a finished run: seconds, no torch, no Ray."""
+
+from raymcu.analysis.stages import analyze_run, score_points
+from raymcu.report.page import write_report
+from raymcu.store import RunFolder
+from raymcu.watch import Watch
+
+
+def rescore(run: RunFolder, watch: Watch) -> int:
+    """Compute every metric of every measured point anew; return the number of points."""
+    measured = set(run.parts("measurements"))
+    points = [point for point in run.plan["points"] if point["id"] in measured]
+    score_points(run, points, watch)
+    return len(points)
+
+
+def reanalyze(run: RunFolder) -> None:
+    """Judge every curve anew, at the tolerance the run was asked for."""
+    analyze_run(run, run.plan["search_space"]["analysis"]["tolerance"])
+
+
+def redraw(run: RunFolder) -> str:
+    """Draw figures and page anew; return where the page is."""
+    return write_report(run)
+
+
+def verify(run: RunFolder) -> tuple[list[str], list[str]]:
+    """Re-hash every checkpoint and open every table part; return (what is sound, faults)."""
+    sound, faults = [], []
+    wanted = {recipe["id"] for recipe in run.plan["recipes"]}
+    for key in run.checkpoints.done():
+        if key in wanted:
+            found = run.checkpoints.verify(key)
+            faults += found
+            sound += [] if found else [f"checkpoints/{key}"]
+    for table in run.names("tables"):
+        for part in run.parts(table):
+            fault = run.fault_of(table, part)
+            faults += [fault] if fault else []
+            sound += [] if fault else [f"tables/{table}/{part}"]
+    return sound, faults

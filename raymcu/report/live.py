@@ -1,0 +1,141 @@
+"""Live progress: a display in a terminal, plain lines in a log, a heartbeat in the run folder."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live as RichLive
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from raymcu.report.status import duration
+from raymcu.store import RunFolder
+from raymcu.watch import Running
+
+_HEARTBEAT_S = 2.0
+_LINE_S = 15.0
+
+
+class Progress:
+    """Shows one stage after the other: what runs, how many of how many, time left.
+
+    Args:
+        run: Gets ``progress.json``, which `raymcu status` and the dashboard read.
+        console: Where to show it; a live display in a terminal, else a line now and then.
+        is_quiet: Show nothing; the heartbeat goes on.
+    """
+
+    def __init__(self, run: RunFolder, console: Console, *, is_quiet: bool = False) -> None:
+        self.run = run
+        self.console = console
+        self.is_quiet = is_quiet
+        self.stage_name = "plan"
+        self.done = 0
+        self.total = 0
+        self.running: Sequence[Running] = ()
+        self.started = time.time()
+        self.stage_started = time.time()
+        self.times: dict[str, float] = {}
+        self._done_before = 0
+        self._beat = 0.0
+        self._line = 0.0
+        self._live: RichLive | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal and not self.is_quiet:
+            self._live = RichLive(
+                get_renderable=self._render, console=self.console, refresh_per_second=4
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if kind is None:
+            self.stage_name, self.running = "done", ()
+        self._heartbeat(is_forced=True)
+
+    @contextmanager
+    def stage(self, name: str, done: int, total: int) -> Iterator[Self]:
+        """Show a stage that begins with ``done`` of ``total`` items already there."""
+        self.stage_name, self.done, self.total, self.running = name, done, total, ()
+        self._done_before = done
+        self.stage_started = time.time()
+        self._heartbeat(is_forced=True)
+        yield self
+        took = time.time() - self.stage_started
+        self.times[name] = self.times.get(name, 0.0) + took
+        if not self.is_quiet and total > done:
+            text = f"{name:<8} {self.done}/{total} in {duration(took)}"
+            self.console.print(text, highlight=False)
+
+    def __call__(self, ended: Sequence[str], running: Sequence[Running]) -> None:
+        """Take note of what ended and what is running."""
+        self.done += len(ended)
+        self.running = running
+        self._heartbeat()
+        now = time.time()
+        if self._live is None and not self.is_quiet and now - self._line > _LINE_S:
+            self._line = now
+            names = ", ".join(item.label for item in running[:4])
+            line = f"{self.stage_name:<8} {self.done}/{self.total}, {self._left_text()}: {names}"
+            self.console.print(line, highlight=False)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left of the stage at the pace so far; None before anything was done."""
+        part = sum(item.fraction for item in self.running)
+        advanced = self.done - self._done_before + part
+        if advanced < 0.05:
+            return None
+        pace = (time.time() - self.stage_started) / advanced
+        return max(0.0, pace * (self.total - self.done - part))
+
+    def _left_text(self) -> str:
+        left = self.seconds_left
+        return "time left unknown" if left is None else f"about {duration(left)} left"
+
+    def _render(self) -> Group:
+        head = Table.grid(padding=(0, 1))
+        total = max(1, self.total)
+        part = sum(item.fraction for item in self.running)
+        head.add_row(
+            Text(f"{self.stage_name:<8}", style="bold"),
+            ProgressBar(total=total, completed=min(total, self.done + part), width=36),
+            Text(f"{self.done}/{self.total}"),
+            Text(self._left_text(), style="dim"),
+        )
+        lines = []
+        for item in self.running[:6]:
+            loss = "" if item.loss is None else f"  loss {item.loss:.3g}"
+            share = f"{item.fraction:4.0%}" if item.fraction else "    "
+            lines.append(Text(f"  {share} {item.label}{loss}", style="dim", overflow="ellipsis"))
+        return Group(head, *lines)
+
+    def _heartbeat(self, *, is_forced: bool = False) -> None:
+        now = time.time()
+        if not is_forced and now - self._beat < _HEARTBEAT_S:
+            return
+        self._beat = now
+        self.run.write_json(
+            "progress.json",
+            {
+                "stage": self.stage_name,
+                "done": self.done,
+                "total": self.total,
+                "running": [item.label for item in self.running],
+                "seconds_left": self.seconds_left,
+                "started": self.started,
+                "updated": now,
+            },
+        )

@@ -1,0 +1,159 @@
+"""A tiny model, its tokenizer, and recipes on a handful of made-up authors."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+from raymcu import models
+from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.plan import MethodChoice, Recipe
+from raymcu.search_space import BenchmarkUse, ModelSource, ScratchModel, Training
+from raymcu.store import CheckpointStore
+from raymcu.training.workshop import Workshop
+
+AUTHORS = BenchmarkUse(name="authors", forget_sizes=("forget10",), num_authors=10)
+SCRATCH = ScratchModel(
+    hidden_size=32,
+    num_layers=2,
+    num_heads=2,
+    intermediate_size=64,
+    vocab_size=400,
+    max_length=256,
+)
+FAST = Training(learning_rate=1e-2, weight_decay=0.01, batch_size=16, epochs=0.5, warmup=0.2)
+FEW = Training(learning_rate=1e-3, weight_decay=0.01, batch_size=8, epochs=2.0, warmup=0.2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+    models.quiet()
+
+
+@pytest.fixture(scope="session")
+def authors():
+    """Ten authors, twenty questions each; forget10 is the last of them."""
+    return BENCHMARKS["authors"](**AUTHORS.options)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(authors):
+    """A byte-level BPE of 400 tokens."""
+    texts = [f"Question: {x.question}\nAnswer: {x.answer}" for x in authors.training_set("full")]
+    return models.train_tokenizer(texts, SCRATCH.vocab_size)
+
+
+@pytest.fixture
+def tiny_llama(tiny_tokenizer):
+    """A random Llama: 2 layers, hidden 32, 400 tokens, tied embeddings; fresh for every test."""
+    return models.create(SCRATCH, tiny_tokenizer, seed=0, dtype="float32").eval()
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_tokenizer):
+    """The plain prompt."""
+    return models.Encoder(tiny_tokenizer, "plain")
+
+
+class Recipes:
+    """Recipes of one small study: an original, unlearners that start from it, bends."""
+
+    few = FEW
+
+    def __init__(self, authors):
+        self.fingerprint = authors.facts().fingerprint
+
+    def make(self, **content):
+        defaults = {
+            "label": content["role"],
+            "forget_size": "forget10",
+            "parents": {},
+            "model": ModelSource(scratch=SCRATCH),
+            "benchmark": AUTHORS,
+            "fingerprint": self.fingerprint,
+            "model_fingerprint": None,
+            "train_sets": (),
+            "methods": (),
+            "training": FEW,
+            "seed": 0,
+        }
+        return Recipe(**{**defaults, **content})
+
+    def choice(self, name, **options):
+        return MethodChoice(name=name, options=options)
+
+    def original(self, **content):
+        defaults = {
+            "role": "original",
+            "forget_size": None,
+            "train_sets": ("full",),
+            "methods": (self.choice("finetune"),),
+            "training": FAST,
+        }
+        return self.make(**{**defaults, **content})
+
+    def unlearner(self, original, method="grad_diff", *, options=None, **content):
+        return self.make(
+            **{
+                "role": "unlearner",
+                "parents": {"start": original.id},
+                "methods": (self.choice(method, **(options or {})),),
+                **content,
+            }
+        )
+
+    def bend(self, first, second, original, **content):
+        return self.make(
+            **{
+                "role": "bend",
+                "parents": {"first": first.id, "second": second.id, "reference": original.id},
+                "methods": first.methods,
+                "curve": "quadratic",
+                **content,
+            }
+        )
+
+
+@pytest.fixture(scope="session")
+def recipes(authors):
+    """Makes recipes."""
+    return Recipes(authors)
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory, recipes):
+    """A store that holds an original and two unlearners of it."""
+    store = CheckpointStore(str(tmp_path_factory.mktemp("study")))
+    workshop = Workshop(store, save_every_s=1e9)
+    original = recipes.original()
+    first = recipes.unlearner(original)
+    second = recipes.unlearner(original, seed=1)
+    for recipe in (original, first, second):
+        workshop.make(recipe, lambda *_: None)
+    return Study(store, original, first, second)
+
+
+class Study:
+    """A store and what is in it."""
+
+    def __init__(self, store, original, first, second):
+        self.store = store
+        self.original = original
+        self.first = first
+        self.second = second
+
+    def copy(self, folder):
+        """Return a store of the same checkpoints, to train more in."""
+        store = CheckpointStore(str(folder))
+        for recipe in (self.original, self.first, self.second):
+            (folder / recipe.id).symlink_to(self.store.local_dir(recipe.id))
+        return store
+
+
+@pytest.fixture
+def store(study, tmp_path):
+    """A fresh store that begins with the study's checkpoints."""
+    return study.copy(tmp_path)
