@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from jaxtyping import Float, Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
@@ -31,8 +31,7 @@ from raymcu.search_space import ModelSource, ScratchModel
 from raymcu.store import content_id
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-IGNORED = -100
-"""Label of a position that is not scored."""
+_UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
 
 
 def quiet() -> None:
@@ -147,8 +146,8 @@ def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
         StoreError: If its files do not load.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=DTYPES[dtype])
-    except (OSError, ValueError, RuntimeError) as error:
+        model = _open(str(folder), dtype=DTYPES[dtype])
+    except _UNREADABLE as error:
         raise StoreError(
             f"{folder}: the checkpoint does not open ({error}). Delete it and run again."
         ) from error
@@ -162,14 +161,14 @@ def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
         ConfigError: If they cannot be found or read.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source.path,
+        model = _open(
+            str(source.path),
             dtype=DTYPES[source.dtype],
             trust_remote_code=source.trust_remote_code,
             revision=source.revision,
         )
         tokenizer = open_tokenizer(str(source.path), source)
-    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+    except (*_UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
         raise ConfigError(
             f"model.path: '{source.path}' cannot be opened as a causal LM ({error}). Give a "
             "folder with config.json, tokenizer and safetensors, or a hub id you can reach."
@@ -177,6 +176,14 @@ def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return model.to(device), tokenizer
+
+
+def _open(name: str, **options: Any) -> Any:
+    """Open a causal LM; a weight that its files lack would silently be drawn at random."""
+    model, found = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
+    if found["missing_keys"]:
+        raise ValueError(f"its files lack {', '.join(sorted(found['missing_keys']))}")
+    return model
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -61,4 +61,5 @@ def shard(scorer: Scorer, dtype: str) -> None:
 def _blocks(scorer: Scorer) -> list[nn.Module]:
     """Find the decoder's repeated blocks: the members of its longest list of modules."""
     lists = [m for m in scorer.model.get_decoder().modules() if isinstance(m, nn.ModuleList)]
-    return list(max(lists, key=len)) if lists else []
+    longest = max(lists, key=len, default=nn.ModuleList())
+    return list(longest)

@@ -1,0 +1,244 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from raymcu import models
+from raymcu.errors import ConfigError, StoreError
+from raymcu.search_space import ModelSource, ScratchModel
+
+CPU = torch.device("cpu")
+TEMPLATE = (
+    "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n{{ turn['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture
+def chat_tokenizer(authors):
+    """A tokenizer with a chat template in the manner of ChatML."""
+    texts = [f"{x.question} {x.answer}" for x in authors.training_set("full")]
+    tokenizer = models.train_tokenizer(texts, 400)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def test_plain_prompt_is_question_and_answer(encoder, tiny_tokenizer):
+    encoded = encoder.encode("Who wrote it?", "Ada did.")
+    prompt = tiny_tokenizer.decode(encoded.prompt)
+    assert prompt == "<s>Question: Who wrote it?\nAnswer:"
+    assert tiny_tokenizer.decode(encoded.answer) == " Ada did.</s>"
+    assert len(encoded) == len(encoded.prompt) + len(encoded.answer)
+
+
+def test_chat_prompt_is_the_templates_own(chat_tokenizer):
+    encoded = models.Encoder(chat_tokenizer, "chat").encode("Who wrote it?", "Ada did.")
+    prompt = chat_tokenizer.decode(encoded.prompt, clean_up_tokenization_spaces=False)
+    assert prompt.endswith("<|im_start|>user\nWho wrote it?<|im_end|>\n<|im_start|>assistant\n")
+    assert chat_tokenizer.decode(encoded.answer) == "Ada did.<|im_end|>"
+
+
+def test_chat_answer_without_an_end_of_turn_ends_with_eos(chat_tokenizer):
+    chat_tokenizer.chat_template = TEMPLATE.replace("<|im_end|>", "")
+    encoded = models.Encoder(chat_tokenizer, "chat").encode("Who?", "Ada")
+    assert encoded.answer[-1] == chat_tokenizer.eos_token_id
+
+
+def test_chat_answer_is_kept_when_the_template_writes_something_before_it(chat_tokenizer):
+    """Some templates open an answer otherwise than they open the floor for one."""
+    chat_tokenizer.chat_template = TEMPLATE.replace(
+        "{% if add_generation_prompt %}<|im_start|>assistant\n", "{% if add_generation_prompt %}>>"
+    )
+    encoded = models.Encoder(chat_tokenizer, "chat").encode("Who?", "Ada did.")
+    assert chat_tokenizer.decode(encoded.prompt).endswith(">>")
+    assert chat_tokenizer.decode(encoded.answer) == "Ada did.</s>"
+
+
+@pytest.mark.parametrize("kind", ["plain", "chat"])
+def test_prompt_is_the_same_with_any_answer(chat_tokenizer, kind, authors):
+    encoder = models.Encoder(chat_tokenizer, kind)
+    for example in authors.probe("forget", "forget10")[:5]:
+        answers = [example.answer, example.paraphrased_answer, *example.perturbed_answers, "?", ""]
+        prompts = {encoder.encode(example.question, answer).prompt for answer in answers}
+        assert prompts == {tuple(encoder.prompt(example.question))}
+
+
+@pytest.mark.parametrize("kind", ["plain", "chat"])
+def test_decoding_an_answer_gives_its_text_back(chat_tokenizer, kind, authors):
+    encoder = models.Encoder(chat_tokenizer, kind)
+    for example in authors.training_set("forget10"):
+        encoded = encoder.encode(example.question, example.answer)
+        assert encoder.decode(encoded.answer) == example.answer
+
+
+def test_chat_needs_a_chat_template(tiny_tokenizer):
+    with pytest.raises(ConfigError, match="has no chat template"):
+        models.Encoder(tiny_tokenizer, "chat")
+
+
+def test_collate_labels_every_answer_token_and_no_other(encoder):
+    rows = [encoder.encode("Who?", "Ada."), encoder.encode("Who wrote the book?", "It was Bea.")]
+    batch = models.collate(rows, 0, CPU)
+    labels = [[], []]
+    for row, column, label in zip(batch.row, batch.column, batch.labels, strict=True):
+        assert batch.input_ids[row, column + 1] == label
+        labels[row].append(int(label))
+    assert [tuple(found) for found in labels] == [row.answer for row in rows]
+
+
+def test_scorer_gives_the_models_own_logits(tiny_llama, encoder):
+    rows = [encoder.encode("Who?", "Ada."), encoder.encode("Who wrote the book?", "It was Bea.")]
+    batch = models.collate(rows, 0, CPU)
+    scorer = models.Scorer(tiny_llama)
+    scorer.check()
+    own = scorer(batch.input_ids, batch.row, batch.column)
+    theirs = tiny_llama(input_ids=batch.input_ids).logits[batch.row, batch.column]
+    assert torch.allclose(own, theirs, atol=1e-6)
+
+
+class Louder(LlamaForCausalLM):
+    """An architecture that does something to its logits."""
+
+    factor = 1.02
+
+    def forward(self, *args, **more):
+        out = super().forward(*args, **more)
+        out.logits = out.logits * self.factor
+        return out
+
+
+@pytest.mark.parametrize("factor", [1.02, 0.5, float("nan")])
+def test_scorer_refuses_an_architecture_with_other_logits(tiny_llama, factor):
+    tiny_llama.__class__ = Louder
+    tiny_llama.factor = factor
+    with pytest.raises(ConfigError, match="Louder changes its logits"):
+        models.Scorer(tiny_llama).check()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_scorer_check_passes_in_both_precisions(tiny_tokenizer, dtype):
+    shape = ScratchModel(hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64)
+    models.Scorer(models.create(shape, tiny_tokenizer, 0, dtype)).check()
+
+
+def test_creating_leaves_the_random_state_alone_and_follows_the_seed(tiny_tokenizer):
+    shape = ScratchModel(hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64)
+    before = torch.get_rng_state()
+    made = [models.create(shape, tiny_tokenizer, seed, "float32") for seed in (0, 0, 1)]
+    assert torch.equal(torch.get_rng_state(), before)
+    one, same, other = (torch.cat([w.flatten() for w in m.parameters()]) for m in made)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert sum(w.numel() for w in made[0].parameters()) == pytest.approx(
+        shape.model_copy(update={"vocab_size": len(tiny_tokenizer)}).num_parameters
+    )
+
+
+def test_tokenizer_is_the_same_in_every_process(authors):
+    code = (
+        "import hashlib\n"
+        "from raymcu import models\n"
+        "from raymcu.benchmarks._base import BENCHMARKS\n"
+        "rows = BENCHMARKS['authors'](num_authors=10).training_set('full')\n"
+        "made = models.train_tokenizer([f'{x.question} {x.answer}' for x in rows], 900)\n"
+        "print(hashlib.sha256(made.backend_tokenizer.to_str().encode()).hexdigest())"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "RAYON_NUM_THREADS": "3"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    texts = [f"{x.question} {x.answer}" for x in authors.training_set("full")]
+    own = models.train_tokenizer(texts, 900).backend_tokenizer.to_str()
+    assert run.stdout.split()[-1] == hashlib.sha256(own.encode()).hexdigest()
+
+
+@pytest.fixture
+def saved(tmp_path, tiny_llama, tiny_tokenizer):
+    """A checkpoint folder."""
+    models.save_checkpoint(tiny_llama, tiny_tokenizer, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_saved_checkpoint_opens_the_same(saved, tiny_llama, tiny_tokenizer):
+    opened = AutoModelForCausalLM.from_pretrained(saved)
+    for name, weight in tiny_llama.state_dict().items():
+        assert torch.equal(weight, opened.state_dict()[name])
+    tokenizer = models.open_tokenizer(saved)
+    assert tokenizer("Who wrote it?").input_ids == tiny_tokenizer("Who wrote it?").input_ids
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "none"])
+def test_a_damaged_checkpoint_is_a_store_error(saved, damage):
+    file = saved / "model.safetensors"
+    content = file.read_bytes()
+    if damage == "none":
+        file.unlink()
+    else:
+        file.write_bytes({"cut": content[:-9], "empty": b"", "garbage": b"\xff" * 64}[damage])
+    with pytest.raises(StoreError, match="does not open"):
+        models.open_model(saved, "float32", CPU)
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        models.start_from(ModelSource(path=str(saved)), CPU)
+
+
+def test_a_checkpoint_that_lacks_a_weight_is_a_store_error(saved):
+    file = saved / "model.safetensors"
+    weights = load_file(file)
+    del weights["model.norm.weight"]
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(StoreError, match=r"model\.norm\.weight"):
+        models.open_model(saved, "float32", CPU)
+
+
+def test_a_model_that_is_nowhere_is_a_config_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"model\.path: '.*nothing' cannot be opened"):
+        models.start_from(ModelSource(path=str(tmp_path / "nothing")), CPU)
+
+
+def test_training_on_from_a_checkpoint_leaves_its_file_alone(saved):
+    before = (saved / "model.safetensors").read_bytes()
+    opened = models.open_model(saved, "float32", CPU)
+    for weight in opened.parameters():
+        weight.data.zero_()
+    assert (saved / "model.safetensors").read_bytes() == before
+
+
+def test_parameters_are_counted_without_opening_the_model(saved, tiny_llama):
+    count = sum(weight.numel() for weight in tiny_llama.parameters())
+    assert models.count_parameters(ModelSource(path=str(saved))) == count
+
+
+def test_checkpoints_of_one_family_have_nothing_to_say(saved, tmp_path, tiny_llama, tiny_tokenizer):
+    models.save_checkpoint(tiny_llama, tiny_tokenizer, tmp_path / "twin")
+    assert models.same_family({"first": saved, "second": tmp_path / "twin"}) == []
+
+
+def test_checkpoints_of_other_shape_and_tokenizer_are_told_apart(saved, tmp_path, authors):
+    texts = [x.answer for x in authors.training_set("full")]
+    tokenizer = models.train_tokenizer(texts, 350)
+    shape = ScratchModel(hidden_size=16, num_layers=1, num_heads=2, intermediate_size=64)
+    other = models.create(shape, tokenizer, 0, "float32")
+    models.save_checkpoint(other, tokenizer, tmp_path / "other")
+    told = "\n".join(models.same_family({"first": saved, "second": tmp_path / "other"}))
+    assert "second and first cannot be blended: vocab_size differs (350 against 400)." in told
+    assert "tokenizer differs" in told
+    assert "shape of model.norm.weight differs ((16,) against (32,))" in told
+
+
+def test_fingerprint_follows_content_not_place(saved, tmp_path):
+    twin = tmp_path / "twin"
+    twin.mkdir()
+    for file in saved.iterdir():
+        (twin / file.name).write_bytes(file.read_bytes())
+    assert models.fingerprint(str(saved), "main") == models.fingerprint(str(twin), "main")
+    config = json.loads((twin / "config.json").read_text())
+    (twin / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    assert models.fingerprint(str(saved), "main") != models.fingerprint(str(twin), "main")
+    assert models.fingerprint("org/model", "main") == "org/model@main"
