@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Mode connectivity, evaluation and extrapolation in machine unlearning, as one sweep.",
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 100)
 
 Space = Annotated[Path, typer.Argument(help="Search-space file (TOML).", show_default=False)]
 Run = Annotated[str, typer.Argument(help="Run folder: a path or URL.", show_default=False)]

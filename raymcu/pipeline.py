@@ -85,20 +85,21 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
         raise ConfigError(faults)
     folder = RunFolder(out, space.store)
     folder.ensure_writable()
-    with folder.lock(), Progress(folder, console, is_quiet=is_quiet) as progress:
+    with folder.lock():
         ledger = Ledger(folder, todo)
         ledger.begin(space, extend=extend)
         ledger.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
-        if ledger.has_work_for_ray():
-            with connect(space.name, dashboard=ray_dashboard) as cluster:
-                train(ledger, space, cluster, progress)
-                measure(ledger, space, cluster, progress)
-        ledger.record_skipped()
-        ledger.write_recipes()
-        score(folder, progress)
-        analyze_run(folder, space.analysis.tolerance)
-        ledger.note(times_s=progress.times, finished=datetime.now(UTC).isoformat())
-        report(folder, progress)
+        with Progress(folder, console, is_quiet=is_quiet) as progress:
+            if ledger.has_work_for_ray():
+                with connect(space.name, dashboard=ray_dashboard) as cluster:
+                    train(ledger, space, cluster, progress)
+                    measure(ledger, space, cluster, progress)
+            ledger.record_skipped()
+            ledger.write_recipes()
+            score(folder, progress)
+            analyze_run(folder, space.analysis.tolerance)
+            ledger.note(times_s=progress.times, finished=datetime.now(UTC).isoformat())
+            report(folder, progress)
     return ledger
 
 

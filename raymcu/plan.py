@@ -51,20 +51,28 @@ class Curve:
 class CurveFamily(Protocol):
     """What the plan asks of a curve family."""
 
-    num_bends: int
+    @property
+    def num_bends(self) -> int:
+        """Trained control points between the two ends."""
+        ...
 
     def coefficients(self, t: float) -> tuple[float, ...]:
         """Coefficients of (first, *bends, second) at t."""
         ...
 
 
-@dataclass(frozen=True)
-class SetSize:
-    """Examples of one set, its scored answers, and the characters of all of them."""
+class SetSize(Protocol):
+    """What the plan asks of a benchmark's set, for cost estimates."""
 
-    num_examples: int
-    num_answers: int
-    num_characters: int
+    @property
+    def num_examples(self) -> int:
+        """Questions in the set."""
+        ...
+
+    @property
+    def num_characters(self) -> int:
+        """Characters of all scored questions and answers."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _above_chord(t: Floats, loss: Floats) -> Floats:
 def _largest(t: Floats, heights: Floats) -> Barrier:
     t, heights = _ordered(t, heights)
     where = int(np.argmax(heights))
-    return Barrier(float(heights[where]), float(t[where]))
+    return Barrier(float(heights[where]) + 0.0, float(t[where]))  # + 0.0: no negative zero
 
 
 def _ordered(t: Floats, values: Floats) -> tuple[Floats, Floats]:

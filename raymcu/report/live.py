@@ -40,7 +40,7 @@ class Progress:
         self.started = time.time()
         self.stage_started = time.time()
         self.times: dict[str, float] = {}
-        self._done_before = 0
+        self._pace_from = (0.0, 0.0)
         self._beat = 0.0
         self._line = 0.0
         self._live: RichLive | None = None
@@ -69,8 +69,8 @@ class Progress:
     def stage(self, name: str, done: int, total: int) -> Iterator[Self]:
         """Show a stage that begins with ``done`` of ``total`` items already there."""
         self.stage_name, self.done, self.total, self.running = name, done, total, ()
-        self._done_before = done
         self.stage_started = time.time()
+        self._pace_from = (self.stage_started, float(done))
         self._heartbeat(is_forced=True)
         yield self
         took = time.time() - self.stage_started
@@ -81,6 +81,8 @@ class Progress:
 
     def __call__(self, ended: Sequence[str], running: Sequence[Running]) -> None:
         """Take note of what ended and what is running."""
+        if self.advanced == self._pace_from[1]:  # workers are up: the pace counts from here
+            self._pace_from = (time.time(), self.advanced)
         self.done += len(ended)
         self.running = running
         self._heartbeat()
@@ -92,14 +94,18 @@ class Progress:
             self.console.print(line, highlight=False)
 
     @property
+    def advanced(self) -> float:
+        """Items done, with the parts of those that are running."""
+        return self.done + sum(item.fraction for item in self.running)
+
+    @property
     def seconds_left(self) -> float | None:
-        """Time left of the stage at the pace so far; None before anything was done."""
-        part = sum(item.fraction for item in self.running)
-        advanced = self.done - self._done_before + part
-        if advanced < 0.05:
+        """Time left of the stage at its pace; None while too little was done to tell."""
+        since, before = self._pace_from
+        gained = self.advanced - before
+        if gained <= 0 or gained < 0.02 * self.total or time.time() - since < 2:
             return None
-        pace = (time.time() - self.stage_started) / advanced
-        return max(0.0, pace * (self.total - self.done - part))
+        return max(0.0, (time.time() - since) / gained * (self.total - self.advanced))
 
     def _left_text(self) -> str:
         left = self.seconds_left
@@ -108,10 +114,9 @@ class Progress:
     def _render(self) -> Group:
         head = Table.grid(padding=(0, 1))
         total = max(1, self.total)
-        part = sum(item.fraction for item in self.running)
         head.add_row(
             Text(f"{self.stage_name:<8}", style="bold"),
-            ProgressBar(total=total, completed=min(total, self.done + part), width=36),
+            ProgressBar(total=total, completed=min(total, self.advanced), width=36),
             Text(f"{self.done}/{self.total}"),
             Text(self._left_text(), style="dim"),
         )

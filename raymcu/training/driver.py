@@ -152,7 +152,7 @@ def _trial_name(trial: Any) -> str:
     return f"raymcu {recipes[0].label}{more}".replace("/", " ")
 
 
-class _Watcher(tune.Callback):
+class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
     """Passes on what trials report."""
 
     def __init__(self, watch: Watch, labels: dict[str, str]) -> None:

@@ -61,5 +61,4 @@ def shard(scorer: Scorer, dtype: str) -> None:
 def _blocks(scorer: Scorer) -> list[nn.Module]:
     """Find the decoder's repeated blocks: the members of its longest list of modules."""
     lists = [m for m in scorer.model.get_decoder().modules() if isinstance(m, nn.ModuleList)]
-    longest = max(lists, key=len, default=nn.ModuleList())
-    return list(longest)
+    return max((list(blocks) for blocks in lists), key=len, default=[])

@@ -288,8 +288,7 @@ def _local(weight: Tensor) -> Tensor:
 
 
 def _like(weight: Tensor, full: Tensor) -> Tensor:
-    """Return the part of a full tensor that lies where ``weight`` lies, in its dtype."""
-    full = full.to(weight.dtype)
+    """Return the part of a full tensor that lies where ``weight`` lies, as it is if it can."""
     if not isinstance(weight, DTensor):
         return full.to(weight.device)
     here = distribute_tensor(
