@@ -9,7 +9,7 @@ import torch
 
 from raymcu import models
 from raymcu.benchmarks._base import BENCHMARKS
-from raymcu.plan import MethodChoice, Recipe
+from raymcu.recipes import MethodChoice, Recipe
 from raymcu.search_space import BenchmarkUse, ModelSource, ScratchModel, Training
 from raymcu.store import CheckpointStore
 from raymcu.training.workshop import Workshop

@@ -10,7 +10,7 @@ from raymcu.curves._base import CURVES
 from raymcu.curves.blend import combine, load_weights, write_blend
 from raymcu.errors import ConfigError, StoreError
 from raymcu.models import create
-from raymcu.plan import Blend
+from raymcu.recipes import Blend
 from raymcu.search_space import ScratchModel
 
 

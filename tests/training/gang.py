@@ -6,7 +6,7 @@ import sys
 import torch
 from torch import distributed
 
-from raymcu.plan import Recipe
+from raymcu.recipes import Recipe
 from raymcu.store import CheckpointStore
 from raymcu.training.sharding import Distributed, shard
 from raymcu.training.workshop import Workshop

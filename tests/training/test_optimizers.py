@@ -1,0 +1,80 @@
+import pytest
+import torch
+
+from raymcu.search_space import Training
+from raymcu.training.optimizers import Optimizer, schedule
+
+
+def factors(num_steps, **options):
+    training = Training(**options)
+    return [schedule(step, num_steps, training) for step in range(num_steps)]
+
+
+def test_linear_schedule_warms_up_then_decays_to_nearly_nothing():
+    found = factors(10, warmup=0.4)
+    assert found == pytest.approx([0.25, 0.5, 0.75, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+
+
+def test_schedule_without_warm_up_starts_at_the_peak():
+    assert factors(4, warmup=0) == pytest.approx([1, 0.75, 0.5, 0.25])
+
+
+def test_constant_schedule_stays_at_the_peak():
+    assert factors(4, warmup=0.5, schedule="constant") == [0.5, 1, 1, 1]
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 17])
+@pytest.mark.parametrize("warmup", [0, 0.1, 0.99])
+def test_every_step_moves_the_weights_and_none_beyond_the_peak(num_steps, warmup):
+    assert all(0 < factor <= 1 for factor in factors(num_steps, warmup=warmup))
+
+
+def layers():
+    torch.manual_seed(0)
+    names = ("model.embed_tokens.weight", "model.layers.0.q_proj.weight", "lm_head.weight")
+    made = {name: torch.randn(8, 8, requires_grad=True) for name in names}
+    return made | {"model.norm.weight": torch.randn(8, requires_grad=True)}
+
+
+def test_muon_moves_the_matrices_of_the_blocks_only():
+    optimizer = Optimizer(layers(), Training(optimizer="muon"))
+    owners = {
+        name: type(part).__name__
+        for name, weight in optimizer.weights.items()
+        for part, _ in optimizer.parts
+        if any(weight is member for member in part.param_groups[0]["params"])
+    }
+    matrix = "model.layers.0.q_proj.weight"
+    assert owners == {name: "Muon" if name == matrix else "AdamW" for name in optimizer.weights}
+
+
+def test_adamw_takes_the_known_first_step():
+    """Bias-corrected, the first step is the sign of the gradient; decay comes off the weight."""
+    weight = torch.tensor([2.0, -1.0], requires_grad=True)
+    optimizer = Optimizer({"w": weight}, Training(learning_rate=0.1, weight_decay=0.5))
+    weight.grad = torch.tensor([3.0, -0.2])
+    optimizer.step(0.5)
+    expected = [2 - 0.05 * 0.5 * 2 - 0.05, -1 + 0.05 * 0.5 + 0.05]
+    assert weight.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_loaded_state_goes_on_bit_for_bit(kind):
+    def walk(optimizer, steps):
+        for step in steps:
+            for name, weight in optimizer.weights.items():
+                torch.manual_seed(step + len(name))
+                weight.grad = torch.randn(weight.shape)
+            optimizer.step(0.9**step)
+
+    training = Training(optimizer=kind, learning_rate=0.1, weight_decay=0.1)
+    undisturbed = Optimizer(layers(), training)
+    walk(undisturbed, range(6))
+    early = Optimizer(layers(), training)
+    walk(early, range(3))
+    state = {key: value.clone() for key, value in early.state().items()}
+    late = Optimizer({n: w.detach().clone() for n, w in early.weights.items()}, training)
+    late.load(state)
+    walk(late, range(3, 6))
+    for name, weight in undisturbed.weights.items():
+        assert torch.equal(weight, late.weights[name])
