@@ -387,6 +387,9 @@ def save_checkpoint(
     """
     state = None if weights is None else dict(weights)
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    if state:  # transformers noted the precision of the open model, not of what is saved
+        model.config.dtype = next(iter(state.values())).dtype
+        model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

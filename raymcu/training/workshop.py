@@ -230,7 +230,6 @@ class Workshop:
         dtype = models.DTYPES[recipe.model.dtype]
         weights = {n: _full(w).to(dtype).contiguous() for n, w in job.model.named_parameters()}
         if self.group.rank == 0:
-            job.model.config.dtype = dtype
             with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
                 models.save_checkpoint(job.model, job.tokenizer, folder, weights)
                 _write_recipe(recipe, folder, progress)

@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
+from raymcu.recipes import Recipe
+from raymcu.store import CheckpointStore
 from raymcu.training.workshop import Workshop
 
 GANG = Path(__file__).with_name("gang.py")
@@ -58,24 +61,33 @@ def lab():
     return Lab()
 
 
-@pytest.fixture
-def gang(tmp_path):
-    """Runs recipes on two worker processes without Ray."""
+@dataclass
+class Task:
+    """One recipe for the gang: where to, and when to die and begin again."""
 
-    def run(store, *recipes, stop_after=None, save_every_s=1e9):
+    store: CheckpointStore
+    recipe: Recipe
+    stops: tuple[int, ...] = ()
+
+
+@pytest.fixture(scope="session")
+def gang(tmp_path_factory):
+    """Runs tasks on two worker processes without Ray."""
+
+    def run(*tasks):
         job = {
-            "store": store.folder.url,
-            "recipes": [recipe.model_dump_json() for recipe in recipes],
-            "save_every_s": save_every_s,
-            "stop_after": stop_after,
-            "rendezvous": str(tmp_path / f"rendezvous-{len(list(tmp_path.iterdir()))}"),
+            "rendezvous": str(tmp_path_factory.mktemp("gang") / "rendezvous"),
+            "tasks": [
+                [task.store.folder.url, task.recipe.model_dump_json(), task.stops] for task in tasks
+            ],
         }
         command = [sys.executable, str(GANG), json.dumps(job)]
         workers = [
             subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True)
             for rank in (0, 1)
         ]
-        told = [worker.communicate(timeout=120)[1] for worker in workers]
+        told = [worker.communicate(timeout=200)[1] for worker in workers]
         assert [worker.returncode for worker in workers] == [0, 0], "\n".join(told)
 
+    run.task = Task
     return run

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 
 import torch
 from torch import distributed
@@ -21,18 +22,17 @@ def main(job, rank):
     distributed.init_process_group(
         "gloo", init_method=f"file://{job['rendezvous']}", rank=rank, world_size=2
     )
-    store = CheckpointStore(job["store"])
-    workshop = Workshop(store, job["save_every_s"], Distributed(), shard)
+    for store, text, stops in job["tasks"]:
+        recipe = Recipe.model_validate_json(text)
+        for stop in (*stops, None):
+            workshop = Workshop(CheckpointStore(store), 0 if stops else 1e9, Distributed(), shard)
 
-    def report(step, steps, loss):
-        if job["stop_after"] is not None and step > job["stop_after"]:
-            raise StoppedError
+            def report(step, steps, loss, stop=stop):
+                if stop is not None and step > stop:
+                    raise StoppedError
 
-    try:
-        for text in job["recipes"]:
-            workshop.make(Recipe.model_validate_json(text), report)
-    except StoppedError:
-        pass
+            with suppress(StoppedError):
+                workshop.make(recipe, report)
     distributed.destroy_process_group()
 
 
