@@ -412,9 +412,10 @@ def _absolute(path: str) -> str:
 
 def _extension_faults(raw: Mapping[str, Any]) -> Iterator[str]:
     """Import the user's modules, so that the components they add are known."""
-    for index, name in enumerate(_list(raw.get("extensions"))):
+    names = enumerate(_list(raw.get("extensions")))
+    for index, name in ((i, n) for i, n in names if isinstance(n, str)):
         try:
-            importlib.import_module(str(name))
+            importlib.import_module(name)
         except (ImportError, SyntaxError, TypeError, ValueError) as error:
             yield (
                 f"extensions.{index}: module '{name}' cannot be imported "

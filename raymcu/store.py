@@ -343,6 +343,7 @@ class RunFolder(Folder):
         try:
             content = pa.BufferReader(self.read_bytes(name))
             found = pq.read_table(content, page_checksum_verification=True)
+            found.validate(full=True)
             return tables.check(table, found, self.path(name))
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             raise StoreError(

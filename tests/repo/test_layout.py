@@ -1,0 +1,95 @@
+"""Rules of the repository that no linter knows: sizes, names, where Ray and imports may stand."""
+
+import ast
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted((ROOT / "raymcu").rglob("*.py"))
+}
+TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
+RAY_EDGES = tuple(
+    f"raymcu/{edge}"
+    for edge in ("session.py", "training/driver.py", "measurement/driver.py", "search/")
+)
+MAX_LINES = {"raymcu/pipeline.py": 150}
+VAGUE = {"util", "utils", "common", "helper", "helpers", "misc"}
+
+
+def imports(tree):
+    """Yield (module, line) of every import statement in a tree."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or ""), node.lineno
+
+
+def test_modules_are_short_enough_to_read():
+    lines = {name: len(text.splitlines()) for name, text in SOURCES.items()}
+    assert not {n: count for n, count in lines.items() if count > MAX_LINES.get(n, 500)}
+
+
+def test_modules_are_named_after_their_subject():
+    folders = [ROOT / "raymcu", ROOT / "tests"]
+    paths = [path.relative_to(ROOT) for folder in folders for path in folder.rglob("*.py")]
+    assert not [
+        path for path in paths if VAGUE & {part.strip("_") for part in path.with_suffix("").parts}
+    ]
+
+
+def test_modules_say_what_they_are():
+    assert not [name for name, tree in TREES.items() if not ast.get_docstring(tree)]
+
+
+def test_only_the_ray_edges_import_ray():
+    found = [
+        f"{name}:{line}: {module}"
+        for name, tree in TREES.items()
+        if not name.startswith(RAY_EDGES)
+        for module, line in imports(tree)
+        if module.split(".")[0] == "ray"
+    ]
+    assert not found
+
+
+def test_no_function_imports_raymcu():
+    """Such an import hides a cycle. The registry imports by name, with importlib."""
+    found = [
+        f"{name}:{line}: {function.name} imports {module}"
+        for name, tree in TREES.items()
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for module, line in imports(function)
+        if module.startswith((".", "raymcu"))
+    ]
+    assert not found
+
+
+def test_imports_respect_the_layers():
+    command = Path(sysconfig.get_path("scripts")) / "lint-imports"
+    done = subprocess.run(
+        [command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "module", ["search_space", "settings", "plan", "store", "tables", "registry", "errors"]
+)
+def test_module_starts_without_torch_and_ray(module):
+    code = (
+        f"import sys, raymcu.{module}\n"
+        "heavy = {'torch', 'ray', 'transformers', 'matplotlib', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(f'imports {sorted(heavy)}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
