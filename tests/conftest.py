@@ -145,11 +145,12 @@ class Study:
         self.first = first
         self.second = second
 
-    def copy(self, folder):
-        """Return a store of the same checkpoints, to train more in."""
+    def copy(self, folder, but=None):
+        """Return a store of the same checkpoints, to train more in; ``but`` is there already."""
         store = CheckpointStore(str(folder))
         for recipe in (self.original, self.first, self.second):
-            (folder / recipe.id).symlink_to(self.store.local_dir(recipe.id))
+            if recipe != but:
+                (folder / recipe.id).symlink_to(self.store.local_dir(recipe.id))
         return store
 
 
