@@ -1,0 +1,94 @@
+"""Bad input: one clear sentence per fault, exit code 2, nothing started."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from raymcu.cli import main
+
+Patch = pytest.MonkeyPatch
+Capture = pytest.CaptureFixture[str]
+
+
+def refused(monkeypatch: Patch, capsys: Capture, *arguments: object) -> str:
+    """Run a command that must end with exit code 2; return what it said."""
+    monkeypatch.setattr(sys, "argv", ["raymcu", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2, said
+    assert "Traceback" not in said
+    return said
+
+
+def test_a_missing_file_is_named(monkeypatch: Patch, capsys: Capture, tmp_path: Path) -> None:
+    said = refused(monkeypatch, capsys, "run", tmp_path / "no.toml", "--out", tmp_path / "run")
+    assert "no.toml: there is no such file" in said
+
+
+def test_all_faults_of_a_file_come_at_once(
+    space_path: Path, monkeypatch: Patch, capsys: Capture, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.toml"
+    text = space_path.read_text()
+    text = text.replace('name = "npo"', 'name = "nop"')  # unknown method
+    text = text.replace("num_points = 4", "num_pointz = 4")  # unknown key
+    text = text.replace("epochs = 3", 'epochs = "three"')  # wrong type
+    text = text.replace("hidden_size = 48", "hidden_size = -48")  # out of range
+    bad.write_text(text)
+    out = tmp_path / "run"
+    said = refused(monkeypatch, capsys, "run", bad, "--out", out, "--set", "curves.familie=[1]")
+    assert "Did you mean 'npo'?" in said
+    assert "Did you mean 'num_points'?" in said
+    assert "unlearning.training.epochs" in said
+    assert "model.scratch.hidden_size" in said
+    assert "curves.familie" in said
+    assert said.count("bad.toml: ") >= 5
+    assert not out.exists()
+
+
+def test_an_empty_forget_set_is_named(
+    space_path: Path, monkeypatch: Patch, capsys: Capture, tmp_path: Path
+) -> None:
+    arguments = ("--set", 'benchmark.forget_sizes=["forget01"]')
+    said = refused(monkeypatch, capsys, "plan", space_path, *arguments)
+    assert "forget01" in said
+    tofu = tmp_path / "tofu"
+    tofu.mkdir()
+    (tofu / "forget01.jsonl").write_text("")
+    space = tmp_path / "tofu.toml"
+    text = space_path.read_text().replace('"authors"', '"tofu"').replace("forget10", "forget01")
+    space.write_text(text.replace("num_authors = 10", f'path = "{tofu}"'))
+    said = refused(monkeypatch, capsys, "run", space, "--out", tmp_path / "run")
+    assert "forget01.jsonl" in said
+    assert "empty" in said or "0 rows" in said or "no rows" in said
+
+
+def test_an_unwritable_folder_is_named(
+    space_path: Path, monkeypatch: Patch, capsys: Capture, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    said = refused(monkeypatch, capsys, "run", space_path, "--out", tmp_path / "file" / "run")
+    assert "cannot be written to" in said
+    assert "--out" in said
+
+
+def test_a_setting_that_cannot_be_trained_yet_is_planned_and_refused(
+    space_path: Path, monkeypatch: Patch, capsys: Capture, tmp_path: Path
+) -> None:
+    override = ("--set", 'unlearning.settings=["Rand-CL", "FO-SO"]')
+    said = refused(monkeypatch, capsys, "run", space_path, "--out", tmp_path / "run", *override)
+    assert "curriculum" in said
+    assert "second-order" in said
+    monkeypatch.setattr(sys, "argv", ["raymcu", "plan", str(space_path), *override])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+
+
+def test_a_folder_without_a_run_is_refused(
+    monkeypatch: Patch, capsys: Capture, tmp_path: Path
+) -> None:
+    for command in ("status", "score", "analyze", "report", "verify", "dashboard"):
+        assert "no run is there" in refused(monkeypatch, capsys, command, tmp_path)
