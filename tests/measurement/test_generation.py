@@ -45,8 +45,10 @@ def test_batch_size_does_not_change_the_answers(scorer, rows, eos, batch_tokens)
 
 def test_text_is_that_of_model_generate(knowing, rows, naive, eos, encoder, authors):
     scorer = knowing["all"]
-    found = [encoder.decode(tokens) for tokens in answers(scorer, rows[:6], eos)]
-    expected = [naive.generate(scorer.model, row, eos, MAX) for row in rows[:6]]
+    found = [
+        encoder.decode(tokens) for tokens in answers(scorer, rows[:6], eos, max_new_tokens=120)
+    ]
+    expected = [naive.generate(scorer.model, row, eos, 120) for row in rows[:6]]
     assert found == [encoder.decode(tokens) for tokens in expected]
     written = [example.answer for example in authors.training_set("forget10")[:6]]
     assert sum(a == b for a, b in zip(found, written, strict=True)) >= 4
