@@ -81,8 +81,8 @@ class Training(_Section):
     """Fraction of the steps with linear warm-up."""
     schedule: Literal["linear", "constant"] = "linear"
     """After warm-up: linear decay to zero, or constant."""
-    max_gradient_norm: PositiveFloat | None = 1.0
-    """Global gradient norm to clip to; None clips nothing."""
+    max_gradient_norm: NonNegativeFloat = 1.0
+    """Global gradient norm to clip to; 0 clips nothing."""
     group_by_length: bool = False
     """Shuffle, then batch sequences of like length: less padding, nearly the same order."""
     until_loss: PositiveFloat | None = None

@@ -255,7 +255,7 @@ class Loop:
         bound = self.training.max_gradient_norm
         gradients = [w for w in self.moved.values() if w.grad is not None]
         norm: Any = torch.nn.utils.clip_grad_norm_(
-            gradients, math.inf if bound is None else bound, foreach=None
+            gradients, bound or math.inf, foreach=None
         )
         return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
