@@ -73,7 +73,7 @@ def test_micro_batches_train_as_the_whole_batch(make, method, micro_batch_size):
 
 def test_gradients_are_clipped_to_the_bound(make):
     """The reported norm is that before clipping; a tiny bound changes nothing about it."""
-    free, bound = (next(iter(make("grad_diff", max_gradient_norm=n).run())) for n in (None, 1e-3))
+    free, bound = (next(iter(make("grad_diff", max_gradient_norm=n).run())) for n in (0.0, 1e-3))
     norms = [progress.history[0]["gradient_norm"] for progress in (free, bound)]
     assert norms[0] == norms[1] > 1e-3
 
@@ -103,7 +103,7 @@ def test_training_stops_after_the_epoch_that_reaches_the_bound(make):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"max_abs_loss": 0.1}, {"learning_rate": 1e30, "max_gradient_norm": None}]
+    "changes", [{"max_abs_loss": 0.1}, {"learning_rate": 1e30, "max_gradient_norm": 0.0}]
 )
 def test_a_loss_out_of_bounds_is_told_as_diverged(make, changes):
     with pytest.raises(WorkError, match=r"at step [1-6] of 6") as caught:
