@@ -254,9 +254,7 @@ class Loop:
     def _clip(self) -> float:
         bound = self.training.max_gradient_norm
         gradients = [w for w in self.moved.values() if w.grad is not None]
-        norm: Any = torch.nn.utils.clip_grad_norm_(
-            gradients, bound or math.inf, foreach=None
-        )
+        norm: Any = torch.nn.utils.clip_grad_norm_(gradients, bound or math.inf, foreach=None)
         return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
     def _autocast(self) -> AbstractContextManager[Any]:
