@@ -62,7 +62,7 @@ class Training(_Section):
     """How long, how fast and with what one checkpoint is trained."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """``muon``: torch.optim.Muon for the weight matrices of the blocks, AdamW for the rest."""
+    """``muon``: Muon for the weight matrices of the blocks, AdamW for the rest."""
     learning_rate: PositiveFloat = 1e-5
     """Peak learning rate of AdamW. TOFU's for Llama-2-7B."""
     matrix_learning_rate: PositiveFloat = 0.02

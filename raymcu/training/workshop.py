@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,10 @@ class Workshop:
     def _save(self, job: _Job, progress: Progress) -> None:
         recipe = job.recipe
         dtype = models.DTYPES[recipe.model.dtype]
-        weights = {n: _full(w).to(dtype).contiguous() for n, w in job.model.named_parameters()}
+        kept = job.model.state_dict().keys()  # tied weights twice, passing buffers not at all
+        named = chain(job.model.named_parameters(), job.model.named_buffers())
+        whole = {name: _full(weight).contiguous() for name, weight in named if name in kept}
+        weights = {n: w.to(dtype) if w.is_floating_point() else w for n, w in whole.items()}
         if self.group.rank == 0:
             with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
                 models.save_checkpoint(job.model, job.tokenizer, folder, weights)

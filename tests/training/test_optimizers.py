@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from raymcu.search_space import Training
-from raymcu.training.optimizers import Optimizer, schedule
+from raymcu.training.optimizers import Muon, Optimizer, orthogonalize, schedule
 
 
 def factors(num_steps, **options):
@@ -78,3 +78,31 @@ def test_a_loaded_state_goes_on_bit_for_bit(kind):
     walk(late, range(3, 6))
     for name, weight in undisturbed.weights.items():
         assert torch.equal(weight, late.weights[name])
+
+
+def test_muon_steps_as_torch_does_but_for_its_bfloat16() -> None:
+    """Same update as torch.optim.Muon to the precision of the iteration that one runs in."""
+    torch.manual_seed(0)
+    start = [torch.randn(24, 16), torch.randn(16, 24)]
+    gradients = [[torch.randn_like(w) for w in start] for _ in range(3)]
+    ours, theirs = ([w.clone() for w in start] for _ in range(2))
+    optimizers = [
+        Muon(ours, 0.02, 0.1),
+        torch.optim.Muon([torch.nn.Parameter(w) for w in theirs], lr=0.02, weight_decay=0.1),
+    ]
+    theirs = [w.data for w in optimizers[1].param_groups[0]["params"]]
+    for step in gradients:
+        for optimizer in optimizers:
+            for weight, gradient in zip(optimizer.param_groups[0]["params"], step, strict=True):
+                weight.grad = gradient.clone()
+            optimizer.step()
+    for own, other, first in zip(ours, theirs, start, strict=True):
+        assert (own - other).norm() < 0.02 * (own - first).norm()
+
+
+def test_orthogonalized_matrices_have_singular_values_near_one() -> None:
+    torch.manual_seed(0)
+    for shape in ((32, 8), (8, 32), (16, 16)):
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+        assert values.min() > 0.3
+        assert values.max() < 1.3
