@@ -6,7 +6,6 @@ every point with a pool of Ray actors, and scores, analyzes and reports from the
 stage asks the run folder what is there and does only the rest: the same command resumes any end.
 """
 
-import importlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curves._base import CURVES
 from raymcu.errors import ConfigError
 from raymcu.ledger import Ledger
+from raymcu.loading import Registries, load
 from raymcu.measurement.driver import measure_points
 from raymcu.methods._base import METHODS
 from raymcu.metrics._base import METRICS
@@ -27,7 +27,7 @@ from raymcu.plan import Plan, Surroundings, make_plan, unrunnable
 from raymcu.registry import Registry
 from raymcu.report.live import Progress
 from raymcu.report.page import write_report
-from raymcu.search_space import Registries, SearchSpace, load
+from raymcu.search_space import SearchSpace
 from raymcu.session import Cluster, connect
 from raymcu.settings import SETTINGS
 from raymcu.store import RunFolder
@@ -46,8 +46,6 @@ def components() -> dict[str, Registry[Any]]:
 
 def plan_study(space: SearchSpace) -> Plan:
     """Work out every model, curve and point of a study. Reads local files, never the network."""
-    for module in space.extensions:
-        importlib.import_module(module)
     facts = BENCHMARKS[space.benchmark.name](**space.benchmark.options).facts()
     paths = [space.model.path, space.original.path, *space.retrained.paths.values()]
     around = Surroundings(

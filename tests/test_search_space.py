@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curves._base import CURVES
 from raymcu.errors import ConfigError
+from raymcu.loading import Registries, load
 from raymcu.methods._base import METHODS
-from raymcu.search_space import Registries, SearchSpace, load, retain_set
+from raymcu.search_space import SearchSpace, retain_set
 from raymcu.settings import SETTINGS
 
 REGISTRIES = Registries(BENCHMARKS, METHODS, CURVES, list(SETTINGS))

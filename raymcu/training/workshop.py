@@ -4,6 +4,7 @@ A workshop stays warm between recipes: benchmark rows and their tokens are kept.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -69,6 +70,9 @@ class Workshop:
         self.group = group or Alone()
         self.shard = shard
         self.device = models.best_device()
+        if self.device.type == "cuda":  # same recipe, same bits
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
         self._benchmarks: dict[str, Benchmark] = {}
         self._encoded: dict[tuple[str, ...], list[Encoded]] = {}
         models.quiet()

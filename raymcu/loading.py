@@ -1,0 +1,220 @@
+"""TOML in, a checked search space out.
+
+Every fault of a file is found before anything starts and reported at once, with file, key, value
+and what is allowed. Names and options of components (benchmark, methods, curves) are checked
+against the registries that the caller hands in, so this module needs no torch.
+"""
+
+import importlib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
+from raymcu.registry import Registry
+from raymcu.search_space import BenchmarkUse, MethodUse, Named, SearchSpace, Training, Unlearning
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Registries:
+    """The tables of components a search space may name."""
+
+    benchmarks: Registry[Any]
+    methods: Registry[Any]
+    curves: Registry[Any]
+    settings: Sequence[str]
+
+
+def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> SearchSpace:
+    """Read a search space from a TOML file.
+
+    Args:
+        path: The file.
+        overrides: ``key.path=value`` each; values are written as in TOML, and a value that is
+            not TOML is taken as a string. A number in the key path picks a list element.
+        registries: Components that may be named.
+
+    Raises:
+        ConfigError: With every fault of file and overrides.
+    """
+    path = Path(path)
+    raw = _read(path)
+    faults = [fault for override in overrides if (fault := _apply(raw, override))]
+    _make_paths_absolute(raw)
+    faults += _extension_faults(raw)
+    faults += _component_faults(raw, registries)
+    faults += _combination_faults(raw, registries)
+    space = None
+    try:
+        space = _strictly(SearchSpace, raw)
+    except ValidationError as error:
+        faults += validation_faults(error, SearchSpace)
+    if space is None or faults:
+        raise ConfigError([f"{path}: {fault}" for fault in dict.fromkeys(faults)])
+    return space
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: there is no such file. The shipped ones are in search_spaces/."
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Give a file.") from error
+    except ValueError as error:  # of UTF-8 or of TOML
+        raise ConfigError(f"{path}: is not TOML: {error}. Correct that place.") from error
+
+
+def _strictly(model: type[M], raw: Mapping[str, Any]) -> M:
+    """Validate without turning text into numbers or 1.5 into 1: TOML has types.
+
+    Goes through JSON, whose strict mode takes lists for tuples and integers for floats.
+    """
+    return model.model_validate_json(json.dumps(raw, default=str), strict=True)
+
+
+def _apply(raw: dict[str, Any], override: str) -> str | None:
+    """Write one ``key.path=value`` into the raw file; return the fault if it has one."""
+    key, equals, text = override.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        return f"--set {override}: write it as key.path=value, e.g. curves.num_points=5."
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    here: Any = raw
+    for depth, part in enumerate(keys):
+        where = ".".join(keys[:depth])
+        if not isinstance(here, dict | list):
+            return f"--set {override}: '{where}' is a value, not a table. Set it as a whole."
+        if isinstance(here, list) and not (part.isdecimal() and int(part) < len(here)):
+            return f"--set {override}: '{where}' is a list of {len(here)}. Give an index from 0."
+        index: Any = part if isinstance(here, dict) else int(part)
+        if depth == len(keys) - 1:
+            here[index] = value
+        else:
+            here = here.setdefault(index, {}) if isinstance(here, dict) else here[index]
+    return None
+
+
+def _make_paths_absolute(raw: Mapping[str, Any]) -> None:
+    """Resolve folders now: workers run elsewhere. What does not exist may be a hub id."""
+    for name in ("benchmark", "model", "original"):
+        place = _table(raw.get(name))
+        if isinstance(place.get("path"), str):
+            place["path"] = _absolute(place["path"])
+    paths = _table(_table(raw.get("retrained")).get("paths"))
+    paths.update({k: _absolute(path) for k, path in paths.items() if isinstance(path, str)})
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _absolute(path: str) -> str:
+    found = Path(path).expanduser()
+    return str(found.resolve()) if found.exists() else path
+
+
+def _extension_faults(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Import the user's modules, so that the components they add are known."""
+    names = enumerate(_list(raw.get("extensions")))
+    for index, name in ((i, n) for i, n in names if isinstance(n, str)):
+        try:
+            importlib.import_module(name)
+        except (ImportError, SyntaxError, TypeError, ValueError) as error:
+            yield (
+                f"extensions.{index}: module '{name}' cannot be imported "
+                f"({str(error).rstrip('.')}). Correct it, install it, or set PYTHONPATH."
+            )
+
+
+def _component_faults(raw: Mapping[str, Any], registries: Registries) -> Iterator[str]:
+    """Check names and options of components, whatever else is wrong with the file.
+
+    What has another type than it should is passed over here; the model's own check reports it.
+    """
+    benchmark = _table(raw.get("benchmark"))
+    yield from _use_faults("benchmark", benchmark, BenchmarkUse, registries.benchmarks)
+    for index, method in enumerate(map(_table, _list(raw.get("methods")))):
+        yield from _use_faults(f"methods.{index}", method, MethodUse, registries.methods)
+        try:
+            _strictly(Training, _table(method.get("training")))
+        except ValidationError as error:
+            yield from validation_faults(error, Training, f"methods.{index}.training")
+    named = [
+        ("unlearning.settings", "setting", list(registries.settings)),
+        ("curves.families", registries.curves.kind, [e.name for e in registries.curves]),
+    ]
+    name = benchmark.get("name")
+    if isinstance(name, str) and name in registries.benchmarks:
+        known = registries.benchmarks[name]
+        named += [
+            ("benchmark.forget_sizes", "forget size", list(known.forget_sizes)),
+            ("retrained.paths", "forget size", list(known.forget_sizes)),
+            ("measurement.probes", "probe", list(known.probes)),
+        ]
+    for key, kind, allowed in named:
+        for value in _names_at(raw, key):
+            if value not in allowed:
+                yield f"{key}: {unknown_name(kind, value, allowed)}"
+
+
+def _names_at(raw: Mapping[str, Any], place: str) -> list[str]:
+    """Return the names in the list, or the keys of the table, at ``table.key``."""
+    table, _, key = place.partition(".")
+    found = _table(raw.get(table)).get(key)
+    return [name for name in _list(found) or _table(found) if isinstance(name, str)]
+
+
+def _use_faults(
+    where: str, table: Mapping[str, Any], use: type[Named], registry: Registry[Any]
+) -> Iterator[str]:
+    name = table.get("name")
+    if not isinstance(name, str):
+        return  # the file's own check reports it
+    if name not in registry:
+        known = [entry.name for entry in registry]
+        yield f"{where}.name: {unknown_name(registry.kind, name, known)}"
+        return
+    options = {key: value for key, value in table.items() if key not in use.model_fields}
+    try:
+        _strictly(registry[name], options)
+    except ValidationError as error:
+        own = [field for field in use.model_fields if field != "name"]
+        yield from validation_faults(error, registry[name], where, also=own)
+    except ConfigError as error:
+        yield from (f"{where}: {fault}" for fault in error.faults)
+
+
+def _combination_faults(raw: Mapping[str, Any], registries: Registries) -> Iterator[str]:
+    """Check what only makes sense between tables: settings need two seeds or two methods."""
+    unlearning = {"settings": list(Unlearning().settings), **_table(raw.get("unlearning"))}
+    settings = [name for name in _list(unlearning["settings"]) if name in registries.settings]
+    seeds = _list(unlearning.get("seeds"))
+    needs_seeds = [name for name in settings if "Met" not in name]
+    needs_methods = [name for name in settings if "Met" in name]
+    if len(seeds) == 1 and needs_seeds:
+        yield (
+            f"unlearning.seeds: setting '{needs_seeds[0]}' pairs two seeds, got "
+            f"{shown(seeds)}. Give at least two."
+        )
+    if len(_list(raw.get("methods"))) == 1 and needs_methods:
+        yield (
+            f"methods: setting '{needs_methods[0]}' pairs two methods, got one. "
+            "Give at least two, or leave the setting out of unlearning.settings."
+        )
