@@ -25,11 +25,11 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 _API = {
-    "load_space": "raymcu.pipeline",
+    "load_space": "raymcu.inputs",
     "plan_study": "raymcu.pipeline",
     "run_study": "raymcu.pipeline",
     "export": "raymcu.measurement.export",
-    "components": "raymcu.pipeline",
+    "components": "raymcu.inputs",
     "rescore": "raymcu.report.again",
     "reanalyze": "raymcu.report.again",
     "redraw": "raymcu.report.again",

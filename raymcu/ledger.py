@@ -151,6 +151,11 @@ class Ledger:
         versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
         self.run.write_json("run.json", {**known, "versions": versions, **facts})
 
+    def note_times(self, seconds: Mapping[str, float]) -> None:
+        """Add what each stage took to what it took in earlier runs of this folder."""
+        known = self.run.read_json("run.json").get("times_s", {})
+        self.note(times_s={**known, **{k: known.get(k, 0.0) + v for k, v in seconds.items()}})
+
     def _told(self, key: str) -> Mapping[str, Any]:
         checkpoints = self.run.checkpoints
         if not checkpoints.is_done(key):

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
@@ -176,6 +177,30 @@ def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return model.to(device), tokenizer
+
+
+def preflight(source: ModelSource, key: str) -> str | None:
+    """Say why the model that ``key`` of a search space names cannot be used; None if it can.
+
+    Reads config and tokenizer, not the weights.
+    """
+    path = str(source.path)
+    if (path.startswith((".", "/", "~")) or path.count("/") > 1) and not Path(path).exists():
+        return f"{key}: there is no folder '{path}'. Correct it, or give a hub id (owner/name)."
+    try:
+        AutoConfig.from_pretrained(
+            path, revision=source.revision, trust_remote_code=source.trust_remote_code
+        )
+        Encoder(open_tokenizer(path, source), source.prompt)
+    except ConfigError as error:
+        return str(error)
+    except (*_UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
+        reason = str(error).strip().split("\n")[0]
+        return (
+            f"{key}: '{path}' cannot be read ({reason}). Give a folder with config.json, tokenizer "
+            "and safetensors, or a hub id you can reach."
+        )
+    return None
 
 
 def _open(name: str, **options: Any) -> Any:

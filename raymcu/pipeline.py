@@ -1,65 +1,32 @@
 """THE file to read first: a search space becomes a report.
 
-`load_space` reads the file, `plan_study` works out what must exist. `run_study` trains what is
+`plan_study` works out what must exist for a search space. `run_study` trains what of it is
 missing, level by level (Ray Tune, and Ray Train for sharded recipes), finds the bends, measures
 every point with a pool of Ray actors, and scores, analyzes and reports from the tables alone. Each
 stage asks the run folder what is there and does only the rest: the same command resumes any end.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from raymcu import models
 from raymcu.analysis.stages import analyze_run, score_points, unscored
-from raymcu.benchmarks._base import BENCHMARKS
-from raymcu.curves._base import CURVES
 from raymcu.errors import ConfigError
+from raymcu.inputs import check_inputs, look_around
 from raymcu.ledger import Ledger
-from raymcu.loading import Registries, load
 from raymcu.measurement.driver import measure_points
-from raymcu.methods._base import METHODS
-from raymcu.metrics._base import METRICS
-from raymcu.plan import Plan, Surroundings, make_plan, unrunnable
-from raymcu.registry import Registry
+from raymcu.plan import Plan, make_plan, unrunnable
 from raymcu.report.live import Progress
 from raymcu.report.page import write_report
 from raymcu.search_space import SearchSpace
 from raymcu.session import Cluster, connect
-from raymcu.settings import SETTINGS
 from raymcu.store import RunFolder
 from raymcu.training.driver import train_level
 
 
-def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """Read and check a search space; every fault of the file is in the one `ConfigError`."""
-    return load(path, overrides, Registries(BENCHMARKS, METHODS, CURVES, list(SETTINGS)))
-
-
-def components() -> dict[str, Registry[Any]]:
-    """Return the registries by the name `raymcu list` knows them by."""
-    return {"methods": METHODS, "metrics": METRICS, "curves": CURVES, "benchmarks": BENCHMARKS}
-
-
 def plan_study(space: SearchSpace) -> Plan:
     """Work out every model, curve and point of a study. Reads local files, never the network."""
-    facts = BENCHMARKS[space.benchmark.name](**space.benchmark.options).facts()
-    paths = [space.model.path, space.original.path, *space.retrained.paths.values()]
-    around = Surroundings(
-        fingerprint=facts.fingerprint,
-        sets=facts.sets,
-        families={name: CURVES[name]() for name in space.curves.families},
-        method_options={
-            method.title: METHODS[method.name](**method.options).model_dump()
-            for method in space.methods
-        },
-        model_fingerprints={p: models.fingerprint(p, space.model.revision) for p in paths if p},
-        num_parameters=models.count_parameters(space.model),
-    )
-    return make_plan(space, around)
+    return make_plan(space, look_around(space))
 
 
 def run_study(  # noqa: PLR0913 - the one command with all its switches
@@ -85,6 +52,8 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
     folder.ensure_writable()
     with folder.lock():
         ledger = Ledger(folder, todo)
+        if ledger.reused < todo.recipes.keys():
+            check_inputs(space)
         ledger.begin(space, extend=extend)
         ledger.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
         with Progress(folder, console, is_quiet=is_quiet) as progress:
@@ -96,7 +65,8 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
             ledger.write_recipes()
             score(folder, progress)
             analyze_run(folder, space.analysis.tolerance)
-            ledger.note(times_s=progress.times, finished=datetime.now(UTC).isoformat())
+            ledger.note_times(progress.times)
+            ledger.note(finished=datetime.now(UTC).isoformat())
             report(folder, progress)
     return ledger
 
@@ -128,7 +98,8 @@ def score(run: RunFolder, progress: Progress) -> None:
 
 
 def report(run: RunFolder, progress: Progress) -> None:
-    """Draw the figures and the page."""
-    with progress.stage("report", 0, 1):
-        write_report(run)
-        progress(["report/index.html"], [])
+    """Draw the figures and the page, if there is anything to tell."""
+    if run.parts("scores"):
+        with progress.stage("report", 0, 1):
+            write_report(run)
+            progress(["report/index.html"], [])

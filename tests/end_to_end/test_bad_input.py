@@ -92,3 +92,14 @@ def test_a_folder_without_a_run_is_refused(
 ) -> None:
     for command in ("status", "score", "analyze", "report", "verify", "dashboard"):
         assert "no run is there" in refused(monkeypatch, capsys, command, tmp_path)
+
+
+def test_models_that_cannot_be_found_are_named_before_anything_starts(
+    space_path: Path, monkeypatch: Patch, capsys: Capture, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    overrides = ("--set", "model.path=./nowhere", "--set", f"original.path={tmp_path / 'empty'}")
+    said = refused(monkeypatch, capsys, "run", space_path, "--out", tmp_path / "run", *overrides)
+    assert "model.path: there is no folder './nowhere'" in said
+    assert f"original.path: '{tmp_path / 'empty'}' cannot be read" in said
+    assert not (tmp_path / "run" / "plan.json").exists()
