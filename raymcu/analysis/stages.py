@@ -7,20 +7,10 @@ from raymcu.watch import Watch
 
 
 def unscored(run: RunFolder) -> tuple[list[dict[str, str]], int]:
-    """Return the measured points without scores, and the number of all measured points.
-
-    A retrained model without scores leaves its whole forget set unscored: the others' forget
-    quality is against it.
-    """
+    """Return the measured points without scores, and the number of all measured points."""
     measured, scored = set(run.parts("measurements")), set(run.parts("scores"))
     points = [point for point in run.plan["points"] if point["id"] in measured]
-    fresh = {
-        point["forget_size"]
-        for point in points
-        if point["role"] == "retrained" and point["id"] not in scored
-    }
-    missing = [p for p in points if p["id"] not in scored or p["forget_size"] in fresh]
-    return missing, len(points)
+    return [point for point in points if point["id"] not in scored], len(points)
 
 
 def score_points(run: RunFolder, points: list[dict[str, str]], watch: Watch) -> None:

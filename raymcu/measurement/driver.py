@@ -1,4 +1,4 @@
-"""A pool of Ray actors that measure points: bounded queue, retries, results streamed to tables."""
+"""A pool of Ray actors that measure and score points: bounded queue, retries, streamed tables."""
 
 import importlib
 import time
@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
@@ -13,6 +14,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from raymcu import tables
 from raymcu.errors import StoreError, WorkError
 from raymcu.measurement.measurer import Measurer
+from raymcu.metrics._scoring import score_point
 from raymcu.plan import Blend, Point
 from raymcu.search_space import BenchmarkUse, Measurement, ModelSource, SearchSpace
 from raymcu.session import Cluster
@@ -28,6 +30,8 @@ class PointActor:
         for module in setup["extensions"]:
             importlib.import_module(module)
         self.run = RunFolder(setup["run"], setup["store"])
+        self.retrained: dict[str, str] = setup["retrained"]
+        self.references: dict[str, pa.Table] = {}
         self.measurer = Measurer(
             self.run.checkpoints,
             BenchmarkUse.model_validate(setup["benchmark"]),
@@ -36,14 +40,24 @@ class PointActor:
         )
 
     def measure(self, point_id: str, blend: str, forget_size: str) -> float:
-        """Measure one point into the run folder; return the seconds it took.
+        """Measure one point into the run folder, and score it; return the seconds it took.
 
-        Writing a point twice changes nothing, so a call may be repeated after a crash.
+        Writing a point twice changes nothing, so a call may be repeated after a crash. A point
+        measured before the retrained model it is compared with is left to the score stage.
         """
         started = time.perf_counter()
         rows = self.measurer.measure(point_id, Blend.model_validate_json(blend), forget_size)
         self.run.write_part("measurements", point_id, rows)
+        gold = self.retrained.get(forget_size)
+        if gold is None or self.run.has_part("measurements", gold):
+            reference = None if gold is None else self._reference(gold)
+            self.run.write_part("scores", point_id, score_point(point_id, rows, reference))
         return time.perf_counter() - started
+
+    def _reference(self, gold: str) -> pa.Table:
+        if gold not in self.references:
+            self.references[gold] = self.run.read_part("measurements", gold)
+        return self.references[gold]
 
 
 def measure_points(
@@ -63,6 +77,11 @@ def measure_points(
         "measurement": space.measurement.model_dump(mode="json"),
         "extensions": list(space.extensions),
         "threads": execution.cpus_per_worker,
+        "retrained": {
+            point["forget_size"]: point["id"]
+            for point in run.plan["points"]
+            if point["role"] == "retrained"
+        },
     }
     remote: Any = ray.remote(
         num_cpus=execution.cpus_per_worker,

@@ -41,8 +41,9 @@ function rangeOf(curves, name) {
 }
 
 // One loss in a box: its curve and its chord.
-function plot(svg, points, name, box, [low, high]) {
-  if (!points.length) return;
+function plot(svg, points, name, box, range) {
+  if (!points.length) return;  // the range is null then
+  const [low, high] = range;
   const x = (t) => (box.x + t * box.w).toFixed(1);
   const y = (value) => (box.y + box.h - ((value - low) / (high - low)) * box.h).toFixed(1);
   const [first, last] = [points[0], points[points.length - 1]];
