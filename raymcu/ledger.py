@@ -74,7 +74,6 @@ class Ledger:
             reasons = set(self.run.read_part("failures", part)["reason"].to_pylist())
             if not reasons <= FINAL_REASONS:
                 self.run.remove_part("failures", part)
-        self._forget_scores_without_reference()
 
     def has_work_for_ray(self) -> bool:
         """Say whether anything is to be trained or measured."""
@@ -156,18 +155,6 @@ class Ledger:
         """Add what each stage took to what it took in earlier runs of this folder."""
         known = self.run.read_json("run.json").get("times_s", {})
         self.note(times_s={**known, **{k: known.get(k, 0.0) + v for k, v in seconds.items()}})
-
-    def _forget_scores_without_reference(self) -> None:
-        """Drop scores given while the retrained model they are compared with was not measured."""
-        points = self.plan.points.values()
-        lacking = {
-            point.forget_size
-            for point in points
-            if point.role == "retrained" and not self.run.has_part("measurements", point.id)
-        }
-        for point in points:
-            if point.forget_size in lacking:
-                self.run.remove_part("scores", point.id)
 
     def _told(self, key: str) -> Mapping[str, Any]:
         checkpoints = self.run.checkpoints

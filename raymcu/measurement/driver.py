@@ -47,8 +47,12 @@ class PointActor:
         """
         started = time.perf_counter()
         rows = self.measurer.measure(point_id, Blend.model_validate_json(blend), forget_size)
-        self.run.write_part("measurements", point_id, rows)
         gold = self.retrained.get(forget_size)
+        if point_id == gold:  # scores given so far lacked what they are compared with
+            for point in self.run.plan["points"]:
+                if point["forget_size"] == forget_size:
+                    self.run.remove_part("scores", point["id"])
+        self.run.write_part("measurements", point_id, rows)
         if gold is None or self.run.has_part("measurements", gold):
             reference = None if gold is None else self._reference(gold)
             self.run.write_part("scores", point_id, score_point(point_id, rows, reference))

@@ -44,7 +44,7 @@ def test_every_point_is_scored_and_every_curve_judged(finished: Path) -> None:
 
 def test_the_output_shows_stages_findings_and_report_without_ray_noise(finished: Path) -> None:
     output = (finished / "output.txt").read_text()
-    for word in ("train", "connect", "measure", "score", "Barriers", "report:"):
+    for word in ("train", "connect", "measure", "report", "Barriers", "report:"):
         assert word in output
     for noise in ("raylet", "INFO", "WARNING", "Traceback", "Trial name", "Warning"):
         assert noise not in output, output

@@ -144,7 +144,7 @@ def test_scoring_and_analysis_start_without_torch_ray_or_plots():
     heavy = ["torch", "ray", "transformers", "matplotlib", "nltk", "scipy"]
     code = (
         "import sys\n"
-        "import raymcu.metrics._scoring, raymcu.analysis.curves, raymcu.analysis.endpoints\n"
+        "import raymcu.metrics._scoring, raymcu.analysis.stages\n"
         "from raymcu.metrics._base import METRICS\n"
         "list(METRICS)\n"
         f"print([name for name in {heavy} if name in sys.modules])"
