@@ -91,7 +91,8 @@ def endpoints_table(endpoints: Sequence[Endpoint]) -> Table:
     table.add_column("forget\nset", overflow="fold")
     table.add_column("model", overflow="fold", min_width=20)
     for metric in metrics:
-        table.add_column(metric_info(metric).label, justify="right")
+        heading = metric_info(metric).label.replace(" ", "\n", 1)
+        table.add_column(heading, justify="right", no_wrap=True)
     last = None
     for end in endpoints:
         if last is not None and end.forget_size != last:
@@ -124,6 +125,7 @@ def plan_table(name: str, summary: Mapping[str, Any]) -> Table:
         ("checkpoints on disk", _amount(estimates["disk_gib"], " GiB")),
     ]
     table = Table(title=f"plan of {name}", box=None, show_header=False, title_justify="left")
+    table.pad_edge = False
     table.add_column()
     table.add_column(justify="left")
     for row in rows:
