@@ -1,5 +1,7 @@
 """The later stages once more, from the tables of a finished run: seconds, no torch, no Ray."""
 
+import importlib
+
 from raymcu.analysis.stages import analyze_run, score_points
 from raymcu.report.page import write_report
 from raymcu.store import RunFolder
@@ -8,6 +10,8 @@ from raymcu.watch import Watch
 
 def rescore(run: RunFolder, watch: Watch) -> int:
     """Compute every metric of every measured point anew; return the number of points."""
+    for module in run.plan["search_space"]["extensions"]:
+        importlib.import_module(module)  # metrics of the user's own
     measured = set(run.parts("measurements"))
     points = [point for point in run.plan["points"] if point["id"] in measured]
     score_points(run, points, watch)
