@@ -18,10 +18,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def scorer():
     """The model trained on forget10's 400 pairs, with weights also half-way to nothing."""
-    folder = os.environ.get("RAYMCU_MODELS")
-    if folder is None:
-        pytest.skip("set RAYMCU_MODELS to a folder with tofu_tiny4l_forget10")
-    place = Path(folder) / "tofu_tiny4l_forget10"
+    place = Path(os.environ["RAYMCU_MODELS"]) / "tofu_tiny4l_forget10"
     scorer = models.Scorer(models.open_model(place, "float32", torch.device("cpu")))
     scorer.check()
     return scorer, models.Encoder(models.open_tokenizer(place), "plain")
@@ -30,9 +27,7 @@ def scorer():
 @pytest.fixture(scope="module")
 def tofu():
     """Rows of forget10 and of what the model never saw."""
-    folder = os.environ.get("RAYMCU_TOFU")
-    if folder is None:
-        pytest.skip("set RAYMCU_TOFU to a folder with TOFU's files")
+    folder = os.environ["RAYMCU_TOFU"]
     found = []
     for name, count in (("forget10", 60), ("retain90", 20), ("world_facts", 20)):
         lines = (Path(folder) / f"{name}.jsonl").read_text().splitlines()
