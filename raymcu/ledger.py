@@ -82,8 +82,7 @@ class Ledger:
 
     def missing_recipes(self, level: Sequence[Recipe]) -> list[Recipe]:
         """List recipes of a level that can be trained now and are not."""
-        failed = self.failed()
-        lost = failed | self.plan.dependants(failed)
+        lost = self._lost()
         return [r for r in level if r.id not in lost and not self.run.checkpoints.is_done(r.id)]
 
     def missing_points(self) -> list[Point]:
@@ -103,10 +102,14 @@ class Ledger:
         """Return the ids of recipes and points that failed in themselves."""
         return {part for part in self.run.parts("failures") if part != "skipped"}
 
+    def _lost(self) -> set[str]:
+        """Return what failed, with the recipes that therefore cannot be made."""
+        failed = self.failed()
+        return failed | self.plan.dependants(failed)
+
     def record_skipped(self) -> None:
         """Write a row for everything that a failure keeps from being made."""
-        failed = self.failed()
-        lost = failed | self.plan.dependants(failed)
+        failed, lost = self.failed(), self._lost()
         rows = [
             failure_row(r.id, _stage(r), r.label, "skipped", "a parent was not trained.")
             for r in self.plan.recipes.values()

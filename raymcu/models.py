@@ -32,7 +32,8 @@ from raymcu.search_space import ModelSource, ScratchModel
 from raymcu.store import content_id
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+"""What opening a damaged or missing checkpoint raises."""
 
 
 def quiet() -> None:
@@ -148,7 +149,7 @@ def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
     """
     try:
         model = _open(str(folder), dtype=DTYPES[dtype])
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise StoreError(
             f"{folder}: the checkpoint does not open ({error}). Delete it and run again."
         ) from error
@@ -169,7 +170,7 @@ def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
             revision=source.revision,
         )
         tokenizer = open_tokenizer(str(source.path), source)
-    except (*_UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
+    except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
         raise ConfigError(
             f"model.path: '{source.path}' cannot be opened as a causal LM ({error}). Give a "
             "folder with config.json, tokenizer and safetensors, or a hub id you can reach."
@@ -194,7 +195,7 @@ def preflight(source: ModelSource, key: str) -> str | None:
         Encoder(open_tokenizer(path, source), source.prompt)
     except ConfigError as error:
         return str(error)
-    except (*_UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
+    except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
         reason = str(error).strip().split("\n")[0]
         return (
             f"{key}: '{path}' cannot be read ({reason}). Give a folder with config.json, tokenizer "

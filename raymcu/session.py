@@ -21,8 +21,6 @@ class Cluster:
 
     cpus: int
     gpus: int
-    address: str
-    """``local`` or the address connected to."""
 
     def workers(self, execution: Execution) -> int:
         """Return how many single-device workers run at once, at least one."""
@@ -73,7 +71,7 @@ def connect(
             ray.init(address=address, **options)
     try:
         total = ray.cluster_resources()
-        yield Cluster(int(total.get("CPU", 1)), int(total.get("GPU", 0)), address or "local")
+        yield Cluster(int(total.get("CPU", 1)), int(total.get("GPU", 0)))
     finally:
         if is_ours:
             ray.shutdown()

@@ -368,6 +368,10 @@ class RunFolder(Folder):
         parts = [self.read_part(table, part) for part in self.parts(table)]
         return pa.concat_tables(parts).unify_dictionaries() if parts else tables.empty(table)
 
+    def record_failure(self, row: Mapping[str, Any]) -> None:
+        """Write one row of the failures table, a part of its own named after the item."""
+        self.write_part("failures", row["item_id"], tables.from_rows("failures", [row]))
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep a second driver out of a local folder while the block runs.

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from raymcu.errors import StoreError
+from raymcu.models import UNREADABLE
 from raymcu.plan import Blend
 
 
@@ -27,7 +28,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     for file in sorted(folder.glob("*.safetensors")):
         try:
             weights |= load_file(file)
-        except Exception as error:  # safetensors has its own exception type per failure
+        except UNREADABLE as error:
             raise StoreError(
                 f"{file}: is damaged ({error}). Delete {folder} and run again to train it anew."
             ) from error

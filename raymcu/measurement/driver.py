@@ -11,7 +11,6 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
 
-from raymcu import tables
 from raymcu.errors import StoreError, WorkError
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._scoring import score_point
@@ -149,5 +148,4 @@ def _record_error(run: RunFolder, point: Point, error: RayTaskError) -> None:
 
 
 def _record(run: RunFolder, point: Point, reason: str, message: str, trace: str | None) -> None:
-    row = failure_row(point.id, "measure", point.label, reason, message, trace)
-    run.write_part("failures", point.id, tables.from_rows("failures", [row]))
+    run.record_failure(failure_row(point.id, "measure", point.label, reason, message, trace))

@@ -17,7 +17,6 @@ import torch
 from ray import train, tune
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from raymcu import tables
 from raymcu.errors import StoreError, WorkError
 from raymcu.plan import Recipe
 from raymcu.search_space import SearchSpace
@@ -133,7 +132,7 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
                     "worker_died",
                     f"its process died {space.execution.max_attempts} times. {message}".strip(),
                 )
-                run.write_part("failures", recipe.id, tables.from_rows("failures", [row]))
+                run.record_failure(row)
 
 
 def _root(error: BaseException) -> BaseException:
@@ -259,8 +258,7 @@ def _record(
     config: dict[str, Any], recipe: Recipe, reason: str, message: str, trace: str | None
 ) -> None:
     row = failure_row(recipe.id, config["stage"], recipe.label, reason, message, trace)
-    folder = RunFolder(config["run"])
-    folder.write_part("failures", recipe.id, tables.from_rows("failures", [row]))
+    RunFolder(config["run"]).record_failure(row)
 
 
 def _load_extensions(modules: Sequence[str]) -> None:

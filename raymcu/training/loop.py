@@ -20,7 +20,7 @@ from raymcu.methods._base import Labelled, Method, StepInputs
 from raymcu.models import Scorer, collate
 from raymcu.search_space import Training
 from raymcu.training.data import StepIndices, Stream
-from raymcu.training.optimizers import Optimizer, schedule
+from raymcu.training.optimizers import Optimizer, local, schedule
 from raymcu.training.reference import Reference
 
 
@@ -71,8 +71,8 @@ class Walk:
         """Write phi(t) into the model in place."""
         c = self.coefficients(t)
         for name, weight in weights.items():
-            terms = [(c[0], self.first[name]), (c[1], _local(self.bend[name]))]
-            combine(_local(weight.detach()), [*terms, (c[2], self.second[name])])
+            terms = [(c[0], self.first[name]), (c[1], local(self.bend[name]))]
+            combine(local(weight.detach()), [*terms, (c[2], self.second[name])])
 
     def pull_gradients(self, weights: Mapping[str, Tensor], t: float) -> None:
         """Move gradients from phi(t) to the bend by the chain rule, in place."""
@@ -261,9 +261,3 @@ class Loop:
         if self.is_bfloat16:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
-
-
-def _local(weight: Tensor) -> Tensor:
-    """Return the shard this worker holds."""
-    local = getattr(weight, "to_local", None)
-    return local() if local is not None else weight

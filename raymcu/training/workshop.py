@@ -30,6 +30,7 @@ from raymcu.search_space import BenchmarkUse, retain_set
 from raymcu.store import CheckpointStore
 from raymcu.training.data import Stream
 from raymcu.training.loop import Alone, Group, Loop, Progress, Walk
+from raymcu.training.optimizers import local
 from raymcu.training.reference import Reference, ask_hidden, ask_nll
 
 Report = Callable[[int, int, float | None], None]
@@ -226,7 +227,7 @@ class Workshop:
         bend = {}
         for name, weight in weights.items():
             bend[name] = torch.empty_like(weight.detach())
-            combine(_local(bend[name]), [(0.5, ends[0][name]), (0.5, ends[1][name])])
+            combine(local(bend[name]), [(0.5, ends[0][name]), (0.5, ends[1][name])])
         family = CURVES[recipe.curve or ""]()
         return Walk(family.coefficients, ends[0], ends[1], bend)
 
@@ -290,10 +291,6 @@ def _full(weight: Tensor) -> Tensor:
     return (whole.full_tensor() if isinstance(whole, DTensor) else whole).cpu()
 
 
-def _local(weight: Tensor) -> Tensor:
-    return weight.to_local() if isinstance(weight, DTensor) else weight
-
-
 def _like(weight: Tensor, full: Tensor) -> Tensor:
     """Return the part of a full tensor that lies where ``weight`` lies, as it is if it can."""
     if not isinstance(weight, DTensor):
@@ -309,5 +306,5 @@ def _fill(weights: Mapping[str, Tensor], content: Mapping[str, Tensor]) -> None:
     """Overwrite weights with full tensors, or with sharded ones like them."""
     for name, weight in weights.items():
         new = content[name]
-        part = _local(new) if isinstance(new, DTensor) else _like(weight, new)
-        _local(weight.detach()).copy_(part)
+        part = local(new) if isinstance(new, DTensor) else _like(weight, new)
+        local(weight.detach()).copy_(part)
