@@ -7,9 +7,10 @@ their gradients. That is what makes one batch equal to the same batch in two.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -19,20 +20,73 @@ from torch.nn import functional
 
 from raymcu.registry import Component, Registry
 
-T = TypeVar("T")
-
 METHODS: Registry[type["Method"]] = Registry("unlearning method", __package__ or "raymcu.methods")
 
 
 @dataclass(frozen=True)
+class Part:
+    """Sequences that a step may hold: the questions of a set, and which answers go with them."""
+
+    questions: Literal["forget", "retain"]
+    answers: Literal["true", "refusal", "mismatched", "sampled"] = "true"
+    """``refusal``: a way to say "I don't know"; ``mismatched``: the answer to a random retain
+    question; ``sampled``: what the start model itself says."""
+    every_position: bool = False
+    """Label the prompt's tokens too, not only the answer's. (Padding never is.)"""
+    count: int = 1
+    """Answers per question, one sequence each; those of one question are consecutive."""
+    redraw: bool = True
+    """Draw refusals, mismatched answers, or which of the sampled ones, anew in every epoch."""
+    pool: int = 1
+    """Answers sampled per question before training, of which each step uses ``count``."""
+    temperature: float = 0.0
+    """Of sampled answers; 0 is greedy."""
+
+
+FORGET = Part("forget")
+RETAIN = Part("retain")
+REFUSED = Part("forget", "refusal")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a part's labelled positions must carry for a method."""
+
+    logits: bool = True
+    """False where only hidden states are read; ``Labelled.logits`` is then not to be touched."""
+    reference_nll: bool = False
+    reference_logits: bool = False
+    layer: int | None = None
+    """Decoder layer whose output ``Labelled.states`` is, from 0; None for no states."""
+    reference_states: bool = False
+    """Whether the start model's states of that layer are needed."""
+
+    def __or__(self, other: "Needs") -> "Needs":
+        """Return what serves both.
+
+        Raises:
+            ValueError: If they need different layers.
+        """
+        if None not in {self.layer, other.layer} and self.layer != other.layer:
+            raise ValueError(f"one step cannot read layers {self.layer} and {other.layer}")
+        return Needs(
+            self.logits or other.logits,
+            self.reference_nll or other.reference_nll,
+            self.reference_logits or other.reference_logits,
+            other.layer if self.layer is None else self.layer,
+            self.reference_states or other.reference_states,
+        )
+
+
+@dataclass(frozen=True)
 class Labelled:
-    """The labelled positions of one piece of a batch, flattened over its sequences."""
+    """The labelled positions of one piece of a part, flattened over its sequences."""
 
     logits: Float[Tensor, "positions classes"]
     """Already shifted: row i predicts ``labels[i]``."""
     labels: Int[Tensor, " positions"]
     sequence: Int[Tensor, " positions"]
-    """Which sequence of the piece a position belongs to, from 0."""
+    """Which sequence of the piece a position belongs to, from 0; ascending."""
     num_sequences: int
     """Sequences in this piece."""
     total_positions: int
@@ -40,17 +94,35 @@ class Labelled:
     total_sequences: int
     """Sequences of the whole batch."""
     reference_nll: Float[Tensor, " positions"] | None = None
-    """-log p of the labels under the frozen start model, where the method needs it."""
+    """-log p of the labels under the frozen start model."""
     reference_logits: Float[Tensor, "positions classes"] | None = None
-    """Logits of the frozen start model, where the retain term needs them."""
+    """Logits of the frozen start model."""
+    states: Float[Tensor, "positions hidden"] | None = None
+    """Output of the decoder layer that `Needs.layer` names, where ``logits`` were taken."""
+    reference_states: Float[Tensor, "positions hidden"] | None = None
+    """The same of the frozen start model."""
+    weights: Float[Tensor, " sequences"] | None = None
+    """A curriculum's weight of each sequence; every mean below is weighted by it."""
+
+    @cached_property
+    def log_probs(self) -> Float[Tensor, "positions classes"]:
+        """Log-softmax of the logits in at least float32, whatever the weights' dtype."""
+        return wide(self.logits).log_softmax(-1)
 
     @cached_property
     def nll(self) -> Float[Tensor, " positions"]:
         """-log p of each label in nats, in at least float32 whatever the weights' dtype."""
-        return functional.cross_entropy(_wide(self.logits), self.labels, reduction="none")
+        return functional.cross_entropy(wide(self.logits), self.labels, reduction="none")
+
+    @cached_property
+    def lengths(self) -> Int[Tensor, " sequences"]:
+        """Labelled positions of each sequence."""
+        return self.sequence.bincount(minlength=self.num_sequences)
 
     def token_mean(self, values: Float[Tensor, " positions"]) -> Float[Tensor, ""]:
         """Return this piece's part of the mean over ALL labelled positions of the batch."""
+        if self.weights is not None:
+            values = values * self.weights[self.sequence].to(values.dtype)
         return values.sum() / self.total_positions
 
     def sequence_sum(self, values: Float[Tensor, " positions"]) -> Float[Tensor, " sequences"]:
@@ -59,17 +131,22 @@ class Labelled:
 
     def sequence_mean(self, values: Float[Tensor, " sequences"]) -> Float[Tensor, ""]:
         """Return this piece's part of the mean over the batch's sequences."""
+        if self.weights is not None:
+            values = values * self.weights.to(values.dtype)
         return values.sum() / self.total_sequences
 
+    def given(self, name: str) -> Tensor:
+        """Return an optional field that the method's `needs` asked for."""
+        value: Tensor | None = getattr(self, name)
+        assert value is not None, f"the step was prepared without {name}"  # noqa: S101
+        return value
 
-@dataclass(frozen=True)
-class StepInputs:
-    """What one piece of one step offers to a method."""
 
-    forget: Labelled | None
-    """None if the method does not use the forget set."""
-    retain: Labelled | None
-    """None if the method does not use the retain set."""
+Step = Mapping[Part, Labelled]
+"""What one piece of one step offers to a method: the parts that its `needs` names."""
+
+Memory = Mapping[str, float]
+"""What a method carries from step to step (a dual variable); saved with the training's state."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +162,9 @@ class Method(Component, ABC):
     """An objective, MINIMISED: forget_weight · forget term + retain_weight · retain term.
 
     Retain terms (reference sheet A.3): ``nll`` is the mean over all retain answer tokens;
-    ``kl`` is the divergence from the frozen start model, summed over the vocabulary and averaged
-    over the retain answer tokens.
+    ``kl`` is a divergence from the frozen start model, summed over the vocabulary and averaged
+    over the retain tokens.
     """
-
-    uses_forget: ClassVar[bool] = True
-    needs_reference_nll: ClassVar[bool] = False
-    """Whether the forget term needs the start model's loglikelihoods."""
 
     retain: Literal["none", "nll", "kl"] = "none"
     """Retain term."""
@@ -101,48 +174,100 @@ class Method(Component, ABC):
     """Weight of the retain term (OpenUnlearning: alpha)."""
     kl_direction: Literal["reference_to_current", "current_to_reference"] = "reference_to_current"
     """KL(start model || current), as TOFU, NPO and OpenUnlearning have it, or the reverse."""
+    kl_mask: Literal["answer", "all"] = "answer"
+    """Average over answer tokens, or over the prompt's too as TOFU, NPO and OpenUnlearning do."""
+    kl_form: Literal["divergence", "optml", "muse"] = "divergence"
+    """For comparison with published numbers: ``optml`` is the cross-entropy H(current, start)
+    that SOUL and WAGLE call KL; ``muse`` is MUSE's, which takes raw logits for log-probabilities
+    and is no divergence. Both ignore ``kl_direction``."""
 
-    @property
-    def uses_retain(self) -> bool:
-        """Whether a step needs retain sequences."""
-        return self.retain != "none"
+    def needs(self) -> dict[Part, Needs]:
+        """Return the parts that a step of this method reads, and what each must carry."""
+        found = dict(self.forget_needs())
+        if self.retain == "nll":
+            found[RETAIN] = found.get(RETAIN, Needs()) | Needs()
+        elif self.retain == "kl":
+            part = self._kl_part
+            found[part] = found.get(part, Needs()) | Needs(reference_logits=True)
+        return found
 
-    @property
-    def needs_reference_logits(self) -> bool:
-        """Whether the retain term needs the start model's logits."""
-        return self.retain == "kl"
+    def forget_needs(self) -> Mapping[Part, Needs]:
+        """Return what the forget term reads."""
+        return {FORGET: Needs()}
 
-    @abstractmethod
-    def forget_term(self, forget: Labelled) -> Float[Tensor, ""]:
-        """Return this piece's part of the forget term; lower means more forgotten."""
+    def trained(self) -> str:
+        """Return the regular expression that the names of the weights to move match in full."""
+        return ".*"
 
-    def loss(self, step: StepInputs) -> StepLoss:
+    def coefficient(self) -> float:
+        """Return c: the unlearner is (1-c)·start + c·trained.
+
+        1 for methods that train the unlearner itself; negative for those that train a model to
+        step away from. Such a method's loss learns, so no bend is trained with it.
+        """
+        return 1.0
+
+    def begin(self, reference_nll: Mapping[Part, float]) -> Memory:
+        """Return the memory of a training's first step.
+
+        Args:
+            reference_nll: For each part that needs it, the start model's mean NLL per token over
+                all sequences that the training will see.
+        """
+        del reference_nll
+        return {}
+
+    def remember(self, memory: Memory, retain: float, *, is_epoch_end: bool) -> Memory:
+        """Return the memory of the next step, told the retain term of this one's whole batch."""
+        del retain, is_epoch_end
+        return memory
+
+    def loss(self, step: Step, memory: Memory | None = None) -> StepLoss:
         """Return this piece's part of the objective."""
+        del memory
         forget = retain = None
         terms: list[Tensor] = []
-        if self.uses_forget:
-            forget = self.forget_term(_given(step.forget, "forget"))
+        if self.forget_needs():
+            forget = self.forget_term(step)
             terms.append(self.forget_weight * forget)
-        if self.uses_retain:
-            retain = self.retain_term(_given(step.retain, "retain"))
+        if self.retain != "none":
+            retain = self.retain_term(step)
             terms.append(self.retain_weight * retain)
         return StepLoss(torch.stack(terms).sum(), forget, retain)
 
-    def retain_term(self, retain: Labelled) -> Float[Tensor, ""]:
+    @abstractmethod
+    def forget_term(self, step: Step) -> Float[Tensor, ""]:
+        """Return this piece's part of the forget term; lower means more forgotten."""
+
+    def retain_term(self, step: Step) -> Float[Tensor, ""]:
         """Return this piece's part of the retain term; lower means better kept."""
         if self.retain == "nll":
-            return retain.token_mean(retain.nll)
-        current = _wide(retain.logits).log_softmax(-1)
-        reference = _wide(_given(retain.reference_logits, "reference")).log_softmax(-1)
+            return step[RETAIN].token_mean(step[RETAIN].nll)
+        kept = step[self._kl_part]
+        start = wide(kept.given("reference_logits"))
+        if self.kl_form == "muse":
+            return kept.token_mean((start.exp() * (start - wide(kept.logits))).sum(-1))
+        current, start = kept.log_probs, start.log_softmax(-1)
+        if self.kl_form == "optml":
+            return kept.token_mean(-(current.exp() * start).sum(-1))
         if self.kl_direction == "current_to_reference":
-            current, reference = reference, current
-        return retain.token_mean((reference.exp() * (reference - current)).sum(-1))
+            current, start = start, current
+        return kept.token_mean((start.exp() * (start - current)).sum(-1))
+
+    @property
+    def _kl_part(self) -> Part:
+        return Part("retain", every_position=True) if self.kl_mask == "all" else RETAIN
 
 
-def _wide(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype.itemsize < 4 else logits
+def wide(values: Tensor) -> Tensor:
+    """Return values in float32 at least: losses are never computed in half precision."""
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
-def _given(value: T | None, what: str) -> T:
-    assert value is not None, f"the step was prepared without its {what} part"  # noqa: S101
-    return value
+def all_needs(methods: Any) -> dict[Part, Needs]:
+    """Return what a step must hold to serve several methods at once."""
+    found: dict[Part, Needs] = {}
+    for method in methods:
+        for part, needs in method.needs().items():
+            found[part] = found[part] | needs if part in found else needs
+    return found

@@ -1,11 +1,12 @@
 """Fine-tuning: descent alone. Learns the original model, and forgets by neglect."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
-from raymcu.methods._base import METHODS, Labelled, Method
+from raymcu.methods._base import METHODS, Method, Needs, Part, Step
 
 
 @METHODS.register("finetune", source="FT in Jia et al. 2023, arXiv:2304.04934")
@@ -15,10 +16,13 @@ class Finetune(Method):
     With the full set in place of the retain set this is how original models are trained.
     """
 
-    uses_forget: ClassVar[bool] = False
     retain: Literal["nll", "kl"] = "nll"
     """Retain term; it is all there is, so it cannot be left out."""
 
-    def forget_term(self, forget: Labelled) -> Float[Tensor, ""]:
+    def forget_needs(self) -> Mapping[Part, Needs]:
         """Return nothing: the forget set is not used."""
+        return {}
+
+    def forget_term(self, step: Step) -> Float[Tensor, ""]:
+        """Never called."""
         raise AssertionError("finetune has no forget term")

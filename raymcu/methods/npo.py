@@ -1,13 +1,14 @@
 """Negative preference optimization (NPO)."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn import functional
 
-from raymcu.methods._base import METHODS, Labelled, Method, _given
+from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step
 
 
 @METHODS.register("npo", source="Zhang et al. 2024, arXiv:2404.05868, eq. 3")
@@ -19,18 +20,21 @@ class NPO(Method):
     of gradient ascent on sequence sums; as beta -> 0 it stays that.
     """
 
-    needs_reference_nll: ClassVar[bool] = True
-
     beta: PositiveFloat = 0.1
     """Inverse temperature."""
     reduction: Literal["sum", "mean"] = "sum"
     """``sum``: log-probability of the answer. ``mean``: per token, as SOUL, WAGLE and MU-Bench
     compute it; the weight then stays near 1 and the method is gradient ascent in practice."""
 
-    def forget_term(self, forget: Labelled) -> Float[Tensor, ""]:
+    def forget_needs(self) -> Mapping[Part, Needs]:
+        """Return the forget set with the start model's loglikelihoods."""
+        return {FORGET: Needs(reference_nll=True)}
+
+    def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return the mean over sequences, in nats / beta; lower means less likely than before."""
-        reference = _given(forget.reference_nll, "reference")
-        fallen = forget.sequence_sum(forget.nll - reference)  # -log(pi / pi_start)
+        forget = step[FORGET]
+        # -log(pi / pi_start)
+        fallen = forget.sequence_sum(forget.nll - forget.given("reference_nll"))
         if self.reduction == "mean":
-            fallen = fallen / forget.sequence.bincount(minlength=forget.num_sequences)
+            fallen = fallen / forget.lengths
         return forget.sequence_mean(-2 / self.beta * functional.logsigmoid(self.beta * fallen))

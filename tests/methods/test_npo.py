@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from raymcu.methods._base import METHODS, StepInputs
+from raymcu.methods._base import FORGET, METHODS
 
 
 def npo(batch, **options):
-    return METHODS["npo"](**options).loss(StepInputs(batch, None)).total
+    return METHODS["npo"](**options).loss({FORGET: batch}).total
 
 
 def weights(batch, gradient_of, **options):

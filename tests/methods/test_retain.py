@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from raymcu.methods._base import METHODS, StepInputs
+from raymcu.methods._base import FORGET, METHODS, RETAIN
 
 DIRECTIONS = {"reference_to_current": 0.085512747, "current_to_reference": 0.081321986}
 
 
 def kl(batch, direction):
     method = METHODS["grad_ascent"](retain="kl", kl_direction=direction, forget_weight=0)
-    return method.loss(StepInputs(batch, batch))
+    return method.loss({FORGET: batch, RETAIN: batch})
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -31,5 +31,5 @@ def test_kl_vanishes_with_its_gradient_at_the_start_model(batches, gradient_of, 
 
 def test_default_direction_is_from_the_start_model(batches):
     table = batches.table()
-    loss = METHODS["grad_ascent"](retain="kl").loss(StepInputs(table, table))
+    loss = METHODS["grad_ascent"](retain="kl").loss({FORGET: table, RETAIN: table})
     assert loss.retain.item() == pytest.approx(DIRECTIONS["reference_to_current"], abs=5e-10)
