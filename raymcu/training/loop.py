@@ -16,7 +16,9 @@ from torch import Tensor
 
 from raymcu.curves.blend import combine
 from raymcu.errors import WorkError
-from raymcu.methods._base import Labelled, Method, StepInputs
+from raymcu.methods._base import Labelled, Method
+
+StepInputs = dict
 from raymcu.models import Scorer, collate
 from raymcu.search_space import Training
 from raymcu.training.data import StepIndices, Stream
