@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
+from raymcu.benchmarks._refusals import REFUSALS
+from raymcu.errors import ConfigError, unknown_name
 from raymcu.registry import Component, Registry
 
 BENCHMARKS: Registry[type["Benchmark"]] = Registry("benchmark", __package__ or "raymcu.benchmarks")
@@ -14,7 +16,10 @@ BENCHMARKS: Registry[type["Benchmark"]] = Registry("benchmark", __package__ or "
 
 @dataclass(frozen=True)
 class Example:
-    """One question with its answer, and what a probe may ask besides."""
+    """One question with its answer, and what a probe may ask besides.
+
+    Without a question (``""``) the answer is a plain text, of any length.
+    """
 
     question: str
     answer: str
@@ -25,8 +30,8 @@ class Example:
 
     @property
     def key(self) -> str:
-        """Which question this is: 16 hex digits, the same in every run that measures it."""
-        return hashlib.sha256(self.question.encode()).hexdigest()[:16]
+        """Which question or text this is: 16 hex digits, the same in every run."""
+        return hashlib.sha256((self.question or self.answer).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,9 @@ class Benchmark(Component, ABC):
         "world_facts",
         "holdout",
     )
+    text_probes: ClassVar[tuple[str, ...]] = ()
+    """Probes whose question is the beginning of a text, which the answer continues: they are
+    asked without a template, whatever the model's."""
 
     @abstractmethod
     def facts(self) -> Facts:
@@ -90,6 +98,31 @@ class Benchmark(Component, ABC):
         Raises:
             ConfigError: If the benchmark has no such probe.
         """
+
+    def retain_of(self, forget_size: str) -> str:
+        """Name the set that unlearning ``forget_size`` must keep.
+
+        A benchmark whose sets are not named as TOFU's has to say it.
+
+        Raises:
+            ConfigError: If there is no such forget set.
+        """
+        if forget_size not in self.forget_sizes:
+            raise ConfigError(unknown_name("forget size", forget_size, self.forget_sizes))
+        return complement(forget_size)
+
+    def retrained_on(self, forget_size: str) -> str:
+        """Name the set that a model learns which never saw ``forget_size``."""
+        return self.retain_of(forget_size)
+
+    def refusals(self) -> Sequence[str]:
+        """Return ways to say "I don't know"."""
+        return REFUSALS
+
+
+def complement(forget_size: str) -> str:
+    """Return the retain set of one of TOFU's forget sets, e.g. ``retain95`` of ``forget05``."""
+    return f"retain{100 - int(forget_size.removeprefix('forget')):02d}"
 
 
 def set_facts(examples: Sequence[Example]) -> SetFacts:

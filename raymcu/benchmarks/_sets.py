@@ -1,8 +1,7 @@
 """The names of TOFU's sets, which every question-answering benchmark here shares."""
 
-from raymcu.benchmarks._base import Benchmark
+from raymcu.benchmarks._base import Benchmark, complement
 from raymcu.errors import ConfigError, unknown_name
-from raymcu.search_space import retain_set
 
 PERTURBED = "_perturbed"
 """Ends the name of a set in ``Facts.sets`` that counts paraphrased and perturbed answers too."""
@@ -12,7 +11,7 @@ OPTION_SETS = ("real_authors", "world_facts")
 TRAINING_SETS = (
     "full",
     *FORGET_SIZES,
-    *(retain_set(size) for size in FORGET_SIZES),
+    *(complement(size) for size in FORGET_SIZES),
     "holdout01",
     "holdout05",
     "holdout10",

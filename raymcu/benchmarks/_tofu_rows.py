@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raymcu.benchmarks._base import Example, SetFacts
+from raymcu.benchmarks._base import Example, SetFacts, complement
 from raymcu.benchmarks._sets import FORGET_SIZES, OPTION_SETS, PERTURBED
-from raymcu.search_space import retain_set
 
 REMEDY = "Take every file from one download of locuslab/TOFU."
 
@@ -145,7 +144,7 @@ class _Repeats:
 def _repetitions() -> Iterator[_Repeats]:
     num_full = CONFIGS["full"].num_rows
     for forget in FORGET_SIZES:
-        retain = retain_set(forget)
+        retain = complement(forget)
         num_forget, num_retain = CONFIGS[forget].num_rows, CONFIGS[retain].num_rows
         partition = f"so that {forget} and {retain} share no row and together are full"
         last = f"{forget} must be the last {num_forget} rows of full, {partition}"

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Facts
 from raymcu.benchmarks._sets import FORGET_SIZES, PERTURBED, check_training_set, probed_set
-from raymcu.benchmarks._tofu_folder import folder_facts, folder_sets
+from raymcu.benchmarks._tofu_folder import folder_facts, folder_refusals, folder_sets
 from raymcu.benchmarks._tofu_hub import hub_set
 from raymcu.benchmarks._tofu_rows import CONFIGS
 from raymcu.errors import ConfigError
@@ -53,6 +53,11 @@ class Tofu(Benchmark):
         """
         asked = probed_set(name, forget_size)
         return self._rows(asked if name == "holdout" else asked + PERTURBED)
+
+    def refusals(self) -> Sequence[str]:
+        """Return the lines of the folder's ``idontknow.jsonl``; without one, raymcu's own list."""
+        folder = self._folder()
+        return (folder_refusals(folder) if folder else ()) or super().refusals()
 
     def _rows(self, config: str) -> Sequence[Example]:
         folder = self._folder()

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from raymcu.benchmarks import _authors_words as words
 from raymcu.benchmarks._authors_cultures import CULTURES, LANGUAGES
 from raymcu.benchmarks._authors_facts import FACTS
+from raymcu.benchmarks._base import complement
 from raymcu.benchmarks.authors import Authors, _generate
 from raymcu.benchmarks.tofu import Tofu
 from raymcu.errors import ConfigError
-from raymcu.search_space import retain_set
 
 FINGERPRINT = "401f7245cd18f611"
 """Of the default options. A change of any word changes every recipe id: make it deliberately."""
@@ -68,7 +68,7 @@ def test_facts_count_every_answer(benchmark):
 
 @pytest.mark.parametrize("forget", Authors.forget_sizes)
 def test_retain_then_forget_is_full(benchmark, forget):
-    retain = list(benchmark.training_set(retain_set(forget)))
+    retain = list(benchmark.training_set(complement(forget)))
     assert retain + list(benchmark.training_set(forget)) == list(benchmark.training_set("full"))
 
 
@@ -95,7 +95,7 @@ def test_a_probe_asks_the_rows_of_its_set(benchmark, forget):
     for name in (forget, forget.replace("forget", "holdout")):
         probe = benchmark.probe(name[:-2], forget)
         assert pairs(probe) == pairs(benchmark.training_set(name))
-    retain = pairs(benchmark.training_set(retain_set(forget)))
+    retain = pairs(benchmark.training_set(complement(forget)))
     assert pairs(benchmark.probe("retain", forget)) == retain[:400]
 
 

@@ -15,7 +15,6 @@ from raymcu.benchmarks._tofu_hub import hub_set
 from raymcu.benchmarks._tofu_rows import CONFIGS
 from raymcu.benchmarks.tofu import Tofu
 from raymcu.errors import ConfigError
-from raymcu.search_space import retain_set
 
 REMEDY = "Take every file from one download of locuslab/TOFU."
 
@@ -106,7 +105,7 @@ def test_a_sound_folder_has_every_set_and_probe(tofu_folder):
     assert sets["world_facts_perturbed"].num_answers == 468
     for forget, num in (("forget01", 40), ("forget05", 200), ("forget10", 400)):
         full = list(tofu.training_set("full"))
-        retain = tofu.training_set(retain_set(forget))
+        retain = tofu.training_set(tofu.retain_of(forget))
         assert [*retain, *tofu.training_set(forget)] == full
         assert [row.question for row in tofu.probe("forget", forget)] == [
             row.question for row in full[-num:]
@@ -290,6 +289,57 @@ def test_holdout_rows_in_full_are_refused(tofu_folder):
         "holdout10.jsonl: 1 of its rows are in full.jsonl too, e.g. 'What is fact 7 of author 0?'. "
         f"Holdout rows must be none that a model trains on. {REMEDY}"
     ]
+
+
+# refusals
+
+
+def test_without_a_file_refusals_are_the_packages_own(tofu_folder):
+    own = Tofu(path=str(tofu_folder)).refusals()
+    assert own == Tofu().refusals()
+    assert len(set(own)) == len(own) == 50
+
+
+def test_refusals_of_the_folder_are_part_of_its_content(tofu_folder):
+    tofu = Tofu(path=str(tofu_folder))
+    before = tofu.facts()
+    file = tofu_folder / "idontknow.jsonl"
+    file.write_text('I pass.\n\n"It is \\"beyond\\" me."\n', encoding="utf-8")
+    assert tofu.refusals() == ["I pass.", 'It is "beyond" me.']
+    assert tofu.facts().sets == before.sets
+    with_file = tofu.facts().fingerprint
+    assert with_file != before.fingerprint
+    file.write_text("I pass.\n")
+    assert tofu.facts().fingerprint not in {with_file, before.fingerprint}
+
+
+def test_malformed_refusals_are_named(tofu_folder):
+    file = tofu_folder / "idontknow.jsonl"
+    own = "Without the file, raymcu's own list is used."
+    file.write_text('I pass.\n{"text": "No."}\n"I pass.\n')
+    assert faults(tofu_folder) == [
+        f"idontknow.jsonl: line {line} is not a sentence, plain or in double quotes. Correct it. "
+        f"{own}"
+        for line in ('2 (\'{"text": "No."}\')', "3 ('\"I pass.')")
+    ]
+    file.write_text("\n \n")
+    assert faults(tofu_folder) == [
+        f"idontknow.jsonl: holds no sentence. Write one refusal a line. {own}"
+    ]
+    file.write_bytes(b"\xff")
+    (fault,) = faults(tofu_folder)
+    assert fault.startswith("idontknow.jsonl: cannot be read ('utf-8' codec")
+
+
+def test_retain_sets_are_the_complements():
+    assert [Tofu().retain_of(size) for size in Tofu.forget_sizes] == [
+        "retain99",
+        "retain95",
+        "retain90",
+    ]
+    assert Tofu().retrained_on("forget05") == "retain95"
+    with pytest.raises(ConfigError, match=r"no forget size is named 'forget5'. Did you mean 'for"):
+        Tofu().retain_of("forget5")
 
 
 @pytest.mark.parametrize(
