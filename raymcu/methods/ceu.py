@@ -1,0 +1,47 @@
+"""Cross-entropy unlearning (CE-U): the model's own answer with the label struck out."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from pydantic import NonNegativeInt
+from torch import Tensor
+
+from raymcu.methods._base import FORGET, METHODS, Method, Step, wide
+
+
+@METHODS.register(
+    "ceu", source="Yang 2025, arXiv:2503.01224; ignore_first: its footnote on training"
+)
+class CEU(Method):
+    """Learn the model's own distribution without the label: L = token mean of H(sg[q], softmax(z)).
+
+    q = softmax(z with z_y = -inf). The gradient in z_y is p_y, in z_j it is -p_j p_y / (1 - p_y):
+    bounded, and gone as p_y -> 0.
+    """
+
+    ignore_first: NonNegativeInt = 1
+    """Answer tokens left out at the start of each sequence; 0 for a classifier. The mean is right
+    if no sequence has fewer."""
+
+    def forget_term(self, step: Step) -> Float[Tensor, ""]:
+        """Return -log(1 - p_y) + the entropy of q, in nats per token; lower means forgotten.
+
+        Raises:
+            ValueError: If nothing is left of the batch.
+        """
+        forget = step[FORGET]
+        left = forget.total_positions - self.ignore_first * forget.total_sequences
+        if left <= 0:
+            raise ValueError(
+                f"ignore_first = {self.ignore_first} leaves out all {forget.total_positions} "
+                f"answer tokens of {forget.total_sequences} sequences. Lower it; "
+                "answers of one token need 0."
+            )
+        logits = wide(forget.logits.detach())
+        target = logits.scatter(1, forget.labels[:, None], -math.inf).softmax(-1)
+        loss = -(target * forget.log_probs).sum(-1)
+        start = forget.lengths.cumsum(0) - forget.lengths
+        place = torch.arange(len(loss), device=loss.device) - start[forget.sequence]
+        kept = loss.where(place >= self.ignore_first, 0)
+        return forget.token_mean(kept) * (forget.total_positions / left)

@@ -1,0 +1,85 @@
+"""Primal-dual unlearning (PDU): flatten the logits, under a bound on the retain loss."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from jaxtyping import Float
+from pydantic import NonNegativeFloat, NonNegativeInt
+from torch import Tensor
+
+from raymcu.methods._base import (
+    FORGET,
+    METHODS,
+    RETAIN,
+    Memory,
+    Method,
+    Needs,
+    Part,
+    Step,
+    StepLoss,
+    wide,
+)
+
+
+@METHODS.register(
+    "pdu", source="Entesari et al. 2025, arXiv:2506.05314; defaults of OpenUnlearning"
+)
+class PDU(Method):
+    """Minimise forget_weight · f + lambda · (L_r - eps), with lambda raised while L_r > eps.
+
+    f is the token mean of (max z - mean z)^2 over the logits z of a position; 0 where they are
+    uniform. After the warm-up, lambda <- max(0, lambda + eta · (L_r - eps)).
+    """
+
+    retain: Literal["nll"] = "nll"
+    """Retain term: the constrained one."""
+    retain_weight: NonNegativeFloat = 1.0
+    """Of the first step: lambda starts here; the authors advise 50 to 100 (OpenUnlearning: 1)."""
+    eps: NonNegativeFloat | None = None
+    """Bound on L_r, in nats per token; None: what it is for the start model."""
+    eta: NonNegativeFloat = 1.0
+    """Step size of lambda."""
+    warmup_epochs: NonNegativeInt = 5
+    """Epochs that lambda rests."""
+    cadence: Literal["step", "epoch"] = "step"
+    """Move lambda after every step by its batch's L_r, or after every epoch by the mean of its
+    steps' L_r (OpenUnlearning evaluates the retain set anew)."""
+
+    def needs(self) -> dict[Part, Needs]:
+        """Return both sets, with the start model's retain loss if it is the bound."""
+        return super().needs() | {RETAIN: Needs(reference_nll=self.eps is None)}
+
+    def begin(self, reference_nll: Mapping[Part, float]) -> Memory:
+        """Return the first lambda, the bound, and what the updates count."""
+        eps = reference_nll[RETAIN] if self.eps is None else self.eps
+        return {
+            "lambda": self.retain_weight,
+            "eps": eps,
+            "excess": 0.0,
+            "steps": 0.0,
+            "epochs": 0.0,
+        }
+
+    def remember(self, memory: Memory, retain: float, *, is_epoch_end: bool) -> Memory:
+        """Return the memory with the excess counted, and lambda moved when it is due."""
+        excess, steps = memory["excess"] + retain - memory["eps"], memory["steps"] + 1
+        if self.cadence == "epoch" and not is_epoch_end:
+            return {**memory, "excess": excess, "steps": steps}
+        epochs = memory["epochs"] + is_epoch_end
+        seen = epochs if self.cadence == "epoch" else memory["epochs"]
+        moved = max(0.0, memory["lambda"] + self.eta * excess / steps)
+        multiplier = moved if seen >= self.warmup_epochs else memory["lambda"]
+        return {**memory, "lambda": multiplier, "excess": 0.0, "steps": 0.0, "epochs": epochs}
+
+    def loss(self, step: Step, memory: Memory | None = None) -> StepLoss:
+        """Return this piece's part of the Lagrangian."""
+        assert memory is not None, "pdu needs the memory of its last step"  # noqa: S101
+        forget, kept = self.forget_term(step), step[RETAIN]
+        excess = kept.token_mean(kept.nll - memory["eps"])
+        total = self.forget_weight * forget + memory["lambda"] * excess
+        return StepLoss(total, forget, self.retain_term(step))
+
+    def forget_term(self, step: Step) -> Float[Tensor, ""]:
+        """Return f, in squared logits; lower means flatter."""
+        logits = wide(step[FORGET].logits)
+        return step[FORGET].token_mean((logits.amax(-1) - logits.mean(-1)).square())

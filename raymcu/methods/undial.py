@@ -1,0 +1,34 @@
+"""UNDIAL: self-distillation from the start model with the label's logit lowered."""
+
+from collections.abc import Mapping
+
+from jaxtyping import Float
+from pydantic import NonNegativeFloat
+from torch import Tensor
+
+from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step, wide
+
+
+@METHODS.register("undial", source="Dong et al. 2024, arXiv:2402.10052")
+class Undial(Method):
+    """Learn what the start model says once the label's logit is lowered by ``strength``.
+
+    L = token mean of the cross-entropy H(softmax(z_start - strength · onehot(y)), softmax(z)):
+    bounded below by the target's entropy. Answer tokens only, unlike OpenUnlearning, which also
+    distils prompt and padding. Distillation of the start model for a strength of 0.
+    """
+
+    strength: NonNegativeFloat = 10.0
+    """In logits; 10 in OpenUnlearning, 5 in the authors' code."""
+
+    def forget_needs(self) -> Mapping[Part, Needs]:
+        """Return the forget set with the start model's logits."""
+        return {FORGET: Needs(reference_logits=True)}
+
+    def forget_term(self, step: Step) -> Float[Tensor, ""]:
+        """Return the cross-entropy, in nats per token; lower means nearer to the target."""
+        forget = step[FORGET]
+        start, labels = wide(forget.given("reference_logits")), forget.labels[:, None]
+        lowered = start.gather(1, labels) - self.strength
+        target = start.scatter(1, labels, lowered).softmax(-1)
+        return forget.token_mean(-(target * forget.log_probs).sum(-1))
