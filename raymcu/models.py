@@ -64,7 +64,8 @@ class Encoder:
     r"""Turns questions and answers into tokens with one prompt template.
 
     ``plain``: ``Question: …\nAnswer: …`` and the tokenizer's EOS. ``chat``: the tokenizer's own
-    chat template, with the date fixed because some templates print today's.
+    chat template, with the date fixed because some templates print today's. A text, which has no
+    question or only a beginning in its place, is encoded as it stands, whatever the template.
     """
 
     def __init__(self, tokenizer: Any, prompt: str) -> None:
@@ -77,32 +78,45 @@ class Encoder:
         self.template = prompt
         self.is_chat = prompt == "chat"
         self.eos = int(tokenizer.eos_token_id)
+        self.start = self.eos if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
         self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos)
 
-    def prompt(self, question: str) -> list[int]:
-        """Return the tokens the model sees before it answers."""
-        if self.is_chat:
+    def prompt(self, question: str, *, is_text: bool = False) -> list[int]:
+        """Return the tokens the model sees before it answers, or continues a text."""
+        if not question:
+            return [self.start]
+        if self.is_chat and not is_text:
             return self._chat([{"role": "user", "content": question}], True)
-        ids = list(self.tokenizer(f"Question: {question}\nAnswer:").input_ids)
+        asked = question if is_text else f"Question: {question}\nAnswer:"
+        ids = list(self.tokenizer(asked).input_ids)
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos else ids
 
-    def encode(self, question: str, answer: str) -> Encoded:
-        """Return prompt and answer; the same question gives the same prompt with any answer."""
-        prompt = self.prompt(question)
-        if self.is_chat:
+    def encode(self, question: str, answer: str, *, is_text: bool = False) -> Encoded:
+        """Return prompt and answer; the same question gives the same prompt with any answer.
+
+        Args:
+            question: The question, or the beginning of a text; ``""`` for a whole text.
+            answer: The answer, or how the text goes on after a blank.
+            is_text: Whether ``question`` is the beginning of a text.
+        """
+        prompt = self.prompt(question, is_text=is_text)
+        if not question:
+            return Encoded(tuple(prompt), (*self._bare(answer), self.eos))
+        is_chat = self.is_chat and not is_text
+        if is_chat:
             turns = [
                 {"role": "user", "content": question},
                 {"role": "assistant", "content": answer},
             ]
             whole = self._chat(turns, False)
         else:
-            whole = list(self.tokenizer(f"Question: {question}\nAnswer: {answer}").input_ids)
+            asked = question if is_text else f"Question: {question}\nAnswer:"
+            whole = list(self.tokenizer(f"{asked} {answer}").input_ids)
         if whole[: len(prompt)] == prompt:
             tail = whole[len(prompt) :]
         else:  # the tokenizer merges across the boundary
-            blank = "" if self.is_chat else " "
-            tail = list(self.tokenizer(blank + answer, add_special_tokens=False).input_ids)
-        if self.is_chat:  # the template's own end of turn ends the answer
+            tail = self._bare(answer if is_chat else f" {answer}")
+        if is_chat:  # the template's own end of turn ends the answer
             ends = self._end_tokens()
             stop = next((i + 1 for i, token in enumerate(tail) if token in ends), None)
             tail = tail[:stop] if stop is not None else [*tail, self.eos]
@@ -110,9 +124,26 @@ class Encoder:
             tail.append(self.eos)
         return Encoded(tuple(prompt), tuple(tail))
 
+    def chunks(self, text: str, length: int) -> list[Encoded]:
+        """Cut a text into pieces of at most ``length`` tokens, as MUSE does with 2,048.
+
+        Every piece starts with BOS (EOS if the tokenizer has none); the text's end is an EOS.
+
+        Raises:
+            ValueError: If no token of the text fits beside BOS.
+        """
+        if length < 2:
+            raise ValueError(f"length must be >= 2, as BOS takes one token, got {length}")
+        tokens = (*self._bare(text), self.eos)
+        starts = range(0, len(tokens), length - 1)
+        return [Encoded((self.start,), tokens[at : at + length - 1]) for at in starts]
+
     def decode(self, tokens: Sequence[int]) -> str:
         """Return generated tokens as text, without special tokens and outer blanks."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    def _bare(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _chat(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> list[int]:
         return list(

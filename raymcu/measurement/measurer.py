@@ -1,8 +1,9 @@
 """Measures points in a plain process: one resident model, blended in place. No Ray."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -114,11 +115,13 @@ class Measurer:
             examples: Sequence[Example] = self.benchmark.probe(probe, forget_size)
             if probe != "forget":
                 examples = examples[: self.asked.max_examples]
+            is_text = probe in self.benchmark.text_probes
+            encode = partial(self._encoder.encode, is_text=is_text)
             is_generated = probe in self.asked.generate
             self._probes[key] = [
                 row
                 for number, example in enumerate(examples)
-                for row in _rows_of(self._encoder, probe, number, example, is_generated)
+                for row in _rows_of(encode, probe, number, example, is_generated)
             ]
         return self._probes[key]
 
@@ -146,7 +149,11 @@ class Measurer:
 
 
 def _rows_of(
-    encoder: Encoder, probe: str, number: int, example: Example, is_generated: bool
+    encode: Callable[[str, str], Encoded],
+    probe: str,
+    number: int,
+    example: Example,
+    is_generated: bool,
 ) -> list[Row]:
     answers = [("answer", 0, example.answer)]
     if example.paraphrased_answer is not None:
@@ -160,7 +167,7 @@ def _rows_of(
             kind,
             index,
             answer,
-            encoder.encode(example.question, answer),
+            encode(example.question, answer),
             is_generated and kind == "answer",
         )
         for kind, index, answer in answers
