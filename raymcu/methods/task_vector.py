@@ -1,0 +1,27 @@
+"""Task vector negation."""
+
+from jaxtyping import Float
+from pydantic import NonNegativeFloat
+from torch import Tensor
+
+from raymcu.methods._base import FORGET, METHODS, Method, Step
+
+
+@METHODS.register("task_vector", source="Ilharco et al. 2022, arXiv:2212.04089, sec. 3")
+class TaskVector(Method):
+    """Learn the forget set once more, then step as far the other way.
+
+    L = mean NLL over all forget answer tokens, minimised; the unlearner is
+    start - scale · (trained - start).
+    """
+
+    scale: NonNegativeFloat = 1.0
+    """Length of the step; 0 gives the start model. MUSE's runs use 5 after 10 epochs at 1e-5."""
+
+    def coefficient(self) -> float:
+        """Return -scale."""
+        return -self.scale
+
+    def forget_term(self, step: Step) -> Float[Tensor, ""]:
+        """Return L_f, in nats per token; lower means better learnt."""
+        return step[FORGET].token_mean(step[FORGET].nll)
