@@ -1,25 +1,29 @@
 """What is looked at before a study is planned and started: components, data, models."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from raymcu import models
 from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES
 from raymcu.errors import ConfigError
 from raymcu.loading import Registries, load
+from raymcu.masks._base import MASKS
 from raymcu.methods._base import METHODS
 from raymcu.metrics._base import METRICS
-from raymcu.plan import Surroundings
+from raymcu.plan import Choice, MethodFacts, Surroundings
 from raymcu.registry import Registry
-from raymcu.search_space import SearchSpace, retain_set
+from raymcu.search_space import Named, SearchSpace
 from raymcu.settings import SETTINGS
+
+REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, list(SETTINGS))
 
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
     """Read and check a search space; every fault of the file is in the one `ConfigError`."""
-    return load(path, overrides, Registries(BENCHMARKS, METHODS, CURVES, list(SETTINGS)))
+    return load(path, overrides, REGISTRIES)
 
 
 def check_inputs(space: SearchSpace) -> None:
@@ -34,7 +38,7 @@ def check_inputs(space: SearchSpace) -> None:
     faults = [models.preflight(source, key) for key, source in sources.items()]
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     for size in space.benchmark.forget_sizes:
-        for name in (size, retain_set(size), *space.original.extra_sets):
+        for name in (size, benchmark.retain_of(size), *space.original.extra_sets):
             benchmark.training_set(name)
     if found := [fault for fault in faults if fault]:
         raise ConfigError(found)
@@ -42,21 +46,42 @@ def check_inputs(space: SearchSpace) -> None:
 
 def components() -> dict[str, Registry[Any]]:
     """Return the registries by the name `raymcu list` knows them by."""
-    return {"methods": METHODS, "metrics": METRICS, "curves": CURVES, "benchmarks": BENCHMARKS}
+    return {
+        "methods": METHODS,
+        "masks": MASKS,
+        "curricula": CURRICULA,
+        "metrics": METRICS,
+        "curves": CURVES,
+        "benchmarks": BENCHMARKS,
+    }
 
 
 def look_around(space: SearchSpace) -> Surroundings:
     """Return what the plan has to know. Reads local files, never the network."""
-    facts = BENCHMARKS[space.benchmark.name](**space.benchmark.options).facts()
+    benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
+    facts = benchmark.facts()
     paths = [space.model.path, space.original.path, *space.retrained.paths.values()]
     return Surroundings(
         fingerprint=facts.fingerprint,
         sets=facts.sets,
         families={name: CURVES[name]() for name in space.curves.families},
-        method_options={
-            method.title: METHODS[method.name](**method.options).model_dump()
-            for method in space.methods
-        },
+        retain_sets={size: benchmark.retain_of(size) for size in benchmark.forget_sizes},
+        methods=dict(_methods(space)),
+        masks={m.title: _resolved(MASKS, m.mask) for m in space.methods if m.mask},
+        curriculum=_resolved(CURRICULA, space.unlearning.curriculum),
         model_fingerprints={p: models.fingerprint(p, space.model.revision) for p in paths if p},
         num_parameters=models.count_parameters(space.model),
     )
+
+
+def _methods(space: SearchSpace) -> Iterator[tuple[tuple[str, bool], MethodFacts]]:
+    for method in space.methods:
+        for is_second_order in (False, True):
+            use, _ = space.use_of(method, is_second_order=is_second_order)
+            made = METHODS[use.name](**use.options)
+            facts = MethodFacts(made.model_dump(), unlearns=made.coefficient() == 1)
+            yield (method.title, is_second_order), facts
+
+
+def _resolved(registry: Registry[Any], use: Named) -> Choice:
+    return Choice(name=use.name, options=registry[use.name](**use.options).model_dump())

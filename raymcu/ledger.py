@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -40,6 +40,8 @@ class Ledger:
     def __init__(self, run: RunFolder, plan: Plan) -> None:
         self.run = run
         self.plan = plan
+        self._whole = plan
+        self._context: Mapping[str, Any] = {}
         self.reused = {key for key in plan.recipes if run.checkpoints.is_done(key)}
 
     def begin(self, space: SearchSpace, *, extend: bool) -> None:
@@ -60,20 +62,32 @@ class Ledger:
                 )
         resolved = space.model_dump(mode="json", exclude_none=True)
         self.run.write_bytes("search_space.toml", tomli_w.dumps(resolved).encode())
-        self.run.write_json(
-            "plan.json",
-            {
-                **self.plan.to_json(),
-                "raymcu": importlib.metadata.version("raymcu"),
-                "store": self.run.checkpoints.folder.url,
-                "search_space": space.model_dump(mode="json"),
-            },
-        )
-        self._write_points()
+        self._context = {
+            "raymcu": importlib.metadata.version("raymcu"),
+            "store": self.run.checkpoints.folder.url,
+            "search_space": space.model_dump(mode="json"),
+        }
+        self._write_plan()
         for part in self.run.parts("failures"):
             reasons = set(self.run.read_part("failures", part)["reason"].to_pylist())
             if not reasons <= FINAL_REASONS:
                 self.run.remove_part("failures", part)
+
+    def rounds(self) -> Iterator[None]:
+        """Set the plan to what is certain, and once that is done to what its findings call for.
+
+        One round, unless curves wait for the barriers of others (``curves.quadratic``).
+        """
+        for _ in range(1 + self._whole.has_choice):
+            if self._whole.has_choice:
+                self.plan = self._whole.decided(self._barriers())
+                self._write_plan()
+            yield
+
+    def _barriers(self) -> dict[str, bool]:
+        """Say of every linear curve that was judged whether it has a barrier."""
+        found = self.run.read_table("findings").to_pylist() if self.run.parts("findings") else []
+        return {row["curve_id"]: not row["is_connected"] for row in found}
 
     def has_work_for_ray(self) -> bool:
         """Say whether anything is to be trained or measured."""
@@ -169,6 +183,10 @@ class Ledger:
             path = checkpoints.folder.path(f"{key}/recipe.json")
             raise StoreError(f"{path}: cannot be read ({error}). Delete the folder.") from error
         return {name: told[name] for name in ("num_steps", "final_loss", "train_s")}
+
+    def _write_plan(self) -> None:
+        self.run.write_json("plan.json", {**self.plan.to_json(), **self._context})
+        self._write_points()
 
     def _write_points(self) -> None:
         rows: list[dict[str, Any]] = [

@@ -17,9 +17,24 @@ from pydantic import BaseModel, ValidationError
 
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.registry import Registry
-from raymcu.search_space import BenchmarkUse, MethodUse, Named, SearchSpace, Training, Unlearning
+from raymcu.search_space import (
+    BenchmarkUse,
+    MethodUse,
+    Named,
+    SearchSpace,
+    Training,
+    Unlearning,
+    merged,
+)
 
 M = TypeVar("M", bound=BaseModel)
+
+
+_TWO_WGAS = (
+    "'WGA' and 'WAGLE' name two things. The MCU paper's column WGA cites WAGLE, an update mask for "
+    'any method: name = "grad_diff", label = "WAGLE", mask = { name = "wagle" }. Weighted gradient '
+    'ascent, the "WGA" of the evaluation tutorial and OpenUnlearning, is name = "wga".'
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,8 @@ class Registries:
 
     benchmarks: Registry[Any]
     methods: Registry[Any]
+    masks: Registry[Any]
+    curricula: Registry[Any]
     curves: Registry[Any]
     settings: Sequence[str]
 
@@ -151,11 +168,11 @@ def _component_faults(raw: Mapping[str, Any], registries: Registries) -> Iterato
     benchmark = _table(raw.get("benchmark"))
     yield from _use_faults("benchmark", benchmark, BenchmarkUse, registries.benchmarks)
     for index, method in enumerate(map(_table, _list(raw.get("methods")))):
-        yield from _use_faults(f"methods.{index}", method, MethodUse, registries.methods)
-        try:
-            _strictly(Training, _table(method.get("training")))
-        except ValidationError as error:
-            yield from validation_faults(error, Training, f"methods.{index}.training")
+        yield from _method_faults(f"methods.{index}", method, registries)
+    unlearning = _table(raw.get("unlearning"))
+    yield from _training_faults("unlearning.second_order", unlearning.get("second_order"))
+    curriculum = _table(unlearning.get("curriculum"))
+    yield from _use_faults("unlearning.curriculum", curriculum, Named, registries.curricula)
     named = [
         ("unlearning.settings", "setting", list(registries.settings)),
         ("curves.families", registries.curves.kind, [e.name for e in registries.curves]),
@@ -174,6 +191,34 @@ def _component_faults(raw: Mapping[str, Any], registries: Registries) -> Iterato
                 yield f"{key}: {unknown_name(kind, value, allowed)}"
 
 
+def _method_faults(where: str, method: Mapping[str, Any], registries: Registries) -> Iterator[str]:
+    yield from _use_faults(where, method, MethodUse, registries.methods)
+    yield from _training_faults(f"{where}.training", method.get("training"))
+    label = method.get("label")
+    if isinstance(label, str) and label.lower() == "wga" and method.get("name") != "wga":
+        yield f"{where}.label: {_TWO_WGAS}"
+    mask = _table(method.get("mask"))
+    yield from _use_faults(f"{where}.mask", mask, Named, registries.masks)
+    changes = dict(_table(method.get("second_order")))
+    yield from _training_faults(f"{where}.second_order.training", changes.pop("training", None))
+    if changes:
+        plain = {k: v for k, v in method.items() if k not in MethodUse.model_fields or k == "name"}
+        both = merged(plain, changes)
+        if found := list(_use_faults(where, both, MethodUse, registries.methods)):
+            known = set(_use_faults(where, plain, MethodUse, registries.methods))
+            yield from (
+                f.replace(where, f"{where}.second_order", 1) for f in found if f not in known
+            )
+
+
+def _training_faults(where: str, changes: Any) -> Iterator[str]:
+    """Check changes to a training by themselves."""
+    try:
+        _strictly(Training, _table(changes))
+    except ValidationError as error:
+        yield from validation_faults(error, Training, where)
+
+
 def _names_at(raw: Mapping[str, Any], place: str) -> list[str]:
     """Return the names in the list, or the keys of the table, at ``table.key``."""
     table, _, key = place.partition(".")
@@ -189,7 +234,12 @@ def _use_faults(
         return  # the file's own check reports it
     if name not in registry:
         known = [entry.name for entry in registry]
-        yield f"{where}.name: {unknown_name(registry.kind, name, known)}"
+        advice = (
+            _TWO_WGAS
+            if name.lower() in {"wga", "wagle"}
+            else unknown_name(registry.kind, name, known)
+        )
+        yield f"{where}.name: {advice}"
         return
     options = {key: value for key, value in table.items() if key not in use.model_fields}
     try:

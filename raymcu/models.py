@@ -333,10 +333,18 @@ class Batch:
     labels: Int[Tensor, " positions"]
 
 
-def collate(rows: Sequence[Encoded], pad: int, device: torch.device) -> Batch:
+def collate(
+    rows: Sequence[Encoded], pad: int, device: torch.device, *, every_position: bool = False
+) -> Batch:
     """Pad sequences on the right; every answer token, the last one included, is labelled.
 
     Causal attention never looks right, so padding there needs no mask.
+
+    Args:
+        rows: The sequences.
+        pad: Token to pad with.
+        device: Where to put them.
+        every_position: Label the prompt's tokens too, all but the first.
     """
     longest = max(len(row) for row in rows)
     ids = torch.full((len(rows), longest), pad, dtype=torch.long)
@@ -344,10 +352,12 @@ def collate(rows: Sequence[Encoded], pad: int, device: torch.device) -> Batch:
     columns: list[int] = []
     labels: list[int] = []
     for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row.prompt + row.answer)
-        index += [number] * len(row.answer)
-        columns += range(len(row.prompt) - 1, len(row) - 1)
-        labels += row.answer
+        tokens = row.prompt + row.answer
+        first = 1 if every_position else len(row.prompt)
+        ids[number, : len(row)] = torch.tensor(tokens)
+        index += [number] * (len(row) - first)
+        columns += range(first - 1, len(row) - 1)
+        labels += tokens[first:]
     return Batch(
         ids.to(device),
         torch.tensor(index, device=device),
@@ -377,9 +387,46 @@ class Scorer(nn.Module):
         input_ids: Int[Tensor, "batch seq"],
         row: Int[Tensor, " positions"],
         column: Int[Tensor, " positions"],
-    ) -> Float[Tensor, "positions vocab"]:
-        """Return the logits at (row, column)."""
-        return self.logits(self.hidden(input_ids, row, column))
+        layer: int | None = None,
+        wants_logits: bool = True,
+    ) -> Any:
+        """Return the logits at (row, column): (positions, vocab).
+
+        With a layer, return the pair of logits (or nothing: (positions, 0)) and that decoder
+        layer's output at (row, column): (positions, hidden).
+        """
+        if layer is None:
+            return self.logits(self.hidden(input_ids, row, column))
+        caught: list[Tensor] = []
+
+        def catch(module: nn.Module, inputs: Any, output: Any) -> None:
+            del module, inputs
+            caught.append(output[0] if isinstance(output, tuple) else output)
+
+        hook = self.layers[layer].register_forward_hook(catch)
+        try:
+            hidden = self.hidden(input_ids, row, column)
+        finally:
+            hook.remove()
+        logits = self.logits(hidden) if wants_logits else hidden[:, :0]
+        return logits, caught[0][row, column]
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The decoder's layers, first to last."""
+        layers: nn.ModuleList = self.model.get_decoder().layers
+        return layers
+
+    def states(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        row: Int[Tensor, " positions"],
+        column: Int[Tensor, " positions"],
+        layer: int | None,
+    ) -> Float[Tensor, "positions hidden"]:
+        """Return a decoder layer's output at (row, column)."""
+        states: Tensor = self(input_ids, row, column, layer, False)[1]
+        return states
 
     def hidden(
         self,

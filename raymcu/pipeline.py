@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, score_points, unscored
-from raymcu.errors import ConfigError
 from raymcu.inputs import check_inputs, look_around
 from raymcu.ledger import Ledger
 from raymcu.measurement.driver import measure_points
-from raymcu.plan import Plan, make_plan, unrunnable
+from raymcu.plan import Plan, make_plan
 from raymcu.report.live import Progress
 from raymcu.report.page import write_report
 from raymcu.search_space import SearchSpace
@@ -46,8 +45,6 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
         StoreError: If something that was finished is damaged.
     """
     todo = plan_study(space)
-    if faults := list(unrunnable(todo)):
-        raise ConfigError(faults)
     folder = RunFolder(out, space.store)
     folder.ensure_writable()
     with folder.lock():
@@ -57,14 +54,15 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
         ledger.begin(space, extend=extend)
         ledger.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
         with Progress(folder, console, is_quiet=is_quiet) as progress:
-            if ledger.has_work_for_ray():
-                with connect(space.name, dashboard=ray_dashboard) as cluster:
-                    train(ledger, space, cluster, progress)
-                    measure(ledger, space, cluster, progress)
-            ledger.record_skipped()
-            ledger.write_recipes()
-            score(folder, progress)
-            analyze_run(folder, space.analysis.tolerance)
+            for _ in ledger.rounds():
+                if ledger.has_work_for_ray():
+                    with connect(space.name, dashboard=ray_dashboard) as cluster:
+                        train(ledger, space, cluster, progress)
+                        measure(ledger, space, cluster, progress)
+                ledger.record_skipped()
+                ledger.write_recipes()
+                score(folder, progress)
+                analyze_run(folder, space.analysis.tolerance)
             ledger.note_times(progress.times)
             ledger.note(finished=datetime.now(UTC).isoformat())
             report(folder, progress)

@@ -5,18 +5,20 @@ that ten curves end at is one recipe, and a point that several curves share is m
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+from raymcu.costs import SetSize as SetSize
+from raymcu.costs import estimates
 from raymcu.errors import ConfigError, shown, unknown_name
 from raymcu.recipes import RECIPE_VERSION as RECIPE_VERSION
 from raymcu.recipes import Blend as Blend
-from raymcu.recipes import MethodChoice as MethodChoice
+from raymcu.recipes import Choice as Choice
 from raymcu.recipes import Recipe as Recipe
 from raymcu.recipes import Role as Role
-from raymcu.search_space import Measurement, MethodUse, ModelSource, SearchSpace, retain_set
+from raymcu.search_space import MethodUse, ModelSource, SearchSpace
 from raymcu.settings import SETTINGS, UnlearnerKey
 from raymcu.store import content_id
 
@@ -46,6 +48,8 @@ class Curve:
     bend: Recipe | None
     walk: tuple[tuple[float, str], ...]
     """(t, point id), in the order of t."""
+    waits_for: str | None = None
+    """Linear curve between the same ends; this one is walked only if that one has a barrier."""
 
 
 class CurveFamily(Protocol):
@@ -61,18 +65,14 @@ class CurveFamily(Protocol):
         ...
 
 
-class SetSize(Protocol):
-    """What the plan asks of a benchmark's set, for cost estimates."""
+@dataclass(frozen=True)
+class MethodFacts:
+    """What the plan is told of a method as a setting uses it."""
 
-    @property
-    def num_examples(self) -> int:
-        """Questions in the set."""
-        ...
-
-    @property
-    def num_characters(self) -> int:
-        """Characters of all scored questions and answers."""
-        ...
+    options: Mapping[str, Any]
+    """All options, defaults resolved."""
+    unlearns: bool = True
+    """Whether its loss forgets; one that learns a model to step away from finds no bend."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,14 @@ class Surroundings:
     fingerprint: str
     sets: Mapping[str, SetSize]
     families: Mapping[str, CurveFamily]
-    method_options: Mapping[str, Mapping[str, Any]]
-    """By method title: all options, defaults resolved."""
+    retain_sets: Mapping[str, str]
+    """By forget set: the set that is kept when it is forgotten."""
+    methods: Mapping[tuple[str, bool], MethodFacts]
+    """By method title and whether the setting is a second-order one."""
+    masks: Mapping[str, Choice]
+    """By method title, of those that have one."""
+    curriculum: Choice
+    """What -CL settings add."""
     model_fingerprints: Mapping[str, str]
     """By folder or hub id as the search space names it: the model's content."""
     num_parameters: int | None
@@ -101,6 +107,34 @@ class Plan:
     points: Mapping[str, Point]
     num_pairs: int
     estimates: Mapping[str, float | None]
+    asked: str = ""
+    """Id of the plan this one was cut from."""
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether some curves wait for what others turn out to be."""
+        return any(curve.waits_for for curve in self.curves.values())
+
+    def decided(self, barrier: Mapping[str, bool]) -> "Plan":
+        """Return what is certain: no curve whose linear one is connected, or not yet judged.
+
+        Args:
+            barrier: By id of a judged linear curve, whether it has a barrier.
+        """
+        curves = {
+            key: curve
+            for key, curve in self.curves.items()
+            if curve.waits_for is None or barrier.get(curve.waits_for, False)
+        }
+        bends = {c.bend.id for c in curves.values() if c.bend}
+        walked = {point for curve in curves.values() for _, point in curve.walk}
+        return replace(
+            self,
+            recipes={k: r for k, r in self.recipes.items() if r.role != "bend" or k in bends},
+            curves=curves,
+            points={k: p for k, p in self.points.items() if p.role != "curve" or k in walked},
+            asked=self.id,
+        )
 
     @cached_property
     def levels(self) -> list[list[Recipe]]:
@@ -115,8 +149,10 @@ class Plan:
 
     @cached_property
     def id(self) -> str:
-        """Hash of what must exist."""
-        return content_id([sorted(self.recipes), sorted(self.curves), sorted(self.points)])
+        """Hash of what must exist, or was to exist before curves were left out."""
+        return self.asked or content_id(
+            [sorted(self.recipes), sorted(self.curves), sorted(self.points)]
+        )
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -192,15 +228,16 @@ def make_plan(space: SearchSpace, around: Surroundings) -> Plan:
     Raises:
         ConfigError: If the benchmark, as configured, lacks a set that the study needs.
     """
-    if faults := list(_missing_sets(space, around.sets)):
+    if faults := list(_missing_sets(space, around)):
         raise ConfigError(faults)
     return _Planner(space, around).plan()
 
 
-def _missing_sets(space: SearchSpace, sets: Mapping[str, SetSize]) -> Iterator[str]:
-    sizes = [name for name in sets if name.removeprefix("forget").isdecimal()]
+def _missing_sets(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    sets, kept = around.sets, around.retain_sets
+    sizes = [name for name in kept if name in sets and kept[name] in sets]
     for size in space.benchmark.forget_sizes:
-        if size not in sets or retain_set(size) not in sets:
+        if size not in sizes:
             options = "".join(f", {k} = {shown(v)}" for k, v in space.benchmark.options.items())
             yield (
                 f"benchmark.forget_sizes: '{size}' is empty in this benchmark (name = "
@@ -210,6 +247,10 @@ def _missing_sets(space: SearchSpace, sets: Mapping[str, SetSize]) -> Iterator[s
     for name in space.original.extra_sets:
         if name not in sets:
             yield f"original.extra_sets: {unknown_name('set', name, list(sets))}"
+
+
+_TASK = Choice(name="finetune", options={})
+"""Learning: NLL on the retain set, or on the sets an original model learns."""
 
 
 class _Planner:
@@ -224,6 +265,11 @@ class _Planner:
         self.points: dict[str, Point] = {}
         self.num_pairs = 0
         self._unlearners: dict[tuple[UnlearnerKey, str], Recipe] = {}
+        self._learning = {
+            self.methods[title].name
+            for (title, _), facts in around.methods.items()
+            if not facts.unlearns
+        }
         self._asked = {  # what every point is asked, whatever its blend
             "fingerprint": around.fingerprint,
             "prompt": space.model.prompt,
@@ -247,15 +293,20 @@ class _Planner:
         self.num_pairs = len(grid)
         ends = [tuple(self._unlearner(k, size, original) for k in pair) for size, _, pair in grid]
         for (size, setting, _), (first, second) in zip(grid, ends, strict=True):
-            for family in self.space.curves.families:
-                self._curve(setting, family, size, first, second, original)
+            self._curves(setting, size, first, second, original)
         return Plan(
             self.space.name,
             self.recipes,
             self.curves,
             self.points,
             self.num_pairs,
-            _estimates(self.space, self.around, self.recipes, self.points),
+            estimates(
+                self.space,
+                self.around.sets,
+                self.around.num_parameters,
+                self.recipes,
+                Counter(p.forget_size for p in self.points.values()),
+            ),
         )
 
     def _add(self, **content: Any) -> Recipe:
@@ -282,7 +333,7 @@ class _Planner:
         else:
             ready, role = self.space.retrained.paths.get(forget_size), "retrained"
             label = f"retrained/{forget_size}"
-            learned = retain_set(forget_size)
+            learned = self.around.retain_sets[forget_size]
         if ready is not None:
             model = self.space.model.model_copy(update={"path": ready})
             return self._add(
@@ -301,7 +352,7 @@ class _Planner:
             forget_size=forget_size,
             parents={},
             train_sets=(learned, *source.extra_sets),
-            methods=(MethodChoice(name="finetune", options={}),),
+            methods=(_TASK,),
             training=source.training,
             seed=source.seed,
         )
@@ -309,147 +360,80 @@ class _Planner:
     def _unlearner(self, key: UnlearnerKey, size: str, original: Recipe) -> Recipe:
         if (key, size) in self._unlearners:
             return self._unlearners[key, size]
+        is_second_order = key.variation.is_second_order
+        use = self.methods[key.method]
+        _, training = self.space.use_of(use, is_second_order=is_second_order)
+        facts = self.around.methods[key.method, is_second_order]
         recipe = self._add(
             role="unlearner",
             label=key.label,
             forget_size=size,
+            retain_set=self.around.retain_sets[size],
             parents={"start": original.id},
-            methods=(self._method(key.method),),
-            has_curriculum=key.variation.has_curriculum,
-            is_second_order=key.variation.is_second_order,
-            training=self.space.training_of(self.methods[key.method]),
+            methods=(Choice(name=use.name, options=facts.options),),
+            mask=self.around.masks.get(key.method),
+            curriculum=self.around.curriculum if key.variation.has_curriculum else None,
+            training=training,
             seed=key.seed,
         )
         self._point(Blend.of({recipe.id: 1.0}), size, "unlearner", recipe.label)
         self._unlearners[key, size] = recipe
         return recipe
 
-    def _method(self, title: str) -> MethodChoice:
-        return MethodChoice(
-            name=self.methods[title].name, options=self.around.method_options[title]
-        )
-
     def _bend(
         self, family: str, size: str, first: Recipe, second: Recipe, original: Recipe
     ) -> Recipe:
         bend = self.space.curves.bend
-        methods = tuple(dict.fromkeys(map(_Hashable, (*first.methods, *second.methods))))
-        task = (MethodChoice(name="finetune", options={}),)
+        methods = [*first.methods, *(m for m in second.methods if m not in first.methods)]
+        is_task = bend.objective == "task" or any(m.name in self._learning for m in methods)
         return self._add(
             role="bend",
             label=f"bend({first.label}, {second.label})",
             forget_size=size,
+            retain_set=self.around.retain_sets[size],
             parents={"first": first.id, "second": second.id, "reference": original.id},
-            methods=task if bend.objective == "task" else tuple(m.method for m in methods),
+            methods=(_TASK,) if is_task else tuple(methods),
             curve=family,
-            has_curriculum=first.has_curriculum and second.has_curriculum,
-            is_second_order=first.is_second_order and second.is_second_order,
             training=bend.training,
             seed=bend.seed,
         )
 
-    def _curve(
-        self, setting: str, family: str, size: str, first: Recipe, second: Recipe, original: Recipe
+    def _curves(
+        self, setting: str, size: str, first: Recipe, second: Recipe, original: Recipe
     ) -> None:
-        shape = self.around.families[family]
-        bend = self._bend(family, size, first, second, original) if shape.num_bends else None
-        controls = [r.id for r in (first, bend, second) if r is not None]
-        walk = []
+        linear: str | None = None
+        for family in sorted(self.space.curves.families, key=lambda f: self._bends_of(f) > 0):
+            bend = (
+                self._bend(family, size, first, second, original)
+                if self._bends_of(family)
+                else None
+            )
+            controls = [r.id for r in (first, bend, second) if r is not None]
+            key = content_id([setting, family, controls])
+            walk = tuple(
+                self._walk(family, size, controls, f"{family}({first.label}, {second.label})")
+            )
+            waits_for = linear if bend and self.space.curves.quadratic == "if_barrier" else None
+            self.curves[key] = Curve(
+                key, setting, family, size, first, second, bend, walk, waits_for
+            )
+            if not bend:
+                linear = key
+
+    def _bends_of(self, family: str) -> int:
+        return self.around.families[family].num_bends
+
+    def _walk(
+        self, family: str, size: str, controls: Sequence[str], label: str
+    ) -> Iterator[tuple[float, str]]:
         last = self.space.curves.num_points - 1
         for step in range(last + 1):
             t = step / last
-            blend = Blend.of(list(zip(controls, shape.coefficients(t), strict=True)))
-            label = f"{family}({first.label}, {second.label}) t={t:.3g}"
-            walk.append((t, self._point(blend, size, "curve", label)))
-        key = content_id([setting, family, controls])
-        self.curves[key] = Curve(key, setting, family, size, first, second, bend, tuple(walk))
+            coefficients = self.around.families[family].coefficients(t)
+            blend = Blend.of(list(zip(controls, coefficients, strict=True)))
+            yield t, self._point(blend, size, "curve", f"{label} t={t:.3g}")
 
     def _point(self, blend: Blend, size: str, role: str, label: str) -> str:
         key = content_id({"blend": blend.id, "forget_size": size, **self._asked})
         self.points.setdefault(key, Point(key, blend, size, role, label))
         return key
-
-
-@dataclass(frozen=True)
-class _Hashable:
-    """A method as a set element; its options are a mapping, which has no hash of its own."""
-
-    method: MethodChoice
-
-    def __hash__(self) -> int:
-        return hash(self.method.name)
-
-
-def _estimates(
-    space: SearchSpace,
-    around: Surroundings,
-    recipes: Mapping[str, Recipe],
-    points: Mapping[str, Point],
-) -> dict[str, float | None]:
-    """Estimate cost: 6 FLOPs a parameter and trained token, 2 a measured one, 4 characters a token.
-
-    Memory is that of one training process: weights, gradients, and AdamW's two float32 states.
-    """
-    num = around.num_parameters
-    train_tokens = sum(_trained_characters(r, around.sets) for r in recipes.values()) / 4
-    num_points = Counter(point.forget_size for point in points.values())
-    measure_tokens = (
-        sum(
-            count * _probe_characters(space.measurement, size, around.sets)
-            for size, count in num_points.items()
-        )
-        / 4
-    )
-    width = 4 if space.model.dtype == "float32" else 2
-    return {
-        "parameters": num,
-        "train_flops": None if num is None else 6.0 * num * train_tokens,
-        "measure_flops": None if num is None else 2.0 * num * measure_tokens,
-        "memory_gib": None if num is None else num * (2 * width + 8) / 2**30,
-        "disk_gib": None if num is None else num * width * len(recipes) / 2**30,
-    }
-
-
-def _trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
-    if recipe.training is None:
-        return 0.0
-    if recipe.train_sets:
-        anchor = sum(sets[name].num_characters for name in recipe.train_sets)
-    else:
-        anchor = 2 * sets[recipe.forget_size or ""].num_characters  # forget, and as much retain
-    return recipe.training.epochs * anchor
-
-
-def _probe_characters(asked: Measurement, forget_size: str, sets: Mapping[str, SetSize]) -> float:
-    """Characters scored at one point, from the perturbed set where there is one."""
-    total = 0.0
-    for probe in asked.probes:
-        name = {
-            "forget": forget_size,
-            "holdout": forget_size.replace("forget", "holdout"),
-        }.get(probe, probe)
-        found = sets.get(f"{name}_perturbed") or sets.get(name)
-        if found is None:
-            continue
-        is_cut = asked.max_examples is not None and probe != "forget"
-        share = min(1.0, (asked.max_examples or 1) / max(1, found.num_examples)) if is_cut else 1.0
-        total += share * found.num_characters
-    return total
-
-
-def unrunnable(plan: Plan) -> Iterator[str]:
-    """Say which recipes this version can plan but not train."""
-    recipes = list(plan.recipes.values())
-    for word, labels in (
-        ("curriculum (a -CL setting)", [r.label for r in recipes if r.has_curriculum]),
-        (
-            "second-order optimizer (an -SO setting)",
-            [r.label for r in recipes if r.is_second_order],
-        ),
-    ):
-        if labels:
-            yield (
-                f"unlearning.settings: {len(labels)} recipes need a {word}, e.g. '{labels[0]}': "
-                "this version plans them but cannot train them yet. Keep to the settings Rand "
-                "and Met."
-            )

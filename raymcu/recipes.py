@@ -14,14 +14,14 @@ from raymcu.errors import ConfigError
 from raymcu.search_space import BenchmarkUse, ModelSource, Training
 from raymcu.store import content_id
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Part of every id. Raise it when the same recipe would train to other weights than before."""
 
 Role = Literal["original", "retrained", "unlearner", "bend"]
 
 
-class MethodChoice(BaseModel):
-    """An unlearning method with all its options resolved."""
+class Choice(BaseModel):
+    """A component (method, mask, curriculum) with all its options resolved."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
@@ -49,12 +49,16 @@ class Recipe(BaseModel):
     """Content of the model that ``model.path`` names, which stands for the path in the id."""
     train_sets: tuple[str, ...]
     """Sets learned by an original or retrained model."""
-    methods: tuple[MethodChoice, ...]
+    retain_set: str | None = None
+    """The set kept when ``forget_size`` is forgotten; None for the original."""
+    methods: tuple[Choice, ...]
     """Objective: the mean of these methods' losses."""
+    mask: Choice | None = None
+    """Which weights may move; None for all."""
+    curriculum: Choice | None = None
+    """How sequences are weighed or ordered; None takes them as they come."""
     curve: str | None = None
     """Curve family of a bend."""
-    has_curriculum: bool = False
-    is_second_order: bool = False
     training: Training | None
     """None for a ready model, which is only copied into the store."""
     seed: int

@@ -47,25 +47,87 @@ class Named(Component):
         return dict(self.model_extra or {})
 
 
+ORDERS: Mapping[str, tuple[str, ...]] = {
+    "first": ("adamw", "muon", "sgd"),
+    "second": ("sophia_g", "soul"),
+    "sign": ("sign_sgd",),
+    "zeroth": ("spsa",),
+    "hybrid": ("alternating",),
+}
+"""Optimizers by the order of the information they use; the first of each is the default."""
+
+
+class OptimizerUse(_Section):
+    """Which optimizer, with what of its own."""
+
+    order: Literal["first", "second", "sign", "zeroth", "hybrid"] = "first"
+    """Grade: gradients, curvature too, their signs only, losses only, or both in turn."""
+    name: (
+        Literal["adamw", "muon", "sgd", "sophia_g", "soul", "sign_sgd", "spsa", "alternating"]
+        | None
+    ) = None
+    """None takes the order's default. ``muon``: Muon for the matrices of the blocks, AdamW for
+    the rest; ``sophia_g``: curvature from labels sampled from the model; ``soul``: from the
+    squared gradient, as SOUL's code has it; ``spsa``: central differences along random
+    directions, then plain descent; ``alternating``: AdamW, with some steps' gradients from SPSA."""
+    betas: tuple[float, float] | None = None
+    """Decay rates; None: (0.9, 0.999) of AdamW, (0.965, 0.99) of Sophia-G, (0.9, 0.95) of SOUL."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of ``sgd``."""
+    matrix_learning_rate: PositiveFloat = 0.02
+    """Peak learning rate of ``muon``'s matrices."""
+    rho: PositiveFloat = 0.04
+    """Sophia's clipping bound, relative to the curvature."""
+    curvature_every: PositiveInt = 10
+    """Steps between two looks at the curvature, of ``sophia_g``."""
+    perturbation: PositiveFloat = 1e-3
+    """Step of SPSA's differences."""
+    directions: PositiveInt = 1
+    """Random directions of one SPSA estimate."""
+    zeroth_every: Annotated[int, Field(ge=2)] = 2
+    """``alternating``: every how many steps the gradient is estimated by SPSA."""
+
+    @model_validator(mode="after")
+    def _name_has_the_order(self) -> Self:
+        if self.name is not None and self.name not in ORDERS[self.order]:
+            own = next(order for order, names in ORDERS.items() if self.name in names)
+            raise ValueError(
+                f"'{self.name}' is of order '{own}', not '{self.order}'. Set order = '{own}', or "
+                f"name one of {', '.join(ORDERS[self.order])}"
+            )
+        return self
+
+    @property
+    def resolved(self) -> str:
+        """The optimizer's name."""
+        return self.name or ORDERS[self.order][0]
+
+
+class Lora(_Section):
+    """Low-rank adapters, trained in place of the weights and merged before they are saved."""
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    """The update is alpha / rank · B·A."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Endings of the names of the linear layers that get an adapter, e.g. ``["q_proj"]``."""
+
+
 class Training(_Section):
     """How long, how fast and with what one checkpoint is trained."""
 
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """``muon``: Muon for the weight matrices of the blocks, AdamW for the rest."""
+    optimizer: OptimizerUse = OptimizerUse()
     learning_rate: PositiveFloat = 1e-5
-    """Peak learning rate of AdamW. TOFU's for Llama-2-7B."""
-    matrix_learning_rate: PositiveFloat = 0.02
-    """Peak learning rate of Muon's matrices; unused with ``adamw``."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's decay rates."""
+    """Peak learning rate. TOFU's for Llama-2-7B."""
     weight_decay: NonNegativeFloat = 0.0
     """Decoupled weight decay."""
     epochs: PositiveFloat = 5.0
     """Passes over the anchor set: the forget set when unlearning, else the training set."""
     batch_size: PositiveInt = 32
-    """Sequences per optimizer step, over all workers."""
+    """Questions per optimizer step, over all workers."""
     micro_batch_size: PositiveInt | None = None
-    """Sequences per forward pass of one worker; None takes the whole share at once."""
+    """Questions per forward pass of one worker; None takes the whole share at once."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Fraction of the steps with linear warm-up."""
     schedule: Literal["linear", "constant"] = "linear"
@@ -78,6 +140,8 @@ class Training(_Section):
     """Stop at the end of the first epoch whose mean loss is below this, in nats."""
     max_abs_loss: PositiveFloat = 1000.0
     """A loss beyond this, or NaN, ends the recipe as ``diverged``."""
+    lora: Lora | None = None
+    """Train low-rank adapters in place of the weights; None trains the weights."""
     workers: PositiveInt = 1
     """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
 
@@ -161,6 +225,10 @@ class MethodUse(Named):
     """Name in tables and figures, for two entries of one method; default is ``name``."""
     training: Mapping[str, Any] = {}
     """Changes to ``unlearning.training`` for this method."""
+    mask: Named | None = None
+    """Update mask: only the weights it keeps may move, e.g. ``{ name = "wagle", keep = 0.95 }``."""
+    second_order: Mapping[str, Any] = {}
+    """Changes to this table for -SO settings: options, and a ``training`` of their own."""
 
     @property
     def title(self) -> str:
@@ -195,6 +263,20 @@ class Unlearning(_Section):
     )
     """Rand-like settings pair different seeds; Met-like settings use the first."""
     training: Training = Training(weight_decay=0.01, warmup=0.2)
+    curriculum: Named = Named(name="superloss")
+    """What -CL settings add: ``superloss`` weighs sequences, ``difficulty`` orders them."""
+    second_order: Mapping[str, Any] = {"optimizer": {"order": "second"}}
+    """Changes to ``training`` in -SO settings."""
+
+    @model_validator(mode="after")
+    def _second_order_is_one(self) -> Self:
+        changed = dict(self.second_order).get("optimizer", {})
+        if not isinstance(changed, Mapping) or changed.get("order") != "second":
+            raise ValueError(
+                "second_order must name a second-order optimizer, or -SO settings would be "
+                'first-order ones. Give e.g. optimizer = { order = "second" }'
+            )
+        return self
 
 
 class Bend(_Section):
@@ -202,7 +284,8 @@ class Bend(_Section):
 
     objective: Literal["unlearning", "task"] = "unlearning"
     """``unlearning``: the loss of the unlearners' method (the mean of two methods' losses in a
-    Met pair); ``task``: NLL on the retain set, as in standard curve finding."""
+    Met pair), without curriculum or mask, which are how the ends were found; ``task``: NLL on the
+    retain set, as in standard curve finding and for methods that train what to step away from."""
     seed: NonNegativeInt = 0
     training: Training = Training(epochs=2.0, warmup=0.0)
 
@@ -213,6 +296,9 @@ class Curves(_Section):
     families: Names = ("linear", "quadratic")
     num_points: Annotated[int, Field(ge=2)] = 16
     """Points per curve, equally spaced in [0, 1] with both ends (MCU: 16)."""
+    quadratic: Literal["always", "if_barrier"] = "always"
+    """``if_barrier``: curves with a bend only between ends whose linear curve has a barrier
+    beyond ``analysis.tolerance``."""
     bend: Bend = Bend()
 
 
@@ -281,11 +367,31 @@ class SearchSpace(_Section):
     analysis: Analysis = Analysis()
     execution: Execution = Execution()
 
-    def training_of(self, method: MethodUse) -> Training:
-        """Return ``unlearning.training`` with the method's changes."""
-        return Training(**{**self.unlearning.training.model_dump(), **method.training})
+    def use_of(self, method: MethodUse, *, is_second_order: bool) -> tuple[MethodUse, Training]:
+        """Return a method as a setting uses it, and how it is trained there.
+
+        Later changes win: ``unlearning.training``, the method's, ``unlearning.second_order``, the
+        method's ``second_order``.
+        """
+        changes: list[Mapping[str, Any]] = [method.training]
+        if is_second_order:
+            own = dict(method.second_order)
+            changes += [self.unlearning.second_order, own.pop("training", {})]
+            method = MethodUse(**merged(method.model_dump(), own))
+        training = self.unlearning.training.model_dump()
+        for change in changes:
+            training = merged(training, change)
+        return method, Training(**training)
 
 
-def retain_set(forget_size: str) -> str:
-    """Return the name of a forget set's complement, e.g. ``retain95`` of ``forget05``."""
-    return f"retain{100 - int(forget_size.removeprefix('forget')):02d}"
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table with changes, table by table; a new optimizer keeps nothing of the old."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            is_another = bool({"name", "order"} & value.keys())
+            result[key] = dict(value) if is_another else merged(old, value)
+        else:
+            result[key] = value
+    return result

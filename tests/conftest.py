@@ -9,7 +9,7 @@ import torch
 
 from raymcu import models
 from raymcu.benchmarks._base import BENCHMARKS
-from raymcu.recipes import MethodChoice, Recipe
+from raymcu.recipes import Choice, Recipe
 from raymcu.search_space import BenchmarkUse, ModelSource, ScratchModel, Training
 from raymcu.store import CheckpointStore
 from raymcu.training.workshop import Workshop
@@ -83,7 +83,7 @@ class Recipes:
         return Recipe(**{**defaults, **content})
 
     def choice(self, name, **options):
-        return MethodChoice(name=name, options=options)
+        return Choice(name=name, options=options)
 
     def original(self, **content):
         defaults = {

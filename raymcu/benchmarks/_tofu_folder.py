@@ -1,4 +1,4 @@
-"""TOFU from a local folder of JSON lines, JSON lists or Parquet; nothing is unpickled."""
+"""TOFU from a local folder."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from raymcu.benchmarks._base import Example, Facts, fingerprint, set_facts
+from raymcu.benchmarks._files import Files, file_rows, files_of, missing, stamped
 from raymcu.benchmarks._tofu_rows import CONFIGS, OWN_CONTENT, REMEDY, examples, mismatches
 from raymcu.errors import ConfigError
 
@@ -18,8 +16,6 @@ REFUSALS = "idontknow"
 _OWN_LIST = "Without the file, raymcu's own list is used."
 
 Sets = Mapping[str, Sequence[Example]]
-Files = tuple[tuple[str, tuple[tuple[str, int, int], ...]], ...]
-"""Config, then path, time of change (ns) and size (bytes) of each of its files."""
 
 
 def folder_sets(folder: Path) -> Sets:
@@ -50,9 +46,9 @@ def folder_refusals(folder: Path) -> Sequence[str]:
 
 
 def _files(folder: Path) -> Files:
-    found = {config: _files_of(folder, config) for config in CONFIGS}
-    missing = [config for config, files in found.items() if not files]
-    if len(missing) == len(CONFIGS):
+    found = {config: files_of(folder, config) for config in CONFIGS}
+    lacking = [config for config, files in found.items() if not files]
+    if len(lacking) == len(CONFIGS):
         raise ConfigError(
             f"{folder}: holds no file of TOFU. Expected one file per config, e.g. "
             f"{folder / 'full.jsonl'}. {REMEDY}"
@@ -60,30 +56,11 @@ def _files(folder: Path) -> Files:
     refusals = folder / f"{REFUSALS}.jsonl"
     if refusals.is_file():
         found[REFUSALS] = [refusals]
-    readable = tuple(
-        (config, tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files))
-        for config, files in found.items()
-        if files
-    )
-    if missing:
-        faults = [
-            f"{folder / config}.jsonl: is missing. Allowed are {config}.jsonl, {config}.parquet, "
-            f"{config}/*.parquet or {config}.json. {REMEDY}"
-            for config in missing
-        ]
+    readable = stamped({config: files for config, files in found.items() if files})
+    if lacking:
+        faults = [missing(folder, config, REMEDY) for config in lacking]
         raise ConfigError(faults + _read(readable)[1])
     return readable
-
-
-def _files_of(folder: Path, config: str) -> list[Path]:
-    """Return the files of a config: of several forms the first of jsonl, parquet, json."""
-    for suffix in ("jsonl", "parquet"):
-        file = folder / f"{config}.{suffix}"
-        if file.is_file():
-            return [file]
-    shards = sorted((folder / config).glob("*.parquet"))
-    lines = folder / f"{config}.json"
-    return shards or ([lines] if lines.is_file() else [])
 
 
 @lru_cache(maxsize=2)
@@ -114,7 +91,7 @@ def _read(files: Files) -> tuple[Sets, list[str]]:
             if config == REFUSALS:
                 sets[config] = _refusals(paths[0])
                 continue
-            rows = [row for path in paths for row in _rows(path)]
+            rows = [row for path in paths for row in file_rows(path, REMEDY)]
         except ConfigError as error:
             faults += error.faults
             continue
@@ -150,29 +127,3 @@ def _refusals(path: Path) -> list[Example]:
     if faults:
         raise ConfigError(faults)
     return sentences
-
-
-def _rows(path: Path) -> list[Any]:
-    try:
-        if path.suffix == ".parquet":
-            rows: list[Any] = pq.read_table(path).to_pylist()
-            return rows
-        return _json_rows(path, path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}). {REMEDY}") from error
-
-
-def _json_rows(path: Path, text: str) -> list[Any]:
-    """Read one list, or one object a line."""
-    is_list = text.lstrip().startswith("[")
-    pieces = [text] if is_list else text.split("\n")
-    rows: list[Any] = []
-    for number, piece in enumerate(pieces, start=1):
-        if not piece.strip():
-            continue
-        try:
-            rows.append(json.loads(piece))
-        except json.JSONDecodeError as error:
-            line = error.lineno if is_list else number
-            raise ConfigError(f"{path}: line {line} is not JSON ({error.msg}). {REMEDY}") from error
-    return rows[0] if is_list else rows

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raymcu.benchmarks._base import Example, SetFacts, complement
+from raymcu.benchmarks._files import row_faults
 from raymcu.benchmarks._sets import FORGET_SIZES, OPTION_SETS, PERTURBED
 
 REMEDY = "Take every file from one download of locuslab/TOFU."
@@ -75,7 +76,8 @@ def examples(rows: Sequence[Any], config: str, where: str) -> tuple[list[Example
         The examples, and the faults found; with a fault there are no examples.
     """
     wanted = CONFIGS[config]
-    faults = [f"{where}: {fault}" for fault in _row_faults(rows, wanted)]
+    found = row_faults(rows, lambda row: _faults_of_row(row, wanted), wanted.columns, REMEDY)
+    faults = [f"{where}: {fault}" for fault in found]
     if len(rows) != wanted.num_rows:
         faults.append(
             f"{where}: has {len(rows)} rows; {config} is published with {wanted.num_rows}. {REMEDY}"
@@ -91,22 +93,6 @@ def _example(row: Mapping[str, Any]) -> Example:
         row.get("paraphrased_answer"),
         tuple(row.get("perturbed_answer") or ()),
     )
-
-
-def _row_faults(rows: Sequence[Any], config: Config) -> Iterator[str]:
-    """Name each kind of fault once, with how many rows have it and the first of them."""
-    first: dict[str, int] = {}
-    count: dict[str, int] = {}
-    for number, row in enumerate(rows, start=1):
-        for fault in _faults_of_row(row, config):
-            first.setdefault(fault, number)
-            count[fault] = count.get(fault, 0) + 1
-    for fault, number in first.items():
-        more = f" and {count[fault] - 1} more" if count[fault] > 1 else ""
-        yield (
-            f"row {number}{more}: {fault}. Allowed are rows with the columns "
-            f"{', '.join(config.columns)}. {REMEDY}"
-        )
 
 
 def _faults_of_row(row: Any, config: Config) -> Iterator[str]:

@@ -4,20 +4,16 @@
 cent of the rows, retain sets the rest; holdout sets are authors that were never trained on.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Facts
+from raymcu.benchmarks._files import local_folder
 from raymcu.benchmarks._sets import FORGET_SIZES, PERTURBED, check_training_set, probed_set
 from raymcu.benchmarks._tofu_folder import folder_facts, folder_refusals, folder_sets
 from raymcu.benchmarks._tofu_hub import hub_set
 from raymcu.benchmarks._tofu_rows import CONFIGS
-from raymcu.errors import ConfigError
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_FILE_SUFFIXES = (".json", ".jsonl", ".parquet", ".csv", ".zip", ".gz", ".tar")
 
 
 @BENCHMARKS.register("tofu", source="arXiv:2401.06121")
@@ -66,19 +62,4 @@ class Tofu(Benchmark):
         return folder_sets(folder)[config]
 
     def _folder(self) -> Path | None:
-        """Return the local folder, or None where ``path`` is a hub id."""
-        folder = Path(self.path).expanduser()
-        if folder.is_dir():
-            return folder
-        if folder.exists():
-            raise ConfigError(
-                f"benchmark tofu, path = '{self.path}': is a file. Give the folder that holds "
-                "one file per config, or a hub id such as locuslab/TOFU."
-            )
-        if not _HUB_ID.fullmatch(self.path) or self.path.endswith(_FILE_SUFFIXES):
-            raise ConfigError(
-                f"benchmark tofu, path = '{self.path}': there is no such folder (looked in "
-                f"{Path.cwd()}) and it is not a hub id of the form owner/name. Correct the path, "
-                "or leave it out to load locuslab/TOFU from the hub."
-            )
-        return None
+        return local_folder("tofu", self.path, "locuslab/TOFU")

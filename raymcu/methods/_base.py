@@ -157,6 +157,11 @@ class StepLoss:
     forget: Float[Tensor, ""] | None
     retain: Float[Tensor, ""] | None
 
+    def detached(self) -> "StepLoss":
+        """Return the values without their graph."""
+        terms = (self.total, self.forget, self.retain)
+        return StepLoss(*(None if x is None else x.detach() for x in terms))  # type: ignore[arg-type]
+
 
 class Method(Component, ABC):
     """An objective, MINIMISED: forget_weight · forget term + retain_weight · retain term.

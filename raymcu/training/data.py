@@ -9,9 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from raymcu.curricula.difficulty import Difficulty
 from raymcu.models import Encoded
 
-_ORDER, _PARTNERS, _BATCHES, _POSITION = range(4)  # independent streams of random numbers
+_ORDER, _PARTNERS, _BATCHES, _POSITION, _LAST = range(5)  # independent streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,18 @@ class Stream:
         self.group_by_length = group_by_length
         self.steps_per_epoch = -(-len(self.anchor) // batch_size)
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
+        self._curriculum: tuple[Difficulty, np.ndarray, float] | None = None
+
+    def follow(self, curriculum: Difficulty, difficulty: np.ndarray, epochs: float) -> None:
+        """Show the anchor's rows in the order of their difficulty, in place of a random one.
+
+        Args:
+            curriculum: Order and pace.
+            difficulty: Of every anchor row.
+            epochs: Of the whole training.
+        """
+        self._curriculum = curriculum, curriculum.order(difficulty), epochs
+        self._epoch.cache_clear()
 
     def step(self, number: int) -> StepIndices:
         """Return the rows of step ``number``, from 0."""
@@ -57,12 +70,13 @@ class Stream:
         """Return the step's place on a curve: t ~ U(0, 1)."""
         return float(self._random(number, _POSITION).uniform())
 
-    def retain_rows(self, num_steps: int) -> list[int]:
-        """Return every retain row that the first ``num_steps`` steps touch."""
-        return sorted({row for n in range(num_steps) for row in self.step(n).retain})
-
     def _draw_epoch(self, epoch: int) -> list[StepIndices]:
-        order = self._random(epoch, _ORDER).permutation(len(self.anchor))
+        if self._curriculum is None:
+            order = self._random(epoch, _ORDER).permutation(len(self.anchor))
+        else:
+            curriculum, ordered, epochs = self._curriculum
+            last = self._random(epoch, _LAST)
+            order = curriculum.epoch(ordered, epoch / epochs, len(self.anchor), last)
         batches = self._batches(order, epoch)
         if not self.forget:
             return [StepIndices((), tuple(map(int, rows))) for rows in batches]

@@ -8,22 +8,24 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from raymcu.curricula.superloss import SuperLoss
 from raymcu.curves.blend import combine
 from raymcu.errors import WorkError
-from raymcu.methods._base import Labelled, Method
-
-StepInputs = dict
-from raymcu.models import Scorer, collate
+from raymcu.masks._base import Frozen
+from raymcu.methods._base import Labelled, Method, Needs, Part, StepLoss, all_needs
+from raymcu.models import Encoded, Scorer, collate
 from raymcu.search_space import Training
 from raymcu.training.data import StepIndices, Stream
+from raymcu.training.material import Material, num_labelled
 from raymcu.training.optimizers import Optimizer, local, schedule
 from raymcu.training.reference import Reference
+from raymcu.training.zeroth_order import estimate
 
 
 class Group(Protocol):
@@ -65,21 +67,23 @@ class Walk:
 
     coefficients: Callable[[float], tuple[float, ...]]
     """t to coefficients of (first, bend, second)."""
+    weights: Mapping[str, Tensor]
+    """All weights of the model, which are overwritten."""
     first: Mapping[str, Tensor]
     second: Mapping[str, Tensor]
     bend: dict[str, Tensor]
 
-    def place(self, weights: Mapping[str, Tensor], t: float) -> None:
+    def place(self, t: float) -> None:
         """Write phi(t) into the model in place."""
         c = self.coefficients(t)
-        for name, weight in weights.items():
+        for name, weight in self.weights.items():
             terms = [(c[0], self.first[name]), (c[1], local(self.bend[name]))]
             combine(local(weight.detach()), [*terms, (c[2], self.second[name])])
 
-    def pull_gradients(self, weights: Mapping[str, Tensor], t: float) -> None:
+    def pull_gradients(self, t: float) -> None:
         """Move gradients from phi(t) to the bend by the chain rule, in place."""
         c = self.coefficients(t)[1]
-        for name, weight in weights.items():
+        for name, weight in self.weights.items():
             if weight.grad is not None:
                 self.bend[name].grad = weight.grad.mul_(c)
                 weight.grad = None
@@ -94,6 +98,36 @@ class Progress:
     epoch_losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     is_finished: bool = False
+    memory: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What methods (by number) and the curriculum (by part) carry from step to step."""
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """The objective of a whole batch, and its two terms where it has them."""
+
+    total: float
+    forget: float | None
+    retain: float | None
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The sequences of one step."""
+
+    size: int
+    """Questions, forget and retain ones counted once."""
+    sequences: Mapping[Part, Sequence[Sequence[Encoded]]]
+    """By part and question."""
+
+
+@dataclass(frozen=True)
+class _Picked:
+    """The questions of one piece."""
+
+    questions: tuple[int, ...]
+    is_real: bool
+    """False for a pass that a worker without questions makes to keep pace."""
 
 
 class Loop:
@@ -101,13 +135,16 @@ class Loop:
 
     Args:
         scorer: The model, perhaps sharded.
-        weights: What the loss is differentiated by: the model's trainable weights.
+        weights: What the loss is differentiated by: the model's weights that may move.
         methods: The objective is the mean of their losses.
         stream: Steps of forget and retain rows.
+        material: The sequences behind them.
         training: Optimizer, budget and bounds.
         reference: What the start model said, where a method needs it.
         pad: Token to pad with.
         walk: Curve whose bend is trained in place of the weights; None trains the weights.
+        frozen: Weights that an update mask keeps from moving; None lets all move.
+        superloss: Curriculum that weighs sequences; None weighs them alike.
         dtype: ``bfloat16`` computes under autocast; weights stay float32.
         group: Workers that share the training.
     """
@@ -119,24 +156,33 @@ class Loop:
         weights: Mapping[str, Tensor],
         methods: Sequence[Method],
         stream: Stream,
+        material: Material,
         training: Training,
         reference: Reference,
         pad: int,
         walk: Walk | None = None,
+        frozen: Frozen | None = None,
+        superloss: SuperLoss | None = None,
         dtype: str = "float32",
         group: Group | None = None,
     ) -> None:
         self.scorer = scorer
         self.weights = weights
         self.methods = methods
+        self.needs = all_needs(methods)
         self.stream = stream
+        self.material = material
         self.training = training
         self.reference = reference
         self.pad = pad
         self.walk = walk
+        self.frozen = frozen
+        self.superloss = superloss
         self.is_bfloat16 = dtype == "bfloat16"
         self.group = group or Alone()
-        self.moved: Mapping[str, Tensor] = weights if walk is None else walk.bend
+        self.moved: Mapping[str, Tensor] = (
+            weights if walk is None else {name: walk.bend[name] for name in weights}
+        )
         self.optimizer = Optimizer(self.moved, training)
         self.num_steps = max(1, round(training.epochs * stream.steps_per_epoch))
         self.progress = Progress()
@@ -147,7 +193,7 @@ class Loop:
 
         Raises:
             WorkError: ``diverged`` on a loss or gradient that is NaN, or a loss beyond
-                ``max_abs_loss``.
+                ``max_abs_loss``; ``nothing_moved`` if the first step changes no weight.
         """
         self.scorer.train()
         progress = self.progress
@@ -168,90 +214,247 @@ class Loop:
         self.scorer.eval()
 
     def _step(self, number: int) -> dict[str, float | None]:
-        torch.manual_seed(hash((self.stream.seed, number)) % 2**63)  # dropout, if the model has it
-        rows = self.stream.step(number)
+        torch.manual_seed(hash((self.stream.seed, number)) % 2**63)  # dropout, sampled labels
+        batch = self._batch(number)
         t = None
         if self.walk is not None:
             t = self.stream.position(number)
-            self.walk.place(self.weights, t)
-        losses = self._backward(rows)
-        loss, forget, retain = self.group.sum(losses)
-        if not abs(loss) <= self.training.max_abs_loss:
+            self.walk.place(t)
+        if number == 0:
+            self._begin(batch)
+        if self.optimizer.samples_curvature(number):
+            self._look_at_curvature(batch, t)
+        if self.optimizer.is_estimated(number):
+            losses = self._estimate(batch, number, t)
+        else:
+            losses = self._backward(batch)
+            if self.walk is not None and t is not None:
+                self.walk.pull_gradients(t)
+        if not abs(losses.total) <= self.training.max_abs_loss:
             bound = f" (bound: {self.training.max_abs_loss:g}, training.max_abs_loss)"
-            raise self._diverged(f"loss {loss:.6g}{bound}", number)
-        if self.walk is not None and t is not None:
-            self.walk.pull_gradients(self.weights, t)
+            raise self._diverged(f"loss {losses.total:.6g}{bound}", number)
         norm = self._clip()
         if not math.isfinite(norm):
             raise self._diverged(f"gradient norm {norm:.6g}", number)
         factor = schedule(number, self.num_steps, self.training)
-        self.optimizer.step(factor)
-        for weight in self.moved.values():
-            weight.grad = None
-        first = self.methods[0]
+        self._move(factor, is_first=number == 0)
+        is_epoch_end = (number + 1) % self.stream.steps_per_epoch == 0
+        for place, method in enumerate(self.methods):
+            memory = self.progress.memory[f"method {place}"]
+            now = method.remember(memory, losses.retain or 0.0, is_epoch_end=is_epoch_end)
+            self.progress.memory[f"method {place}"] = dict(now)
         return {
             "step": number + 1,
             "epoch": (number + 1) / self.stream.steps_per_epoch,
-            "loss": loss,
-            "forget_loss": forget if first.uses_forget else None,
-            "retain_loss": retain if first.uses_retain else None,
+            "loss": losses.total,
+            "forget_loss": losses.forget,
+            "retain_loss": losses.retain,
             "learning_rate": self.training.learning_rate * factor,
             "gradient_norm": norm,
         }
+
+    def _begin(self, batch: _Batch) -> None:
+        """Set up what methods and the curriculum carry from step to step."""
+        means = {
+            part: self.reference.means[part]
+            for part, needs in self.needs.items()
+            if needs.reference_nll
+        }
+        for place, method in enumerate(self.methods):
+            self.progress.memory[f"method {place}"] = dict(method.begin(means))
+        if self.superloss is not None:
+            found: dict[Part, list[float]] = {part: [0.0, 0.0] for part in self.needs}
+            with torch.no_grad():
+                for picked in self._pieces(batch):
+                    for part in self.needs if picked.is_real else ():
+                        losses = _sequence_losses(self._labelled(part, batch, picked))
+                        found[part][0] += float(losses.sum())
+                        found[part][1] += len(losses)
+            for part, sums in found.items():
+                total, count = self.group.sum(sums)
+                mean = torch.tensor([total / count], dtype=torch.float64)
+                self.progress.memory[_key(part)] = dict(self.superloss.begin(mean))
+
+    def _move(self, factor: float, *, is_first: bool) -> None:
+        """Let the optimizer move what may move."""
+        if self.frozen is not None:
+            self.frozen.mask_gradients(self.moved)
+        before = _largest(self.moved) if is_first else None
+        self.optimizer.step(factor)
+        if self.frozen is not None:
+            self.frozen.restore(self.moved)
+        for weight in self.moved.values():
+            weight.grad = None
+        if before is not None:
+            moved = sum(float(flat[place]) != value for flat, place, value in before)
+            if self.group.sum([float(moved)])[0] == 0:
+                raise WorkError(
+                    "nothing_moved",
+                    "the first step changed no weight: its gradient is zero, or the learning rate "
+                    "is lost in rounding. Check the method's weights, its mask and the rate.",
+                )
 
     def _diverged(self, what: str, number: int) -> WorkError:
         where = f"at step {number + 1} of {self.num_steps}"
         advice = "Lower the learning rate or train for fewer epochs."
         return WorkError("diverged", f"{what} {where}. {advice}")
 
-    def _backward(self, rows: StepIndices) -> list[float]:
-        """Add up gradients over the pieces of this worker's share; return its loss sums."""
-        size = max(len(rows.forget), len(rows.retain))
-        share = -(-size // self.group.size)
-        piece = min(self.training.micro_batch_size or share, share)
-        sums = [0.0, 0.0, 0.0]
-        for start in range(0, share, piece):
-            own = range(size)[self.group.rank :: self.group.size][start : start + piece]
-            # Every worker makes as many passes as the others, or a sharded model would hang.
-            is_empty = not own
-            picked = [0] if is_empty else list(own)
-            inputs = StepInputs(
-                self._labelled(rows.forget, picked, is_forget=True),
-                self._labelled(rows.retain, picked, is_forget=False),
-            )
-            parts = [method.loss(inputs) for method in self.methods]
-            scale = 0.0 if is_empty else 1 / len(parts)
-            total = torch.stack([part.total for part in parts]).sum() * scale
-            torch.autograd.backward(total * self.group.size)  # FSDP averages over workers
-            sums[0] += float(total.detach())
-            for place, terms in ((1, [p.forget for p in parts]), (2, [p.retain for p in parts])):
-                sums[place] += sum(float(x.detach()) * scale for x in terms if x is not None)
-        return sums
+    def _batch(self, number: int) -> _Batch:
+        rows = self.stream.step(number)
+        epoch = number // self.stream.steps_per_epoch
+        return _Batch(
+            max(len(rows.forget), len(rows.retain)),
+            {
+                part: [self.material.sequences(part, row, epoch) for row in _rows(rows, part)]
+                for part in self.needs
+            },
+        )
 
-    def _labelled(
-        self, rows: Sequence[int], picked: Sequence[int], *, is_forget: bool
-    ) -> Labelled | None:
-        is_used = any(m.uses_forget if is_forget else m.uses_retain for m in self.methods)
-        if not rows or not is_used:
-            return None
-        data = self.stream.forget if is_forget else self.stream.retain
-        chosen = [rows[i] for i in picked]
-        batch = collate([data[row] for row in chosen], self.pad, self.device)
+    def _pieces(self, batch: _Batch) -> Iterator[_Picked]:
+        """Yield the questions of this worker's share, as many at once as fit.
+
+        Every worker makes as many passes as the others, or a sharded model would hang.
+        """
+        share = -(-batch.size // self.group.size)
+        piece = min(self.training.micro_batch_size or share, share)
+        for start in range(0, share, piece):
+            own = range(batch.size)[self.group.rank :: self.group.size][start : start + piece]
+            yield _Picked(tuple(own) or (0,), bool(own))
+
+    def _backward(self, batch: _Batch) -> _Losses:
+        """Add up gradients over the pieces of this worker's share; return the batch's losses."""
+        return self._evaluate(batch, torch.autograd.backward)
+
+    def _estimate(self, batch: _Batch, number: int, t: float | None) -> _Losses:
+        """Estimate the gradient from losses alone; return those at the last place tried.
+
+        A curriculum does not learn from them: a difference needs two losses of equal weights.
+        """
+        losses = _Losses(0.0, None, None)
+
+        def loss() -> float:
+            nonlocal losses
+            if self.walk is not None and t is not None:
+                self.walk.place(t)
+            losses = self._evaluate(batch, lambda _: None, remembers=False)
+            return losses.total
+
+        how = self.training.optimizer
+        mean = estimate(
+            self.moved,
+            loss,
+            seed=self.stream.seed,
+            step=number,
+            scale=how.perturbation,
+            num_directions=how.directions,
+        )
+        return replace(losses, total=mean)
+
+    def _evaluate(
+        self, batch: _Batch, use: Callable[[Tensor], None], *, remembers: bool = True
+    ) -> _Losses:
+        """Compute the loss piece by piece, hand each to ``use``, and return the batch's."""
+        memories = [self.progress.memory[f"method {i}"] for i in range(len(self.methods))]
+        found: list[StepLoss] = []
+        scales: list[float] = []
+        seen: dict[Part, Tensor] = {}
+        for picked in self._pieces(batch):
+            step = {
+                part: self._weighed(part, self._labelled(part, batch, picked), picked, seen)
+                for part in self.needs
+            }
+            parts = [m.loss(step, past) for m, past in zip(self.methods, memories, strict=True)]
+            scale = picked.is_real / len(parts)
+            total = torch.stack([part.total for part in parts]).sum() * scale
+            use(total * self.group.size)  # FSDP averages over workers
+            found += [part.detached() for part in parts]
+            scales += [scale] * len(parts)
+        if self.superloss is not None and remembers:
+            for part, sums in seen.items():
+                loss_sum, weight_sum, count = self.group.sum(sums.tolist())
+                past = self.progress.memory[_key(part)]
+                now = self.superloss.remember(past, loss_sum, weight_sum, int(count))
+                self.progress.memory[_key(part)] = dict(now)
+        forget, retain = [one.forget for one in found], [one.retain for one in found]
+        terms = ([one.total for one in found], forget, retain)
+        total_sum, *sums = self.group.sum([_weighted(values, scales) for values in terms])
+        has = [any(value is not None for value in values) for values in (forget, retain)]
+        return _Losses(
+            total_sum, *(x if is_there else None for x, is_there in zip(sums, has, strict=True))
+        )
+
+    def _weighed(
+        self, part: Part, piece: Labelled, picked: _Picked, seen: dict[Part, Tensor]
+    ) -> Labelled:
+        """Give a piece the curriculum's weights; add up what it will have learned from it."""
+        if self.superloss is None:
+            return piece
+        losses = _sequence_losses(piece)
+        weights = self.superloss.weights(losses, self.progress.memory[_key(part)])
+        sums = torch.stack([losses.sum().cpu(), weights.sum().cpu(), torch.tensor(len(losses))])
+        seen[part] = seen.get(part, torch.zeros(3)).double() + sums.double() * picked.is_real
+        return replace(piece, weights=weights)
+
+    def _look_at_curvature(self, batch: _Batch, t: float | None) -> None:
+        """Estimate the Gauss-Newton diagonal from labels sampled from the model (Sophia-G).
+
+        The estimator is n · g², g the gradient of the mean NLL of the n sampled labels.
+        """
+        total = sum(
+            num_labelled(part, row)
+            for part, rows in batch.sequences.items()
+            for questions in rows
+            for row in questions
+        )
+        for picked in self._pieces(batch):
+            parts = [self._labelled(part, batch, picked) for part in self.needs]
+            losses = []
+            for part in parts:
+                labels = torch.multinomial(part.log_probs.detach().exp(), 1)
+                losses.append(-part.log_probs.gather(1, labels).sum())
+            scale = self.group.size / total * picked.is_real
+            torch.autograd.backward(torch.stack(losses).sum() * scale)
+        if self.walk is not None and t is not None:
+            self.walk.pull_gradients(t)
+        self.optimizer.update_curvature(total**0.5)
+        for weight in self.moved.values():
+            weight.grad = None
+
+    def _labelled(self, part: Part, batch: _Batch, picked: _Picked) -> Labelled:
+        needs = self.needs[part]
+        questions = batch.sequences[part]
+        rows = [row for i in picked.questions for row in questions[i]]
+        tokens = collate(rows, self.pad, self.device, every_position=part.every_position)
+        wants_logits = needs.logits or self.superloss is not None or self.optimizer.is_sampling
+        states = reference_logits = None
         with self._autocast():
-            logits = self.scorer(batch.input_ids, batch.row, batch.column)
-            reference_logits = (
-                None if is_forget else self.reference.logits_of(chosen, self.scorer, self.device)
-            )
+            where = (tokens.input_ids, tokens.row, tokens.column)
+            if needs.layer is None:
+                logits = self.scorer(*where)
+            else:
+                logits, states = self.scorer(*where, needs.layer, wants_logits)
+            if needs.reference_logits:
+                reference_logits = self.reference.logits(part, rows, self.scorer, self.device)
         return Labelled(
             logits=logits,
-            labels=batch.labels,
-            sequence=batch.row,
-            num_sequences=len(chosen),
-            total_positions=sum(len(data[row].answer) for row in rows),
-            total_sequences=len(rows),
-            reference_nll=self.reference.nll_of(chosen, self.device) if is_forget else None,
+            labels=tokens.labels,
+            sequence=tokens.row,
+            num_sequences=len(rows),
+            total_positions=sum(num_labelled(part, r) for rows in questions for r in rows),
+            total_sequences=sum(len(rows) for rows in questions),
             reference_logits=reference_logits,
+            states=states,
+            **self._said(part, needs, rows),
         )
+
+    def _said(self, part: Part, needs: Needs, rows: Sequence[Encoded]) -> dict[str, Tensor]:
+        """Return what the start model said that costs no product."""
+        said = {}
+        if needs.reference_nll:
+            said["reference_nll"] = self.reference.nll(part, rows, self.device)
+        if needs.reference_states:
+            said["reference_states"] = self.reference.states(part, needs.layer, rows, self.device)
+        return said
 
     def _clip(self) -> float:
         bound = self.training.max_gradient_norm
@@ -263,3 +466,33 @@ class Loop:
         if self.is_bfloat16:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
+
+
+def _weighted(values: Sequence[Tensor | None], scales: Sequence[float]) -> float:
+    there = [(v, s) for v, s in zip(values, scales, strict=True) if v is not None]
+    return sum(float(value) * scale for value, scale in there)
+
+
+def _rows(rows: StepIndices, part: Part) -> Sequence[int]:
+    return rows.forget if part.questions == "forget" else rows.retain
+
+
+def _key(part: Part) -> str:
+    return repr(part)
+
+
+def _sequence_losses(piece: Labelled) -> Tensor:
+    """Return the mean NLL per token of each sequence: what a curriculum calls its loss."""
+    return (piece.sequence_sum(piece.nll) / piece.lengths).detach()
+
+
+@torch.no_grad()
+def _largest(weights: Mapping[str, Tensor]) -> list[tuple[Tensor, int, float]]:
+    """Return each weight's values, where its gradient is largest, and the value there."""
+    found = []
+    for weight in weights.values():
+        if weight.grad is not None and local(weight.grad).numel():
+            flat = local(weight.detach()).flatten()
+            place = int(local(weight.grad).flatten().abs().argmax())
+            found.append((flat, place, float(flat[place])))
+    return found

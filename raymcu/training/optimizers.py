@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from raymcu.search_space import Training
+from raymcu.training.second_order import FORMS, SignSGD, Sophia
 
 _HEADS = ("embed", "lm_head", "wte", "wpe")
 """Words in the names of weights that Muon leaves to AdamW, whatever their shape."""
@@ -60,35 +61,64 @@ class Optimizer:
 
     def __init__(self, weights: Mapping[str, Tensor], training: Training) -> None:
         self.weights = dict(weights)
-        self.training = training
+        self.use = training.optimizer
+        self.name = self.use.resolved
+        self.is_sampling = self.name == "sophia_g"
         matrices = [
             name
             for name, weight in self.weights.items()
-            if training.optimizer == "muon"
-            and weight.ndim == 2
-            and not any(word in name for word in _HEADS)
+            if self.name == "muon" and weight.ndim == 2 and not any(word in name for word in _HEADS)
         ]
         rest = [name for name in self.weights if name not in set(matrices)]
         self.parts: list[tuple[torch.optim.Optimizer, float]] = []
         if rest:
-            adamw = torch.optim.AdamW(
-                [self.weights[name] for name in rest],
-                lr=training.learning_rate,
-                betas=training.betas,
-                weight_decay=training.weight_decay,
-                fused=True,
-            )
-            self.parts.append((adamw, training.learning_rate))
+            made = self._make([self.weights[name] for name in rest], training)
+            self.parts.append((made, training.learning_rate))
         if matrices:
-            muon = Muon(
-                [self.weights[name] for name in matrices],
-                lr=training.matrix_learning_rate,
-                weight_decay=training.weight_decay,
-            )
-            self.parts.append((muon, training.matrix_learning_rate))
+            peak = self.use.matrix_learning_rate
+            muon = Muon([self.weights[name] for name in matrices], peak, training.weight_decay)
+            self.parts.append((muon, peak))
+
+    def _make(self, weights: list[Tensor], training: Training) -> torch.optim.Optimizer:
+        lr, decay, use = training.learning_rate, training.weight_decay, self.use
+        match self.name:
+            case "sgd":
+                return torch.optim.SGD(weights, lr, momentum=use.momentum, weight_decay=decay)
+            case "spsa":
+                return torch.optim.SGD(weights, lr, weight_decay=decay)
+            case "sign_sgd":
+                return SignSGD(weights, lr, decay)
+            case "sophia_g" | "soul":
+                form = FORMS[self.name]
+                scale = form.curvature_scale or 1.0  # sophia_g's comes with its samples
+                betas, is_double = use.betas or form.betas, form.double_momentum
+                return Sophia(weights, lr, betas, use.rho, decay, is_double, scale)
+            case _:
+                betas = use.betas or (0.9, 0.999)
+                return torch.optim.AdamW(weights, lr, betas, weight_decay=decay, fused=True)
+
+    def is_estimated(self, step: int) -> bool:
+        """Say whether the gradient of a step, from 0, is to be estimated from losses alone."""
+        every = {"spsa": 1, "alternating": self.use.zeroth_every}.get(self.name)
+        return every is not None and (step + 1) % every == 0
+
+    def samples_curvature(self, step: int) -> bool:
+        """Say whether a step, from 0, begins with a look at the curvature."""
+        return self.is_sampling and step % self.use.curvature_every == 0
+
+    def update_curvature(self, factor: float = 1.0) -> None:
+        """Take the weights' gradients, times a factor, for a sample of the curvature."""
+        for optimizer, _ in self.parts:
+            if isinstance(optimizer, Sophia):
+                members = [w for group in optimizer.param_groups for w in group["params"]]
+                optimizer.update_curvature(
+                    [None if w.grad is None else w.grad * factor for w in members]
+                )
 
     def step(self, factor: float) -> None:
         """Update the weights with every learning rate at ``factor`` of its peak."""
+        if self.name == "soul":  # its curvature is that of the plain gradient, at every step
+            self.update_curvature()
         for optimizer, peak in self.parts:
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor

@@ -5,9 +5,9 @@ A workshop stays warm between recipes: benchmark rows and their tokens are kept.
 
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,33 +20,28 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from raymcu import models, tables
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
+from raymcu.curricula._base import CURRICULA
+from raymcu.curricula.superloss import SuperLoss
 from raymcu.curves._base import CURVES
 from raymcu.curves.blend import combine, load_weights
 from raymcu.errors import WorkError
-from raymcu.methods._base import METHODS, Method
-from raymcu.models import Encoded, Encoder, Scorer
+from raymcu.methods._base import METHODS
+from raymcu.models import Encoder, Scorer
 from raymcu.plan import Recipe
-from raymcu.search_space import BenchmarkUse, retain_set
+from raymcu.search_space import BenchmarkUse
 from raymcu.store import CheckpointStore
+from raymcu.training.adapters import base_name, inject, merge
 from raymcu.training.data import Stream
 from raymcu.training.loop import Alone, Group, Loop, Progress, Walk
+from raymcu.training.material import Material, Rows
 from raymcu.training.optimizers import local
-from raymcu.training.reference import Reference, ask_hidden, ask_nll
+from raymcu.training.start_model import Job, StartModel, freeze_weights, order_rows
+
+_CHUNK = 2048
+"""Longest piece of plain text in tokens (MUSE)."""
 
 Report = Callable[[int, int, float | None], None]
 """Told (steps done, steps in all, loss) after every step."""
-
-
-@dataclass
-class _Job:
-    """One recipe with its model opened and its data tokenised."""
-
-    recipe: Recipe
-    model: Any
-    tokenizer: Any
-    encoder: Encoder
-    stream: Stream
-    methods: list[Method]
 
 
 class Workshop:
@@ -75,7 +70,10 @@ class Workshop:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
         self._benchmarks: dict[str, Benchmark] = {}
-        self._encoded: dict[tuple[str, ...], list[Encoded]] = {}
+        self._encoded: dict[tuple[str, ...], Rows] = {}
+        self._warm: tuple[str, Any, Any] | None = None
+        """Config, model and tokenizer that the next recipe may use again."""
+        self._start_model = StartModel()
         models.quiet()
 
     def make(self, recipe: Recipe, report: Report) -> None:
@@ -103,25 +101,20 @@ class Workshop:
             models.save_checkpoint(model, tokenizer, folder)
             _write_recipe(recipe, folder, Progress())
 
-    def _prepare(self, recipe: Recipe) -> _Job:
+    def _prepare(self, recipe: Recipe) -> Job:
+        assert recipe.training is not None  # noqa: S101 - ready models are not prepared
         benchmark = self._benchmark(recipe.benchmark)
         model, tokenizer = self._open(recipe, benchmark)
         encoder = Encoder(tokenizer, recipe.model.prompt)
         home = recipe.parents.get("start") or recipe.parents.get("reference") or recipe.id
-        forget: list[Encoded] = []
-        if recipe.train_sets:
-            retain = [
-                row
-                for name in recipe.train_sets
-                for row in self._encode(recipe, home, encoder, name)
-            ]
-        else:
-            size = recipe.forget_size or ""
-            forget = self._encode(recipe, home, encoder, size)
-            retain = self._encode(recipe, home, encoder, retain_set(size))
-        assert recipe.training is not None  # noqa: S101 - ready models are not prepared
         limit = getattr(model.config, "max_position_embeddings", None)
-        longest = max(len(row) for row in (*forget, *retain))
+        forget_sets = () if recipe.train_sets else (recipe.forget_size or "",)
+        retain_sets = recipe.train_sets or (recipe.retain_set or "",)
+        forget, retain = (
+            _joined([self._encode(recipe, home, encoder, name, limit) for name in names])
+            for names in (forget_sets, retain_sets)
+        )
+        longest = max(len(row) for row in (*forget.encoded, *retain.encoded))
         if limit and longest > limit:
             raise WorkError(
                 "too_long",
@@ -129,21 +122,23 @@ class Workshop:
                 "Use a model with a longer context.",
             )
         stream = Stream(
-            forget,
-            retain,
+            forget.encoded,
+            retain.encoded,
             recipe.training.batch_size,
             recipe.seed,
             group_by_length=recipe.training.group_by_length,
         )
+        material = Material(encoder, forget, retain, benchmark.refusals(), recipe.seed)
         methods = [METHODS[choice.name](**choice.options) for choice in recipe.methods]
-        return _Job(recipe, model, tokenizer, encoder, stream, methods)
+        return Job(recipe, recipe.training, model, tokenizer, encoder, stream, material, methods)
 
     def _open(self, recipe: Recipe, benchmark: Benchmark) -> tuple[Any, Any]:
         """Open the weights the training starts from, in float32: they are the master copy."""
         parent = recipe.parents.get("start") or recipe.parents.get("first")
         if parent is not None:
-            folder = self.store.local_dir(parent)
-            return models.open_model(folder, "float32", self.device), models.open_tokenizer(folder)
+            return self._open_parent(
+                parent, is_kept=not recipe.training or not recipe.training.lora
+            )
         if recipe.model.path is not None:
             source = recipe.model.model_copy(update={"dtype": "float32"})
             return models.start_from(source, self.device)
@@ -159,26 +154,50 @@ class Workshop:
         model = models.create(recipe.model.scratch, tokenizer, recipe.seed, "float32")
         return model.to(self.device), tokenizer
 
-    def _train(self, job: _Job, report: Report) -> None:
+    def _open_parent(self, parent: str, *, is_kept: bool) -> tuple[Any, Any]:
+        """Open a checkpoint of the store, into the model that is open already if it fits.
+
+        A sharded model, or one with adapters, is no longer what it was and is not kept.
+        """
+        folder = self.store.local_dir(parent)
+        config = (folder / "config.json").read_text()
+        if is_kept and self._warm is not None and self._warm[0] == config:
+            _, model, tokenizer = self._warm
+            weights = dict(model.named_parameters())
+            _fill(weights, load_weights(folder))
+            for weight in weights.values():
+                weight.requires_grad_(True)
+            return model, tokenizer
+        model = models.open_model(folder, "float32", self.device)
+        tokenizer = models.open_tokenizer(folder)
+        self._warm = (config, model, tokenizer) if is_kept and self.shard is None else None
+        return model, tokenizer
+
+    def _train(self, job: Job, report: Report) -> None:
         recipe = job.recipe
-        assert recipe.training is not None  # noqa: S101 - checked by make
         scorer = Scorer(job.model)
         scorer.check()
-        num_steps = max(1, round(recipe.training.epochs * job.stream.steps_per_epoch))
-        reference = self._reference(job, scorer, num_steps)
+        reference = self._start_model.ask(job, scorer, self._frozen_parent(recipe))
+        order_rows(job, scorer)
+        if job.training.lora is not None:
+            torch.manual_seed(recipe.seed)
+            inject(job.model, job.training.lora)
         if self.shard is not None:
             self.shard(scorer, recipe.model.dtype)
-        weights = models.trainable(job.model)
-        walk = self._walk(recipe, weights) if recipe.role == "bend" else None
+        weights = _movable(job)
+        walk = self._walk(recipe, job.model) if recipe.role == "bend" else None
         loop = Loop(
             scorer=scorer,
             weights=weights,
             methods=job.methods,
             stream=job.stream,
-            training=recipe.training,
+            material=job.material,
+            training=job.training,
             reference=reference,
             pad=job.encoder.pad,
             walk=walk,
+            frozen=freeze_weights(job, scorer, weights, self.group),
+            superloss=_superloss(recipe),
             dtype=recipe.model.dtype,
             group=self.group,
         )
@@ -191,35 +210,25 @@ class Workshop:
                 self._save_state(recipe, loop)
                 saved = time.monotonic()
         if walk is not None:
-            _fill(weights, {name: bend.detach() for name, bend in walk.bend.items()})
+            bends = {name: bend.detach() for name, bend in walk.bend.items()}
+            _fill(dict(job.model.named_parameters()), bends)
         self._save(job, loop.progress)
+
+    def _frozen_parent(self, recipe: Recipe) -> Callable[[], Scorer] | None:
+        """Return how to open the start model of a bend, which starts from elsewhere itself."""
+        if recipe.role != "bend":
+            return None
+        folder = self.store.local_dir(recipe.parents["reference"])
+        return lambda: Scorer(models.open_model(folder, "float32", self.device))
 
     def _is_time(self, waited: float) -> bool:
         """Let rank 0 decide for all: saving a sharded state takes every worker."""
         is_late = float(waited >= self.save_every_s) if self.group.rank == 0 else 0.0
         return self.group.sum([is_late])[0] > 0
 
-    def _reference(self, job: _Job, scorer: Scorer, num_steps: int) -> Reference:
-        """Ask the frozen start model what the methods need to know of it, once."""
-        reference = Reference()
-        needs_nll = any(method.needs_reference_nll for method in job.methods)
-        needs_logits = any(method.needs_reference_logits for method in job.methods)
-        if not needs_nll and not needs_logits:
-            return reference
-        if job.recipe.role == "bend":
-            folder = self.store.local_dir(job.recipe.parents["reference"])
-            scorer = Scorer(models.open_model(folder, "float32", self.device))
-        batch = job.recipe.training.batch_size if job.recipe.training else 1
-        pad, stream = job.encoder.pad, job.stream
-        if needs_nll:
-            reference.nll = ask_nll(scorer, stream.forget, pad, batch)
-        if needs_logits:
-            rows = stream.retain_rows(num_steps)
-            reference.hidden, reference.head = ask_hidden(scorer, rows, stream.retain, pad, batch)
-        return reference
-
-    def _walk(self, recipe: Recipe, weights: Mapping[str, Tensor]) -> Walk:
+    def _walk(self, recipe: Recipe, model: Any) -> Walk:
         """Set up the curve: both ends mapped, the bend in the middle of the chord."""
+        weights = dict(model.named_parameters())
         ends = []
         for end in ("first", "second"):
             full = load_weights(self.store.local_dir(recipe.parents[end]))
@@ -229,20 +238,34 @@ class Workshop:
             bend[name] = torch.empty_like(weight.detach())
             combine(local(bend[name]), [(0.5, ends[0][name]), (0.5, ends[1][name])])
         family = CURVES[recipe.curve or ""]()
-        return Walk(family.coefficients, ends[0], ends[1], bend)
+        return Walk(family.coefficients, weights, ends[0], ends[1], bend)
 
-    def _save(self, job: _Job, progress: Progress) -> None:
+    def _save(self, job: Job, progress: Progress) -> None:
         recipe = job.recipe
         dtype = models.DTYPES[recipe.model.dtype]
         kept = job.model.state_dict().keys()  # tied weights twice, passing buffers not at all
         named = chain(job.model.named_parameters(), job.model.named_buffers())
         whole = {name: _full(weight).contiguous() for name, weight in named if name in kept}
+        if job.training.lora is not None:
+            whole = merge(whole, job.training.lora)
+        self._step_back(job, whole)
         weights = {n: w.to(dtype) if w.is_floating_point() else w for n, w in whole.items()}
         if self.group.rank == 0:
             with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
                 models.save_checkpoint(job.model, job.tokenizer, folder, weights)
                 _write_recipe(recipe, folder, progress)
+                _write_samples(job, folder)
             self.store.folder.remove(f".partial/{recipe.id}")
+
+    def _step_back(self, job: Job, weights: Mapping[str, Tensor]) -> None:
+        """Make the unlearner of methods that train a model to step away from, in place."""
+        coefficient = job.methods[0].coefficient()
+        if job.recipe.role == "unlearner" and coefficient != 1:
+            start = load_weights(self.store.local_dir(job.recipe.parents["start"]))
+            for name, weight in weights.items():
+                if name in start:
+                    trained = weight.clone()
+                    combine(weight, [(1 - coefficient, start[name]), (coefficient, trained)])
 
     def _save_state(self, recipe: Recipe, loop: Loop) -> None:
         moved = {name: _full(weight).contiguous() for name, weight in loop.moved.items()}
@@ -267,13 +290,79 @@ class Workshop:
             self._benchmarks[key] = BENCHMARKS[use.name](**use.options)
         return self._benchmarks[key]
 
-    def _encode(self, recipe: Recipe, home: str, encoder: Encoder, name: str) -> list[Encoded]:
-        """Tokenise a set once per tokenizer; ``home`` is the checkpoint the tokenizer is from."""
+    def _encode(
+        self, recipe: Recipe, home: str, encoder: Encoder, name: str, limit: int | None
+    ) -> Rows:
+        """Tokenise a set once per tokenizer; ``home`` is the checkpoint the tokenizer is from.
+
+        Plain text, an example without a question, is cut into chunks.
+        """
         key = (recipe.benchmark.model_dump_json(), home, encoder.template, name)
         if key not in self._encoded:
-            rows = self._benchmark(recipe.benchmark).training_set(name)
-            self._encoded[key] = [encoder.encode(row.question, row.answer) for row in rows]
+            examples = self._benchmark(recipe.benchmark).training_set(name)
+            if examples and not examples[0].question:
+                length = min(limit or _CHUNK, _CHUNK)
+                chunks = (encoder.chunks(example.answer, length) for example in examples)
+                self._encoded[key] = Rows(tuple(chain.from_iterable(chunks)))
+            else:
+                self._encoded[key] = Rows(
+                    tuple(encoder.encode(x.question, x.answer) for x in examples),
+                    tuple(x.question for x in examples),
+                    tuple(x.answer for x in examples),
+                )
         return self._encoded[key]
+
+
+def _joined(sets: Sequence[Rows]) -> Rows:
+    return Rows(
+        tuple(chain.from_iterable(rows.encoded for rows in sets)),
+        tuple(chain.from_iterable(rows.questions for rows in sets)),
+        tuple(chain.from_iterable(rows.answers for rows in sets)),
+    )
+
+
+def _movable(job: Job) -> dict[str, Tensor]:
+    """Return the weights that a training moves, and let gradients reach no others.
+
+    Raises:
+        WorkError: If there are none.
+    """
+    wanted = [re.compile(method.trained()) for method in job.methods]
+    weights: dict[str, Tensor] = {}
+    for name, weight in models.trainable(job.model).items():
+        if any(pattern.fullmatch(base_name(name).replace(".base_layer", "")) for pattern in wanted):
+            weights[name] = weight
+        else:
+            weight.requires_grad_(False)
+    if not weights:
+        patterns = " or ".join(f"'{pattern.pattern}'" for pattern in wanted)
+        raise WorkError(
+            "no_weights",
+            f"no weight that may be trained has a name like {patterns}, which the method trains. "
+            "Set the method's layer or variant to suit the model, or leave out lora.",
+        )
+    return weights
+
+
+def _superloss(recipe: Recipe) -> SuperLoss | None:
+    choice = recipe.curriculum
+    curriculum = CURRICULA[choice.name](**choice.options) if choice else None
+    return curriculum if isinstance(curriculum, SuperLoss) else None
+
+
+def _write_samples(job: Job, folder: Path) -> None:
+    """Keep what the start model said, where the unlearner was trained on it."""
+    for number, (part, answers) in enumerate(job.material.sampled.items()):
+        rows = job.material.rows(part)
+        texts = [
+            {
+                "question": rows.questions[row],
+                "answers": [job.encoder.decode(a.answer) for a in said],
+            }
+            for row, said in answers.items()
+        ]
+        name = f"sampled_answers_{number}.json" if number else "sampled_answers.json"
+        (folder / name).write_text(json.dumps(texts, indent=1, ensure_ascii=False))
 
 
 def _write_recipe(recipe: Recipe, folder: Path, progress: Progress) -> None:

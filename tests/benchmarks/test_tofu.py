@@ -178,7 +178,7 @@ def test_missing_files_are_all_named(tofu_folder):
     (tofu_folder / "forget05.jsonl").unlink()
     (tofu_folder / "holdout01.jsonl").unlink()
     change(tofu_folder, "full", lambda rows: rows.pop())
-    forms = "Allowed are {0}.jsonl, {0}.parquet, {0}/*.parquet or {0}.json."
+    forms = "Allowed are {0}.jsonl, {0}.parquet, {0}/*.parquet, {0}-*.parquet or {0}.json."
     assert faults(tofu_folder) == [
         f"forget05.jsonl: is missing. {forms.format('forget05')} {REMEDY}",
         f"holdout01.jsonl: is missing. {forms.format('holdout01')} {REMEDY}",

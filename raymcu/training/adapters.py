@@ -1,0 +1,64 @@
+"""Low-rank adapters (LoRA): put in before training, merged into the weights before saving.
+
+Never interpolate A and B separately: B(t)·A(t) is not the interpolation of B·A. Every checkpoint
+of the store is whole, so curves and blends never see an adapter.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor
+
+from raymcu.search_space import Lora
+
+_ADAPTER = re.compile(r"\.lora_(A|B)\.default(?=\.weight$)")
+
+
+def inject(model: Any, lora: Lora) -> None:
+    """Put adapters into a model in place; only they can be trained from then on."""
+    targets: Any = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    if targets == "all-linear":  # as peft means it, but without its wrapper around the model
+        head = model.get_output_embeddings()
+        targets = sorted(
+            {
+                name.rsplit(".", 1)[-1]
+                for name, module in model.named_modules()
+                if type(module).__name__ == "Linear" and module is not head
+            }
+        )
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type] # it is only divided by the rank
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+    )
+    inject_adapter_in_model(config, model)
+
+
+def base_name(name: str) -> str:
+    """Return the name of the weight that an adapter's A or B changes; other names as they are."""
+    return _ADAPTER.sub("", name)
+
+
+def merge(state: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
+    """Return the weights of the plain model: W + alpha/rank · B·A, computed in float32.
+
+    Args:
+        state: Full tensors by the names of the model with adapters.
+        lora: What was put in.
+    """
+    merged = {}
+    for name, value in state.items():
+        if _ADAPTER.search(name):
+            continue
+        plain = name.replace(".base_layer.", ".")
+        down = state.get(plain.removesuffix(".weight") + ".lora_A.default.weight")
+        up = state.get(plain.removesuffix(".weight") + ".lora_B.default.weight")
+        if down is not None and up is not None:
+            update = (up.float() @ down.float()).mul_(lora.alpha / lora.rank)
+            merged[plain] = (value.float() + update).to(value.dtype)
+        else:
+            merged[plain] = value
+    return merged

@@ -1,0 +1,82 @@
+"""The sequences behind the parts of a step: which answer goes with which question, and when.
+
+Every choice follows from (seed, epoch, question), so a training resumes at any step, and workers
+that share it agree, without saved state.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from raymcu.errors import WorkError
+from raymcu.methods._base import Part
+from raymcu.models import Encoded, Encoder
+
+_REFUSALS, _MISMATCHED, _SAMPLED = range(10, 13)  # random streams besides those of `data`
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A set of sequences to train on."""
+
+    encoded: Sequence[Encoded]
+    questions: Sequence[str] = ()
+    """In the same order; empty for plain text, which can have no other answers."""
+    answers: Sequence[str] = ()
+
+
+@dataclass
+class Material:
+    """The forget and retain set of a training, with whatever other answers its methods use."""
+
+    encoder: Encoder
+    forget: Rows
+    retain: Rows
+    refusals: Sequence[str] = ()
+    seed: int = 0
+    sampled: dict[Part, Mapping[int, Sequence[Encoded]]] = field(default_factory=dict)
+    """What the start model said, by part and question; filled in before training."""
+
+    def __post_init__(self) -> None:
+        self._encode = lru_cache(maxsize=2**16)(self.encoder.encode)
+
+    def rows(self, part: Part) -> Rows:
+        """Return the set whose questions a part asks."""
+        return self.forget if part.questions == "forget" else self.retain
+
+    def sequences(self, part: Part, row: int, epoch: int) -> list[Encoded]:
+        """Return the ``part.count`` sequences of one question.
+
+        Raises:
+            WorkError: If the set is plain text, which has no question to answer otherwise.
+        """
+        rows = self.rows(part)
+        if part.answers == "true":
+            return [rows.encoded[row]]
+        if not rows.questions:
+            raise WorkError(
+                "no_questions",
+                f"the {part.questions} set is plain text, and the method wants {part.answers} "
+                "answers to its questions. Use a method that needs none (raymcu list methods).",
+            )
+        when = epoch if part.redraw else 0
+        if part.answers == "sampled":
+            pool = self.sampled[part][row]
+            picked = self._random(_SAMPLED, when, row).permutation(len(pool))[: part.count]
+            return [pool[i] for i in picked]
+        if part.answers == "refusal":
+            random, texts = self._random(_REFUSALS, when, row), self.refusals
+        else:
+            random, texts = self._random(_MISMATCHED, when, row), self.retain.answers
+        picked = random.choice(len(texts), part.count, replace=part.count > len(texts))
+        return [self._encode(rows.questions[row], texts[i]) for i in picked]
+
+    def _random(self, stream: int, epoch: int, row: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, stream, epoch, row])
+
+
+def num_labelled(part: Part, sequence: Encoded) -> int:
+    """Return how many positions of a sequence a part labels."""
+    return len(sequence) - 1 if part.every_position else len(sequence.answer)

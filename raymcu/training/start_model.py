@@ -1,0 +1,166 @@
+"""What has to be learned of the frozen start model before a training: once, and kept.
+
+Its loglikelihoods and hidden states where a method needs them, its own answers, how difficult it
+finds each row, and which weights an update mask holds.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raymcu import models
+from raymcu.curricula._base import CURRICULA
+from raymcu.curricula.difficulty import Difficulty
+from raymcu.errors import WorkError
+from raymcu.masks._base import MASKS, Frozen
+from raymcu.methods._base import Method, Part, all_needs
+from raymcu.models import Encoded, Encoder, Scorer
+from raymcu.recipes import Recipe
+from raymcu.search_space import Training
+from raymcu.training.attribution import freeze, gradient_norm
+from raymcu.training.data import Stream
+from raymcu.training.loop import Group
+from raymcu.training.material import Material
+from raymcu.training.reference import Reference, ask, sample
+
+
+@dataclass
+class Job:
+    """One recipe with its model opened and its data tokenised."""
+
+    recipe: Recipe
+    training: Training
+    model: Any
+    tokenizer: Any
+    encoder: Encoder
+    stream: Stream
+    material: Material
+    methods: list[Method]
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training."""
+        return max(1, round(self.training.epochs * self.stream.steps_per_epoch))
+
+    def sequences(self, part: Part) -> dict[Encoded, None]:
+        """Return every sequence of a part that the training sees, each once."""
+        found: dict[Encoded, None] = {}
+        for number in range(self.num_steps):
+            rows = self.stream.step(number)
+            epoch = number // self.stream.steps_per_epoch
+            for row in rows.forget if part.questions == "forget" else rows.retain:
+                found |= dict.fromkeys(self.material.sequences(part, row, epoch))
+        return found
+
+
+class StartModel:
+    """What the start model said, kept from recipe to recipe while they share it."""
+
+    def __init__(self) -> None:
+        self._reference = Reference()
+        self._id: str | None = None
+        self._sampled: dict[tuple[int, Part], dict[int, list[Encoded]]] = {}
+
+    def ask(self, job: Job, scorer: Scorer, other: Callable[[], Scorer] | None) -> Reference:
+        """Ask whatever the methods need to know and is not known yet.
+
+        Args:
+            job: The training.
+            scorer: The start model, unless ``other`` opens it.
+            other: Opens the start model where the training begins elsewhere; called if needed.
+
+        Raises:
+            WorkError: If a method reads a layer that the model does not have.
+        """
+        start = job.recipe.parents.get("reference", job.recipe.parents.get("start"))
+        if start != self._id:
+            self._reference, self._id = Reference(), start
+            self._sampled.clear()
+        self._reference.forget_states()
+        opened: Callable[[], Scorer] = cache(other) if other else lambda: scorer
+        needs = all_needs(job.methods)
+        for part in needs:
+            if part.answers == "sampled":
+                job.material.sampled[part] = self._answers(job, part, lambda: opened().model)
+        for part, need in needs.items():
+            _check_layer(need.layer, len(scorer.layers))
+            if not (need.reference_nll or need.reference_logits or need.reference_states):
+                continue
+            rows = job.sequences(part)
+            if missing := self._reference.missing(need, part, rows):
+                self._reference.ask(opened(), missing, job.encoder.pad, job.training.batch_size)
+            if need.reference_nll:
+                nll = self._reference.nll(part, rows, torch.device("cpu"))
+                self._reference.means[part] = float(nll.double().mean())
+        return self._reference
+
+    def _answers(self, job: Job, part: Part, model: Callable[[], Any]) -> dict[int, list[Encoded]]:
+        """Let the start model answer every question of a part by itself."""
+        key = (job.recipe.seed, part)
+        if key not in self._sampled:
+            count = max(part.pool, part.count)
+            self._sampled[key] = {
+                number: sample(
+                    model(),
+                    job.encoder,
+                    row.prompt,
+                    count,
+                    part.temperature,
+                    job.recipe.seed * 1_000_003 + number,
+                )
+                for number, row in enumerate(job.material.rows(part).encoded)
+            }
+        return self._sampled[key]
+
+
+def _check_layer(layer: int | None, num_layers: int) -> None:
+    if layer is not None and not 0 <= layer < num_layers:
+        raise WorkError(
+            "no_such_layer",
+            f"the method reads layer {layer}, the model has layers 0 to {num_layers - 1}. "
+            "Set the method's layer to one of them.",
+        )
+
+
+def order_rows(job: Job, scorer: Scorer) -> None:
+    """Rank the anchor rows by what the start model finds difficult, if the curriculum orders."""
+    choice = job.recipe.curriculum
+    curriculum = CURRICULA[choice.name](**choice.options) if choice else None
+    if not isinstance(curriculum, Difficulty):
+        return
+    rows, pad = job.stream.anchor, job.encoder.pad
+    if curriculum.by == "length":
+        difficulty = [float(len(row.answer)) for row in rows]
+    elif curriculum.by == "loss":
+        said = ask(scorer, rows, ("nll", None, False), pad, job.training.batch_size)
+        difficulty = [float(said[row].double().mean()) for row in rows]
+    else:
+        weights = models.trainable(job.model)
+        difficulty = [gradient_norm(scorer, weights, row, pad) for row in rows]
+    job.stream.follow(curriculum, np.asarray(difficulty), job.training.epochs)
+
+
+def freeze_weights(
+    job: Job, scorer: Scorer, weights: Mapping[str, Tensor], group: Group
+) -> Frozen | None:
+    """Find what the recipe's update mask keeps from moving; None without a mask.
+
+    The gradients are those of one epoch's batches.
+    """
+    choice = job.recipe.mask
+    if choice is None:
+        return None
+    mask = MASKS[choice.name](**choice.options)
+    steps = [job.stream.step(number) for number in range(job.stream.steps_per_epoch)]
+    forget = [[job.stream.forget[i] for i in step.forget] for step in steps]
+    retain = [[job.stream.retain[i] for i in step.retain] for step in steps]
+
+    def add(histogram: Tensor) -> Tensor:
+        return torch.tensor(group.sum(histogram.tolist())).to(torch.int64)
+
+    return freeze(mask, scorer, weights, forget, retain, job.encoder.pad, add)
