@@ -1,4 +1,4 @@
-"""Published rows from a folder (JSON lines, JSON lists, Parquet) or the hub; nothing is unpickled."""
+"""Published rows from a folder (JSON lines or lists, Parquet) or the hub; nothing is unpickled."""
 
 import json
 import re

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from raymcu.curricula.superloss import SuperLoss
 from raymcu.curves.blend import combine
@@ -214,7 +215,7 @@ class Loop:
         self.scorer.eval()
 
     def _step(self, number: int) -> dict[str, float | None]:
-        torch.manual_seed(hash((self.stream.seed, number)) % 2**63)  # dropout, sampled labels
+        self._seed(number)
         batch = self._batch(number)
         t = None
         if self.walk is not None:
@@ -252,6 +253,10 @@ class Loop:
             "learning_rate": self.training.learning_rate * factor,
             "gradient_norm": norm,
         }
+
+    def _seed(self, number: int) -> None:
+        """Seed what a step draws beside its rows: dropout, sampled labels."""
+        torch.manual_seed(hash((self.stream.seed, number)) % 2**63)
 
     def _begin(self, batch: _Batch) -> None:
         """Set up what methods and the curriculum carry from step to step."""
@@ -334,6 +339,8 @@ class Loop:
 
         def loss() -> float:
             nonlocal losses
+            self._seed(number)  # the same dropout on both sides of a difference
+            _drop_gathered(self.scorer)
             if self.walk is not None and t is not None:
                 self.walk.place(t)
             losses = self._evaluate(batch, lambda _: None, remembers=False)
@@ -365,22 +372,22 @@ class Loop:
             }
             parts = [m.loss(step, past) for m, past in zip(self.methods, memories, strict=True)]
             scale = picked.is_real / len(parts)
-            total = torch.stack([part.total for part in parts]).sum() * scale
-            use(total * self.group.size)  # FSDP averages over workers
+            objective = torch.stack([part.total for part in parts]).sum() * scale
+            use(objective * self.group.size)  # FSDP averages over workers
             found += [part.detached() for part in parts]
             scales += [scale] * len(parts)
         if self.superloss is not None and remembers:
-            for part, sums in seen.items():
-                loss_sum, weight_sum, count = self.group.sum(sums.tolist())
+            for part, told in seen.items():
+                loss_sum, weight_sum, count = self.group.sum(told.tolist())
                 past = self.progress.memory[_key(part)]
                 now = self.superloss.remember(past, loss_sum, weight_sum, int(count))
                 self.progress.memory[_key(part)] = dict(now)
         forget, retain = [one.forget for one in found], [one.retain for one in found]
         terms = ([one.total for one in found], forget, retain)
-        total_sum, *sums = self.group.sum([_weighted(values, scales) for values in terms])
+        total, *sums = self.group.sum([_weighted(values, scales) for values in terms])
         has = [any(value is not None for value in values) for values in (forget, retain)]
         return _Losses(
-            total_sum, *(x if is_there else None for x, is_there in zip(sums, has, strict=True))
+            total, *(x if is_there else None for x, is_there in zip(sums, has, strict=True))
         )
 
     def _weighed(
@@ -475,6 +482,13 @@ def _weighted(values: Sequence[Tensor | None], scales: Sequence[float]) -> float
 
 def _rows(rows: StepIndices, part: Part) -> Sequence[int]:
     return rows.forget if part.questions == "forget" else rows.retain
+
+
+def _drop_gathered(scorer: Scorer) -> None:
+    """Let a sharded model gather its weights anew: without a backward pass it keeps the old."""
+    for module in scorer.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _key(part: Part) -> str:
