@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import raymcu
-from raymcu.errors import ConfigError, RaymcuError
-from raymcu.settings import SETTINGS
+from raymcu.errors import RaymcuError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,8 +53,6 @@ def plan(space: Space, sets: Set = None, as_json: Json = False) -> None:
         _print_json({"name": made.name, "plan_id": made.id, **made.summary})
         return
     console.print(raymcu.plan_table(made.name, made.summary))
-    for sentence in raymcu.unrunnable(made):
-        console.print(f"note: {sentence}", highlight=False)
 
 
 @app.command()
@@ -152,21 +149,25 @@ def list_components(
     kind: Annotated[
         str,
         typer.Argument(
-            help="methods, metrics, curves, benchmarks or settings.", show_default=False
+            help="methods, masks, curricula, metrics, curves, benchmarks or settings.",
+            show_default=False,
         ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Show components: names, sources, parameters with defaults."""
-    rows = _component_rows(kind)
+    """Show components: names, sources, options with defaults and ranges, what they need."""
+    rows = raymcu.catalog(kind)
     if as_json:
         _print_json(rows)
+        return
+    if "parameters" in rows[0]:
+        _list_parameters(rows)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0]:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*map(str, row.values()))
     console.print(table)
 
 
@@ -201,44 +202,29 @@ def _demo_space() -> Path:
     return next((place for place in places if place.exists()), places[-1])
 
 
-def _component_rows(kind: str) -> list[dict[str, Any]]:
-    if kind == "settings":
-        return [
-            {
-                "name": name,
-                "pairs": "two methods" if setting.pairs_methods else "two seeds",
-                "first": setting.first.suffix or "plain",
-                "second": setting.second.suffix or "plain",
-                "source": "MCU table 1",
-            }
-            for name, setting in SETTINGS.items()
-        ]
-    registries = raymcu.components()
-    if kind not in registries:
-        raise ConfigError(f"'{kind}': list one of {', '.join([*registries, 'settings'])}.")
-    return [
-        {
-            "name": entry.name,
-            "summary": entry.summary,
-            **_details(entry.component),
-            "source": entry.source,
-        }
-        for entry in registries[kind]
+def _list_parameters(rows: list[dict[str, Any]]) -> None:
+    """Show components with their options; what all of them share is told once."""
+    shared = [
+        (name, told)
+        for name, told in rows[0]["parameters"].items()
+        if len(rows) > 1 and all(row["parameters"].get(name) == told for row in rows)
     ]
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/]  {escape(row['summary'])}", highlight=False)
+        console.print(f"    source: {escape(row['source'])}", highlight=False)
+        if row.get("needs"):
+            console.print(f"    needs: {'; '.join(row['needs'])}", highlight=False)
+        own = [pair for pair in row["parameters"].items() if pair not in shared]
+        _print_options(own)
+    if shared:
+        console.print("[bold]all of them[/]", highlight=False)
+        _print_options(shared)
 
 
-def _details(component: Any) -> dict[str, Any]:
-    if isinstance(component, type) and issubclass(component, BaseModel):
-        fields = component.model_fields.items()
-        return {"parameters": {name: field.get_default() for name, field in fields}}
-    span = f"[{component.low:g}, {component.high:g}]"
-    return {"better": component.better, "range": span, "unit": component.unit}
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return "\n".join(f"{name} = {default}" for name, default in value.items())
-    return str(value)
+def _print_options(options: list[tuple[str, dict[str, Any]]]) -> None:
+    for name, told in options:
+        value = f"{name} = {told['default']}"
+        console.print(f"    {value:<32} {escape(told['allowed'])}", highlight=False, soft_wrap=True)
 
 
 def _print_json(value: Any) -> None:

@@ -18,13 +18,13 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILE_SUFFIXES = (".json", ".jsonl", ".parquet", ".csv", ".zip", ".gz", ".tar")
 
 
-def local_folder(benchmark: str, path: str, default: str) -> Path | None:
+def local_folder(benchmark: str, path: str, default: str | None) -> Path | None:
     """Return the folder that ``path`` names, or None where it is a hub id.
 
     Args:
         benchmark: Name for the messages.
         path: Folder or hub id, as the search space has it.
-        default: The hub id that is taken without a path.
+        default: The hub id that is taken without a path; None if ``path`` must be a folder.
 
     Raises:
         ConfigError: If it is neither.
@@ -32,16 +32,22 @@ def local_folder(benchmark: str, path: str, default: str) -> Path | None:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
+    place = f"benchmark {benchmark}, path = '{path}'"
+    or_hub_id = f", or a hub id such as {default}" if default else ""
     if folder.exists():
         raise ConfigError(
-            f"benchmark {benchmark}, path = '{path}': is a file. Give the folder that holds "
-            f"one file per config, or a hub id such as {default}."
+            f"{place}: is a file. Give the folder that holds one file per config{or_hub_id}."
+        )
+    if default is None:
+        raise ConfigError(
+            f"{place}: there is no such folder (looked in {Path.cwd()}). Correct the path, or "
+            "leave it out to load from the hub."
         )
     if not _HUB_ID.fullmatch(path) or path.endswith(_FILE_SUFFIXES):
         raise ConfigError(
-            f"benchmark {benchmark}, path = '{path}': there is no such folder (looked in "
-            f"{Path.cwd()}) and it is not a hub id of the form owner/name. Correct the path, "
-            f"or leave it out to load {default} from the hub."
+            f"{place}: there is no such folder (looked in {Path.cwd()}) and it is not a hub id of "
+            f"the form owner/name. Correct the path, or leave it out to load {default} from the "
+            "hub."
         )
     return None
 

@@ -27,6 +27,8 @@ from raymcu.training.workshop import Workshop
 from raymcu.watch import Running, Watch
 
 _REPORT_EVERY_S = 1.0
+_MOST_BENDS = 8
+"""Bends that one trial finds, one after the other."""
 _workshops: dict[str, Workshop] = {}
 """Of this worker process, by store: kept from trial to trial."""
 
@@ -65,9 +67,12 @@ def train_level(
     if single:
         gpus = cluster.gpus_per_worker(space.execution)
         resources: dict[str, float] = {"cpu": space.execution.cpus_per_worker, "gpu": gpus}
-        jobs = [[recipe] for recipe in single]
+        slots = cluster.workers(space.execution)
+        jobs = _shared(single, slots) if stage == "connect" else [[recipe] for recipe in single]
         trainable = tune.with_resources(_train_here, resources)
-        _fit(trainable, jobs, common, space, cluster.workers(space.execution), run, watch)
+        alone = [[r] for r in _fit(trainable, jobs, common, space, slots, run, watch)]
+        if alone:  # one of several died with its process: each tries again by itself
+            _fit(trainable, alone, common, space, slots, run, watch)
     for workers in sorted({_workers(recipe) for recipe in sharded}):
         gang = [recipe for recipe in sharded if _workers(recipe) == workers]
         gangs = max(1, cluster.workers(space.execution) // workers)
@@ -83,6 +88,12 @@ def train_level(
         _fit(trainable, jobs, more, space, gangs, run, watch)
 
 
+def _shared(bends: Sequence[Recipe], slots: int) -> list[list[Recipe]]:
+    """Give each trial several bends, which cost less than starting one; enough to share evenly."""
+    size = max(1, min(_MOST_BENDS, len(bends) // (4 * slots)))
+    return [list(bends[i : i + size]) for i in range(0, len(bends), size)]
+
+
 def _workers(recipe: Recipe) -> int:
     return recipe.training.workers if recipe.training else 1
 
@@ -95,8 +106,12 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     concurrent: int,
     run: RunFolder,
     watch: Watch,
-) -> None:
-    """Run one Tune experiment, a trial for each job, and record trials whose process died."""
+) -> list[Recipe]:
+    """Run one Tune experiment, a trial for each job, and record trials whose process died.
+
+    Returns:
+        What a job of several recipes left undone without a word: its process died.
+    """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     encoded = [[recipe.model_dump_json() for recipe in job] for job in jobs]
     labels = {recipe.id: recipe.label for job in jobs for recipe in job}
@@ -121,18 +136,19 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     damaged = [e for e in results.errors if isinstance(_root(e), StoreError)]
     if damaged:
         raise StoreError(str(_root(damaged[0])))
-    for job in jobs:
-        for recipe in job:
-            if not run.checkpoints.is_done(recipe.id) and not run.has_part("failures", recipe.id):
-                message = "; ".join(str(_root(e)).strip().split("\n")[-1] for e in results.errors)
-                row = failure_row(
-                    recipe.id,
-                    common["stage"],
-                    recipe.label,
-                    "worker_died",
-                    f"its process died {space.execution.max_attempts} times. {message}".strip(),
-                )
-                run.record_failure(row)
+    left = [
+        (recipe, len(job))
+        for job in jobs
+        for recipe in job
+        if not run.checkpoints.is_done(recipe.id) and not run.has_part("failures", recipe.id)
+    ]
+    for recipe, size in left:
+        if size == 1:
+            message = "; ".join(str(_root(e)).strip().split("\n")[-1] for e in results.errors)
+            told = f"its process died {space.execution.max_attempts} times. {message}".strip()
+            row = failure_row(recipe.id, common["stage"], recipe.label, "worker_died", told)
+            run.record_failure(row)
+    return [recipe for recipe, size in left if size > 1]
 
 
 def _root(error: BaseException) -> BaseException:
