@@ -14,8 +14,6 @@ A set is one text, its articles or chapters with blank lines between, as the aut
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-from pydantic import Field
-
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Facts, SetFacts
 from raymcu.benchmarks._files import local_folder
 from raymcu.benchmarks._published import QUESTIONS, TEXTS, Form, Source, Split, text
@@ -80,8 +78,6 @@ class Muse(Benchmark):
     None takes muse-bench/MUSE-News or muse-bench/MUSE-Books."""
     revision: str = "main"
     """Branch, tag or commit on the hub; a commit never changes. Not used for a folder."""
-    max_length: int = Field(default=2048, ge=2)
-    """Tokens of the pieces that texts are cut in."""
 
     forget_sizes: ClassVar[tuple[str, ...]] = ("forget", *_FOLDS)
     probes: ClassVar[tuple[str, ...]] = tuple(_PROBES)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Facts, SetFacts, set_facts
 from raymcu.benchmarks._files import local_folder
@@ -86,8 +86,6 @@ class Wmdp(Benchmark):
     """Texts to keep: WikiText, as RMU's code has it, or ``bio-retain-corpus``."""
     max_characters: PositiveInt | None = 2000
     """Of each text as many are used, about the 512 tokens that RMU reads; None takes all."""
-    max_length: int = Field(default=512, ge=2)
-    """Tokens of the pieces that texts are cut in."""
 
     forget_sizes: ClassVar[tuple[str, ...]] = ("forget",)
     probes: ClassVar[tuple[str, ...]] = ("forget", "retain")
