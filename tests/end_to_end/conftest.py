@@ -29,12 +29,14 @@ vocab_size = 600
 extra_sets = ["real_authors", "world_facts"]
 
 [original.training]
-optimizer = "muon"
 learning_rate = 1.5e-2
-matrix_learning_rate = 0.03
 epochs = 8
 batch_size = 8
 group_by_length = true
+
+[original.training.optimizer]
+name = "muon"
+matrix_learning_rate = 0.03
 
 [unlearning.training]
 learning_rate = 2e-3

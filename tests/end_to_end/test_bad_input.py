@@ -74,19 +74,6 @@ def test_an_unwritable_folder_is_named(
     assert "--out" in said
 
 
-def test_a_setting_that_cannot_be_trained_yet_is_planned_and_refused(
-    space_path: Path, monkeypatch: Patch, capsys: Capture, tmp_path: Path
-) -> None:
-    override = ("--set", 'unlearning.settings=["Rand-CL", "FO-SO"]')
-    said = refused(monkeypatch, capsys, "run", space_path, "--out", tmp_path / "run", *override)
-    assert "curriculum" in said
-    assert "second-order" in said
-    monkeypatch.setattr(sys, "argv", ["raymcu", "plan", str(space_path), *override])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code
-
-
 def test_a_folder_without_a_run_is_refused(
     monkeypatch: Patch, capsys: Capture, tmp_path: Path
 ) -> None:

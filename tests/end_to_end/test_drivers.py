@@ -37,7 +37,7 @@ def watch(ended: object, running: object) -> None:
 def test_two_workers_of_ray_train_follow_one_workers_loss_curve(
     cluster: Cluster, space_path: Path, tmp_path: Path
 ) -> None:
-    gentle = ["epochs=1.0", "optimizer=adamw", "learning_rate=1e-3", "workers=2"]
+    gentle = ["epochs=1.0", "optimizer.name=adamw", "learning_rate=1e-3", "workers=2"]
     space = raymcu.load_space(space_path, [f"original.training.{x}" for x in gentle])
     recipes = raymcu.plan_study(space).levels[0]
     run = RunFolder(str(tmp_path / "two"))

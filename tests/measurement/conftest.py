@@ -5,9 +5,10 @@ import torch
 
 from raymcu import models
 from raymcu.methods._base import METHODS
-from raymcu.search_space import ScratchModel, Training
+from raymcu.search_space import OptimizerUse, ScratchModel, Training
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
+from raymcu.training.material import Material, Rows
 from raymcu.training.reference import Reference
 
 
@@ -18,7 +19,7 @@ def rows(authors, encoder):
 
 
 @pytest.fixture(scope="session")
-def knowing(tiny_tokenizer, rows):
+def knowing(tiny_tokenizer, encoder, rows):
     """Three models by how much of six answers they know: all, some of it, nothing."""
     shape = ScratchModel(
         hidden_size=64, num_layers=2, num_heads=2, intermediate_size=128, vocab_size=400
@@ -28,7 +29,7 @@ def knowing(tiny_tokenizer, rows):
     for name, epochs in (("half", 15), ("all", 40)):
         model = models.create(shape, tiny_tokenizer, 0, "float32")
         training = Training(
-            optimizer="muon",
+            optimizer=OptimizerUse(name="muon"),
             learning_rate=5e-3,
             epochs=epochs,
             batch_size=3,
@@ -40,6 +41,7 @@ def knowing(tiny_tokenizer, rows):
             weights=models.trainable(model),
             methods=[METHODS["finetune"]()],
             stream=Stream([], learned, 3, 0),
+            material=Material(encoder, Rows(()), Rows(learned)),
             training=training,
             reference=Reference(),
             pad=0,
