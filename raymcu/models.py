@@ -21,6 +21,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -450,6 +451,27 @@ class Scorer(nn.Module):
         if self.softcap:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
+
+    def new_cache(self) -> Any:
+        """Return an empty cache for `next_logits`; it can drop rows (``batch_select_indices``)."""
+        return DynamicCache(config=self.model.config)
+
+    def next_logits(
+        self,
+        ids: Int[Tensor, "batch new"],
+        mask: Int[Tensor, "batch seq"],
+        position: Int[Tensor, "batch new"],
+        cache: Any,
+    ) -> Float[Tensor, "batch vocab"]:
+        """Return the logits of the next token, and keep what was computed in the cache."""
+        states = self.model.get_decoder()(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
+        return self.logits(states)
 
     @torch.no_grad()
     def check(self) -> None:

@@ -10,7 +10,14 @@ import torch
 from raymcu import models
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.recipes import Choice, Recipe
-from raymcu.search_space import BenchmarkUse, ModelSource, ScratchModel, Training
+from raymcu.search_space import (
+    ORDERS,
+    BenchmarkUse,
+    ModelSource,
+    OptimizerUse,
+    ScratchModel,
+    Training,
+)
 from raymcu.store import CheckpointStore
 from raymcu.training.workshop import Workshop
 
@@ -85,6 +92,13 @@ class Recipes:
     def choice(self, name, **options):
         return Choice(name=name, options=options)
 
+    def training(self, optimizer="adamw", **changes):
+        """Six steps of an optimizer; a tenth of the rate for those that move every weight alike."""
+        order = next(order for order, names in ORDERS.items() if optimizer in names)
+        rate = 1e-3 if order in {"first", "hybrid"} else 1e-4
+        use = OptimizerUse(order=order, name=optimizer)
+        return FEW.model_copy(update={"optimizer": use, "learning_rate": rate, **changes})
+
     def original(self, **content):
         defaults = {
             "role": "original",
@@ -99,6 +113,7 @@ class Recipes:
         return self.make(
             **{
                 "role": "unlearner",
+                "retain_set": "retain90",
                 "parents": {"start": original.id},
                 "methods": (self.choice(method, **(options or {})),),
                 **content,
@@ -109,6 +124,7 @@ class Recipes:
         return self.make(
             **{
                 "role": "bend",
+                "retain_set": "retain90",
                 "parents": {"first": first.id, "second": second.id, "reference": original.id},
                 "methods": first.methods,
                 "curve": "quadratic",

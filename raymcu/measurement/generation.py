@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import DynamicCache
 
 from raymcu.measurement.likelihood import Likelihood
 from raymcu.models import Encoded, Scorer
@@ -88,9 +86,9 @@ def _decode(
         mask[number, longest - len(answer) :] = 1
     ids, mask = ids.to(device), mask.to(device)
     position = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=scorer.model.config)
+    cache = scorer.new_cache()
     while answers:
-        chosen = _next_tokens(scorer, ids, mask, position, cache)
+        chosen = scorer.next_logits(ids, mask, position, cache).float().argmax(-1)
         going = []
         for number, (answer, token) in enumerate(zip(answers, chosen.tolist(), strict=True)):
             answer.tokens.append(token)
@@ -106,19 +104,6 @@ def _decode(
         ids = chosen[:, None]
         position = position[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(answers), 1)], dim=1)
-
-
-def _next_tokens(
-    scorer: Scorer, ids: Tensor, mask: Tensor, position: Tensor, cache: DynamicCache
-) -> Tensor:
-    states = scorer.model.get_decoder()(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=position,
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state[:, -1]
-    return scorer.logits(states).float().argmax(-1)
 
 
 def _is_finished(answer: _Answer, stop: frozenset[int], max_new_tokens: int) -> bool:

@@ -1,22 +1,38 @@
 """Both ways in one process: ratios with their spread, and equal results. Run with `make speed`."""
 
 import copy
+import ctypes
+import gc
+import re
 import statistics
+import threading
 import time
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from raymcu.curves.blend import load_weights
 from raymcu.curves.quadratic import Quadratic
+from raymcu.inputs import load_space
 from raymcu.measurement.generation import generate, stop_tokens
 from raymcu.measurement.likelihood import measure_likelihood
-from raymcu.methods._base import METHODS
-from raymcu.models import Encoder, Scorer, collate, create, train_tokenizer, trainable
-from raymcu.search_space import ScratchModel, Training
+from raymcu.methods._base import FORGET, METHODS
+from raymcu.models import (
+    Encoder,
+    Scorer,
+    collate,
+    create,
+    save_checkpoint,
+    train_tokenizer,
+    trainable,
+)
+from raymcu.pipeline import plan_study
+from raymcu.search_space import OptimizerUse, ScratchModel, Training
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop, Walk
-from raymcu.training.reference import Reference, ask_hidden, ask_nll
+from raymcu.training.material import Material, Rows
+from raymcu.training.reference import Reference
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(900)]
 
@@ -47,8 +63,8 @@ def memorised(authors):
     shape = ScratchModel(hidden_size=128, num_layers=2, num_heads=2, vocab_size=2048)
     model = create(shape, tokenizer, 0, "float32")
     encoded = [encoder.encode(x.question, x.answer) for x in rows]
-    settings = {"optimizer": "muon", "learning_rate": 1.5e-2, "matrix_learning_rate": 0.03}
-    training = Training(**settings, betas=(0.9, 0.98), batch_size=8, epochs=16, warmup=0.05)
+    muon = OptimizerUse(name="muon", matrix_learning_rate=0.03, betas=(0.9, 0.98))
+    training = Training(optimizer=muon, learning_rate=1.5e-2, batch_size=8, epochs=16, warmup=0.05)
     loop = make_loop(Scorer(model), encoder, training, [], encoded, Reference(), "finetune")
     losses = [progress.history[-1]["loss"] for progress in loop.run()]
     print(f"\ntrained to a loss of {losses[-1]:.3g}")
@@ -57,17 +73,49 @@ def memorised(authors):
 
 def make_loop(scorer, encoder, training, forget, retain, reference, method, walk=None):
     methods = [METHODS[method](**({"retain": "kl"} if method == "npo" else {}))]
-    stream = Stream(forget, retain, training.batch_size, 0)
     return Loop(
         scorer=scorer,
         weights=trainable(scorer.model),
         methods=methods,
-        stream=stream,
+        stream=Stream(forget, retain, training.batch_size, 0),
+        material=Material(encoder, Rows(forget), Rows(retain)),
         training=training,
         reference=reference,
         pad=encoder.pad,
-        walk=walk,
+        walk=None if walk is None else walk(dict(scorer.model.named_parameters())),
     )
+
+
+def asked(scorer, encoder, training, forget, retain):
+    """A cache of all that NPO with KL needs in that training."""
+    reference = Reference()
+    stream = Stream(forget, retain, training.batch_size, 0)
+    steps = [stream.step(number) for number in range(int(training.epochs) * stream.steps_per_epoch)]
+    for part, need in METHODS["npo"](retain="kl").needs().items():
+        rows = forget if part is FORGET else [retain[i] for step in steps for i in step.retain]
+        reference.ask(scorer, reference.missing(need, part, rows), encoder.pad, 8)
+    reference.means = {FORGET: 0.0}
+    return reference
+
+
+class SecondModel(Reference):
+    """A frozen second model in the loop, asked at every step."""
+
+    def __init__(self, frozen, pad):
+        super().__init__(means={FORGET: 0.0})
+        self.frozen = frozen
+        self.pad = pad
+
+    @torch.no_grad()
+    def nll(self, part, rows, device):
+        batch = collate(rows, self.pad, device)
+        logits = self.frozen(batch.input_ids, batch.row, batch.column)
+        return torch.nn.functional.cross_entropy(logits, batch.labels, reduction="none")
+
+    @torch.no_grad()
+    def logits(self, part, rows, scorer, device):
+        batch = collate(rows, self.pad, device)
+        return self.frozen(batch.input_ids, batch.row, batch.column)
 
 
 def steps(make):
@@ -115,36 +163,119 @@ def test_cached_reference_against_a_second_model_in_the_loop(memorised):
     model, encoder, rows = memorised
     training = Training(learning_rate=1e-4, batch_size=8, epochs=10)
     forget, retain = rows[:40], rows[40:]
-
-    class TwoModels(Loop):
-        def _labelled(self, ids, picked, *, is_forget):
-            data = self.stream.forget if is_forget else self.stream.retain
-            batch = collate([data[ids[i]] for i in picked], self.pad, self.device)
-            with torch.no_grad():
-                logits = frozen(batch.input_ids, batch.row, batch.column)
-                nll = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="none")
-            found = super()._labelled(ids, picked, is_forget=is_forget)
-            return replace(found, reference_nll=nll, reference_logits=logits)
-
-    frozen = Scorer(copy.deepcopy(model)).eval()
     losses = {}
 
     def second():
         scorer = Scorer(copy.deepcopy(model))
-        plain = make_loop(scorer, encoder, training, forget, retain, Reference(), "npo")
-        plain.__class__ = TwoModels
-        losses["second"] = [p.history[-1]["loss"] for p in plain.run()]
+        frozen = SecondModel(Scorer(copy.deepcopy(model)).eval(), encoder.pad)
+        loop = make_loop(scorer, encoder, training, forget, retain, frozen, "npo")
+        losses["second"] = [p.history[-1]["loss"] for p in loop.run()]
 
     def cached():
         scorer = Scorer(copy.deepcopy(model))
-        reference = Reference(nll=ask_nll(scorer, forget, encoder.pad, 8))
-        used = Stream(forget, retain, 8, 0).retain_rows(50)
-        reference.hidden, reference.head = ask_hidden(scorer, used, retain, encoder.pad, 8)
+        reference = asked(scorer, encoder, training, forget, retain)
         loop = make_loop(scorer, encoder, training, forget, retain, reference, "npo")
         losses["cached"] = [p.history[-1]["loss"] for p in loop.run()]
 
     compare("50 steps of NPO with KL, cached reference, filling the cache included", second, cached)
     assert losses["cached"] == pytest.approx(losses["second"], rel=1e-4)
+
+
+@pytest.fixture
+def large(memorised):
+    """A 30M-parameter model, so that weights outweigh what Python allocates."""
+    _, encoder, rows = memorised
+    shape = ScratchModel(
+        hidden_size=512, num_layers=8, num_heads=8, intermediate_size=2048, vocab_size=2048
+    )
+    return create(shape, encoder.tokenizer, 0, "float32"), encoder, rows
+
+
+def test_peak_memory_of_a_second_model_against_a_cached_reference(large):
+    model, encoder, rows = large
+    training = Training(learning_rate=1e-5, batch_size=8, epochs=0.4)
+    forget, retain = rows[:40], rows[40:]
+    weights = sum(w.numel() * w.element_size() for w in model.parameters())
+
+    def second():
+        frozen = SecondModel(Scorer(copy.deepcopy(model)).eval(), encoder.pad)
+        return make_loop(Scorer(model), encoder, training, forget, retain, frozen, "npo")
+
+    def cached():
+        few = training.model_copy(update={"epochs": 1.0})
+        reference = asked(Scorer(model), encoder, few, forget, retain)
+        return make_loop(Scorer(model), encoder, training, forget, retain, reference, "npo")
+
+    peaks = {
+        name: peak_of(steps(make)) / weights
+        for name, make in (("second", second), ("cached", cached))
+    }
+    print(
+        f"\npeak memory of 2 steps of NPO with KL above the model, in models of "
+        f"{weights / 2**20:.0f} MiB: second model {peaks['second']:.2f}, cached reference "
+        f"{peaks['cached']:.2f}"
+    )
+    assert peaks["cached"] < peaks["second"]
+
+
+def test_memory_of_a_bend_against_plain_training(large, tmp_path):
+    """Goal: one private copy of the weights, the bend; both ends are mapped files."""
+    model, encoder, rows = large
+    training = Training(learning_rate=1e-5, batch_size=8, epochs=0.4)
+    weights = sum(w.numel() * w.element_size() for w in model.parameters())
+    ends = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        save_checkpoint(model, encoder.tokenizer, tmp_path / name)
+        ends.append(tmp_path / name)
+
+    def plain():
+        return make_loop(
+            Scorer(model), encoder, training, rows[:40], rows[40:], Reference(), "grad_diff"
+        )
+
+    def walk(weights):
+        bend = {name: weight.detach().clone() for name, weight in weights.items()}
+        return Walk(Quadratic().coefficients, weights, *map(load_weights, ends), bend)
+
+    def bend():
+        arguments = (rows[:40], rows[40:], Reference(), "grad_diff", walk)
+        return make_loop(Scorer(model), encoder, training, *arguments)
+
+    peaks = {
+        name: peak_of(steps(make)) / weights for name, make in (("plain", plain), ("bend", bend))
+    }
+    print(
+        f"\npeak private memory of 2 steps above the model, in models of {weights / 2**20:.0f} "
+        f"MiB: plain {peaks['plain']:.2f}, bend {peaks['bend']:.2f}: "
+        f"{peaks['bend'] - peaks['plain']:.2f} more"
+    )
+    assert peaks["bend"] - peaks["plain"] < 1.5
+
+
+def peak_of(way):
+    """Return how far private memory rises above what it was, in bytes, while something runs."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    before, peak, is_over = private_bytes(), 0, threading.Event()
+
+    def watch():
+        nonlocal peak
+        while not is_over.wait(0.005):
+            peak = max(peak, private_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    way()
+    is_over.set()
+    watcher.join()
+    return peak - before
+
+
+def private_bytes():
+    """Anonymous memory of this process; mapped files do not count."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
 
 
 def test_a_step_of_a_bend_against_a_plain_step(memorised):
@@ -155,11 +286,29 @@ def test_a_step_of_a_bend_against_a_plain_step(memorised):
         scorer = Scorer(copy.deepcopy(model))
         return make_loop(scorer, encoder, training, rows[:40], rows[40:], Reference(), "grad_diff")
 
+    def walk(weights):
+        ends = [{n: w.detach().clone() for n, w in model.named_parameters()} for _ in range(2)]
+        bend = {n: w.clone() for n, w in ends[0].items()}
+        return Walk(Quadratic().coefficients, weights, *ends, bend)
+
     def bend():
         scorer = Scorer(copy.deepcopy(model))
-        ends = [{n: w.detach().clone() for n, w in model.named_parameters()} for _ in range(2)]
-        walk = Walk(Quadratic().coefficients, *ends, {n: w.clone() for n, w in ends[0].items()})
         arguments = (rows[:40], rows[40:], Reference(), "grad_diff", walk)
         return make_loop(scorer, encoder, training, *arguments)
 
     compare("plain steps over steps of a bend (1 = a bend is free)", steps(plain), steps(bend))
+
+
+def test_the_papers_grid_is_planned_in_seconds():
+    space = load_space("search_spaces/mcu_tofu.toml")
+    plan_study(space)  # imports
+    took = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        plan = plan_study(space)
+        took.append(time.perf_counter() - started)
+    print(
+        f"\nplan of {len(plan.curves)} curves and {len(plan.points)} points: "
+        f"{statistics.median(took):.2f} s ({min(took):.2f} to {max(took):.2f})"
+    )
+    assert plan.summary["endpoints"]["naive"] >= 7 * plan.summary["endpoints"]["unique"]

@@ -61,11 +61,6 @@ def test_without_a_forget_set_the_retain_set_is_the_anchor():
     assert sorted(row for step in found for row in step.retain) == list(range(10))
 
 
-def test_retain_rows_names_all_that_the_steps_touch():
-    stream = make()
-    assert stream.retain_rows(4) == sorted({r for step in steps(stream, 4) for r in step.retain})
-
-
 def test_grouping_by_length_batches_like_lengths():
     def spread(stream):
         lengths = [[len(stream.forget[row]) for row in step.forget] for step in steps(stream, 25)]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from raymcu.search_space import Training
+from raymcu.search_space import ORDERS, OptimizerUse, Training
 from raymcu.training.optimizers import Muon, Optimizer, orthogonalize, schedule
 
 
@@ -37,7 +37,7 @@ def layers():
 
 
 def test_muon_moves_the_matrices_of_the_blocks_only():
-    optimizer = Optimizer(layers(), Training(optimizer="muon"))
+    optimizer = Optimizer(layers(), Training(optimizer=OptimizerUse(name="muon")))
     owners = {
         name: type(part).__name__
         for name, weight in optimizer.weights.items()
@@ -58,8 +58,10 @@ def test_adamw_takes_the_known_first_step():
     assert weight.tolist() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_a_loaded_state_goes_on_bit_for_bit(kind):
+@pytest.mark.parametrize(
+    "use", [OptimizerUse(order=order, name=name) for order in ORDERS for name in ORDERS[order]]
+)
+def test_a_loaded_state_goes_on_bit_for_bit(use):
     def walk(optimizer, steps):
         for step in steps:
             for name, weight in optimizer.weights.items():
@@ -67,7 +69,7 @@ def test_a_loaded_state_goes_on_bit_for_bit(kind):
                 weight.grad = torch.randn(weight.shape)
             optimizer.step(0.9**step)
 
-    training = Training(optimizer=kind, learning_rate=0.1, weight_decay=0.1)
+    training = Training(optimizer=use, learning_rate=0.1, weight_decay=0.1)
     undisturbed = Optimizer(layers(), training)
     walk(undisturbed, range(6))
     early = Optimizer(layers(), training)

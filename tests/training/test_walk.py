@@ -27,18 +27,18 @@ def resident(tiny_tokenizer):
     return models.Scorer(models.create(SHAPE, tiny_tokenizer, 0, "float32"))
 
 
-def walk(first, bend, second):
-    return Walk(CURVES["quadratic"]().coefficients, first, second, bend)
+def walk(resident, first, bend, second):
+    weights = models.trainable(resident.model)
+    return Walk(CURVES["quadratic"]().coefficients, weights, first, second, bend)
 
 
 def chord(first, second):
     return {name: (first[name] + second[name]) / 2 for name in first}
 
 
-def placed(a_walk, resident, t):
-    weights = models.trainable(resident.model)
-    a_walk.place(weights, t)
-    return {name: weight.detach().clone() for name, weight in weights.items()}
+def placed(a_walk, t):
+    a_walk.place(t)
+    return {name: weight.detach().clone() for name, weight in a_walk.weights.items()}
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.5, 0.9])
@@ -56,20 +56,19 @@ def test_the_bends_gradient_is_that_of_autograd_through_the_curve(resident, ends
     logits = functional_call(resident, phi, inputs, tie_weights=True)
     torch.nn.functional.cross_entropy(logits, batch.labels).backward()
 
-    own = walk(first, bend, second)
-    weights = models.trainable(resident.model)
-    own.place(weights, t)
+    own = walk(resident, first, bend, second)
+    own.place(t)
     torch.nn.functional.cross_entropy(resident(*inputs), batch.labels).backward()
-    own.pull_gradients(weights, t)
+    own.pull_gradients(t)
     for name, leaf in leaves.items():
         assert torch.allclose(bend[name].grad, leaf.grad, rtol=1e-4, atol=1e-7), name
-        assert weights[name].grad is None
+        assert own.weights[name].grad is None
 
 
 @pytest.mark.parametrize("t", GRID)
 def test_the_model_stands_on_the_curve(resident, ends, t):
     first, bend, second = ends
-    found = placed(walk(first, bend, second), resident, t)
+    found = placed(walk(resident, first, bend, second), t)
     for name, weight in found.items():
         expected = (1 - t) ** 2 * first[name] + 2 * t * (1 - t) * bend[name] + t**2 * second[name]
         assert torch.allclose(weight, expected, atol=1e-6)
@@ -78,21 +77,21 @@ def test_the_model_stands_on_the_curve(resident, ends, t):
 def test_the_ends_of_the_walk_are_the_end_points_bit_for_bit(resident, ends):
     first, bend, second = ends
     for t, end in ((0.0, first), (1.0, second)):
-        found = placed(walk(first, bend, second), resident, t)
+        found = placed(walk(resident, first, bend, second), t)
         assert all(torch.equal(found[name], end[name]) for name in end)
 
 
 @pytest.mark.parametrize("t", GRID)
 def test_between_equal_ends_the_curve_is_constant_at_the_start(resident, ends, t):
     first = ends[0]
-    found = placed(walk(first, chord(first, first), first), resident, t)
+    found = placed(walk(resident, first, chord(first, first), first), t)
     assert all(torch.allclose(found[name], first[name], rtol=1e-6, atol=1e-8) for name in first)
 
 
 @pytest.mark.parametrize("t", GRID)
 def test_the_curve_starts_as_the_chord(resident, ends, t):
     first, _, second = ends
-    found = placed(walk(first, chord(first, second), second), resident, t)
+    found = placed(walk(resident, first, chord(first, second), second), t)
     for name, weight in found.items():
         assert torch.allclose(weight, torch.lerp(first[name], second[name], t), atol=1e-6)
 
@@ -100,6 +99,6 @@ def test_the_curve_starts_as_the_chord(resident, ends, t):
 @pytest.mark.parametrize("t", GRID)
 def test_swapping_the_ends_mirrors_the_walk(resident, ends, t):
     first, bend, second = ends
-    there = placed(walk(first, bend, second), resident, t)
-    back = placed(walk(second, bend, first), resident, 1 - t)
+    there = placed(walk(resident, first, bend, second), t)
+    back = placed(walk(resident, second, bend, first), 1 - t)
     assert all(torch.allclose(there[name], back[name], atol=1e-6) for name in there)
