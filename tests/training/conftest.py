@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from raymcu import models
+from raymcu.methods._base import FORGET, METHODS, Needs, all_needs
 from raymcu.recipes import Recipe
 from raymcu.store import CheckpointStore
+from raymcu.training.data import Stream
+from raymcu.training.loop import Loop
+from raymcu.training.material import Material, Rows
+from raymcu.training.reference import Reference
 from raymcu.training.workshop import Workshop
 
 GANG = Path(__file__).with_name("gang.py")
@@ -91,3 +98,64 @@ def gang(tmp_path_factory):
 
     run.task = Task
     return run
+
+
+@pytest.fixture(scope="session")
+def rows_of(authors, encoder):
+    """Tokenises a training set."""
+
+    def tokenised(name):
+        examples = authors.training_set(name)
+        encoded = tuple(encoder.encode(x.question, x.answer) for x in examples)
+        return Rows(encoded, tuple(x.question for x in examples), tuple(x.answer for x in examples))
+
+    return tokenised
+
+
+@pytest.fixture
+def make(tiny_llama, rows_of, authors, encoder, recipes):
+    """Makes a loop over forget10; the same model each time."""
+    forget, retain = (rows_of(name) for name in ("forget10", "retain90"))
+    start = {name: weight.clone() for name, weight in tiny_llama.state_dict().items()}
+
+    def build(*names, training=None, frozen=None, superloss=None, double=False, **changes):
+        tiny_llama.load_state_dict(start)
+        tiny_llama.to(torch.float64 if double else torch.float32)
+        scorer = models.Scorer(tiny_llama)
+        methods = [METHODS[m]() if isinstance(m, str) else m for m in names]
+        training = (training or recipes.few).model_copy(update=changes)
+        stream = Stream(forget.encoded, retain.encoded, training.batch_size, 0)
+        material = Material(encoder, forget, retain, authors.refusals())
+        needs = all_needs(methods) | {
+            FORGET: all_needs(methods).get(FORGET, Needs()) | Needs(reference_nll=True)
+        }
+        reference = Reference()
+        for part, need in needs.items():
+            if part.answers == "sampled":  # in place of what a model would say
+                material.sampled[part] = {
+                    row: retain.encoded[row : row + part.pool] for row in range(len(forget.encoded))
+                }
+            rows = [
+                one
+                for row in range(len(material.rows(part).encoded))
+                for epoch in range(3)
+                for one in material.sequences(part, row, epoch)
+            ]
+            reference.ask(scorer, reference.missing(need, part, rows), 0, 16)
+            if need.reference_nll:
+                nll = reference.nll(part, dict.fromkeys(rows), torch.device("cpu"))
+                reference.means[part] = float(nll.mean())
+        return Loop(
+            scorer=scorer,
+            weights=models.trainable(tiny_llama),
+            methods=methods,
+            stream=stream,
+            material=material,
+            training=training,
+            reference=reference,
+            pad=0,
+            frozen=frozen,
+            superloss=superloss,
+        )
+
+    return build
