@@ -47,7 +47,7 @@ def test_mcu_is_six_methods_in_ten_settings(name):
 
 @pytest.mark.parametrize("name", [name for name in MCU if name != "mcu_tofu_small"])
 def test_mcu_walks_16_points_of_published_models(name):
-    space, plan = planned(name)
+    _, plan = planned(name)
     assert {len(curve.walk) for curve in plan.curves.values()} == {16}
     is_trained = {recipe.role for recipe in plan.recipes.values() if recipe.training is not None}
     assert is_trained == {"unlearner", "bend"}

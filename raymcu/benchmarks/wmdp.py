@@ -99,7 +99,8 @@ class Wmdp(Benchmark):
         num_texts = sum(size.num_examples for size in both)
         sizes["full"] = SetFacts(num_texts, num_texts, sum(size.num_characters for size in both))
         probed = {f"{name}{PERTURBED}": source.size(self._file(name)) for name in self.probes}
-        return Facts(source.fingerprint(), sizes | probed)
+        content = f"{self.domain}:{self.retain}:{self.max_characters}:{source.fingerprint()}"
+        return Facts(content, sizes | probed)  # options decide what is trained on, as rows do
 
     def training_set(self, name: str) -> Sequence[Example]:
         """Return the texts of that set, those too short left out and the others cut."""

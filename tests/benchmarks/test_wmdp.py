@@ -47,6 +47,7 @@ def texts(benchmark, name):
 def test_published_sizes_need_no_network():
     facts = Wmdp().facts()
     assert facts.fingerprint == (
+        "cyber:wikitext:2000:"
         "cais/wmdp-corpora@main+Salesforce/wikitext@main+cais/wmdp@main+cais/mmlu@main"
     )
     assert facts.sets["forget"].num_characters == 2_000_000
@@ -72,6 +73,19 @@ def test_facts_count_what_is_trained_on(folder):
     assert sets["retain"].num_characters == len(f"Beans: {LONG}") + 2000
     assert sets["full"].num_examples == 5
     assert sets["forget_perturbed"].num_answers == 20
+
+
+def test_whatever_changes_the_texts_changes_the_fingerprint(folder, write_json):
+    def fingerprint(**options):
+        return wmdp(folder, **options).facts().fingerprint
+
+    before = fingerprint()
+    assert before == fingerprint()
+    others = [fingerprint(max_characters=100), fingerprint(max_characters=None)]
+    others.append(fingerprint(retain="domain"))
+    write_json(folder, {"cyber-forget-corpus": FORGET[:2]})
+    others.append(fingerprint())
+    assert len({before, *others}) == 5
 
 
 def test_questions_are_those_of_the_evaluation_harness(folder):
