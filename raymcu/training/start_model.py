@@ -64,7 +64,7 @@ class StartModel:
     def __init__(self) -> None:
         self._reference = Reference()
         self._id: str | None = None
-        self._sampled: dict[tuple[int, Part], dict[int, list[Encoded]]] = {}
+        self._sampled: dict[tuple[Any, ...], dict[int, list[Encoded]]] = {}
 
     def ask(self, job: Job, scorer: Scorer, other: Callable[[], Scorer] | None) -> Reference:
         """Ask whatever the methods need to know and is not known yet.
@@ -101,7 +101,8 @@ class StartModel:
 
     def _answers(self, job: Job, part: Part, model: Callable[[], Any]) -> dict[int, list[Encoded]]:
         """Let the start model answer every question of a part by itself."""
-        key = (job.recipe.seed, part)
+        recipe = job.recipe
+        key = (recipe.seed, recipe.fingerprint, recipe.forget_size, recipe.retain_set, part)
         if key not in self._sampled:
             count = max(part.pool, part.count)
             self._sampled[key] = {
@@ -161,6 +162,6 @@ def freeze_weights(
     retain = [[job.stream.retain[i] for i in step.retain] for step in steps]
 
     def add(histogram: Tensor) -> Tensor:
-        return torch.tensor(group.sum(histogram.tolist())).to(torch.int64)
+        return torch.tensor(group.sum(histogram.tolist()), dtype=torch.float64).to(torch.int64)
 
     return freeze(mask, scorer, weights, forget, retain, job.encoder.pad, add)

@@ -9,46 +9,60 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raymcu import models, tables
 from raymcu.curves._base import CURVES
-from raymcu.curves.blend import load_weights
 from raymcu.errors import WorkError
-from raymcu.methods._base import METHODS, Labelled, StepInputs
-from raymcu.search_space import ModelSource
+from raymcu.methods._base import FORGET, METHODS, RETAIN, Labelled
+from raymcu.recipes import Choice
+from raymcu.search_space import Lora, ModelSource
 from raymcu.store import CheckpointStore
 from raymcu.training.data import Stream
 from raymcu.training.workshop import Workshop
 
+NPO = ("npo", {"retain": "kl"})
+RESUMED = {
+    "adamw": (NPO, {}, {}),
+    "muon": (NPO, {"optimizer": "muon"}, {}),
+    "sgd": (NPO, {"optimizer": "sgd"}, {}),
+    "sophia_g": (NPO, {"optimizer": "sophia_g"}, {}),
+    "soul": (NPO, {"optimizer": "soul"}, {}),
+    "spsa": (NPO, {"optimizer": "spsa"}, {}),
+    "alternating": (NPO, {"optimizer": "alternating"}, {}),
+    "lora": (NPO, {"lora": Lora(dropout=0.1)}, {}),
+    "rmu": (("rmu", {"layer": 1}), {}, {}),
+    "pdu": (("pdu", {"warmup_epochs": 0, "eta": 5.0}), {}, {}),
+    "refusals": (("idk", {}), {}, {}),
+    "superloss": (NPO, {}, {"curriculum": Choice(name="superloss", options={"lam": 0.05})}),
+    "difficulty": (NPO, {}, {"curriculum": Choice(name="difficulty", options={"start": 0.3})}),
+    "mask": (NPO, {}, {"mask": Choice(name="wagle", options={"keep": 0.3})}),
+}
+"""Method and its options, changes to the training, changes to the recipe."""
 
-@pytest.fixture(params=["adamw", "muon"])
-def training(request, recipes):
-    return recipes.few.model_copy(update={"optimizer": request.param})
 
-
-@pytest.fixture(params=["unlearner", "bend"])
-def recipe(request, recipes, study, training):
-    """Six steps of NPO with KL, from the original or between two unlearners."""
-    options = {"retain": "kl"}
-    npo = recipes.unlearner(study.original, "npo", options=options, training=training)
-    if request.param == "unlearner":
-        return npo
+@pytest.fixture(params=[*RESUMED, "bend adamw", "bend muon", "bend sophia_g", "bend alternating"])
+def recipe(request, recipes, study):
+    """Six steps from the original, or between two unlearners."""
+    (method, options), training, changes = RESUMED[request.param.removeprefix("bend ")]
+    changes = {"training": recipes.training(**training), **changes}
+    unlearner = recipes.unlearner(study.original, method, options=options, **changes)
+    if not request.param.startswith("bend"):
+        return unlearner
     ends = (study.first, study.second)
-    return recipes.bend(*ends, study.original, methods=npo.methods, training=training)
+    return recipes.bend(*ends, study.original, methods=unlearner.methods, **changes)
 
 
 def test_an_interrupted_training_ends_bit_for_bit_as_an_undisturbed_one(store, recipe, lab):
     lab.train(store, recipe)
     weights, history = lab.weights(store, recipe), lab.history(store, recipe)
     assert len(history) == 6
-    for stops in ((3,), (1, 4)):
-        store.folder.remove(recipe.id)
-        for stop in stops:
-            lab.train(store, recipe, save_every_s=0, stop_after=stop)
-            progress = json.loads(store.folder.read_bytes(f".partial/{recipe.id}/progress.json"))
-            assert progress["step"] == stop
-            assert not store.is_done(recipe.id)
-        lab.train(store, recipe)
-        assert lab.same_bits(lab.weights(store, recipe), weights)
-        assert lab.history(store, recipe) == history
-        assert not store.is_done(f".partial/{recipe.id}")
+    store.folder.remove(recipe.id)
+    for stop in (1, 4):
+        lab.train(store, recipe, save_every_s=0, stop_after=stop)
+        progress = json.loads(store.folder.read_bytes(f".partial/{recipe.id}/progress.json"))
+        assert progress["step"] == stop
+        assert not store.is_done(recipe.id)
+    lab.train(store, recipe)
+    assert lab.same_bits(lab.weights(store, recipe), weights)
+    assert lab.history(store, recipe) == history
+    assert not store.is_done(f".partial/{recipe.id}")
 
 
 def test_the_same_recipe_trains_to_the_same_bits(study, recipes, lab, tmp_path):
@@ -85,7 +99,8 @@ def test_a_done_recipe_is_not_trained_again(study, lab):
     Workshop(study.store, 0).make(study.first, report)
 
 
-def test_the_report_is_told_every_step(store, recipe):
+def test_the_report_is_told_every_step(study, store, recipes):
+    recipe = recipes.unlearner(study.original, "npo")
     told = []
     Workshop(store, 1e9).make(recipe, lambda *row: told.append(row))
     assert [row[:2] for row in told] == [(step, 6) for step in range(1, 7)]
@@ -181,11 +196,11 @@ def test_a_bend_begins_with_the_loss_at_its_first_point(study, store, recipes, l
         return Labelled(now, batch.labels, batch.row, *counts, nll, then)
 
     step = stream.step(0)
-    inputs = StepInputs(
-        labelled([forget[row] for row in step.forget]),
-        labelled([retain[row] for row in step.retain]),
-    )
-    expected = METHODS["npo"](retain="kl").loss(inputs)
+    parts = {
+        FORGET: labelled([forget[row] for row in step.forget]),
+        RETAIN: labelled([retain[row] for row in step.retain]),
+    }
+    expected = METHODS["npo"](retain="kl").loss(parts)
     found = lab.history(store, bend)[0]
     assert found["loss"] == pytest.approx(float(expected.total), rel=1e-6)
     assert found["retain_loss"] == pytest.approx(float(expected.retain), rel=1e-4, abs=1e-7)
@@ -202,8 +217,8 @@ def test_a_trained_bend_is_better_than_the_chord(study, store, recipes, lab):
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
 def test_the_ends_of_a_bend_are_mapped_not_copied(study, recipes):
     bend = recipes.bend(study.first, study.second, study.original)
-    parameters = load_weights(study.store.local_dir(study.first.id))
-    own = {name: torch.empty_like(weight) for name, weight in parameters.items()}
+    folder = study.store.local_dir(study.first.id)
+    own = models.open_model(folder, "float32", torch.device("cpu"))
     walk = Workshop(study.store, 0)._walk(bend, own)
     lines = Path("/proc/self/maps").read_text().splitlines()
     for end, recipe in ((walk.first, study.first), (walk.second, study.second)):
