@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.registry import Registry
 from raymcu.search_space import (
+    NOT_SECOND_ORDER,
     BenchmarkUse,
     MethodUse,
     Named,
@@ -199,16 +200,39 @@ def _method_faults(where: str, method: Mapping[str, Any], registries: Registries
         yield f"{where}.label: {_TWO_WGAS}"
     mask = _table(method.get("mask"))
     yield from _use_faults(f"{where}.mask", mask, Named, registries.masks)
+    yield from _second_order_faults(where, method, registries)
+
+
+class _Changes(Named):
+    """What a method's ``second_order`` may hold besides the method's options."""
+
+    training: Mapping[str, Any] = {}
+
+
+def _second_order_faults(
+    where: str, method: Mapping[str, Any], registries: Registries
+) -> Iterator[str]:
+    place = f"{where}.second_order"
     changes = dict(_table(method.get("second_order")))
-    yield from _training_faults(f"{where}.second_order.training", changes.pop("training", None))
+    training = changes.pop("training", {})
+    if not isinstance(training, dict):
+        yield f"{place}.training: must be a table, got {shown(training)}."
+    training = _table(training)
+    yield from _training_faults(f"{place}.training", training)
+    optimizer = _table(training.get("optimizer"))
+    if optimizer.get("order", "first" if "name" in optimizer else "second") != "second":
+        yield f"{place}.training.optimizer: {NOT_SECOND_ORDER}."
+    for key in sorted(changes.keys() & MethodUse.model_fields.keys()):
+        del changes[key]
+        yield (
+            f"{place}.{key}: is the same in all settings. Leave it out: second_order changes the "
+            "method's options and its training."
+        )
     if changes:
         plain = {k: v for k, v in method.items() if k not in MethodUse.model_fields or k == "name"}
-        both = merged(plain, changes)
-        if found := list(_use_faults(where, both, MethodUse, registries.methods)):
-            known = set(_use_faults(where, plain, MethodUse, registries.methods))
-            yield from (
-                f.replace(where, f"{where}.second_order", 1) for f in found if f not in known
-            )
+        known = set(_use_faults(where, plain, _Changes, registries.methods))
+        found = _use_faults(where, merged(plain, changes), _Changes, registries.methods)
+        yield from (f.replace(where, place, 1) for f in found if f not in known)
 
 
 def _training_faults(where: str, changes: Any) -> Iterator[str]:

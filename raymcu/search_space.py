@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -47,6 +48,8 @@ class Named(Component):
         return dict(self.model_extra or {})
 
 
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
+
 ORDERS: Mapping[str, tuple[str, ...]] = {
     "first": ("adamw", "muon", "sgd"),
     "second": ("sophia_g", "soul"),
@@ -70,7 +73,7 @@ class OptimizerUse(_Section):
     the rest; ``sophia_g``: curvature from labels sampled from the model; ``soul``: from the
     squared gradient, as SOUL's code has it; ``spsa``: central differences along random
     directions, then plain descent; ``alternating``: AdamW, with some steps' gradients from SPSA."""
-    betas: tuple[float, float] | None = None
+    betas: tuple[DecayRate, DecayRate] | None = None
     """Decay rates; None: (0.9, 0.999) of AdamW, (0.965, 0.99) of Sophia-G, (0.9, 0.95) of SOUL."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of ``sgd``."""
@@ -103,6 +106,14 @@ class OptimizerUse(_Section):
         return self.name or ORDERS[self.order][0]
 
 
+def _layers(value: Any) -> Any:
+    names = value if isinstance(value, list | tuple) else []
+    is_list = bool(names) and all(isinstance(name, str) for name in names)
+    if not is_list and value != "all-linear":
+        raise ValueError(f"must be a list of names or 'all-linear', got {shown(value)}")
+    return tuple(value) if names else value
+
+
 class Lora(_Section):
     """Low-rank adapters, trained in place of the weights and merged before they are saved."""
 
@@ -110,7 +121,9 @@ class Lora(_Section):
     alpha: PositiveFloat = 16.0
     """The update is alpha / rank · B·A."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    targets: Annotated[tuple[str, ...] | Literal["all-linear"], BeforeValidator(_layers)] = (
+        "all-linear"
+    )
     """Endings of the names of the linear layers that get an adapter, e.g. ``["q_proj"]``."""
 
 
@@ -218,6 +231,12 @@ class Retrained(_Section):
     """Ready models by forget size, e.g. ``forget01 = "org/model"``; those are not trained."""
 
 
+NOT_SECOND_ORDER = (
+    "must name a second-order optimizer, or -SO settings would be first-order ones. "
+    'Give e.g. optimizer = { order = "second" }'
+)
+
+
 class MethodUse(Named):
     """One unlearning method of the grid; keys not listed here are the method's own options."""
 
@@ -272,10 +291,7 @@ class Unlearning(_Section):
     def _second_order_is_one(self) -> Self:
         changed = dict(self.second_order).get("optimizer", {})
         if not isinstance(changed, Mapping) or changed.get("order") != "second":
-            raise ValueError(
-                "second_order must name a second-order optimizer, or -SO settings would be "
-                'first-order ones. Give e.g. optimizer = { order = "second" }'
-            )
+            raise ValueError(f"second_order {NOT_SECOND_ORDER}")
         return self
 
 
