@@ -271,6 +271,13 @@ class BenchmarkUse(Named):
     """Forget sets of the study, e.g. ``["forget01", "forget05"]``."""
 
 
+def _second_order(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    optimizer = changes.get("optimizer")
+    if not isinstance(optimizer, Mapping) or optimizer.get("order") != "second":
+        raise ValueError(NOT_SECOND_ORDER)
+    return changes
+
+
 class Unlearning(_Section):
     """The grid of unlearners."""
 
@@ -284,15 +291,10 @@ class Unlearning(_Section):
     training: Training = Training(weight_decay=0.01, warmup=0.2)
     curriculum: Named = Named(name="superloss")
     """What -CL settings add: ``superloss`` weighs sequences, ``difficulty`` orders them."""
-    second_order: Mapping[str, Any] = {"optimizer": {"order": "second"}}
+    second_order: Annotated[Mapping[str, Any], AfterValidator(_second_order)] = {
+        "optimizer": {"order": "second"}
+    }
     """Changes to ``training`` in -SO settings."""
-
-    @model_validator(mode="after")
-    def _second_order_is_one(self) -> Self:
-        changed = dict(self.second_order).get("optimizer", {})
-        if not isinstance(changed, Mapping) or changed.get("order") != "second":
-            raise ValueError(f"second_order {NOT_SECOND_ORDER}")
-        return self
 
 
 class Bend(_Section):

@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES
 from raymcu.errors import ConfigError
 from raymcu.loading import Registries, load
+from raymcu.masks._base import MASKS
 from raymcu.methods._base import METHODS
-from raymcu.search_space import SearchSpace, retain_set
+from raymcu.search_space import ORDERS, OptimizerUse, SearchSpace, merged
 from raymcu.settings import SETTINGS
 
-REGISTRIES = Registries(BENCHMARKS, METHODS, CURVES, list(SETTINGS))
+REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, list(SETTINGS))
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.toml"))
 
 GOOD = """
@@ -73,6 +75,10 @@ def load_good(write, *overrides):
     return load(write(GOOD), overrides, REGISTRIES)
 
 
+def training_of(space, number, *, is_second_order=False):
+    return space.use_of(space.methods[number], is_second_order=is_second_order)[1]
+
+
 # what is right
 
 
@@ -99,7 +105,7 @@ def test_resolved_space_written_back_as_toml_is_the_same(write):
 
 def test_method_changes_the_training_of_all_for_itself(write):
     space = load(write(GOOD + "[methods.training]\nepochs = 2\n"), [], REGISTRIES)
-    plain, own = (space.training_of(method) for method in space.methods)
+    plain, own = (training_of(space, number) for number in (0, 1))
     assert (plain.epochs, own.epochs) == (5.0, 2.0)
     assert own.model_copy(update={"epochs": 5.0}) == plain
 
@@ -147,8 +153,145 @@ def test_extension_adds_components_before_names_are_checked(write, tmp_path, mon
     assert space.curves.families == (name,)
 
 
-def test_retain_set_is_the_complement():
-    assert [retain_set(f"forget{n}") for n in ("01", "05", "10")] == ["retain99", "retain95", "retain90"]  # fmt: skip
+@pytest.mark.parametrize("module", ["masks", "curricula", "methods"])
+def test_extension_may_add_any_component_that_a_method_use_names(
+    module, write, tmp_path, monkeypatch
+):
+    name = f"lab_{module}_{tmp_path.name.replace('-', '_')}"
+    base, override = {
+        "masks": ("MASKS as ALL; from raymcu.masks.salun import Salun as Base", f'methods.0.mask={{name = "{name}", keep = 0.5}}'),
+        "curricula": ("CURRICULA as ALL; from raymcu.curricula.superloss import SuperLoss as Base", f'unlearning.curriculum={{name = "{name}", lam = 2.0}}'),
+        "methods": ("METHODS as ALL; from raymcu.methods.npo import NPO as Base", f"methods.0.name={name}"),
+    }[module]  # fmt: skip
+    (tmp_path / f"{name}.py").write_text(
+        f"from raymcu.{module}._base import {base}\n"
+        f"@ALL.register('{name}', source='test')\n"
+        "class Own(Base):\n    'Own.'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = {"masks": MASKS, "curricula": CURRICULA, "methods": METHODS}[module]
+    try:
+        space = load_good(write, f'extensions=["{name}"]', override)
+    finally:
+        registry._entries.pop(name, None)
+    used = (space.methods[0].mask, space.unlearning.curriculum, space.methods[0])
+    assert name in [use.name for use in used if use]
+
+
+# optimizers, masks, curricula and -SO settings
+
+
+def test_name_of_an_optimizer_is_the_orders_first_unless_given():
+    assert {order: OptimizerUse(order=order).resolved for order in ORDERS} == {
+        "first": "adamw",
+        "second": "sophia_g",
+        "sign": "sign_sgd",
+        "zeroth": "spsa",
+        "hybrid": "alternating",
+    }
+    for order, names in ORDERS.items():
+        assert [OptimizerUse(order=order, name=name).resolved for name in names] == list(names)
+
+
+def test_change_goes_table_by_table_but_another_optimizer_keeps_nothing_of_the_old():
+    base = {"a": 1, "optimizer": {"order": "first", "name": "muon", "betas": [0.9, 0.99]}}
+    own = {"optimizer": {"betas": [0.5, 0.5]}}
+    assert merged(base, own)["optimizer"] == {**base["optimizer"], **own["optimizer"]}
+    for new in ({"name": "sgd"}, {"order": "second"}):
+        assert merged(base, {"a": 2, "optimizer": new}) == {"a": 2, "optimizer": new}
+    assert base["optimizer"]["name"] == "muon"
+    assert merged({"lora": None}, {"lora": {"rank": 4}}) == {"lora": {"rank": 4}}
+
+
+def test_later_changes_of_a_training_win(write):
+    """unlearning.training, the method's, unlearning.second_order, the method's second_order."""
+    text = (
+        GOOD
+        + """
+    [methods.training]
+    epochs = 2
+    batch_size = 2
+    weight_decay = 0.2
+    [methods.second_order]
+    beta = 0.7
+    [methods.second_order.training]
+    epochs = 4
+    optimizer = { rho = 0.5 }
+    [unlearning.training]
+    epochs = 1
+    batch_size = 1
+    weight_decay = 0.1
+    warmup = 0.3
+    optimizer = { name = "muon", matrix_learning_rate = 0.7 }
+    [unlearning.second_order]
+    epochs = 3
+    batch_size = 3
+    optimizer = { order = "second", name = "soul", rho = 0.1 }
+    """
+    )
+    space = load(write(text), [], REGISTRIES)
+    first, second = (training_of(space, 1, is_second_order=so) for so in (False, True))
+    assert (first.epochs, first.batch_size, first.weight_decay, first.warmup) == (2, 2, 0.2, 0.3)
+    assert first.optimizer == OptimizerUse(name="muon", matrix_learning_rate=0.7)
+    assert (second.epochs, second.batch_size, second.weight_decay) == (4, 3, 0.2)
+    assert second.warmup == 0.3
+    assert second.optimizer == OptimizerUse(order="second", name="soul", rho=0.5)
+    assert training_of(space, 0, is_second_order=True).epochs == 3
+
+
+def test_second_order_changes_options_of_its_settings_alone(write):
+    space = load_good(write, "methods.1.second_order={beta = 0.7, retain = 'kl'}")
+    uses = [space.use_of(space.methods[1], is_second_order=so)[0] for so in (False, True)]
+    assert [use.options for use in uses] == [{"beta": 0.2}, {"beta": 0.7, "retain": "kl"}]
+    assert [use.title for use in uses] == ["npo", "npo"]
+
+
+def test_second_order_settings_have_a_second_order_optimizer_whatever_the_first(write):
+    space = load_good(write, 'unlearning.training.optimizer={name = "muon", betas = [0.5, 0.5]}')
+    second = training_of(space, 0, is_second_order=True)
+    assert second.optimizer == OptimizerUse(order="second")
+    assert second.optimizer.resolved == "sophia_g"
+
+
+def test_mask_and_curriculum_are_tables_with_a_name_and_options(write):
+    space = load_good(
+        write,
+        'methods.0.mask={name = "wagle", keep = 0.9}',
+        'unlearning.curriculum={name = "difficulty", by = "length"}',
+    )
+    assert (space.methods[0].mask.name, space.methods[0].mask.options) == ("wagle", {"keep": 0.9})
+    assert space.methods[0].options == {}
+    assert space.methods[1].mask is None
+    assert space.unlearning.curriculum.options == {"by": "length"}
+    assert load_good(write).unlearning.curriculum.name == "superloss"
+
+
+def test_wagle_may_be_what_a_masked_method_is_called(write):
+    space = load_good(write, "methods.0.label=WAGLE", 'methods.0.mask={name = "wagle"}')
+    assert [m.title for m in space.methods] == ["WAGLE", "npo"]
+    space = load_good(write, "methods.0.name=wga", "methods.0.label=WGA")
+    assert [m.title for m in space.methods] == ["WGA", "npo"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["methods.0.name=WGA", "methods.0.name=WAGLE", "methods.0.name=wagle", "methods.0.label=WGA", "methods.0.label=wga"],
+)  # fmt: skip
+def test_wga_that_may_mean_two_things_is_explained(faults, override):
+    key = override.partition("=")[0]
+    assert faults(GOOD, override) == [
+        f"{key}: 'WGA' and 'WAGLE' name two things. The MCU paper's column WGA cites WAGLE, an "
+        'update mask for any method: name = "grad_diff", label = "WAGLE", mask = '
+        '{ name = "wagle" }. Weighted gradient ascent, the "WGA" of the evaluation tutorial and '
+        'OpenUnlearning, is name = "wga".'
+    ]
+
+
+def test_adapters_go_where_they_are_told(write):
+    lora = "unlearning.training.lora={rank = 4, targets = ['q_proj', 'v_proj']}"
+    assert load_good(write).unlearning.training.lora is None
+    assert load_good(write, lora).unlearning.training.lora.targets == ("q_proj", "v_proj")
+    assert load_good(write, "methods.0.training.lora={}").methods[0].training == {"lora": {}}
 
 
 # --set
@@ -167,7 +310,7 @@ def test_retain_set_is_the_complement():
         ("description=", lambda s: s.description == ""),
         ("name=bare", lambda s: s.name == "bare"),
         ("methods.1.beta=0.5", lambda s: s.methods[1].options == {"beta": 0.5}),
-        ("methods.0.training.epochs=1", lambda s: s.training_of(s.methods[0]).epochs == 1.0),
+        ("methods.0.training.epochs=1", lambda s: training_of(s, 0).epochs == 1.0),
         ("benchmark.forget_sizes.0=forget10", lambda s: s.benchmark.forget_sizes == ("forget10",)),
         ('model={path = "org/m"}', lambda s: s.model.scratch is None),
     ],
@@ -248,15 +391,35 @@ def test_every_fault_is_told_at_once(faults):
     [unlearning.training]
     learning_rate = "1e-5"
     epochs = nan
+    lora = { rank = 0 }
+    [unlearning.training.optimizer]
+    order = "second"
+    name = "adamw"
+    [unlearning.second_order]
+    epochs = 1
+    [unlearning.curriculum]
+    name = "superloss"
+    lamb = 5
     [[methods]]
     name = "npo"
     betta = 1
     [methods.training]
     epoch = 3
+    [methods.mask]
+    name = "wagel"
+    [methods.second_order]
+    bata = 2
+    label = "x"
+    [methods.second_order.training]
+    optimizer = { name = "muon" }
+    batch_siz = 2
     [[methods]]
     name = "grad_dif"
+    [[methods]]
+    name = "WGA"
     [curves]
     families = ["linear", "linear"]
+    quadratic = "if_barier"
     [measurement]
     probes = ["forgt"]
     generate = []
@@ -268,7 +431,18 @@ def test_every_fault_is_told_at_once(faults):
         "benchmark.forget_sizes: no forget size is named 'forget5'. Did you mean 'forget",
         "methods.0.betta: there is no such key. Did you mean 'beta'?",
         "methods.0.training.epoch: there is no such key. Did you mean 'epochs'?",
+        "methods.0.mask.name: no update mask is named 'wagel'. Did you mean 'wagle'?",
+        "methods.0.second_order.bata: there is no such key. Did you mean 'beta'?",
+        "methods.0.second_order.label: is the same in all settings.",
+        "methods.0.second_order.training.optimizer: must name a second-order optimizer",
+        "methods.0.second_order.training.batch_siz: there is no such key. Did you mean 'batch_size'?",
         "methods.1.name: no unlearning method is named 'grad_dif'. Did you mean 'grad_diff'?",
+        "methods.2.name: 'WGA' and 'WAGLE' name two things.",
+        "unlearning.training.lora.rank: must be > 0, got 0.",
+        "unlearning.training.optimizer: 'adamw' is of order 'first', not 'second'.",
+        "unlearning.second_order: must name a second-order optimizer",
+        "unlearning.curriculum.lamb: there is no such key. Did you mean 'lam'?",
+        "curves.quadratic: must be 'always' or 'if_barrier', got 'if_barier'. Did you mean 'if_barrier'?",
         "unlearning.settings: no setting is named 'Rnd'. Did you mean 'Rand'?",
         "measurement.probes: no probe is named 'forgt'. Did you mean 'forget'?",
         "unlearning.seeds: setting 'FO-SO' pairs two seeds, got [1]. Give at least two.",
@@ -302,6 +476,15 @@ def test_every_fault_is_told_at_once(faults):
         ("methods.0.lable", "label"),
         ("methods.1.bta", "beta"),
         ("methods.1.training.batchsize", "batch_size"),
+        ("methods.1.training.optimizer.momentumm", "momentum"),
+        ("methods.1.second_order.bta", "beta"),
+        ("methods.1.second_order.trainin", "training"),
+        ("methods.1.second_order.training.epoch", "epochs"),
+        ("methods.1.mask_", "mask"),
+        ("unlearning.second_order.epoch", "epochs"),
+        ("unlearning.second_order.optimizer.row", "rho"),
+        ("unlearning.training.optimizer.matrix_learning_rat", "matrix_learning_rate"),
+        ("unlearning.training.lora.rnk", "rank"),
         ("curves.familys", "families"),
         ("curves.bend.objectiv", "objective"),
         ("curves.bend.training.epoch", "epochs"),
@@ -311,7 +494,24 @@ def test_every_fault_is_told_at_once(faults):
     ],
 )
 def test_unknown_key_is_told_with_the_nearest(faults, key, near):
-    (fault,) = faults(GOOD, f"{key}=1")
+    given = ["unlearning.second_order.optimizer.order=second"] * key.startswith("unlearning.second")
+    (fault,) = faults(GOOD, *given, f"{key}=1")
+    assert fault.startswith(f"{key}: there is no such key. Did you mean '{near}'? Known: ")
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "near"),
+    [
+        ('methods.0.mask={name = "wagle", kep = 1}', "methods.0.mask.kep", "keep"),
+        ('methods.0.mask={name = "salun", keeps = 1}', "methods.0.mask.keeps", "keep"),
+        ('unlearning.curriculum={name = "superloss", lamb = 1}', "unlearning.curriculum.lamb", "lam"),
+        ('unlearning.curriculum={name = "difficulty", star = 1}', "unlearning.curriculum.star", "start"),
+    ],
+)  # fmt: skip
+def test_unknown_option_of_a_mask_or_curriculum_is_told_with_the_nearest(
+    faults, override, key, near
+):
+    (fault,) = faults(GOOD, override)
     assert fault.startswith(f"{key}: there is no such key. Did you mean '{near}'? Known: ")
 
 
@@ -321,6 +521,8 @@ def test_unknown_key_is_told_with_the_nearest(faults, key, near):
         ("benchmark.name=author", "benchmark.name: no benchmark is named 'author'. Did you mean 'authors'? Known: authors, "),
         ("methods.0.name=nop", "methods.0.name: no unlearning method is named 'nop'. Did you mean 'npo'? Known: "),
         ('unlearning.settings=["Met-Cl"]', "unlearning.settings: no setting is named 'Met-Cl'. Did you mean 'Met-CL'? Known: "),
+        ('methods.1.mask={name = "sallun"}', "methods.1.mask.name: no update mask is named 'sallun'. Did you mean 'salun'? Known: "),
+        ('unlearning.curriculum={name = "superlos"}', "unlearning.curriculum.name: no curriculum is named 'superlos'. Did you mean 'superloss'? Known: "),
         ('curves.families=["liner"]', "curves.families: no curve family is named 'liner'. Did you mean 'linear'? Known: "),
         ('benchmark.forget_sizes=["forget15"]', "benchmark.forget_sizes: no forget size is named 'forget15'. Did you mean 'forget"),
         ("retrained.paths.forget_05=x", "retrained.paths: no forget size is named 'forget_05'. Did you mean 'forget05'? Known: "),
@@ -341,7 +543,34 @@ def test_unknown_name_is_told_with_the_nearest(faults, override, start):
         ("methods.1.retain=kll", "methods.1.retain: must be 'none', 'nll' or 'kl', got 'kll'. Did you mean 'kl'?"),
         ("methods.1.training=3", "methods.1.training: must be a table, got 3."),
         ("methods.1.training.batch_size=0", "methods.1.training.batch_size: must be > 0, got 0."),
-        ("methods.1.training.optimizer=adam", "methods.1.training.optimizer: must be 'adamw' or 'muon', got 'adam'. Did you mean 'adamw'?"),
+        ("methods.1.training.optimizer=adam", "methods.1.training.optimizer: must be a table, got 'adam'."),
+        ("methods.1.training.optimizer.name=adam", "methods.1.training.optimizer.name: must be 'adamw', 'muon', 'sgd', 'sophia_g', 'soul', 'sign_sgd', 'spsa' or 'alternating', got 'adam'. Did you mean 'adamw'?"),
+        ("methods.1.training.optimizer.order=secnd", "methods.1.training.optimizer.order: must be 'first', 'second', 'sign', 'zeroth' or 'hybrid', got 'secnd'. Did you mean 'second'?"),
+        ("methods.1.training.optimizer.name=soul", "methods.1.training.optimizer: 'soul' is of order 'second', not 'first'. Set order = 'second', or name one of adamw, muon, sgd."),
+        ("methods.1.training.optimizer.zeroth_every=1", "methods.1.training.optimizer.zeroth_every: must be >= 2, got 1."),
+        ("methods.1.second_order=3", "methods.1.second_order: must be a table, got 3."),
+        ("methods.1.second_order.beta=0", "methods.1.second_order.beta: must be > 0, got 0."),
+        ("methods.1.second_order.retain=kll", "methods.1.second_order.retain: must be 'none', 'nll' or 'kl', got 'kll'. Did you mean 'kl'?"),
+        ("methods.1.second_order.training=3", "methods.1.second_order.training: must be a table, got 3."),
+        ("methods.1.second_order.training.epochs=0", "methods.1.second_order.training.epochs: must be > 0, got 0."),
+        ("methods.1.second_order.training.optimizer.name=sgd", "methods.1.second_order.training.optimizer: must name a second-order optimizer, or -SO settings would be first-order ones. Give e.g. optimizer = { order = \"second\" }."),
+        ("methods.1.second_order.mask=x", "methods.1.second_order.mask: is the same in all settings. Leave it out: second_order changes the method's options and its training."),
+        ("methods.1.second_order.name=dpo", "methods.1.second_order.name: is the same in all settings. Leave it out: second_order changes the method's options and its training."),
+        ("methods.0.mask=wagle", "methods.0.mask: must be a table, got 'wagle'."),
+        ("methods.0.mask={}", "methods.0.mask.name: is missing. Add it."),
+        ('methods.0.mask={name = "wagle", keep = 0}', "methods.0.mask.keep: must be > 0, got 0."),
+        ("unlearning.curriculum=superloss", "unlearning.curriculum: must be a table, got 'superloss'."),
+        ("unlearning.curriculum={}", "unlearning.curriculum.name: is missing. Add it."),
+        ('unlearning.curriculum={name = "superloss", lam = 0}', "unlearning.curriculum.lam: must be > 0, got 0."),
+        ('unlearning.curriculum={name = "difficulty", by = "los"}', "unlearning.curriculum.by: must be 'loss', 'gradient_norm' or 'length', got 'los'. Did you mean 'loss'?"),
+        ("unlearning.second_order=3", "unlearning.second_order: must be a table, got 3."),
+        ("unlearning.second_order={}", "unlearning.second_order: must name a second-order optimizer, or -SO settings would be first-order ones. Give e.g. optimizer = { order = \"second\" }."),
+        ("unlearning.second_order.optimizer.name=muon", "unlearning.second_order: must name a second-order optimizer, or -SO settings would be first-order ones. Give e.g. optimizer = { order = \"second\" }."),
+        ('unlearning.second_order.optimizer={order = "second", name = "sgd"}', "unlearning.second_order.optimizer: 'sgd' is of order 'first', not 'second'. Set order = 'first', or name one of sophia_g, soul."),
+        ("unlearning.training.lora.dropout=1", "unlearning.training.lora.dropout: must be < 1, got 1."),
+        ("unlearning.training.lora.targets=all", "unlearning.training.lora.targets: must be a list of names or 'all-linear', got 'all'."),
+        ("unlearning.training.lora.targets=[]", "unlearning.training.lora.targets: must be a list of names or 'all-linear', got []."),
+        ("curves.quadratic=never", "curves.quadratic: must be 'always' or 'if_barrier', got 'never'."),
         ("methods=npo", "methods: must be a list in [ ], got 'npo'."),
         ("methods.1=npo", "methods.1: must be a table, got 'npo'."),
         ("benchmark=tofu", "benchmark: must be a table, got 'tofu'."),
@@ -356,8 +585,9 @@ def test_unknown_name_is_told_with_the_nearest(faults, override, start):
         ("unlearning.training.learning_rate=-1e-5", "unlearning.training.learning_rate: must be > 0, got -1e-05."),
         ("unlearning.training.learning_rate=nan", "unlearning.training.learning_rate: must be a finite number, got nan."),
         ("unlearning.training.group_by_length=1", "unlearning.training.group_by_length: must be true or false, got 1."),
-        ("unlearning.training.betas=[0.9]", "unlearning.training.betas.1: is missing. Add it."),
-        ("unlearning.training.betas=[0.9, 0.9, 0.9]", "unlearning.training.betas: must have at most 2 elements, got [0.9, 0.9, 0.9]."),
+        ("unlearning.training.optimizer.betas=[0.9]", "unlearning.training.optimizer.betas.1: is missing. Add it."),
+        ("unlearning.training.optimizer.betas=[0.9, 1]", "unlearning.training.optimizer.betas.1: must be < 1, got 1."),
+        ("unlearning.training.optimizer.betas=[0.9, 0.9, 0.9]", "unlearning.training.optimizer.betas: must have at most 2 elements, got [0.9, 0.9, 0.9]."),
         ("curves.num_points=1", "curves.num_points: must be >= 2, got 1."),
         ("curves.num_points=5.0", "curves.num_points: must be a whole number, got 5.0."),
         ("model={}", "model: names no model. Give path (folder or hub id) or [model.scratch]."),
@@ -402,7 +632,11 @@ KEYS = [
     *SearchSpace.model_fields,
     *["benchmark.forget_sizes", "methods.0", "methods.1.training", "methods.1.beta"],
     *["model.scratch", "retrained.paths", "unlearning.seeds", "unlearning.settings"],
-    *["measurement.generate", "curves.bend.training", "unlearning.training.betas"],
+    *["measurement.generate", "curves.bend.training", "unlearning.training.optimizer"],
+    *["unlearning.training.optimizer.betas", "unlearning.training.lora", "methods.1.mask"],
+    *["unlearning.curriculum", "unlearning.second_order", "methods.1.second_order"],
+    *["unlearning.second_order.optimizer", "methods.1.second_order.training", "curves.quadratic"],
+    *["unlearning.training.lora.targets", "methods.0.label"],
 ]
 
 
