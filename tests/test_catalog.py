@@ -1,0 +1,74 @@
+"""What `raymcu list` tells of every component."""
+
+import json
+
+import pytest
+
+from raymcu.catalog import catalog
+from raymcu.errors import ConfigError
+
+KINDS = ("methods", "masks", "curricula", "metrics", "curves", "benchmarks", "settings")
+
+
+def row(kind, name):
+    return next(row for row in catalog(kind) if row["name"] == name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_names_and_sources_and_is_json(kind):
+    rows = catalog(kind)
+    assert rows
+    assert all(row["name"] and row["source"] for row in rows)
+    assert json.loads(json.dumps(rows, default=str))[0]["name"] == rows[0]["name"]
+
+
+def test_an_unknown_kind_is_told_with_the_known_ones():
+    with pytest.raises(ConfigError, match="'method': list one of methods, masks, curricula"):
+        catalog("method")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "option", "default", "allowed"),
+    [
+        ("methods", "npo", "beta", 0.1, "> 0"),
+        ("methods", "npo", "reduction", "sum", "sum | mean"),
+        ("methods", "npo", "forget_weight", 1.0, ">= 0"),
+        ("methods", "pdu", "eps", None, ">= 0 or unset"),
+        ("methods", "bs_t", "renormalize", False, "true | false"),
+        ("masks", "wagle", "keep", 0.95, "> 0, <= 1"),
+        ("curricula", "superloss", "mean", "corrected", "corrected | reference"),
+    ],
+)
+def test_options_have_default_range_and_meaning(kind, name, option, default, allowed):
+    told = row(kind, name)["parameters"][option]
+    assert told["default"] == default
+    assert told["allowed"] == allowed
+    assert told["meaning"]
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("grad_ascent", ["forget set"]),
+        ("npo", ["forget set + start model's log-probs"]),
+        ("undial", ["forget set + start model's logits"]),
+        ("random_labels", ["forget set, answers of 1 other question", "retain set"]),
+        (
+            "llmu",
+            [
+                "forget set",
+                "forget set, answers of 5 other questions",
+                "retain set + start model's logits",
+            ],
+        ),
+        (
+            "rmu",
+            [
+                "forget set, prompts too + hidden states of layer 7",
+                "retain set, prompts too + hidden states of layer 7 + start model's hidden states",
+            ],
+        ),
+    ],
+)
+def test_methods_say_what_they_need(name, needs):
+    assert row("methods", name)["needs"] == needs
