@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.benchmarks._base import BENCHMARKS, complement
 from raymcu.curves._base import CURVES
 from raymcu.errors import ConfigError
-from raymcu.plan import Blend, Recipe, Surroundings, make_plan, unrunnable
+from raymcu.inputs import look_around
+from raymcu.plan import Blend, Choice, MethodFacts, Recipe, Surroundings, make_plan
 from raymcu.search_space import SearchSpace
 from raymcu.settings import SETTINGS
 
@@ -41,12 +42,31 @@ def space_of(**changes):
     )
 
 
+def facts_of(space, beta=0.1, learners=()):
+    """What is told of the methods; ``learners`` step away from what they learn."""
+    return {
+        (method.title, is_second_order): MethodFacts(
+            {"beta": beta, **space.use_of(method, is_second_order=is_second_order)[0].options},
+            unlearns=method.title not in learners,
+        )
+        for method in space.methods
+        for is_second_order in (False, True)
+    }
+
+
+def chosen(use):
+    return Choice(name=use.name, options=use.options)
+
+
 def around(space, **changes):
     facts = Surroundings(
         fingerprint="0123456789abcdef",
         sets=dict.fromkeys(SET_NAMES, Size()),
         families={name: CURVES[name]() for name in ("linear", "quadratic")},
-        method_options={m.title: {"beta": 0.1, **m.options} for m in space.methods},
+        retain_sets={size: complement(size) for size in SIZES},
+        methods=facts_of(space),
+        masks={m.title: chosen(m.mask) for m in space.methods if m.mask},
+        curriculum=chosen(space.unlearning.curriculum),
         model_fingerprints={},
         num_parameters=1000,
     )
@@ -101,6 +121,20 @@ def test_papers_tofu_grid_trains_each_of_108_unlearners_once(grid):
     assert found["trainings"] == {"unique": 1 + 3 + 108 + 405}
     # original and retrained at 3 sizes, the unlearners, 14 points inside each curve
     assert found["points"] == 3 * 2 + 108 + 810 * 14
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_papers_grid_is_135_pairs_of_36_unlearners_at_each_size(grid, size):
+    own = [r for r in grid.recipes.values() if r.role == "unlearner" and r.forget_size == size]
+    pairs = {
+        (c.setting, c.first.id, c.second.id) for c in grid.curves.values() if c.forget_size == size
+    }
+    assert len(own) == 36
+    assert len(pairs) == 135
+    assert {r.id for r in own} == {end for _, *ends in pairs for end in ends}
+    kinds = [(r.curriculum is not None, r.training.optimizer.order) for r in own]
+    assert sorted(set(kinds)) == [(False, "first"), (False, "second"), (True, "first")]
+    assert {kinds.count(kind) for kind in kinds} == {12}
 
 
 def test_summary_has_exactly_these_keys(toy):
@@ -159,6 +193,20 @@ def test_retrained_model_learns_the_complement_of_the_forget_set():
     assert by_label(plan, "retrained/forget05").train_sets == ("retain95", "real_authors")
 
 
+def test_unlearners_and_bends_keep_the_set_that_the_benchmark_names():
+    space = space_of()
+    kept = {**around(space).retain_sets, "forget05": "real_authors"}
+    plan = make_plan(space, around(space, retain_sets=kept))
+    assert by_label(plan, "retrained/forget05").train_sets == ("real_authors",)
+    roles = {r.role: r.retain_set for r in plan.recipes.values()}
+    assert roles == {
+        "original": None,
+        "retrained": None,
+        "unlearner": "real_authors",
+        "bend": "real_authors",
+    }
+
+
 # the graph
 
 
@@ -203,6 +251,193 @@ def test_bend_may_be_found_by_the_task_instead():
     plan = plan_of(curves={"num_points": 3, "bend": {"objective": "task"}})
     bends = [recipe for recipe in plan.recipes.values() if recipe.role == "bend"]
     assert {tuple(m.name for m in bend.methods) for bend in bends} == {("finetune",)}
+
+
+def bends_of(plan):
+    return [recipe for recipe in plan.recipes.values() if recipe.role == "bend"]
+
+
+@pytest.mark.parametrize("learners", [{"npo"}, {"npo", "grad_diff"}], ids=len)
+def test_methods_that_step_away_from_what_they_learn_get_bends_by_the_task(learners):
+    """A bend by their loss would relearn what is to be forgotten."""
+    space = space_of()
+    plan = make_plan(space, around(space, methods=facts_of(space, learners=learners)))
+    for bend in bends_of(plan):
+        is_task = any(learner in bend.label for learner in learners)
+        names = [m.name for m in bend.methods]
+        assert (names == ["finetune"]) is is_task
+    assert not make_plan(space, around(space)).recipes.keys() >= plan.recipes.keys()
+
+
+def test_the_plan_is_told_what_components_say_of_themselves():
+    space = space_of(
+        benchmark={"name": "authors", "num_authors": 20, "forget_sizes": ["forget05"]},
+        methods=[
+            {"name": "task_vector", "scale": 2.0},
+            {"name": "mox", "label": "far", "second_order": {"alpha": 1.0}},
+            {"name": "npo", "mask": {"name": "wagle", "mu": 0.1}},
+        ],
+    )
+    told = look_around(space)
+    learners = {title for (title, _), facts in told.methods.items() if not facts.unlearns}
+    assert learners == {"task_vector", "far"}
+    assert [told.methods["far", so].options["alpha"] for so in (False, True)] == [4.0, 1.0]
+    assert told.masks == {"npo": Choice(name="wagle", options={"keep": 0.95, "mu": 0.1})}
+    assert told.curriculum == Choice(name="superloss", options={"lam": 10.0, "mean": "corrected"})
+    assert told.retain_sets["forget05"] == "retain95"
+    plan = make_plan(space, told)
+    found = {bend.label: [m.name for m in bend.methods] for bend in bends_of(plan)}
+    assert found["bend(npo/seed0, npo/seed1)"] == ["npo"]
+    assert set(map(tuple, found.values())) == {("npo",), ("finetune",)}
+
+
+def test_bend_is_found_without_curriculum_and_mask_of_its_ends():
+    """They are how the ends were found; and the bend has its own training."""
+    plan = plan_of(
+        unlearning={"settings": ["Rand-CL", "Rand-SO"]},
+        methods=[{"name": "npo", "mask": {"name": "wagle", "keep": 0.9}}],
+    )
+    assert len(bends_of(plan)) == 2
+    for bend in bends_of(plan):
+        assert (bend.curriculum, bend.mask) == (None, None)
+        assert bend.training.optimizer.order == "first"
+        assert bend.training.epochs == 2.0
+
+
+# settings: curricula, masks, second order
+
+
+def test_cl_settings_add_the_curriculum_and_nothing_else():
+    plan = plan_of(
+        unlearning={
+            "settings": ["CL-Non-CL"],
+            "curriculum": {"name": "difficulty", "by": "length"},
+        }
+    )
+    with_it, without = by_label(plan, "npo+cl/seed0"), by_label(plan, "npo/seed1")
+    assert with_it.curriculum == Choice(name="difficulty", options={"by": "length"})
+    assert without.curriculum is None
+    same = {"curriculum": None, "label": without.label, "seed": 1}
+    assert with_it.model_copy(update=same) == without
+
+
+def test_so_settings_train_by_a_second_order_optimizer_and_nothing_else():
+    plan = plan_of(unlearning={"settings": ["FO-SO"], "training": {"epochs": 3.0}})
+    first, second = by_label(plan, "npo/seed0"), by_label(plan, "npo+so/seed1")
+    assert (first.training.optimizer.order, second.training.optimizer.order) == ("first", "second")
+    same = {"training": first.training, "label": first.label, "seed": 0}
+    assert second.model_copy(update=same) == first
+    assert second.training.epochs == 3.0
+
+
+def test_so_settings_change_options_and_training_of_their_method_alone():
+    changed = {"beta": 0.7, "training": {"learning_rate": 0.5, "optimizer": {"rho": 0.3}}}
+    methods = [{"name": "grad_diff"}, {"name": "npo", "beta": 0.2, "second_order": changed}]
+    plan = plan_of(methods=methods, unlearning={"settings": ["FO-SO"]})
+    first, second = by_label(plan, "npo/seed0"), by_label(plan, "npo+so/seed1")
+    assert [r.methods[0].options["beta"] for r in (first, second)] == [0.2, 0.7]
+    assert second.training.learning_rate == 0.5
+    assert (second.training.optimizer.order, second.training.optimizer.rho) == ("second", 0.3)
+    assert first.training.learning_rate == 1e-5
+    other = by_label(plan, "grad_diff+so/seed1")
+    assert other.methods[0].options["beta"] == 0.1
+    assert other.training.optimizer.rho == 0.04
+    plain = plan_of(methods=[{"name": "grad_diff"}, {"name": "npo", "beta": 0.2}])
+    assert by_label(plain, "npo/seed0").id == first.id
+
+
+def test_every_unlearner_of_a_masked_method_has_the_mask():
+    mask = {"name": "salun", "keep": 0.3}
+    plan = plan_of(
+        methods=[{"name": "grad_diff"}, {"name": "npo", "mask": mask}],
+        unlearning={"settings": ["CL-Non-CL", "FO-SO"]},
+    )
+    for recipe in plan.recipes.values():
+        if recipe.role == "unlearner":
+            masked = recipe.label.startswith("npo")
+            assert (recipe.mask == Choice(name="salun", options={"keep": 0.3})) is masked
+            assert (recipe.mask is None) is not masked
+
+
+# curves with a bend only where the linear one has a barrier
+
+
+@pytest.fixture(scope="module")
+def choosy():
+    return plan_of(
+        curves={"num_points": 3, "quadratic": "if_barrier"},
+        unlearning={"settings": ["Rand", "Rand-CL", "Met"]},
+    )
+
+
+def linear_of(plan):
+    return [c for c in plan.curves.values() if c.family == "linear"]
+
+
+def test_curve_with_a_bend_waits_for_the_linear_one_between_its_ends(choosy):
+    for curve in choosy.curves.values():
+        if curve.bend is None:
+            assert curve.waits_for is None
+        else:
+            awaited = choosy.curves[curve.waits_for]
+            assert awaited.family == "linear"
+            ends = (curve.setting, curve.first, curve.second)
+            assert (awaited.setting, awaited.first, awaited.second) == ends
+    assert choosy.has_choice
+    assert not plan_of().has_choice
+
+
+def test_choice_is_none_of_the_plans_work_but_the_order_of_it(choosy):
+    at_once = plan_of(curves={"num_points": 3}, unlearning={"settings": ["Rand", "Rand-CL", "Met"]})
+    assert ids(at_once) == ids(choosy)
+    assert at_once.id == choosy.id
+    assert at_once.summary == choosy.summary
+
+
+def test_nothing_is_bent_before_a_verdict(choosy):
+    certain = choosy.decided({})
+    assert bends_of(certain) == []
+    assert list(certain.curves.values()) == linear_of(choosy)
+    assert not certain.has_choice
+    assert certain.id == choosy.id
+    dropped = choosy.points.keys() - certain.points.keys()
+    assert dropped == {
+        point for c in choosy.curves.values() if c.bend for t, point in c.walk if 0 < t < 1
+    }
+
+
+def test_verdicts_bring_back_exactly_the_curves_with_a_barrier(choosy):
+    first, second, *others = linear_of(choosy)
+    certain = choosy.decided({first.id: True, second.id: False})  # the others are not judged yet
+    (bent,) = [c for c in certain.curves.values() if c.bend]
+    assert bent.waits_for == first.id
+    assert bends_of(certain) == [bent.bend]
+    assert [c.id for c in linear_of(certain)] == [c.id for c in (first, second, *others)]
+    walked = {p for c in certain.curves.values() for _, p in c.walk}
+    assert {p.id for p in certain.points.values() if p.role == "curve"} == {
+        p for p in walked if choosy.points[p].role == "curve"
+    }
+    assert set(bent.walk) <= {(t, p) for t, p in bent.walk if p in certain.points}
+    roles = ("original", "retrained", "unlearner")
+    for kind in ("recipes", "points"):
+        ours, theirs = (
+            {k for k, x in getattr(plan, kind).items() if x.role in roles}
+            for plan in (certain, choosy)
+        )
+        assert ours == theirs
+    assert certain.id == choosy.id
+    assert json.loads(json.dumps(certain.to_json()))["plan_id"] == choosy.id
+
+
+@pytest.mark.parametrize("has_barriers", [True, False])
+def test_full_verdicts_bend_all_or_nothing(choosy, has_barriers):
+    certain = choosy.decided({c.id: has_barriers for c in linear_of(choosy)})
+    assert certain.id == choosy.id
+    assert ids(certain) == (ids(choosy) if has_barriers else ids(choosy.decided({})))
+
+
+def test_plan_without_a_choice_is_decided_as_it_is(toy):
+    assert ids(toy.decided({})) == ids(toy)
 
 
 # points
@@ -267,9 +502,9 @@ def test_asking_otherwise_makes_other_points_of_the_same_recipes(toy, changes):
 def test_these_three_ids_never_change_by_accident(toy):
     """If this fails, every checkpoint ever made is trained anew. Then raise RECIPE_VERSION."""
     pinned = {
-        "original": "94c2ce36fcc2f8ec",
-        "npo/seed1": "31a846acc029ce80",
-        "bend(npo/seed0, npo/seed1)": "868b351e97257962",
+        "original": "36c1bad24c063b0b",
+        "npo/seed1": "169e9ebba06821e8",
+        "bend(npo/seed0, npo/seed1)": "c91120a996eb51c9",
     }
     assert {label: by_label(toy, label).id for label in pinned} == pinned
 
@@ -279,6 +514,10 @@ def test_these_three_ids_never_change_by_accident(toy):
     [
         {"name": "other", "description": "words", "store": "/elsewhere"},
         {"unlearning": {"training": {"workers": 4, "weight_decay": 0.01, "warmup": 0.2}}},
+        {"unlearning": {"second_order": {"optimizer": {"order": "second", "rho": 0.2}}}},
+        {"unlearning": {"curriculum": {"name": "difficulty"}}},
+        {"methods": [{"name": n, "second_order": {"beta": 9.0}} for n in ("grad_diff", "npo")]},
+        {"methods": [{"name": n, "training": {"workers": 2}} for n in ("grad_diff", "npo")]},
         {"unlearning": {"seeds": [1, 0]}},
         {"measurement": {"batch_tokens": 64}},
         {"analysis": {"tolerance": 1.0}},
@@ -338,6 +577,10 @@ def test_scratch_is_not_used_where_a_path_is_given():
         {"unlearning": {"training": {"learning_rate": 1e-3}}},
         {"methods": [{"name": n, "training": {"epochs": 1.0}} for n in ("grad_diff", "npo")]},
         {"methods": [{"name": n, "beta": 0.2} for n in ("grad_diff", "npo")]},
+        {"methods": [{"name": n, "mask": {"name": "wagle"}} for n in ("grad_diff", "npo")]},
+        {"unlearning": {"training": {"optimizer": {"name": "muon"}}}},
+        {"unlearning": {"training": {"optimizer": {"betas": [0.8, 0.9]}}}},
+        {"unlearning": {"training": {"lora": {"rank": 2}}}},
         {"original": {"seed": 7}},
         {"original": {"extra_sets": ["world_facts"]}},
         {"model": {"scratch": {"num_layers": 3}}},
@@ -358,11 +601,45 @@ def test_what_decides_the_weights_changes_the_id_of_every_unlearner_and_bend(toy
     assert not ours(other) & ours(toy)
 
 
-@pytest.mark.parametrize("changes", [{"fingerprint": "other data"}, {"method_options": None}])
+LOSS = {"curriculum": {"name": "superloss"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "others"),
+    [
+        ("Rand-CL", LOSS, {"curriculum": {"name": "superloss", "lam": 2.0}}),
+        ("Rand-CL", LOSS, {"curriculum": {"name": "difficulty"}}),
+        ("Rand-SO", {}, {"second_order": {"optimizer": {"order": "second", "name": "soul"}}}),
+        ("Rand-SO", {}, {"second_order": {"optimizer": {"order": "second", "rho": 0.1}}}),
+        ("Rand-SO", {}, {"second_order": {"optimizer": {"order": "second"}, "epochs": 1.0}}),
+    ],
+)
+def test_what_a_setting_adds_decides_the_weights_there(settings, changes, others):
+    found = [
+        {k for k, r in plan.recipes.items() if r.role == "unlearner"}
+        for plan in (
+            plan_of(unlearning={"settings": [settings], **more}) for more in (changes, others)
+        )
+    ]
+    assert [len(x) for x in found] == [4, 4]
+    assert not found[0] & found[1]
+
+
+def test_masks_of_other_options_are_other_unlearners():
+    def unlearners(keep):
+        masks = {"name": "wagle", "keep": keep}
+        plan = plan_of(methods=[{"name": n, "mask": masks} for n in ("grad_diff", "npo")])
+        return {key for key, recipe in plan.recipes.items() if recipe.role == "unlearner"}
+
+    assert unlearners(0.9) == unlearners(0.9)
+    assert not unlearners(0.9) & unlearners(0.8)
+
+
+@pytest.mark.parametrize("changes", [{"fingerprint": "other data"}, {"methods": None}])
 def test_other_data_or_resolved_options_are_other_unlearners(toy, changes):
     space = space_of()
-    if "method_options" in changes:
-        changes = {"method_options": {m.title: {"beta": 0.5} for m in space.methods}}
+    if "methods" in changes:
+        changes = {"methods": facts_of(space, beta=0.5)}
     other = make_plan(space, around(space, **changes))
     labels = [recipe.label for recipe in toy.recipes.values() if recipe.role == "unlearner"]
     assert all(by_label(other, label).id != by_label(toy, label).id for label in labels)
@@ -387,8 +664,8 @@ def test_order_of_keys_changes_no_id(toy):
 
     raw = space_of().model_dump(mode="json")
     space = SearchSpace.model_validate(turned(raw))
-    options = {m.title: {"beta": 0.1} for m in reversed(space.methods)}
-    assert make_plan(space, around(space, method_options=options)).id == toy.id
+    facts = dict(reversed(facts_of(space).items()))
+    assert make_plan(space, around(space, methods=facts)).id == toy.id
 
 
 STUDIES = st.fixed_dictionaries(
@@ -517,18 +794,11 @@ def test_extra_set_that_the_benchmark_lacks_is_named():
         plan_of(original={"extra_sets": ["real_author"]})
 
 
-def test_settings_that_cannot_be_trained_yet_are_told(toy, grid):
-    assert list(unrunnable(toy)) == []
-    curriculum, second = unrunnable(grid)
-    assert "need a curriculum" in curriculum
-    assert "second-order" in second
-
-
 # purity
 
 PURE = """
 import json, sys
-from raymcu.plan import Surroundings, make_plan
+from raymcu.plan import Choice, MethodFacts, Surroundings, make_plan
 from raymcu.search_space import SearchSpace
 
 class Line:
@@ -547,7 +817,18 @@ space = SearchSpace(
     curves={"families": ["linear"]},
 )
 sets = {name: Size() for name in ("full", "forget05", "retain95")}
-plan = make_plan(space, Surroundings("f", sets, {"linear": Line()}, {"a": {}, "b": {}}, {}, 1))
+around = Surroundings(
+    fingerprint="f",
+    sets=sets,
+    families={"linear": Line()},
+    retain_sets={"forget05": "retain95"},
+    methods={(name, False): MethodFacts({}) for name in "ab"},
+    masks={},
+    curriculum=Choice(name="c", options={}),
+    model_fingerprints={},
+    num_parameters=1,
+)
+plan = make_plan(space, around)
 assert plan.summary["pairs"] == 3
 print(json.dumps(sorted({"torch", "ray", "transformers"} & set(sys.modules))))
 """
