@@ -14,6 +14,7 @@ class Salun(UpdateMask):
     needs_retain: ClassVar[bool] = False
 
     keep: Share = 0.5
+    """Fraction of all weights that may move."""
 
     def scores(
         self, weight: Tensor, forget_gradient: Tensor, retain_gradient: Tensor | None

@@ -19,6 +19,7 @@ class Wagle(UpdateMask):
     needs_retain: ClassVar[bool] = True
 
     keep: Share = 0.95
+    """Fraction of all weights that may move."""
     mu: PositiveFloat = 1e-6
     """Curvature of the retain loss; the smaller, the less the weight's own value counts."""
 

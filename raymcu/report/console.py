@@ -110,11 +110,14 @@ def plan_table(name: str, summary: Mapping[str, Any]) -> Table:
     naive, unique = summary["endpoints"]["naive"], summary["endpoints"]["unique"]
     saved = f"  ({naive / unique:.1f} times fewer)" if unique else ""
     estimates = summary["estimates"]
+    at_most = " at most: only where the linear curve has a barrier" * bool(
+        summary["bends_if_barrier"]
+    )
     rows = [
         ("pairs of unlearners", f"{summary['pairs']}"),
         ("unlearners if each pair trained its own", f"{naive}"),
         ("unlearners, each trained once", f"{unique}{saved}"),
-        ("bends of curves", f"{summary['bends']}"),
+        ("bends of curves", f"{summary['bends']}{at_most}"),
         ("trainings in all", f"{summary['trainings']['unique']}"),
         ("curves", f"{summary['curves']}"),
         ("points to measure", f"{summary['points']}"),
