@@ -149,6 +149,7 @@ def test_summary_has_exactly_these_keys(toy):
         "endpoints.naive",
         "endpoints.unique",
         "bends",
+        "bends_if_barrier",
         "trainings.unique",
         "pairs",
         "curves",
@@ -391,7 +392,9 @@ def test_choice_is_none_of_the_plans_work_but_the_order_of_it(choosy):
     at_once = plan_of(curves={"num_points": 3}, unlearning={"settings": ["Rand", "Rand-CL", "Met"]})
     assert ids(at_once) == ids(choosy)
     assert at_once.id == choosy.id
-    assert at_once.summary == choosy.summary
+    conditional = {"bends_if_barrier": 5}  # 2 of Rand, 2 of Rand-CL, 1 of Met
+    assert choosy.summary == {**at_once.summary, **conditional}
+    assert at_once.summary["bends_if_barrier"] == 0
 
 
 def test_nothing_is_bent_before_a_verdict(choosy):
