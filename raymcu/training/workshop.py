@@ -177,8 +177,8 @@ class Workshop:
         recipe = job.recipe
         scorer = Scorer(job.model)
         scorer.check()
+        order_rows(job, scorer)  # first, as it decides what the training will ask
         reference = self._start_model.ask(job, scorer, self._frozen_parent(recipe))
-        order_rows(job, scorer)
         if job.training.lora is not None:
             torch.manual_seed(recipe.seed)
             inject(job.model, job.training.lora)

@@ -28,9 +28,13 @@ GANG = Path(__file__).with_name("gang.py")
 class Lab:
     """Trains recipes and reads what came of it."""
 
+    def __init__(self):
+        self._encoded = {}
+
     def train(self, store, *recipes, save_every_s=1e9, stop_after=None):
         """Make recipes in a workshop of their own; die after so many steps of the first."""
         workshop = Workshop(store, save_every_s)
+        workshop._encoded = self._encoded  # tokenising takes longer than training here
 
         def report(step, steps, loss):
             if stop_after is not None and step > stop_after:
