@@ -271,10 +271,10 @@ class Loop:
             found: dict[Part, list[float]] = {part: [0.0, 0.0] for part in self.needs}
             with torch.no_grad():
                 for picked in self._pieces(batch):
-                    for part in self.needs if picked.is_real else ():
+                    for part in self.needs:  # an idle worker keeps pace, or the others wait
                         losses = _sequence_losses(self._labelled(part, batch, picked))
-                        found[part][0] += float(losses.sum())
-                        found[part][1] += len(losses)
+                        found[part][0] += float(losses.sum()) * picked.is_real
+                        found[part][1] += len(losses) * picked.is_real
             for part, sums in found.items():
                 total, count = self.group.sum(sums)
                 mean = torch.tensor([total / count], dtype=torch.float64)

@@ -97,7 +97,11 @@ def gang(tmp_path_factory):
             subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True)
             for rank in (0, 1)
         ]
-        told = [worker.communicate(timeout=200)[1] for worker in workers]
+        try:
+            told = [worker.communicate(timeout=200)[1] for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
         assert [worker.returncode for worker in workers] == [0, 0], "\n".join(told)
 
     run.task = Task

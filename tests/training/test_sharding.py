@@ -3,29 +3,56 @@
 import pytest
 import torch
 
-KINDS = ("npo", "bend", "bend-muon", "bfloat16")
-INTERRUPTED = ("bend-muon",)
+from raymcu.recipes import Choice
+from raymcu.search_space import Lora
+
+KINDS = (
+    "npo",
+    "bend",
+    "bend-muon",
+    "bfloat16",
+    "lora",
+    "spsa",
+    "wagle",
+    "rmu",
+    "pdu",
+    "superloss",
+    "soul",
+)
+ROUNDED = {"bend-muon": 1e-3, "bfloat16": 1e-2}
+INTERRUPTED = ("bend-muon", "lora", "pdu", "superloss")
 
 
 @pytest.fixture(scope="module")
 def made(study, recipes):
     """Steps of three sequences in pieces of one: the second worker's second piece is empty."""
-    training = recipes.few.model_copy(
-        update={"batch_size": 3, "micro_batch_size": 1, "epochs": 0.7}
-    )
-    trainings = {"": training, "-muon": training.model_copy(update={"optimizer": "muon"})}
-    found = {}
-    for suffix, one in trainings.items():
-        options = {"retain": "kl"}
-        npo = recipes.unlearner(study.original, "npo", options=options, training=one)
-        found[f"npo{suffix}"] = npo
-        found[f"bend{suffix}"] = recipes.bend(
-            study.first, study.second, study.original, methods=npo.methods, training=one
+    few = {"batch_size": 3, "micro_batch_size": 1, "epochs": 0.7}
+    training = recipes.training(**few)
+
+    def npo(name="npo", options=None, training=training, **changes):
+        options = {"retain": "kl"} if options is None else options
+        return recipes.unlearner(
+            study.original, name, options=options, training=training, **changes
         )
+
+    muon = recipes.training("muon", **few)
+    ends = (study.first, study.second, study.original)
     half = study.original.model.model_copy(update={"dtype": "bfloat16"})
     whole = training.model_copy(update={"batch_size": 4, "micro_batch_size": None})
-    found["bfloat16"] = recipes.unlearner(study.original, model=half, training=whole)
-    return found
+    superloss = Choice(name="superloss", options={"lam": 0.5})
+    return {
+        "npo": npo(),
+        "bend": recipes.bend(*ends, methods=npo().methods, training=training),
+        "bend-muon": recipes.bend(*ends, methods=npo().methods, training=muon),
+        "bfloat16": recipes.unlearner(study.original, model=half, training=whole),
+        "lora": npo(training=recipes.training(lora=Lora(), **few)),
+        "spsa": npo(training=recipes.training("spsa", **few)),
+        "wagle": npo(mask=Choice(name="wagle", options={"keep": 0.3})),
+        "rmu": npo("rmu", {"layer": 1}),
+        "pdu": npo("pdu", {"warmup_epochs": 0}),
+        "superloss": npo(curriculum=superloss),
+        "soul": npo(training=recipes.training("soul", **few)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +72,7 @@ def stores(study, made, lab, gang, tmp_path_factory):
 def test_two_workers_train_as_one(stores, made, lab, kind):
     """Muon's Newton-Schulz steps and a bfloat16 model round to 8 bits, so sums in another order
     differ more there."""
-    tolerance = 1e-5 if kind in {"npo", "bend"} else 1e-3 if "muon" in kind else 1e-2
+    tolerance = ROUNDED.get(kind, 1e-5)
     histories = [lab.history(stores[name], made[kind]) for name in ("one", "two")]
     assert len(histories[0]) == len(histories[1]) >= 4
     for one, two in zip(*histories, strict=True):
@@ -72,3 +99,13 @@ def test_sharded_checkpoints_are_whole_and_in_their_precision(stores, made, lab)
         }
         expected = torch.bfloat16 if kind == "bfloat16" else torch.float32
         assert {w.dtype for w in two.values()} == {expected}
+
+
+def test_two_workers_hold_the_same_weights_still(study, stores, made, lab):
+    start = lab.weights(study.store, study.original)
+    one, two = (lab.weights(stores[name], made["wagle"]) for name in ("one", "two"))
+    still = {name: [made[name].eq(start[name]) for made in (one, two)] for name in start}
+    assert all(torch.equal(*masks) for masks in still.values())
+    share = sum(float(masks[0].sum()) for masks in still.values())
+    share /= sum(weight.numel() for weight in start.values())
+    assert share == pytest.approx(0.7, abs=0.01)
