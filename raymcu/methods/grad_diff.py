@@ -14,3 +14,4 @@ class GradDiff(GradAscent):
     """
 
     retain: Literal["none", "nll", "kl"] = "nll"
+    """Retain term."""

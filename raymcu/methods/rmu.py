@@ -31,6 +31,7 @@ class RMU(Method):
     |u| = 1, trains all weights (OpenUnlearning on TOFU). ``geffect``: answers, u as drawn, trains
     all weights, retains by KL. Each has its own defaults of the fields below."""
     retain: Literal["none", "nll", "kl", "states"] = "states"  # type: ignore[assignment]
+    """Retain term; ``states`` keeps the layer's states near the start model's."""
     retain_weight: NonNegativeFloat = 1200.0
     """Weight of the retain term: 1200, but 1 for ``ou`` and ``geffect``."""
     steering: NonNegativeFloat = 6.5

@@ -18,6 +18,7 @@ class SatImp(Method):
     """
 
     retain: Literal["none", "nll", "kl"] = "nll"
+    """Retain term."""
     retain_weight: NonNegativeFloat = 0.1
     """Weight of the retain term. OpenUnlearning's configuration swaps it with the forget
     term's."""

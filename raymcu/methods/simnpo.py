@@ -20,12 +20,13 @@ class SimNPO(Method):
     """
 
     retain: Literal["none", "nll", "kl"] = "nll"
+    """Retain term."""
     forget_weight: NonNegativeFloat = 0.125
     """Weight of the forget term: 0.125 in OpenUnlearning and, for forget10, in the authors' code
     (npo_coeff); OpenUnlearning names this one gamma."""
     beta: PositiveFloat = 4.5
     """Inverse temperature; the authors take 2.5 for forget05, 0.7 and 0.75 for MUSE."""
-    margin: float = 0.0
+    margin: NonNegativeFloat = 0.0
     """In nats per token; the paper's gamma, OpenUnlearning's delta."""
 
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
