@@ -38,7 +38,8 @@ def check_inputs(space: SearchSpace) -> None:
     faults = [models.preflight(source, key) for key, source in sources.items()]
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     for size in space.benchmark.forget_sizes:
-        for name in (size, benchmark.retain_of(size), *space.original.extra_sets):
+        kept = (benchmark.retain_of(size), benchmark.retrained_on(size))
+        for name in dict.fromkeys((size, *kept, *space.original.extra_sets)):
             benchmark.training_set(name)
     if found := [fault for fault in faults if fault]:
         raise ConfigError(found)
@@ -66,6 +67,7 @@ def look_around(space: SearchSpace) -> Surroundings:
         sets=facts.sets,
         families={name: CURVES[name]() for name in space.curves.families},
         retain_sets={size: benchmark.retain_of(size) for size in benchmark.forget_sizes},
+        retrained_sets={size: benchmark.retrained_on(size) for size in benchmark.forget_sizes},
         methods=dict(_methods(space)),
         masks={m.title: _resolved(MASKS, m.mask) for m in space.methods if m.mask},
         curriculum=_resolved(CURRICULA, space.unlearning.curriculum),

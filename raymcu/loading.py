@@ -20,6 +20,7 @@ from raymcu.registry import Registry
 from raymcu.search_space import (
     NOT_SECOND_ORDER,
     BenchmarkUse,
+    Curves,
     MethodUse,
     Named,
     SearchSpace,
@@ -276,7 +277,7 @@ def _use_faults(
 
 
 def _combination_faults(raw: Mapping[str, Any], registries: Registries) -> Iterator[str]:
-    """Check what only makes sense between tables: settings need two seeds or two methods."""
+    """Check what only makes sense between keys: settings need two seeds or two methods."""
     unlearning = {"settings": list(Unlearning().settings), **_table(raw.get("unlearning"))}
     settings = [name for name in _list(unlearning["settings"]) if name in registries.settings]
     seeds = _list(unlearning.get("seeds"))
@@ -292,3 +293,11 @@ def _combination_faults(raw: Mapping[str, Any], registries: Registries) -> Itera
             f"methods: setting '{needs_methods[0]}' pairs two methods, got one. "
             "Give at least two, or leave the setting out of unlearning.settings."
         )
+    curves = {"families": list(Curves().families), **_table(raw.get("curves"))}
+    named = [x for x in _list(curves["families"]) if isinstance(x, str) and x in registries.curves]
+    if curves.get("quadratic") == "if_barrier" and named:
+        if all(registries.curves[name]().num_bends for name in named):
+            yield (
+                "curves.quadratic: 'if_barrier' asks for the barrier of a curve without a bend, and "
+                f"curves.families has none, got {shown(named)}. Add 'linear' there."
+            )

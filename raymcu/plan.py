@@ -84,6 +84,8 @@ class Surroundings:
     families: Mapping[str, CurveFamily]
     retain_sets: Mapping[str, str]
     """By forget set: the set that is kept when it is forgotten."""
+    retrained_sets: Mapping[str, str]
+    """By forget set: the set that the retrained model learns."""
     methods: Mapping[tuple[str, bool], MethodFacts]
     """By method title and whether the setting is a second-order one."""
     masks: Mapping[str, Choice]
@@ -334,7 +336,7 @@ class _Planner:
         else:
             ready, role = self.space.retrained.paths.get(forget_size), "retrained"
             label = f"retrained/{forget_size}"
-            learned = self.around.retain_sets[forget_size]
+            learned = self.around.retrained_sets[forget_size]
         if ready is not None:
             model = self.space.model.model_copy(update={"path": ready})
             return self._add(

@@ -13,6 +13,7 @@ from raymcu.recipes import Choice, Recipe
 from raymcu.search_space import (
     ORDERS,
     BenchmarkUse,
+    Lora,
     ModelSource,
     OptimizerUse,
     ScratchModel,
@@ -91,6 +92,9 @@ class Recipes:
 
     def choice(self, name, **options):
         return Choice(name=name, options=options)
+
+    def lora(self, **options):
+        return Lora(**options)
 
     def training(self, optimizer="adamw", **changes):
         """Six steps of an optimizer; a tenth of the rate for those that move every weight alike."""

@@ -64,6 +64,7 @@ def around(space, **changes):
         sets=dict.fromkeys(SET_NAMES, Size()),
         families={name: CURVES[name]() for name in ("linear", "quadratic")},
         retain_sets={size: complement(size) for size in SIZES},
+        retrained_sets={size: complement(size) for size in SIZES},
         methods=facts_of(space),
         masks={m.title: chosen(m.mask) for m in space.methods if m.mask},
         curriculum=chosen(space.unlearning.curriculum),
@@ -197,8 +198,9 @@ def test_retrained_model_learns_the_complement_of_the_forget_set():
 def test_unlearners_and_bends_keep_the_set_that_the_benchmark_names():
     space = space_of()
     kept = {**around(space).retain_sets, "forget05": "real_authors"}
-    plan = make_plan(space, around(space, retain_sets=kept))
-    assert by_label(plan, "retrained/forget05").train_sets == ("real_authors",)
+    learned = {**around(space).retrained_sets, "forget05": "world_facts"}
+    plan = make_plan(space, around(space, retain_sets=kept, retrained_sets=learned))
+    assert by_label(plan, "retrained/forget05").train_sets[0] == "world_facts"
     roles = {r.role: r.retain_set for r in plan.recipes.values()}
     assert roles == {
         "original": None,
@@ -825,6 +827,7 @@ around = Surroundings(
     sets=sets,
     families={"linear": Line()},
     retain_sets={"forget05": "retain95"},
+    retrained_sets={"forget05": "retain95"},
     methods={(name, False): MethodFacts({}) for name in "ab"},
     masks={},
     curriculum=Choice(name="c", options={}),

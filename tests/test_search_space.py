@@ -623,6 +623,16 @@ def test_setting_of_two_methods_needs_two(faults, write):
     assert load_good(write, *one, 'unlearning.settings=["Rand"]').methods[0].name == "npo"
 
 
+def test_bends_where_there_is_a_barrier_need_a_curve_to_judge(faults, write):
+    only = ['curves.families=["quadratic"]', "curves.quadratic=if_barrier"]
+    assert faults(GOOD, *only) == [
+        "curves.quadratic: 'if_barrier' asks for the barrier of a curve without a bend, and "
+        "curves.families has none, got ['quadratic']. Add 'linear' there."
+    ]
+    assert load_good(write, only[0]).curves.quadratic == "always"
+    assert load_good(write, only[1]).curves.families == ("linear", "quadratic")
+
+
 JUNK = st.recursive(
     st.one_of(st.booleans(), st.integers(-9, 9), st.floats(), st.sampled_from(["", "npo", "a b"])),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("xy"), inner),

@@ -146,7 +146,7 @@ class Workshop:
         # All models of a study share the original's tokenizer, or they could not be compared.
         sets = dict.fromkeys(("full", *(s for s in recipe.train_sets if s[:6] != "retain")))
         texts = [
-            f"Question: {x.question}\nAnswer: {x.answer}"
+            f"Question: {x.question}\nAnswer: {x.answer}" if x.question else x.answer
             for s in sets
             for x in benchmark.training_set(s)
         ]
