@@ -295,9 +295,9 @@ def _combination_faults(raw: Mapping[str, Any], registries: Registries) -> Itera
         )
     curves = {"families": list(Curves().families), **_table(raw.get("curves"))}
     named = [x for x in _list(curves["families"]) if isinstance(x, str) and x in registries.curves]
-    if curves.get("quadratic") == "if_barrier" and named:
-        if all(registries.curves[name]().num_bends for name in named):
-            yield (
-                "curves.quadratic: 'if_barrier' asks for the barrier of a curve without a bend, and "
-                f"curves.families has none, got {shown(named)}. Add 'linear' there."
-            )
+    has_line = any(registries.curves[name]().num_bends == 0 for name in named)
+    if curves.get("quadratic") == "if_barrier" and named and not has_line:
+        yield (
+            "curves.quadratic: 'if_barrier' asks for the barrier of a curve without a bend, and "
+            f"curves.families has none, got {shown(named)}. Add 'linear' there."
+        )
