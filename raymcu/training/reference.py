@@ -130,7 +130,8 @@ def sample(
         temperature: 0 answers greedily.
         seed: Of the draws.
     """
-    limit = min(200, int(getattr(model.config, "max_position_embeddings", 10**9)) - len(prompt))
+    longest = int(getattr(model.config, "max_position_embeddings", 10**9))
+    limit = min(200, longest - len(prompt) - 1)  # an answer cut short gets its EOS too
     ids = torch.tensor([list(prompt)], device=model.device)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

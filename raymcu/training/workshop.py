@@ -167,7 +167,8 @@ class Workshop:
             _fill(weights, load_weights(folder))
             for weight in weights.values():
                 weight.requires_grad_(True)
-            return model, tokenizer
+                weight.grad = None  # a training that diverged leaves gradients
+            return model.eval(), tokenizer
         model = models.open_model(folder, "float32", self.device)
         tokenizer = models.open_tokenizer(folder)
         self._warm = (config, model, tokenizer) if is_kept and self.shard is None else None
