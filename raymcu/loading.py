@@ -130,8 +130,9 @@ def _make_paths_absolute(raw: Mapping[str, Any]) -> None:
     """Resolve folders now: workers run elsewhere. What does not exist may be a hub id."""
     for name in ("benchmark", "model", "original"):
         place = _table(raw.get(name))
-        if isinstance(place.get("path"), str):
-            place["path"] = _absolute(place["path"])
+        for key in ("path", "tokenizer"):
+            if isinstance(place.get(key), str):
+                place[key] = _absolute(place[key])
     paths = _table(_table(raw.get("retrained")).get("paths"))
     paths.update({k: _absolute(path) for k, path in paths.items() if isinstance(path, str)})
 

@@ -61,6 +61,12 @@ def open_tokenizer(folder: str | Path, source: ModelSource | None = None) -> Any
     return AutoTokenizer.from_pretrained(str(folder), **extra)
 
 
+def _tokenizer_of(source: ModelSource) -> Any:
+    if source.tokenizer is None:
+        return open_tokenizer(str(source.path), source)
+    return open_tokenizer(source.tokenizer)
+
+
 def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
     """Open a checkpoint of the store.
 
@@ -89,7 +95,7 @@ def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
             trust_remote_code=source.trust_remote_code,
             revision=source.revision,
         )
-        tokenizer = open_tokenizer(str(source.path), source)
+        tokenizer = _tokenizer_of(source)
     except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
         raise ConfigError(
             f"model.path: '{source.path}' cannot be opened as a causal LM ({error}). Give a "
@@ -112,7 +118,7 @@ def preflight(source: ModelSource, key: str) -> str | None:
         AutoConfig.from_pretrained(
             path, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
-        Encoder(open_tokenizer(path, source), source.prompt)
+        Encoder(_tokenizer_of(source), source.prompt)
     except ConfigError as error:
         return str(error)
     except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:

@@ -69,6 +69,8 @@ class Recipe(BaseModel):
         content = self.model_dump(mode="json", exclude={"label", "benchmark"})
         for place in ("path", "revision"):
             del content["model"][place]
+        if content["model"]["tokenizer"] is None:  # the id of before there was a choice
+            del content["model"]["tokenizer"]
         if self.training is not None:
             del content["training"]["workers"]
         return content_id({"version": RECIPE_VERSION, **content})

@@ -195,6 +195,8 @@ class ModelSource(_Section):
     """Folder or hub id of a Hugging Face causal LM. If given, ``scratch`` is not used."""
     revision: str = "main"
     """Revision of a hub id."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer, for models that are released without one (MUSE's)."""
     scratch: ScratchModel | None = None
     """Architecture to train from scratch."""
     prompt: Literal["plain", "chat"] = "plain"
@@ -297,6 +299,12 @@ class Unlearning(_Section):
     """Changes to ``training`` in -SO settings."""
 
 
+def _without_lora(training: Training) -> Training:
+    if training.lora is not None:
+        raise ValueError("has lora, but a bend is a point between whole weights. Leave lora out")
+    return training
+
+
 class Bend(_Section):
     """How the midpoint of a curve is found."""
 
@@ -305,7 +313,7 @@ class Bend(_Section):
     Met pair), without curriculum or mask, which are how the ends were found; ``task``: NLL on the
     retain set, as in standard curve finding and for methods that train what to step away from."""
     seed: NonNegativeInt = 0
-    training: Training = Training(epochs=2.0, warmup=0.0)
+    training: Annotated[Training, AfterValidator(_without_lora)] = Training(epochs=2.0, warmup=0.0)
 
 
 class Curves(_Section):

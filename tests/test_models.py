@@ -242,3 +242,16 @@ def test_fingerprint_follows_content_not_place(saved, tmp_path):
     (twin / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
     assert models.fingerprint(str(saved), "main") != models.fingerprint(str(twin), "main")
     assert models.fingerprint("org/model", "main") == "org/model@main"
+
+
+def test_a_tokenizer_may_come_from_elsewhere(tiny_llama, tiny_tokenizer, tmp_path):
+    """Models that are released without one: MUSE's."""
+    bare, other = tmp_path / "bare", tmp_path / "other"
+    tiny_llama.save_pretrained(bare)
+    tiny_tokenizer.save_pretrained(other)
+    alone = ModelSource(path=str(bare))
+    assert "cannot be read" in models.preflight(alone, "model.path")
+    source = ModelSource(path=str(bare), tokenizer=str(other))
+    assert models.preflight(source, "model.path") is None
+    _, tokenizer = models.start_from(source, torch.device("cpu"))
+    assert tokenizer("a b").input_ids == tiny_tokenizer("a b").input_ids

@@ -570,6 +570,7 @@ def test_unknown_name_is_told_with_the_nearest(faults, override, start):
         ("unlearning.training.lora.dropout=1", "unlearning.training.lora.dropout: must be < 1, got 1."),
         ("unlearning.training.lora.targets=all", "unlearning.training.lora.targets: must be a list of names or 'all-linear', got 'all'."),
         ("unlearning.training.lora.targets=[]", "unlearning.training.lora.targets: must be a list of names or 'all-linear', got []."),
+        ("curves.bend.training.lora={}", "curves.bend.training: has lora, but a bend is a point between whole weights. Leave lora out."),
         ("curves.quadratic=never", "curves.quadratic: must be 'always' or 'if_barrier', got 'never'."),
         ("methods=npo", "methods: must be a list in [ ], got 'npo'."),
         ("methods.1=npo", "methods.1: must be a table, got 'npo'."),
