@@ -72,6 +72,7 @@ class Muse(Benchmark):
     """
 
     corpus: Corpus = "news"
+    """BBC articles, or the Harry Potter novels."""
     path: str | None = None
     """A hub id, or a folder laid out as the authors' ``load_data.py`` writes it or as the hub has
     it (``raw/forget.json``, ``knowmem/forget_qa-*.parquet``, …); relative to the current folder.

@@ -78,6 +78,7 @@ class Wmdp(Benchmark):
     """
 
     domain: Literal["bio", "cyber"] = "cyber"
+    """Biosecurity or cybersecurity."""
     path: str | None = None
     """A folder with ``wmdp-cyber``, ``mmlu``, ``cyber-forget-corpus`` and ``wikitext``, each as
     ``.jsonl``, ``.parquet``, ``.json`` or a folder of Parquet; relative to the current folder.

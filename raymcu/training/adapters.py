@@ -35,6 +35,9 @@ def inject(model: Any, lora: Lora) -> None:
         target_modules=targets,
     )
     inject_adapter_in_model(config, model)
+    for name, weight in model.named_parameters():
+        if _ADAPTER.search(name):  # small, and trained: never in half precision
+            weight.data = weight.data.float()
 
 
 def base_name(name: str) -> str:

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from raymcu.curricula.superloss import SuperLoss
-from raymcu.curves.blend import combine
 from raymcu.errors import WorkError
 from raymcu.masks._base import Frozen
 from raymcu.methods._base import Labelled, Method, Needs, Part, StepLoss, all_needs
@@ -26,6 +25,7 @@ from raymcu.training.data import StepIndices, Stream
 from raymcu.training.material import Material, num_labelled
 from raymcu.training.optimizers import Optimizer, local, schedule
 from raymcu.training.reference import Reference
+from raymcu.training.walk import Walk
 from raymcu.training.zeroth_order import estimate
 
 
@@ -57,37 +57,6 @@ class Alone:
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the values."""
         return list(values)
-
-
-@dataclass
-class Walk:
-    """The curve whose bend is trained: the model's weights are a point of it at every step.
-
-    Only the bend is private memory; both ends stay mapped from the store.
-    """
-
-    coefficients: Callable[[float], tuple[float, ...]]
-    """t to coefficients of (first, bend, second)."""
-    weights: Mapping[str, Tensor]
-    """All weights of the model, which are overwritten."""
-    first: Mapping[str, Tensor]
-    second: Mapping[str, Tensor]
-    bend: dict[str, Tensor]
-
-    def place(self, t: float) -> None:
-        """Write phi(t) into the model in place."""
-        c = self.coefficients(t)
-        for name, weight in self.weights.items():
-            terms = [(c[0], self.first[name]), (c[1], local(self.bend[name]))]
-            combine(local(weight.detach()), [*terms, (c[2], self.second[name])])
-
-    def pull_gradients(self, t: float) -> None:
-        """Move gradients from phi(t) to the bend by the chain rule, in place."""
-        c = self.coefficients(t)[1]
-        for name, weight in self.weights.items():
-            if weight.grad is not None:
-                self.bend[name].grad = weight.grad.mul_(c)
-                weight.grad = None
 
 
 @dataclass

@@ -32,10 +32,11 @@ from raymcu.search_space import BenchmarkUse
 from raymcu.store import CheckpointStore
 from raymcu.training.adapters import base_name, inject, merge
 from raymcu.training.data import Stream
-from raymcu.training.loop import Alone, Group, Loop, Progress, Walk
+from raymcu.training.loop import Alone, Group, Loop, Progress
 from raymcu.training.material import Material, Rows
 from raymcu.training.optimizers import local
 from raymcu.training.start_model import Job, StartModel, freeze_weights, order_rows
+from raymcu.training.walk import Walk
 
 _CHUNK = 2048
 """Longest piece of plain text in tokens (MUSE)."""
@@ -136,9 +137,7 @@ class Workshop:
         """Open the weights the training starts from, in float32: they are the master copy."""
         parent = recipe.parents.get("start") or recipe.parents.get("first")
         if parent is not None:
-            return self._open_parent(
-                parent, is_kept=not recipe.training or not recipe.training.lora
-            )
+            return self._open_parent(recipe, parent)
         if recipe.model.path is not None:
             source = recipe.model.model_copy(update={"dtype": "float32"})
             return models.start_from(source, self.device)
@@ -154,11 +153,15 @@ class Workshop:
         model = models.create(recipe.model.scratch, tokenizer, recipe.seed, "float32")
         return model.to(self.device), tokenizer
 
-    def _open_parent(self, parent: str, *, is_kept: bool) -> tuple[Any, Any]:
+    def _open_parent(self, recipe: Recipe, parent: str) -> tuple[Any, Any]:
         """Open a checkpoint of the store, into the model that is open already if it fits.
 
-        A sharded model, or one with adapters, is no longer what it was and is not kept.
+        A sharded model, or one with adapters, is no longer what it was and is not kept. Weights
+        that only carry adapters need no master copy, unless sharded: shards share one dtype.
         """
+        has_adapters = recipe.training is not None and recipe.training.lora is not None
+        is_kept = not has_adapters and self.shard is None
+        dtype = recipe.model.dtype if has_adapters and self.shard is None else "float32"
         folder = self.store.local_dir(parent)
         config = (folder / "config.json").read_text()
         if is_kept and self._warm is not None and self._warm[0] == config:
@@ -169,9 +172,9 @@ class Workshop:
                 weight.requires_grad_(True)
                 weight.grad = None  # a training that diverged leaves gradients
             return model.eval(), tokenizer
-        model = models.open_model(folder, "float32", self.device)
+        model = models.open_model(folder, dtype, self.device)
         tokenizer = models.open_tokenizer(folder)
-        self._warm = (config, model, tokenizer) if is_kept and self.shard is None else None
+        self._warm = (config, model, tokenizer) if is_kept else None
         return model, tokenizer
 
     def _train(self, job: Job, report: Report) -> None:

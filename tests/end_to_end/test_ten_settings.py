@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.end_to_end.conftest import run_command
 
 from raymcu.settings import SETTINGS
 from raymcu.store import RunFolder
+from .conftest import run_command
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -54,9 +54,8 @@ def test_unlearners_of_the_settings_differ(grid: RunFolder) -> None:
 def test_bends_are_trained_only_where_the_straight_line_has_a_barrier(grid: RunFolder) -> None:
     rows = grid.read_table("findings").to_pylist()
     ends = ("setting", "forget_size", "first", "second")
-    straight = {
-        tuple(row[k] for k in ends): row["is_connected"] for row in rows if row["family"] == "linear"
-    }
+    lines = [row for row in rows if row["family"] == "linear"]
+    straight = {tuple(row[k] for k in ends): row["is_connected"] for row in lines}
     bent = {tuple(row[k] for k in ends) for row in rows if row["family"] == "quadratic"}
     assert bent == {key for key, is_connected in straight.items() if not is_connected}
     assert 0 < len(bent) < len(straight) == 17

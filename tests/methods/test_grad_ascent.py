@@ -22,8 +22,6 @@ def test_grad_ascent_has_gradient_onehot_minus_p_over_n(batches, gradient_of):
 
 def test_forget_weight_scales_the_term(batches):
     table = batches.table()
-    plain, tripled = (
-        METHODS["grad_ascent"](forget_weight=w).loss({FORGET: table}) for w in (1, 3)
-    )
+    plain, tripled = (METHODS["grad_ascent"](forget_weight=w).loss({FORGET: table}) for w in (1, 3))
     assert tripled.total.item() == pytest.approx(3 * plain.total.item(), rel=1e-15)
     assert tripled.forget.item() == plain.forget.item()

@@ -30,9 +30,10 @@ from raymcu.models import (
 from raymcu.pipeline import plan_study
 from raymcu.search_space import OptimizerUse, ScratchModel, Training
 from raymcu.training.data import Stream
-from raymcu.training.loop import Loop, Walk
+from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
 from raymcu.training.reference import Reference
+from raymcu.training.walk import Walk
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(900)]
 

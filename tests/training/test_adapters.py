@@ -117,3 +117,32 @@ def test_a_bend_between_adapted_unlearners_trains(study, store, lab, unlearner, 
     middle = {name: (first[name] + second[name]) / 2 for name in first}
     assert 0 < lab.distance(found, middle) < 0.05
     assert found.keys() == start.keys()
+
+
+def test_weights_that_carry_adapters_have_no_master_copy(tiny_llama, recipes):
+    """In bfloat16 only the adapters are float32, and what is merged is rounded once."""
+    half = tiny_llama.bfloat16()
+    inject(half, recipes.lora(rank=2))
+    dtypes = {"lora_" in name: weight.dtype for name, weight in half.named_parameters()}
+    assert dtypes == {True: torch.float32, False: torch.bfloat16}
+    torch.manual_seed(0)
+    for weight in models.trainable(half).values():
+        weight.data.normal_()
+    whole = {name: weight.detach() for name, weight in half.named_parameters()}
+    found = merge(whole, recipes.lora(rank=2))
+    name = "model.layers.0.mlp.up_proj"
+    update = whole[f"{name}.lora_B.default.weight"] @ whole[f"{name}.lora_A.default.weight"]
+    expected = whole[f"{name}.base_layer.weight"].float() + update * 16 / 2
+    assert torch.equal(found[f"{name}.weight"], expected.bfloat16())
+    ids = torch.arange(6)[None]
+    assert torch.isfinite(half(input_ids=ids).logits).all()
+
+
+def test_a_bfloat16_study_trains_adapters(study, store, lab, recipes):
+    training = recipes.training(lora=recipes.lora(), epochs=1.0, learning_rate=1e-2)
+    source = study.original.model.model_copy(update={"dtype": "bfloat16"})
+    recipe = recipes.unlearner(study.original, "npo", training=training, model=source)
+    lab.train(store, recipe)
+    history = lab.history(store, recipe)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert {w.dtype for w in lab.weights(store, recipe).values()} == {torch.bfloat16}

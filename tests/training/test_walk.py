@@ -7,7 +7,7 @@ from torch.func import functional_call
 from raymcu import models
 from raymcu.curves._base import CURVES
 from raymcu.search_space import ScratchModel
-from raymcu.training.loop import Walk
+from raymcu.training.walk import Walk
 
 SHAPE = ScratchModel(
     hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64, vocab_size=400
