@@ -72,7 +72,7 @@ def test_two_workers_train_as_one(stores, made, lab, kind):
     differ more there."""
     tolerance = ROUNDED.get(kind, 1e-5)
     histories = [lab.history(stores[name], made[kind]) for name in ("one", "two")]
-    assert len(histories[0]) == len(histories[1]) >= 4
+    assert len(histories[0]) == len(histories[1]) >= 3
     for one, two in zip(*histories, strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=tolerance, abs=tolerance)
         assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=10 * tolerance)
