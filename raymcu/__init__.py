@@ -39,6 +39,7 @@ _API = {
     "failures_table": "raymcu.report.status",
     "plan_table": "raymcu.report.console",
     "findings_table": "raymcu.report.console",
+    "settings_table": "raymcu.report.console",
     "endpoints_table": "raymcu.report.console",
     "load_study": "raymcu.report.data",
     "serve": "raymcu.report.dashboard",

@@ -23,6 +23,9 @@ app = typer.Typer(
 )
 console = Console(width=None if sys.stdout.isatty() else 100)
 
+_MOST_CURVES = 60
+"""With more, `raymcu run` ends with a summary by setting."""
+
 Space = Annotated[Path, typer.Argument(help="Search-space file (TOML).", show_default=False)]
 Run = Annotated[str, typer.Argument(help="Run folder: a path or URL.", show_default=False)]
 Out = Annotated[str, typer.Option("--out", help="Run folder: a path or any fsspec URL.")]
@@ -184,7 +187,12 @@ def _run(space: Path, out: str, sets: list[str], *, quiet: bool, **switches: boo
         command=command,
     )
     console.print(raymcu.endpoints_table(raymcu.load_study(ledger.run).endpoints))
-    console.print(raymcu.findings_table(ledger.run.read_table("findings")))
+    findings = ledger.run.read_table("findings")
+    if findings.num_rows <= _MOST_CURVES:
+        console.print(raymcu.findings_table(findings))
+    else:
+        console.print(raymcu.settings_table(findings))
+        console.print(f"each of the {findings.num_rows} curves: raymcu analyze {out}")
     failures = ledger.failures()
     if failures.num_rows:
         console.print(raymcu.failures_table(failures.to_pylist()))

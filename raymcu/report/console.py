@@ -1,6 +1,7 @@
 """The tables that ``raymcu run`` prints when it ends; they fit in 100 columns."""
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import pyarrow as pa
@@ -54,6 +55,26 @@ def findings_table(findings: pa.Table) -> Table:
             verdict(row["is_connected"]),
         )
         group = here
+    return table
+
+
+def settings_table(findings: pa.Table) -> Table:
+    """Sum the findings up: one line per setting and kind of curve, over all its pairs."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in findings.to_pylist():
+        groups.setdefault((row["setting"], row["forget_size"], row["family"]), []).append(row)
+    table = _plain_table("Barriers by setting (nats; medians over its pairs, and the highest)")
+    for name in ("setting", "forget\nset", "curve"):
+        table.add_column(name, overflow="fold")
+    for name in ("retain\nmedian", "highest", "forget\nmedian", "highest", "connected"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for (setting, size, family), rows in groups.items():
+        heights = []
+        for name in ("retain_barrier", "forget_barrier"):
+            found = [row[name] for row in rows if row[name] is not None]
+            heights += [number(median(found)), number(max(found))] if found else ["–", "–"]
+        connected = sum(row["is_connected"] is True for row in rows)
+        table.add_row(setting, size, family, *heights, f"{connected} of {len(rows)}")
     return table
 
 

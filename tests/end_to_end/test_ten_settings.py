@@ -6,6 +6,7 @@ import pytest
 
 from raymcu.settings import SETTINGS
 from raymcu.store import RunFolder
+
 from .conftest import run_command
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from raymcu import tables
 from raymcu.errors import ConfigError
-from raymcu.report.console import endpoints_table, findings_table, number
+from raymcu.report.console import endpoints_table, findings_table, number, settings_table
 from raymcu.report.data import load_study
 from raymcu.report.figures import draw_page
 from raymcu.report.overview import map_rows
@@ -182,7 +182,21 @@ def test_console_tables_fit_in_100_columns(finished_run, study):
     assert max(len(line) for line in (findings + endpoints).splitlines()) <= 100
 
 
+def test_many_findings_are_summed_up_by_setting_and_kind_of_curve(finished_run):
+    findings = finished_run.read_table("findings")
+    rows = findings.to_pylist()
+    groups = {(row["setting"], row["forget_size"], row["family"]) for row in rows}
+    text = printed(settings_table(findings))
+    told = [line.split() for line in text.splitlines() if " of " in line]
+    assert len(told) == len(groups)
+    assert sum(int(line[-1]) for line in told) == len(rows)
+    assert sum(int(line[-3]) for line in told) == sum(row["is_connected"] is True for row in rows)
+    assert "0.900" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
 def test_findings_without_rows_or_verdict_still_print():
+    assert "Barriers" in printed(settings_table(tables.empty("findings")))
     assert "Barriers" in printed(findings_table(tables.empty("findings")))
     row = dict.fromkeys(pa.schema(tables.SCHEMAS["findings"]).names) | {
         "setting": "[red]Rand", "forget_size": "f", "family": "linear",
