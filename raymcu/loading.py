@@ -70,6 +70,7 @@ def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> 
     faults += _extension_faults(raw)
     faults += _component_faults(raw, registries)
     faults += _combination_faults(raw, registries)
+    faults += _adapter_faults(raw)
     space = None
     try:
         space = _strictly(SearchSpace, raw)
@@ -235,6 +236,18 @@ def _second_order_faults(
         known = set(_use_faults(where, plain, _Changes, registries.methods))
         found = _use_faults(where, merged(plain, changes), _Changes, registries.methods)
         yield from (f.replace(where, place, 1) for f in found if f not in known)
+
+
+def _adapter_faults(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Refuse a mask over adapters: at the start B is zero, so no A would ever be ranked."""
+    common = _table(_table(raw.get("unlearning")).get("training")).get("lora")
+    for index, method in enumerate(map(_table, _list(raw.get("methods")))):
+        has_adapters = common or _table(method.get("training")).get("lora")
+        if has_adapters and method.get("mask"):
+            yield (
+                f"methods.{index}.mask: a mask chooses among the model's weights, and with lora "
+                "only adapters are trained. Leave out the one or the other."
+            )
 
 
 def _training_faults(where: str, changes: Any) -> Iterator[str]:

@@ -432,6 +432,7 @@ def test_every_fault_is_told_at_once(faults):
         "methods.0.betta: there is no such key. Did you mean 'beta'?",
         "methods.0.training.epoch: there is no such key. Did you mean 'epochs'?",
         "methods.0.mask.name: no update mask is named 'wagel'. Did you mean 'wagle'?",
+        "methods.0.mask: a mask chooses among the model's weights, and with lora only adapters",
         "methods.0.second_order.bata: there is no such key. Did you mean 'beta'?",
         "methods.0.second_order.label: is the same in all settings.",
         "methods.0.second_order.training.optimizer: must name a second-order optimizer",

@@ -11,22 +11,35 @@ from typing import Any
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
+from raymcu.errors import WorkError
 from raymcu.search_space import Lora
 
 _ADAPTER = re.compile(r"\.lora_(A|B)\.default(?=\.weight$)")
 
 
 def inject(model: Any, lora: Lora) -> None:
-    """Put adapters into a model in place; only they can be trained from then on."""
+    """Put adapters into a model in place; only they can be trained from then on.
+
+    Raises:
+        WorkError: If an adapter is asked for on a tied output embedding.
+    """
+    head = model.get_output_embeddings()
     targets: Any = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
     if targets == "all-linear":  # as peft means it, but without its wrapper around the model
-        head = model.get_output_embeddings()
         targets = sorted(
             {
                 name.rsplit(".", 1)[-1]
                 for name, module in model.named_modules()
                 if type(module).__name__ == "Linear" and module is not head
             }
+        )
+    named = {name for name, module in model.named_modules() if module is head}
+    is_tied = head.weight is model.get_input_embeddings().weight
+    if is_tied and any(name.endswith(target) for name in named for target in targets):
+        raise WorkError(
+            "tied_target",
+            f"lora.targets names the output embedding ({', '.join(sorted(named))}), which this "
+            "model shares with its input embedding: the merge would change both. Leave it out.",
         )
     config = LoraConfig(
         r=lora.rank,

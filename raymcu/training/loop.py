@@ -206,6 +206,8 @@ class Loop:
         norm = self._clip()
         if not math.isfinite(norm):
             raise self._diverged(f"gradient norm {norm:.6g}", number)
+        if number == 0 and norm == 0:
+            raise _unmoved()
         factor = schedule(number, self.num_steps, self.training)
         self._move(factor, is_first=number == 0)
         is_epoch_end = (number + 1) % self.stream.steps_per_epoch == 0
@@ -253,20 +255,16 @@ class Loop:
         """Let the optimizer move what may move."""
         if self.frozen is not None:
             self.frozen.mask_gradients(self.moved)
-        before = _largest(self.moved) if is_first else None
+        before = _sampled(self.moved) if is_first else None
         self.optimizer.step(factor)
         if self.frozen is not None:
             self.frozen.restore(self.moved)
         for weight in self.moved.values():
             weight.grad = None
         if before is not None:
-            moved = sum(float(flat[place]) != value for flat, place, value in before)
+            moved = sum(not torch.equal(flat[places], values) for flat, places, values in before)
             if self.group.sum([float(moved)])[0] == 0:
-                raise WorkError(
-                    "nothing_moved",
-                    "the first step changed no weight: its gradient is zero, or the learning rate "
-                    "is lost in rounding. Check the method's weights, its mask and the rate.",
-                )
+                raise _unmoved()
 
     def _diverged(self, what: str, number: int) -> WorkError:
         where = f"at step {number + 1} of {self.num_steps}"
@@ -469,13 +467,26 @@ def _sequence_losses(piece: Labelled) -> Tensor:
     return (piece.sequence_sum(piece.nll) / piece.lengths).detach()
 
 
+def _unmoved() -> WorkError:
+    return WorkError(
+        "nothing_moved",
+        "the first step changed no weight: its gradient is zero, or the learning rate is lost in "
+        "rounding. Check the method's weights, its mask and the rate.",
+    )
+
+
 @torch.no_grad()
-def _largest(weights: Mapping[str, Tensor]) -> list[tuple[Tensor, int, float]]:
-    """Return each weight's values, where its gradient is largest, and the value there."""
+def _sampled(weights: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return each weight's values, places among them, and what is there now.
+
+    The place of the largest gradient is one of them.
+    """
     found = []
     for weight in weights.values():
         if weight.grad is not None and local(weight.grad).numel():
-            flat = local(weight.detach()).flatten()
-            place = int(local(weight.grad).flatten().abs().argmax())
-            found.append((flat, place, float(flat[place])))
+            flat = local(weight.detach()).view(-1)
+            largest = local(weight.grad).flatten().abs().argmax()[None]
+            spread = torch.arange(0, len(flat), max(1, len(flat) // 256), device=flat.device)
+            places = torch.cat([largest, spread])
+            found.append((flat, places, flat[places].clone()))
     return found

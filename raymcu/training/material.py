@@ -55,10 +55,11 @@ class Material:
         rows = self.rows(part)
         if part.answers == "true":
             return [rows.encoded[row]]
-        if not rows.questions:
+        if not rows.questions or (part.answers == "mismatched" and not self.retain.answers):
+            name = "retain" if rows.questions else part.questions
             raise WorkError(
                 "no_questions",
-                f"the {part.questions} set is plain text, and the method wants {part.answers} "
+                f"the {name} set is plain text, and the method wants {part.answers} "
                 "answers to its questions. Use a method that needs none (raymcu list methods).",
             )
         when = epoch if part.redraw else 0

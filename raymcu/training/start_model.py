@@ -4,7 +4,7 @@ Its loglikelihoods and hidden states where a method needs them, its own answers,
 finds each row, and which weights an update mask holds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -75,7 +75,8 @@ class StartModel:
             other: Opens the start model where the training begins elsewhere; called if needed.
 
         Raises:
-            WorkError: If a method reads a layer that the model does not have.
+            WorkError: If a method reads a layer that the model does not have, or draws answers
+                too long for it.
         """
         start = job.recipe.parents.get("reference", job.recipe.parents.get("start"))
         if start != self._id:
@@ -89,6 +90,9 @@ class StartModel:
                 job.material.sampled[part] = self._answers(job, part, lambda: opened().model)
         for part, need in needs.items():
             _check_layer(need.layer, len(scorer.layers))
+            if part.answers != "true":
+                limit = getattr(job.model.config, "max_position_embeddings", None)
+                check_length(job.sequences(part), limit)
             if not (need.reference_nll or need.reference_logits or need.reference_states):
                 continue
             rows = job.sequences(part)
@@ -117,6 +121,21 @@ class StartModel:
                 for number, row in enumerate(job.material.rows(part).encoded)
             }
         return self._sampled[key]
+
+
+def check_length(rows: Iterable[Encoded], limit: int | None) -> None:
+    """Refuse sequences that a model cannot take.
+
+    Raises:
+        WorkError: ``too_long``, with the longest.
+    """
+    longest = max(map(len, rows))
+    if limit and longest > limit:
+        raise WorkError(
+            "too_long",
+            f"a training sequence has {longest} tokens, the model takes {limit}. "
+            "Use a model with a longer context.",
+        )
 
 
 def _check_layer(layer: int | None, num_layers: int) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -35,11 +36,12 @@ from raymcu.training.data import Stream
 from raymcu.training.loop import Alone, Group, Loop, Progress
 from raymcu.training.material import Material, Rows
 from raymcu.training.optimizers import local
-from raymcu.training.start_model import Job, StartModel, freeze_weights, order_rows
+from raymcu.training.start_model import Job, StartModel, check_length, freeze_weights, order_rows
 from raymcu.training.walk import Walk
 
 _CHUNK = 2048
 """Longest piece of plain text in tokens (MUSE)."""
+_RESIDENT_ENDS = 3
 
 Report = Callable[[int, int, float | None], None]
 """Told (steps done, steps in all, loss) after every step."""
@@ -75,6 +77,7 @@ class Workshop:
         self._warm: tuple[str, Any, Any] | None = None
         """Config, model and tokenizer that the next recipe may use again."""
         self._start_model = StartModel()
+        self._ends: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
         models.quiet()
 
     def make(self, recipe: Recipe, report: Report) -> None:
@@ -115,13 +118,7 @@ class Workshop:
             _joined([self._encode(recipe, home, encoder, name, limit) for name in names])
             for names in (forget_sets, retain_sets)
         )
-        longest = max(len(row) for row in (*forget.encoded, *retain.encoded))
-        if limit and longest > limit:
-            raise WorkError(
-                "too_long",
-                f"a training sequence has {longest} tokens, the model takes {limit}. "
-                "Use a model with a longer context.",
-            )
+        check_length((*forget.encoded, *retain.encoded), limit)
         stream = Stream(
             forget.encoded,
             retain.encoded,
@@ -233,16 +230,23 @@ class Workshop:
     def _walk(self, recipe: Recipe, model: Any) -> Walk:
         """Set up the curve: both ends mapped, the bend in the middle of the chord."""
         weights = dict(model.named_parameters())
-        ends = []
-        for end in ("first", "second"):
-            full = load_weights(self.store.local_dir(recipe.parents[end]))
-            ends.append({name: _like(weight, full[name]) for name, weight in weights.items()})
+        ends = [self._end(recipe.parents[end], weights) for end in ("first", "second")]
         bend = {}
         for name, weight in weights.items():
             bend[name] = torch.empty_like(weight.detach())
             combine(local(bend[name]), [(0.5, ends[0][name]), (0.5, ends[1][name])])
         family = CURVES[recipe.curve or ""]()
         return Walk(family.coefficients, weights, ends[0], ends[1], bend)
+
+    def _end(self, key: str, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return an end's weights on the device; the last few stay, as bends share their ends."""
+        if key not in self._ends:
+            full = load_weights(self.store.local_dir(key))
+            self._ends[key] = {name: _like(weight, full[name]) for name, weight in weights.items()}
+            if len(self._ends) > _RESIDENT_ENDS:
+                self._ends.popitem(last=False)
+        self._ends.move_to_end(key)
+        return self._ends[key]
 
     def _save(self, job: Job, progress: Progress) -> None:
         recipe = job.recipe

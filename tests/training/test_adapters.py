@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from raymcu import models
+from raymcu.errors import WorkError
 from raymcu.training.adapters import inject, merge
 
 
@@ -146,3 +147,9 @@ def test_a_bfloat16_study_trains_adapters(study, store, lab, recipes):
     history = lab.history(store, recipe)
     assert history[-1]["loss"] < history[0]["loss"]
     assert {w.dtype for w in lab.weights(store, recipe).values()} == {torch.bfloat16}
+
+
+def test_a_tied_output_embedding_takes_no_adapter(tiny_llama, recipes):
+    with pytest.raises(WorkError, match="lm_head") as caught:
+        inject(tiny_llama, recipes.lora(targets=("q_proj", "lm_head")))
+    assert caught.value.reason == "tied_target"

@@ -140,14 +140,14 @@ class Still(GradAscent):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd", "soul", "sign_sgd", "spsa"])
 def test_a_first_step_that_moves_nothing_is_told(make, recipes, optimizer):
-    training = recipes.training(optimizer, weight_decay=0.0)
+    training = recipes.training(optimizer, weight_decay=0.1)  # decay moves, but not by a gradient
     with pytest.raises(WorkError, match="changed no weight") as caught:
         run(make(Still(), training=training))
     assert caught.value.reason == "nothing_moved"
 
 
 def test_a_rate_lost_in_rounding_is_told(make, recipes):
-    training = recipes.training("sgd", learning_rate=1e-20, weight_decay=0.0)
+    training = recipes.training("sgd", learning_rate=1e-60, weight_decay=0.0)
     with pytest.raises(WorkError, match="lost in rounding") as caught:
         run(make("grad_ascent", training=training))
     assert caught.value.reason == "nothing_moved"
