@@ -79,6 +79,8 @@ class _Losses:
     total: float
     forget: float | None
     retain: float | None
+    own_retain: tuple[float, ...] = ()
+    """The retain term of each method by itself; 0 where it has none."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class Loop:
         is_epoch_end = (number + 1) % self.stream.steps_per_epoch == 0
         for place, method in enumerate(self.methods):
             memory = self.progress.memory[f"method {place}"]
-            now = method.remember(memory, losses.retain or 0.0, is_epoch_end=is_epoch_end)
+            now = method.remember(memory, losses.own_retain[place], is_epoch_end=is_epoch_end)
             self.progress.memory[f"method {place}"] = dict(now)
         return {
             "step": number + 1,
@@ -350,12 +352,13 @@ class Loop:
                 now = self.superloss.remember(past, loss_sum, weight_sum, int(count))
                 self.progress.memory[_key(part)] = dict(now)
         forget, retain = [one.forget for one in found], [one.retain for one in found]
+        count = len(self.methods)
+        own = [_weighted(retain[i::count], scales[i::count]) * count for i in range(count)]
         terms = ([one.total for one in found], forget, retain)
-        total, *sums = self.group.sum([_weighted(values, scales) for values in terms])
-        has = [any(value is not None for value in values) for values in (forget, retain)]
-        return _Losses(
-            total, *(x if is_there else None for x, is_there in zip(sums, has, strict=True))
-        )
+        sums = self.group.sum([*(_weighted(values, scales) for values in terms), *own])
+        has = [any(value is not None for value in values) for values in terms]
+        known = [value if is_there else None for value, is_there in zip(sums, has, strict=False)]
+        return _Losses(sums[0], known[1], known[2], tuple(sums[3:]))
 
     def _weighed(
         self, part: Part, piece: Labelled, picked: _Picked, seen: dict[Part, Tensor]

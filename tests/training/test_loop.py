@@ -169,3 +169,12 @@ def test_superloss_weighs_sequences_by_their_loss_against_the_mean(make):
     (memory,) = (told for part, told in first.memory.items() if "forget" in part)
     assert memory["loss_sum"] == pytest.approx(float(losses.sum()), rel=1e-6)
     assert memory["weight_sum"] == 8
+
+
+def test_a_methods_memory_is_told_its_own_retain_term(make):
+    """In the bend of a Met pair the loss is a mean, but a dual variable watches one method."""
+    pdu = METHODS["pdu"](warmup_epochs=0, eps=1.0)
+    own = next(iter(make(pdu).run())).memory["method 0"]
+    among = next(iter(make("finetune", pdu, "grad_ascent").run())).memory["method 1"]
+    assert among["lambda"] == pytest.approx(own["lambda"], rel=1e-6)
+    assert own["lambda"] > 1.5
