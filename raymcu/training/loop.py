@@ -199,9 +199,7 @@ class Loop:
         if self.optimizer.is_estimated(number):
             losses = self._estimate(batch, number, t)
         else:
-            losses = self._backward(batch)
-            if self.walk is not None and t is not None:
-                self.walk.pull_gradients(t)
+            losses = self._backward(batch, t)
         if not abs(losses.total) <= self.training.max_abs_loss:
             bound = f" (bound: {self.training.max_abs_loss:g}, training.max_abs_loss)"
             raise self._diverged(f"loss {losses.total:.6g}{bound}", number)
@@ -295,9 +293,16 @@ class Loop:
             own = range(batch.size)[self.group.rank :: self.group.size][start : start + piece]
             yield _Picked(tuple(own) or (0,), bool(own))
 
-    def _backward(self, batch: _Batch) -> _Losses:
+    def _backward(self, batch: _Batch, t: float | None = None) -> _Losses:
         """Add up gradients over the pieces of this worker's share; return the batch's losses."""
-        return self._evaluate(batch, torch.autograd.backward)
+        slope = self._slope(t)
+        losses = self._evaluate(batch, lambda loss: torch.autograd.backward(loss * slope))
+        if self.walk is not None:
+            self.walk.take_gradients()
+        return losses
+
+    def _slope(self, t: float | None) -> float:
+        return 1.0 if self.walk is None or t is None else self.walk.slope(t)
 
     def _estimate(self, batch: _Batch, number: int, t: float | None) -> _Losses:
         """Estimate the gradient from losses alone; return those at the last place tried.
@@ -389,10 +394,10 @@ class Loop:
             for part in parts:
                 labels = torch.multinomial(part.log_probs.detach().exp(), 1)
                 losses.append(-part.log_probs.gather(1, labels).sum())
-            scale = self.group.size / total * picked.is_real
+            scale = self._slope(t) * self.group.size / total * picked.is_real
             torch.autograd.backward(torch.stack(losses).sum() * scale)
-        if self.walk is not None and t is not None:
-            self.walk.pull_gradients(t)
+        if self.walk is not None:
+            self.walk.take_gradients()
         self.optimizer.update_curvature(total**0.5)
         for weight in self.moved.values():
             weight.grad = None

@@ -31,10 +31,12 @@ class Walk:
             terms = [(c[0], self.first[name]), (c[1], local(self.bend[name]))]
             combine(local(weight.detach()), [*terms, (c[2], self.second[name])])
 
-    def pull_gradients(self, t: float) -> None:
-        """Move gradients from phi(t) to the bend by the chain rule, in place."""
-        c = self.coefficients(t)[1]
+    def slope(self, t: float) -> float:
+        """Return d phi(t) / d bend, which a loss is scaled by before its backward pass."""
+        return self.coefficients(t)[1]
+
+    def take_gradients(self) -> None:
+        """Give the bend the gradients of the loss so scaled: by the chain rule they are its own."""
         for name, weight in self.weights.items():
             if weight.grad is not None:
-                self.bend[name].grad = weight.grad.mul_(c)
-                weight.grad = None
+                self.bend[name].grad, weight.grad = weight.grad, None

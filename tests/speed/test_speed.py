@@ -216,7 +216,7 @@ def test_peak_memory_of_a_second_model_against_a_cached_reference(large):
         f"{weights / 2**20:.0f} MiB: second model {peaks['second']:.2f}, cached reference "
         f"{peaks['cached']:.2f}"
     )
-    assert peaks["cached"] < peaks["second"]
+    assert peaks["cached"] < peaks["second"] - 0.5
 
 
 def test_memory_of_a_bend_against_plain_training(large, tmp_path):
@@ -251,18 +251,20 @@ def test_memory_of_a_bend_against_plain_training(large, tmp_path):
         f"MiB: plain {peaks['plain']:.2f}, bend {peaks['bend']:.2f}: "
         f"{peaks['bend'] - peaks['plain']:.2f} more"
     )
-    assert peaks["bend"] - peaks["plain"] < 1.5
+    assert peaks["bend"] - peaks["plain"] < 1.2
 
 
 def peak_of(way):
     """Return how far private memory rises above what it was, in bytes, while something runs."""
     gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    libc = ctypes.CDLL("libc.so.6")
+    libc.mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD: what is freed goes back at once
+    libc.malloc_trim(0)
     before, peak, is_over = private_bytes(), 0, threading.Event()
 
     def watch():
         nonlocal peak
-        while not is_over.wait(0.005):
+        while not is_over.wait(0.001):
             peak = max(peak, private_bytes())
 
     watcher = threading.Thread(target=watch)
@@ -297,7 +299,21 @@ def test_a_step_of_a_bend_against_a_plain_step(memorised):
         arguments = (rows[:40], rows[40:], Reference(), "grad_diff", walk)
         return make_loop(scorer, encoder, training, *arguments)
 
-    compare("plain steps over steps of a bend (1 = a bend is free)", steps(plain), steps(bend))
+    # Step by step in turns: what else the machine does then meets both alike.
+    loops = [iter(make().run()) for make in (plain, bend)]
+    ratios = []
+    for _ in range(ROUNDS):
+        took = [0.0, 0.0]
+        for _ in range(10):
+            for way, loop in enumerate(loops):
+                started = time.perf_counter()
+                next(loop)
+                took[way] += time.perf_counter() - started
+        ratios.append(took[1] / took[0])
+    print(
+        f"\na step of a bend takes {statistics.median(ratios):.3f} of a plain one "
+        f"({min(ratios):.3f} to {max(ratios):.3f} over {ROUNDS} rounds of 10)"
+    )
 
 
 def test_the_papers_grid_is_planned_in_seconds():
