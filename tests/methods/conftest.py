@@ -71,3 +71,18 @@ def gradient(loss, batch):
 def gradient_of():
     """The gradient of a loss with respect to a batch's logits."""
     return gradient
+
+
+def sequence_pulls(loss, batch):
+    """Weight of each sequence: a loss's gradient over that of ascent on sequence sums."""
+    ascent = gradient(batch.sequence_mean(-batch.sequence_sum(batch.nll)), batch)
+    ratio = (gradient(loss, batch) / ascent)[:, 0]
+    first = [int((batch.sequence == i).nonzero()[0]) for i in range(batch.num_sequences)]
+    assert torch.allclose(ratio, ratio[first][batch.sequence], rtol=1e-12)
+    return ratio[first].tolist()
+
+
+@pytest.fixture
+def pulls_of():
+    """How strongly a loss pulls at each sequence of a batch."""
+    return sequence_pulls
