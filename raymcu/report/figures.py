@@ -6,9 +6,12 @@ palette of Okabe and Ito, safe for colour-blind readers) and in marker or line s
 """
 
 import io
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any
 
 import matplotlib as mpl
@@ -54,6 +57,8 @@ STYLE: dict[Any, Any] = {
 LEFT, RIGHT, TOP, BOTTOM = 1.08, 0.15, 1.02, 0.42
 HEIGHT, GAP_X, GAP_Y, GAP_PAIR, GAP_SIZE = 1.12, 0.14, 0.3, 0.34, 0.18
 LEGEND_ROW, HEAD_ROW = 0.19, 0.13
+_PAGES_PER_WORKER = 16
+"""Fewer are not worth another process."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,20 @@ class Drawing:
     png: bytes
 
 
-def curve_drawings(study: Study) -> Iterator[Drawing]:
-    """Draw each setting's metrics along its curves."""
-    for setting in study.settings:
-        for group in groups(study.metrics):
-            for page in pages(study, setting, group):
-                yield draw_page(page)
+def curve_drawings(study: Study) -> list[Drawing]:
+    """Draw each setting's metrics along its curves; many pages in several processes."""
+    found = [
+        page
+        for setting in study.settings
+        for group in groups(study.metrics)
+        for page in pages(study, setting, group)
+    ]
+    workers = min(os.cpu_count() or 1, len(found) // _PAGES_PER_WORKER)
+    if workers < 2:
+        return [draw_page(page) for page in found]
+    # Not forked: the process that reports may have threads, and has talked to Ray.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(draw_page, found, chunksize=4))
 
 
 def draw_page(page: Page) -> Drawing:
@@ -95,7 +108,6 @@ def render(figure: Figure, name: str) -> tuple[bytes, bytes]:
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
     figure.savefig(png, format="png", dpi=150, facecolor="white")
-    figure.clear()
     return _slim(svg.getvalue().decode()).encode(), png.getvalue()
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from raymcu import tables
 from raymcu.errors import ConfigError
+from raymcu.report import figures as figures_module
 from raymcu.report.console import endpoints_table, findings_table, number, settings_table
 from raymcu.report.data import load_study
 from raymcu.report.figures import draw_page
@@ -163,6 +164,13 @@ def test_numbers_for_people():
         "–", "0.000", "0.123", "1.0e-05", "1.2e+05"
     ]  # fmt: skip
     assert [quantity(v) for v in (0, 0.42, 1234, 3.2e15)] == ["0", "0.42", "1,234", "3.20 × 10^15"]
+
+
+def test_many_pages_are_drawn_in_several_processes_alike(study, monkeypatch):
+    alone = figures_module.curve_drawings(study)
+    monkeypatch.setattr(figures_module, "_PAGES_PER_WORKER", 2)
+    monkeypatch.setattr(figures_module.os, "cpu_count", lambda: 2)
+    assert figures_module.curve_drawings(study) == alone
 
 
 def printed(renderable):
