@@ -1,25 +1,21 @@
 """Rows in the order of a difficulty, and more of them as the training goes on."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from raymcu.curricula._base import CURRICULA, Curriculum
+from raymcu.curricula._base import CURRICULA, Ordering
 
 
 @CURRICULA.register("difficulty", source="Bengio et al. 2009; Hacohen & Weinshall 2019")
-class Difficulty(Curriculum):
+class Difficulty(Ordering):
     """Show rows in the order of their difficulty; at first, if wanted, only the first of them.
 
     MCU describes its curriculum as an order, though its code weights losses: see ``superloss``.
     """
 
-    has_order: ClassVar[bool] = True
-
-    by: Literal["loss", "gradient_norm", "length"] = "loss"
-    """What a row's difficulty is, under the start model."""
     direction: Literal["ascending", "descending"] = "ascending"
     """``ascending`` shows the easiest first."""
     start: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from raymcu.curricula._base import CURRICULA, Curriculum
+from raymcu.curricula._base import CURRICULA, Weighing
 
 _INVERSE_E = (0.36787944117144233, -1.2428753672788363e-17)
 """1/e as the sum of two doubles."""
@@ -17,13 +17,11 @@ _BRANCH = (-1, 1, -1 / 3, 11 / 72, -43 / 540, 769 / 17280, -221 / 8505, 680863 /
 
 
 @CURRICULA.register("superloss", source="Castells et al. 2020; MU-Bench, arXiv:2406.14796")
-class SuperLoss(Curriculum):
+class SuperLoss(Weighing):
     """Weight a sequence of loss l by exp(-W(max(-2/e, (l - tau) / lam) / 2)), at most e.
 
     W is Lambert's function and tau the mean loss so far. Weights are constants to the gradient.
     """
-
-    has_weights: ClassVar[bool] = True
 
     lam: PositiveFloat = 10.0
     """The larger, the nearer all weights are to 1. 10 is MU-Bench's, and changes little."""

@@ -61,6 +61,11 @@ class Needs:
     reference_states: bool = False
     """Whether the start model's states of that layer are needed."""
 
+    @property
+    def reads_reference(self) -> bool:
+        """Whether anything is needed of the start model."""
+        return self.reference_nll or self.reference_logits or self.reference_states
+
     def __or__(self, other: "Needs") -> "Needs":
         """Return what serves both.
 

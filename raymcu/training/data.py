@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from raymcu.curricula.difficulty import Difficulty
+from raymcu.curricula._base import Ordering
 from raymcu.models import Encoded
 
 _ORDER, _PARTNERS, _BATCHES, _POSITION, _LAST = range(5)  # independent streams of random numbers
@@ -21,6 +21,10 @@ class StepIndices:
 
     forget: tuple[int, ...]
     retain: tuple[int, ...]
+
+    def of(self, questions: str) -> tuple[int, ...]:
+        """Return the rows of the ``forget`` or the ``retain`` set."""
+        return self.forget if questions == "forget" else self.retain
 
 
 class Stream:
@@ -48,9 +52,9 @@ class Stream:
         self.group_by_length = group_by_length
         self.steps_per_epoch = -(-len(self.anchor) // batch_size)
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
-        self._curriculum: tuple[Difficulty, np.ndarray, float] | None = None
+        self._curriculum: tuple[Ordering, np.ndarray, float] | None = None
 
-    def follow(self, curriculum: Difficulty, difficulty: np.ndarray, epochs: float) -> None:
+    def follow(self, curriculum: Ordering, difficulty: np.ndarray, epochs: float) -> None:
         """Show the anchor's rows in the order of their difficulty, in place of a random one.
 
         Args:
@@ -65,6 +69,10 @@ class Stream:
         """Return the rows of step ``number``, from 0."""
         epoch, position = divmod(number, self.steps_per_epoch)
         return self._epoch(epoch)[position]
+
+    def num_steps(self, epochs: float) -> int:
+        """Return the steps of a training of so many epochs, at least one."""
+        return max(1, round(epochs * self.steps_per_epoch))
 
     def position(self, number: int) -> float:
         """Return the step's place on a curve: t ~ U(0, 1)."""

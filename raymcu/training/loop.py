@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from raymcu.curricula.superloss import SuperLoss
+from raymcu.curricula._base import Weighing
 from raymcu.errors import WorkError
 from raymcu.masks._base import Frozen
 from raymcu.methods._base import Labelled, Method, Needs, Part, StepLoss, all_needs
 from raymcu.models import Encoded, Scorer, collate
 from raymcu.search_space import Training
-from raymcu.training.data import StepIndices, Stream
+from raymcu.training.data import Stream
 from raymcu.training.material import Material, num_labelled
 from raymcu.training.optimizers import Optimizer, local, schedule
 from raymcu.training.reference import Reference
@@ -134,7 +134,7 @@ class Loop:
         pad: int,
         walk: Walk | None = None,
         frozen: Frozen | None = None,
-        superloss: SuperLoss | None = None,
+        superloss: Weighing | None = None,
         dtype: str = "float32",
         group: Group | None = None,
     ) -> None:
@@ -156,7 +156,7 @@ class Loop:
             weights if walk is None else {name: walk.bend[name] for name in weights}
         )
         self.optimizer = Optimizer(self.moved, training)
-        self.num_steps = max(1, round(training.epochs * stream.steps_per_epoch))
+        self.num_steps = stream.num_steps(training.epochs)
         self.progress = Progress()
         self.device = next(iter(weights.values())).device
 
@@ -277,7 +277,7 @@ class Loop:
         return _Batch(
             max(len(rows.forget), len(rows.retain)),
             {
-                part: [self.material.sequences(part, row, epoch) for row in _rows(rows, part)]
+                part: [self.material.sequences(part, row, epoch) for row in rows.of(part.questions)]
                 for part in self.needs
             },
         )
@@ -453,10 +453,6 @@ class Loop:
 def _weighted(values: Sequence[Tensor | None], scales: Sequence[float]) -> float:
     there = [(v, s) for v, s in zip(values, scales, strict=True) if v is not None]
     return sum(float(value) * scale for value, scale in there)
-
-
-def _rows(rows: StepIndices, part: Part) -> Sequence[int]:
-    return rows.forget if part.questions == "forget" else rows.retain
 
 
 def _drop_gathered(scorer: Scorer) -> None:

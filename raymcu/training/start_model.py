@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from raymcu import models
-from raymcu.curricula._base import CURRICULA
-from raymcu.curricula.difficulty import Difficulty
+from raymcu.curricula._base import Curriculum, Ordering
 from raymcu.errors import WorkError
 from raymcu.masks._base import MASKS, Frozen
 from raymcu.methods._base import Method, Part, all_needs
@@ -41,19 +40,15 @@ class Job:
     stream: Stream
     material: Material
     methods: list[Method]
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of the whole training."""
-        return max(1, round(self.training.epochs * self.stream.steps_per_epoch))
+    curriculum: Curriculum | None
 
     def sequences(self, part: Part) -> dict[Encoded, None]:
         """Return every sequence of a part that the training sees, each once."""
         found: dict[Encoded, None] = {}
-        for number in range(self.num_steps):
+        for number in range(self.stream.num_steps(self.training.epochs)):
             rows = self.stream.step(number)
             epoch = number // self.stream.steps_per_epoch
-            for row in rows.forget if part.questions == "forget" else rows.retain:
+            for row in rows.of(part.questions):
                 found |= dict.fromkeys(self.material.sequences(part, row, epoch))
         return found
 
@@ -90,12 +85,12 @@ class StartModel:
                 job.material.sampled[part] = self._answers(job, part, lambda: opened().model)
         for part, need in needs.items():
             _check_layer(need.layer, len(scorer.layers))
-            if part.answers != "true":
-                limit = getattr(job.model.config, "max_position_embeddings", None)
-                check_length(job.sequences(part), limit)
-            if not (need.reference_nll or need.reference_logits or need.reference_states):
+            has_drawn = part.answers != "true"
+            if not (has_drawn or need.reads_reference):
                 continue
             rows = job.sequences(part)
+            if has_drawn:
+                check_length(rows, getattr(job.model.config, "max_position_embeddings", None))
             if missing := self._reference.missing(need, part, rows):
                 self._reference.ask(opened(), missing, job.encoder.pad, job.training.batch_size)
             if need.reference_nll:
@@ -149,9 +144,8 @@ def _check_layer(layer: int | None, num_layers: int) -> None:
 
 def order_rows(job: Job, scorer: Scorer) -> None:
     """Rank the anchor rows by what the start model finds difficult, if the curriculum orders."""
-    choice = job.recipe.curriculum
-    curriculum = CURRICULA[choice.name](**choice.options) if choice else None
-    if not isinstance(curriculum, Difficulty):
+    curriculum = job.curriculum
+    if not isinstance(curriculum, Ordering):
         return
     rows, pad = job.stream.anchor, job.encoder.pad
     if curriculum.by == "length":

@@ -21,8 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from raymcu import models, tables
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
-from raymcu.curricula._base import CURRICULA
-from raymcu.curricula.superloss import SuperLoss
+from raymcu.curricula._base import CURRICULA, Weighing
 from raymcu.curves._base import CURVES
 from raymcu.curves.blend import combine, load_weights
 from raymcu.errors import WorkError
@@ -128,7 +127,18 @@ class Workshop:
         )
         material = Material(encoder, forget, retain, benchmark.refusals(), recipe.seed)
         methods = [METHODS[choice.name](**choice.options) for choice in recipe.methods]
-        return Job(recipe, recipe.training, model, tokenizer, encoder, stream, material, methods)
+        choice = recipe.curriculum
+        return Job(
+            recipe=recipe,
+            training=recipe.training,
+            model=model,
+            tokenizer=tokenizer,
+            encoder=encoder,
+            stream=stream,
+            material=material,
+            methods=methods,
+            curriculum=CURRICULA[choice.name](**choice.options) if choice else None,
+        )
 
     def _open(self, recipe: Recipe, benchmark: Benchmark) -> tuple[Any, Any]:
         """Open the weights the training starts from, in float32: they are the master copy."""
@@ -198,7 +208,7 @@ class Workshop:
             pad=job.encoder.pad,
             walk=walk,
             frozen=freeze_weights(job, scorer, weights, self.group),
-            superloss=_superloss(recipe),
+            superloss=job.curriculum if isinstance(job.curriculum, Weighing) else None,
             dtype=recipe.model.dtype,
             group=self.group,
         )
@@ -350,12 +360,6 @@ def _movable(job: Job) -> dict[str, Tensor]:
             "Set the method's layer or variant to suit the model, or leave out lora.",
         )
     return weights
-
-
-def _superloss(recipe: Recipe) -> SuperLoss | None:
-    choice = recipe.curriculum
-    curriculum = CURRICULA[choice.name](**choice.options) if choice else None
-    return curriculum if isinstance(curriculum, SuperLoss) else None
 
 
 def _write_samples(job: Job, folder: Path) -> None:
