@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -326,6 +327,11 @@ class Scorer(nn.Module):
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the model's weights by name, tied weights once."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def local(weight: Tensor) -> Tensor:
+    """Return the shard of a weight that this worker holds; the weight itself if it is whole."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
 
 
 def save_checkpoint(

@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from raymcu.errors import WorkError
+from raymcu.models import local
 from raymcu.registry import Component, Registry
 
 MASKS: Registry[type["UpdateMask"]] = Registry("update mask", __package__ or "raymcu.masks")
@@ -119,7 +119,7 @@ class Frozen:
         for name, mask in movable.items():
             fixed = ~mask
             if fixed.any():
-                self._held[name] = fixed, _local(weights[name])[fixed]
+                self._held[name] = fixed, local(weights[name])[fixed]
 
     @torch.no_grad()
     def mask_gradients(self, weights: Mapping[str, Tensor]) -> None:
@@ -127,14 +127,10 @@ class Frozen:
         for name, (fixed, _) in self._held.items():
             gradient = weights[name].grad
             if gradient is not None:
-                _local(gradient).masked_fill_(fixed, 0.0)
+                local(gradient).masked_fill_(fixed, 0.0)
 
     @torch.no_grad()
     def restore(self, weights: Mapping[str, Tensor]) -> None:
         """Write what must not move back, bit for bit; for after a step of the optimizer."""
         for name, (fixed, values) in self._held.items():
-            _local(weights[name]).masked_scatter_(fixed, values)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            local(weights[name]).masked_scatter_(fixed, values)

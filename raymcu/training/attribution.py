@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from raymcu.masks._base import Frozen, UpdateMask, threshold
-from raymcu.models import Encoded, Scorer, collate
-from raymcu.training.optimizers import local
+from raymcu.models import Encoded, Scorer, collate, local
 
 
 def freeze(  # noqa: PLR0913, PLR0917 - a mask is of a model and of two sets

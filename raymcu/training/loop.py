@@ -19,11 +19,11 @@ from raymcu.curricula._base import Weighing
 from raymcu.errors import WorkError
 from raymcu.masks._base import Frozen
 from raymcu.methods._base import Labelled, Method, Needs, Part, StepLoss, all_needs
-from raymcu.models import Encoded, Scorer, collate
+from raymcu.models import Encoded, Scorer, collate, local
 from raymcu.search_space import Training
 from raymcu.training.data import Stream
 from raymcu.training.material import Material, num_labelled
-from raymcu.training.optimizers import Optimizer, local, schedule
+from raymcu.training.optimizers import Optimizer, schedule
 from raymcu.training.reference import Reference
 from raymcu.training.walk import Walk
 from raymcu.training.zeroth_order import estimate

@@ -168,8 +168,3 @@ def schedule(step: int, num_steps: int, training: Training) -> float:
     if training.schedule == "constant":
         return 1.0
     return min(1.0, (num_steps - step) / max(1.0, num_steps - warmup))
-
-
-def local(weight: Tensor) -> Tensor:
-    """Return the shard of a weight that this worker holds; the weight itself if it is whole."""
-    return weight.to_local() if isinstance(weight, DTensor) else weight

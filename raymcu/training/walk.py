@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from raymcu.curves.blend import combine
-from raymcu.training.optimizers import local
+from raymcu.models import local
 
 
 @dataclass

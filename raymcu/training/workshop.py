@@ -26,7 +26,7 @@ from raymcu.curves._base import CURVES
 from raymcu.curves.blend import combine, load_weights
 from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
-from raymcu.models import Encoder, Scorer
+from raymcu.models import Encoder, Scorer, local
 from raymcu.plan import Recipe
 from raymcu.search_space import BenchmarkUse
 from raymcu.store import CheckpointStore
@@ -34,7 +34,6 @@ from raymcu.training.adapters import base_name, inject, merge
 from raymcu.training.data import Stream
 from raymcu.training.loop import Alone, Group, Loop, Progress
 from raymcu.training.material import Material, Rows
-from raymcu.training.optimizers import local
 from raymcu.training.start_model import Job, StartModel, check_length, freeze_weights, order_rows
 from raymcu.training.walk import Walk
 

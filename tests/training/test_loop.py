@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from raymcu.curricula._base import Weighing
 from raymcu.curricula.superloss import SuperLoss
 from raymcu.errors import WorkError
 from raymcu.methods._base import FORGET, METHODS
@@ -178,3 +179,23 @@ def test_a_methods_memory_is_told_its_own_retain_term(make):
     among = next(iter(make("finetune", pdu, "grad_ascent").run())).memory["method 1"]
     assert among["lambda"] == pytest.approx(own["lambda"], rel=1e-6)
     assert own["lambda"] > 1.5
+
+
+class Halved(Weighing):
+    """A curriculum of one's own."""
+
+    def begin(self, losses):
+        return {"seen": 0.0}
+
+    def weights(self, losses, memory):
+        return torch.full_like(losses, 0.5)
+
+    def remember(self, memory, loss_sum, weight_sum, count):
+        return {"seen": memory["seen"] + count}
+
+
+def test_a_curriculum_of_ones_own_weighs_sequences(make):
+    plain = next(iter(make("grad_ascent").run())).history[0]["loss"]
+    progress = next(iter(make("grad_ascent", superloss=Halved()).run()))
+    assert progress.history[0]["loss"] == pytest.approx(plain / 2, rel=1e-6)
+    assert [m["seen"] for m in progress.memory.values() if "seen" in m] == [8.0]
