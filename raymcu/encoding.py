@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -46,36 +47,45 @@ class Encoder:
         self.start = self.eos if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
         self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos)
 
-    def prompt(self, question: str, *, is_text: bool = False) -> list[int]:
+    def prompt(self, question: str, *, is_text: bool = False, context: str = "") -> list[int]:
         """Return the tokens the model sees before it answers, or continues a text."""
         if not question:
             return [self.start]
         if self.is_chat and not is_text:
-            return self._chat([{"role": "user", "content": question}], True)
-        asked = question if is_text else f"Question: {question}\nAnswer:"
-        ids = list(self.tokenizer(asked).input_ids)
+            return self._chat([{"role": "user", "content": context + question}], True)
+        ids = list(self.tokenizer(_asked(question, is_text, context)).input_ids)
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos else ids
 
-    def encode(self, question: str, answer: str, *, is_text: bool = False) -> Encoded:
+    def encode(
+        self,
+        question: str,
+        answer: str,
+        *,
+        is_text: bool = False,
+        context: str = "",
+        ends: bool = True,
+    ) -> Encoded:
         """Return prompt and answer; the same question gives the same prompt with any answer.
 
         Args:
             question: The question, or the beginning of a text; ``""`` for a whole text.
             answer: The answer, or how the text goes on after a blank.
             is_text: Whether ``question`` is the beginning of a text.
+            context: What stands in front of the question.
+            ends: Whether the answer ends with the end-of-answer token.
         """
-        prompt = self.prompt(question, is_text=is_text)
+        prompt = self.prompt(question, is_text=is_text, context=context)
         if not question:
-            return Encoded(tuple(prompt), (*self._bare(answer), self.eos))
+            return Encoded(tuple(prompt), (*self._bare(answer), *([self.eos] if ends else [])))
         is_chat = self.is_chat and not is_text
         if is_chat:
             turns = [
-                {"role": "user", "content": question},
+                {"role": "user", "content": context + question},
                 {"role": "assistant", "content": answer},
             ]
             whole = self._chat(turns, False)
         else:
-            asked = question if is_text else f"Question: {question}\nAnswer:"
+            asked = _asked(question, is_text, context)
             whole = list(self.tokenizer(f"{asked} {answer}").input_ids)
         if whole[: len(prompt)] == prompt:
             tail = whole[len(prompt) :]
@@ -87,6 +97,8 @@ class Encoder:
             tail = tail[:stop] if stop is not None else [*tail, self.eos]
         elif tail[-1:] != [self.eos]:
             tail.append(self.eos)
+        if not ends:
+            tail = tail[:-1]
         return Encoded(tuple(prompt), tuple(tail))
 
     def chunks(self, text: str, length: int) -> list[Encoded]:
@@ -107,6 +119,15 @@ class Encoder:
         """Return generated tokens as text, without special tokens and outer blanks."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
 
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has, BOS and EOS aside."""
+        return len(self._bare(text))
+
+    @cached_property
+    def adds_start(self) -> bool:
+        """Whether the tokenizer puts BOS in front of a text."""
+        return list(self.tokenizer("a").input_ids)[:1] == [self.tokenizer.bos_token_id]
+
     def _bare(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
@@ -125,6 +146,10 @@ class Encoder:
         added = self.tokenizer.convert_tokens_to_ids(["<|eot_id|>", "<|im_end|>", "<end_of_turn>"])
         unknown = self.tokenizer.unk_token_id
         return {self.eos} | {int(t) for t in added if t is not None and t != unknown}
+
+
+def _asked(question: str, is_text: bool, context: str) -> str:
+    return context + (question if is_text else f"Question: {question}\nAnswer:")
 
 
 @dataclass(frozen=True)

@@ -277,7 +277,7 @@ class _Planner:
             "fingerprint": around.fingerprint,
             "prompt": space.model.prompt,
             "dtype": space.model.dtype,
-            **space.measurement.model_dump(mode="json", exclude={"batch_tokens"}),
+            **space.measurement.model_dump(mode="json", exclude={"batch_tokens", "memory_gib"}),
         }
 
     def plan(self) -> Plan:

@@ -334,20 +334,34 @@ class Measurement(_Section):
     probes: Names = ("forget", "retain", "real_authors", "world_facts")
     generate: tuple[str, ...] = ("forget", "retain", "real_authors", "world_facts")
     """Probes whose questions are also answered by greedy generation."""
+    paraphrased: tuple[str, ...] = ()
+    """Probes whose answers are also scored behind the paraphrased question (ES-perturb)."""
+    moments: tuple[str, ...] = ()
+    """Probes where each answer token also gets the mean and deviation of log p (Min-K%++)."""
+    gradient_norms: tuple[str, ...] = ()
+    """Probes where each answer's loss also gets the norm of its gradient (GradNorm); a backward
+    pass for every example."""
+    representations: tuple[str, ...] = ()
+    """Probes where each layer's states are compared with the original's and the retrained
+    model's (CKA)."""
     max_new_tokens: PositiveInt = 200
-    """Longest generated answer in tokens."""
+    """Longest generated answer in tokens; a benchmark may fix less for a probe."""
     max_examples: PositiveInt | None = None
     """First examples of each probe to use; None uses all. The forget probe is never cut."""
     batch_tokens: PositiveInt = 4096
     """Tokens per forward pass, padding included; not part of a point's id."""
+    memory_gib: Annotated[float, Field(gt=0)] = 2.0
+    """Working memory beside the weights: batches, logits and caches are cut to fit; not part of
+    a point's id."""
 
     @model_validator(mode="after")
-    def _generates_what_it_probes(self) -> Self:
-        if missing := sorted(set(self.generate) - set(self.probes)):
-            raise ValueError(
-                f"generate names {', '.join(missing)}, which probes do not. "
-                "Set generate to some of the probes, or to [] for none"
-            )
+    def _measures_what_it_probes(self) -> Self:
+        for key in ("generate", "paraphrased", "moments", "gradient_norms", "representations"):
+            if missing := sorted(set(getattr(self, key)) - set(self.probes)):
+                raise ValueError(
+                    f"{key} names {', '.join(missing)}, which probes do not. "
+                    f"Set {key} to some of the probes, or to [] for none"
+                )
         return self
 
 

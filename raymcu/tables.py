@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from raymcu.errors import StoreError
 
-VERSION = "1"
+VERSION = "2"
 
 
 def _field(name: str, kind: pa.DataType, meaning: str, unit: str = "") -> pa.Field:
@@ -26,6 +26,7 @@ def _schema(name: str, *fields: pa.Field) -> pa.Schema:
 
 _TEXT = pa.string()
 _WORD = pa.dictionary(pa.int32(), pa.string())
+_REALS = pa.list_(pa.float32())
 
 _CURVE_FIELDS = (
     _field("curve_id", _TEXT, "hash of the curve's family, end points and bend"),
@@ -61,16 +62,43 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "measurements": _schema(
         "measurements",
         _field("point_id", _WORD, "point measured"),
-        _field("probe", _WORD, "forget, retain, real_authors, world_facts, holdout"),
+        _field("probe", _WORD, "forget, retain, real_authors, world_facts, holdout, verbmem…"),
         _field("example", pa.int32(), "row of the example in its probe, from 0"),
         _field("example_key", _TEXT, "hash of the original question: which example this is"),
         _field("question_kind", _WORD, "question or paraphrased_question"),
-        _field("answer_kind", _WORD, "answer, paraphrased_answer or perturbed_answer"),
-        _field("answer_index", pa.int16(), "index among the perturbed answers, else 0"),
-        _field("logprobs", pa.list_(pa.float32()), "log p of each answer token, with EOS", "nats"),
+        _field("answer_kind", _WORD, "answer, paraphrased_answer, perturbed_answer or option"),
+        _field("answer_index", pa.int16(), "index among perturbed answers or options, else 0"),
+        _field("num_prompt_tokens", pa.int32(), "tokens in front of the answer", "tokens"),
+        _field("num_question_tokens", pa.int32(), "tokens of the bare question", "tokens"),
+        _field("logprobs", _REALS, "log p of each answer token, with EOS", "nats"),
         _field("hits", pa.list_(pa.bool_()), "whether the token is the model's greedy choice"),
+        _field("stops", pa.list_(pa.bool_()), "whether the model's greedy choice ends the answer"),
+        _field("mean_logprobs", _REALS, "sum over v of p_v log p_v; null if not asked", "nats"),
+        _field("std_logprobs", _REALS, "deviation of log p_v under p; null if not asked", "nats"),
+        _field("gradient_norm", pa.float64(), "mean over parameters of the norm of the gradient of "
+               "the answer's mean NLL; null if not asked"),
         _field("answer", _TEXT, "the reference answer scored"),
         _field("generation", _TEXT, "greedy answer to the question; null where not asked"),
+        _field("generation_logprobs", _REALS, "log p of each generated token, with EOS", "nats"),
+    ),
+    "representations": _schema(
+        "representations",
+        _field("point_id", _WORD, "point measured"),
+        _field("probe", _WORD, "probe whose answers' states are compared"),
+        _field("against", _WORD, "original or retrained"),
+        _field("layer", pa.int32(), "decoder layer, from 0; one more than the last: final states"),
+        _field("cka", pa.float64(), "linear CKA with centred features, in [0, 1]"),
+        _field("num_states", pa.int32(), "answer positions compared"),
+    ),
+    "judgements": _schema(
+        "judgements",
+        _field("point_id", _WORD, "point judged"),
+        _field("probe", _WORD, "probe of the generation"),
+        _field("example", pa.int32(), "row of the example in its probe, from 0"),
+        _field("criterion", _WORD, "naturalness or similarity"),
+        _field("value", pa.float64(), "the judge's grade; null if its reply has none"),
+        _field("reply", _TEXT, "what the judge wrote"),
+        _field("judge", _TEXT, "model, prompt and parameters of the judge as JSON"),
     ),
     "scores": _schema(
         "scores",

@@ -23,6 +23,8 @@ class Example:
 
     question: str
     answer: str
+    context: str = ""
+    """What stands in front of the question, e.g. examples with their answers; ends as it must."""
     paraphrased_question: str | None = None
     paraphrased_answer: str | None = None
     perturbed_answers: tuple[str, ...] = ()
@@ -32,6 +34,26 @@ class Example:
     def key(self) -> str:
         """Which question or text this is: 16 hex digits, the same in every run."""
         return hashlib.sha256((self.question or self.answer).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a probe is asked where it is not a question in the model's template, answered freely."""
+
+    is_text: bool = False
+    """The question is the beginning of a text, or none: it stands without a template."""
+    is_choice: bool = False
+    """The answer is the letter of one of several options, the perturbed answers are the others:
+    the letter alone is scored, not the end of the answer."""
+    max_answer_tokens: int | None = None
+    """The answer is cut to as many tokens, a BOS before it included, and its end not scored."""
+    max_new_tokens: int | None = None
+    """Longest generated answer in tokens, unless ``measurement.max_new_tokens`` is less."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the end-of-answer token is scored as part of the answer."""
+        return not self.is_choice and self.max_answer_tokens is None
 
 
 @dataclass(frozen=True)
@@ -71,9 +93,8 @@ class Benchmark(Component, ABC):
         "world_facts",
         "holdout",
     )
-    text_probes: ClassVar[tuple[str, ...]] = ()
-    """Probes whose question is the beginning of a text, which the answer continues: they are
-    asked without a template, whatever the model's."""
+    manners: ClassVar[Mapping[str, Manner]] = {}
+    """How those probes are asked that are not plain questions."""
 
     @abstractmethod
     def facts(self) -> Facts:
@@ -128,7 +149,7 @@ def complement(forget_size: str) -> str:
 def set_facts(examples: Sequence[Example]) -> SetFacts:
     """Count what scoring every answer of these examples takes."""
     answers = [
-        (example.question, answer)
+        (example.context + example.question, answer)
         for example in examples
         for answer in (example.answer, example.paraphrased_answer, *example.perturbed_answers)
         if answer is not None
@@ -140,6 +161,13 @@ def fingerprint(sets: Mapping[str, Sequence[Example]]) -> str:
     """Hash the content of named sets: same rows in the same order, same 16 hex digits."""
     digest = hashlib.sha256()
     for name in sorted(sets):
-        rows = [asdict(example) for example in sets[name]]
+        rows = [_content(example) for example in sets[name]]
         digest.update(json.dumps([name, rows], sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()[:16]
+
+
+def _content(example: Example) -> dict[str, object]:
+    content = asdict(example)
+    if not example.context:
+        del content["context"]
+    return content

@@ -10,7 +10,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from raymcu import models, tables
-from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example
+from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Manner
 from raymcu.curves.blend import load_weights, write_blend
 from raymcu.errors import WorkError
 from raymcu.measurement.generation import generate, stop_tokens
@@ -21,21 +21,6 @@ from raymcu.search_space import BenchmarkUse, Measurement, ModelSource
 from raymcu.store import CheckpointStore
 
 _RESIDENT_ENDPOINTS = 6
-
-
-@dataclass(frozen=True)
-class Row:
-    """One answer of one probe example, as text and as tokens."""
-
-    probe: str
-    example: int
-    key: str
-    answer_kind: str
-    answer_index: int
-    answer: str
-    tokens: Encoded
-    is_generated: bool
-    """Whether the question is also answered by greedy generation."""
 
 
 class Measurer:
@@ -115,13 +100,10 @@ class Measurer:
             examples: Sequence[Example] = self.benchmark.probe(probe, forget_size)
             if probe != "forget":
                 examples = examples[: self.asked.max_examples]
-            is_text = probe in self.benchmark.text_probes
-            encode = partial(self._encoder.encode, is_text=is_text)
-            is_generated = probe in self.asked.generate
+            manner = self.benchmark.manners.get(probe, Manner())
+            rows = RowMaker(self._encoder, self.asked, probe, manner)
             self._probes[key] = [
-                row
-                for number, example in enumerate(examples)
-                for row in _rows_of(encode, probe, number, example, is_generated)
+                row for number, example in enumerate(examples) for row in rows(number, example)
             ]
         return self._probes[key]
 
@@ -131,7 +113,9 @@ class Measurer:
         """Return greedy answers by (probe, example)."""
         assert self._scorer is not None  # noqa: S101 - place() opened it
         assert self._encoder is not None  # noqa: S101
-        asked = [(row, known) for row, known in zip(rows, found, strict=True) if row.is_generated]
+        asked = [
+            (row, known) for row, known in zip(rows, found, strict=True) if row.max_new_tokens
+        ]
         answers = generate(
             self._scorer,
             [row.tokens for row, _ in asked],
@@ -146,32 +130,6 @@ class Measurer:
             (row.probe, row.example): decode(tokens)
             for (row, _), tokens in zip(asked, answers, strict=True)
         }
-
-
-def _rows_of(
-    encode: Callable[[str, str], Encoded],
-    probe: str,
-    number: int,
-    example: Example,
-    is_generated: bool,
-) -> list[Row]:
-    answers = [("answer", 0, example.answer)]
-    if example.paraphrased_answer is not None:
-        answers.append(("paraphrased_answer", 0, example.paraphrased_answer))
-    answers += [("perturbed_answer", i, a) for i, a in enumerate(example.perturbed_answers)]
-    return [
-        Row(
-            probe,
-            number,
-            example.key,
-            kind,
-            index,
-            answer,
-            encode(example.question, answer),
-            is_generated and kind == "answer",
-        )
-        for kind, index, answer in answers
-    ]
 
 
 def _table(

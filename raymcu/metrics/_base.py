@@ -4,7 +4,7 @@ A metric never sees a model, and this package imports neither torch nor Ray.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raymcu import tables
 from raymcu.registry import Registry
 
 Better = Literal["higher", "lower", "neither"]
@@ -79,7 +80,19 @@ class Metric:
     """``fraction``, ``nats``, ``probability``, ``log10``…"""
     probes: tuple[str, ...]
     """Probes that must have been measured; the metric is left out of a study that has not."""
+    kind: str = "answer"
+    """What must have been measured of each of them: a kind of answer, ``paraphrased_question``,
+    ``generation``, ``mean_logprobs``, ``gradient_norm``, ``representations`` or ``judgements``."""
+    or_probes: tuple[str, ...] = ()
+    """Other probes from which the metric can be computed instead."""
     needs_retrained: bool = False
+
+    def is_measured(self, point: "Measured") -> bool:
+        """Whether a point has what the metric is computed from."""
+        return any(
+            probes and all(self.kind in point.kinds(probe) for probe in probes)
+            for probes in (self.probes, self.or_probes)
+        )
 
 
 METRICS: Registry[Metric] = Registry("metric", __package__ or "raymcu.metrics")
@@ -96,9 +109,20 @@ class Rows:
     offsets: Ints  # (rows + 1,) where each row's tokens start
     logprobs: Floats  # (tokens,) float64, nats
     hits: Bools  # (tokens,) bool
+    found: pa.Table
+    """The same rows with every column of table ``measurements``."""
 
     def __len__(self) -> int:
         return len(self.example)
+
+    def tokens(self, column: str) -> npt.NDArray[Any]:
+        """Return another column with a value for each answer token, flat: (tokens,)."""
+        flat = self.found[column].combine_chunks().flatten()
+        return np.asarray(flat.to_numpy(zero_copy_only=False))
+
+    def numbers(self, column: str) -> Floats:
+        """Return a column with a number for each row, NaN where there is none: (rows,)."""
+        return np.asarray(self.found[column].to_numpy(), dtype=np.float64)
 
     @cached_property
     def num_tokens(self) -> Ints:
@@ -127,8 +151,10 @@ class Rows:
 class Measured:
     """The measurements of one point: Arrow rows in, arrays of one probe and answer kind out."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, others: Mapping[str, pa.Table] | None = None) -> None:
+        """Take the rows of one point of table ``measurements``, and of others by table name."""
         self._table = table.combine_chunks()
+        self._others = dict(others or {})
         self._cache: dict[tuple[str, str, str], Rows] = {}
         self._parts: dict[tuple[Any, ...], Any] = {}
 
@@ -141,6 +167,30 @@ class Measured:
     def probes(self) -> frozenset[str]:
         """Names of the probes that were measured."""
         return frozenset(self._words("probe").unique().to_pylist())
+
+    def kinds(self, probe: str) -> frozenset[str]:
+        """Return what was measured of a probe, as `Metric.kind` names it."""
+        return self._kinds.get(probe, frozenset())
+
+    def other(self, table: str) -> pa.Table:
+        """Return the point's rows of another table: ``representations`` or ``judgements``."""
+        return self._others.get(table, tables.empty(table))
+
+    @cached_property
+    def _kinds(self) -> dict[str, frozenset[str]]:
+        found: dict[str, set[str]] = {}
+        for column in ("answer_kind", "question_kind"):
+            pairs = pa.table([self._words("probe"), self._words(column)], ["probe", "kind"])
+            for row in pairs.group_by(["probe", "kind"]).aggregate([]).to_pylist():
+                found.setdefault(row["probe"], set()).add(row["kind"])
+        for column in ("generation", "mean_logprobs", "gradient_norm"):
+            held = self._words("probe").filter(pc.is_valid(self._table[column]))
+            for probe in held.unique().to_pylist():
+                found[probe].add(column)
+        for name, table in self._others.items():
+            for probe in table["probe"].cast(pa.string()).unique().to_pylist():
+                found.setdefault(probe, set()).add(name)
+        return {probe: frozenset(kinds) for probe, kinds in found.items()}
 
     def rows(
         self, probe: str, answer_kind: str = "answer", question_kind: str = "question"
@@ -182,6 +232,7 @@ class Measured:
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             logprobs=logprobs.flatten().to_numpy(zero_copy_only=False).astype(np.float64),
             hits=hits.flatten().to_numpy(zero_copy_only=False).astype(bool),
+            found=found,
         )
 
 
@@ -204,13 +255,70 @@ def metric(  # noqa: PLR0913 - a metric's metadata, all by name
     unit: str,
     probes: tuple[str, ...],
     source: str,
+    kind: str = "answer",
+    or_probes: tuple[str, ...] = (),
     needs_retrained: bool = False,
 ) -> Callable[[MetricFunction], MetricFunction]:
     """Register a function as the metric of that name."""
 
     def add(compute: MetricFunction) -> MetricFunction:
-        entry = Metric(compute, better, span[0], span[1], unit, probes, needs_retrained)
+        entry = Metric(compute, better, *span, unit, probes, kind, or_probes, needs_retrained)
         METRICS.register(name, source=source, described_by=compute)(entry)
         return compute
 
     return add
+
+
+KEPT: Better = "higher"
+FORGOTTEN: Better = "lower"
+_MEANING: Mapping[Better, str] = {"higher": "better kept", "lower": "more forgotten"}
+
+
+def metric_of_probes(  # noqa: PLR0913 - a metric's metadata, all by name
+    name: str,
+    better: Mapping[str, Better],
+    *,
+    span: tuple[float, float],
+    unit: str,
+    source: str,
+    kind: str = "answer",
+) -> Callable[[Callable[[Measured, str], Score]], Callable[[Measured, str], Score]]:
+    """Register a function of a point and a probe as one metric for each of several probes.
+
+    Args:
+        name: Name of the metrics, with ``{probe}`` in it; the docstring's first line may too.
+        better: The probes, and which direction is better on each.
+        span: Lowest and highest value.
+        unit: Unit of the value.
+        source: Where it is from.
+        kind: What must have been measured of the probe.
+    """
+
+    def add(compute: Callable[[Measured, str], Score]) -> Callable[[Measured, str], Score]:
+        for probe, direction in better.items():
+            one = _on_probe(compute, probe, direction)
+            metric(
+                name.format(probe=probe),
+                better=direction,
+                span=span,
+                unit=unit,
+                probes=(probe,),
+                source=source,
+                kind=kind,
+            )(one)
+        return compute
+
+    return add
+
+
+def _on_probe(
+    compute: Callable[[Measured, str], Score], probe: str, better: Better
+) -> MetricFunction:
+    def one(point: Measured, retrained: Measured | None) -> Score:
+        return compute(point, probe)
+
+    first = (compute.__doc__ or "").strip().split("\n")[0].rstrip(".")
+    meaning = f"; {better} = {_MEANING[better]}" if better in _MEANING else ""
+    one.__doc__ = f"{first.format(probe=probe.replace('_', ' '))}{meaning}."
+    one.__module__, one.__qualname__ = compute.__module__, f"{compute.__qualname__}[{probe}]"
+    return one

@@ -1,5 +1,6 @@
 """Scores one point: its measurements in, one row of table ``scores`` per metric out."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -8,7 +9,12 @@ from raymcu import tables
 from raymcu.metrics._base import METRICS, NO_RETRAINED, Measured, Metric, Score
 
 
-def score_point(point_id: str, measurements: pa.Table, retrained: pa.Table | None) -> pa.Table:
+def score_point(
+    point_id: str,
+    measurements: pa.Table,
+    retrained: pa.Table | None,
+    others: Mapping[str, pa.Table] | None = None,
+) -> pa.Table:
     """Compute every registered metric whose probes were measured.
 
     Args:
@@ -16,6 +22,7 @@ def score_point(point_id: str, measurements: pa.Table, retrained: pa.Table | Non
         measurements: Rows of this point only, in any order.
         retrained: Measurements of the model retrained without the point's forget set. None if
             there is none: metrics that need it then have a null value and a note.
+        others: The point's rows of the tables ``representations`` and ``judgements``, if any.
 
     Returns:
         Rows of table ``scores``, by metric name. No value is NaN or infinite: it is null, and
@@ -24,12 +31,12 @@ def score_point(point_id: str, measurements: pa.Table, retrained: pa.Table | Non
     Raises:
         ConfigError: If the retrained model was measured on other questions.
     """
-    point = Measured(measurements)
+    point = Measured(measurements, others)
     reference = None if retrained is None else Measured(retrained)
     rows = [
         _row(point_id, entry.name, _score(entry.component, point, reference))
         for entry in METRICS
-        if point.probes.issuperset(entry.component.probes)
+        if entry.component.is_measured(point)
     ]
     return tables.from_rows("scores", rows)
 

@@ -12,7 +12,17 @@ memorisation (Tirumala et al. 2022, arXiv:2205.10770) is the share of answer pos
 
 import numpy as np
 
-from raymcu.metrics._base import Floats, Ints, Measured, Rows, Score, metric
+from raymcu.metrics._base import (
+    FORGOTTEN,
+    KEPT,
+    Better,
+    Floats,
+    Ints,
+    Measured,
+    Rows,
+    Score,
+    metric_of_probes,
+)
 
 _ES_SOURCE = "Carlini et al. 2021 (arXiv:2012.07805)"
 _OU_SOURCE = "open-unlearning d3d7cf9, evals/metrics/memorization.py"
@@ -48,83 +58,26 @@ def _suffix_fractions(rows: Rows, lengths: Ints) -> Floats:
     return fractions
 
 
+_BOTH: dict[str, Better] = {"forget": FORGOTTEN, "retain": KEPT}
+
+
+@metric_of_probes("{probe}_es", _BOTH, span=(0.0, 1.0), unit="fraction", source=_ES_SOURCE)
+def es(point: Measured, probe: str) -> Score:
+    """Extraction strength of the {probe} answers, by definition."""
+    return _mean(probe, extraction_strengths(point.rows(probe)))
+
+
+@metric_of_probes("{probe}_es_ou", _BOTH, span=(0.0, 1.0), unit="fraction", source=_OU_SOURCE)
+def es_ou(point: Measured, probe: str) -> Score:
+    """Extraction strength of the {probe} answers as OpenUnlearning has it."""
+    return _mean(probe, extraction_strengths_ou(point.rows(probe)))
+
+
+@metric_of_probes("{probe}_em", _BOTH, span=(0.0, 1.0), unit="fraction", source=_EM_SOURCE)
+def em(point: Measured, probe: str) -> Score:
+    """Fraction of {probe} answer tokens that are the greedy choice."""
+    return _mean(probe, exact_memorization(point.rows(probe)))
+
+
 def _mean(probe: str, values: Floats) -> Score:
     return Score.mean(values, f"answer of probe '{probe}'")
-
-
-@metric(
-    "forget_es",
-    better="lower",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("forget",),
-    source=_ES_SOURCE,
-)
-def forget_es(point: Measured, retrained: Measured | None) -> Score:
-    """Extraction strength of the forget answers, by definition; lower = more forgotten."""
-    return _mean("forget", extraction_strengths(point.rows("forget")))
-
-
-@metric(
-    "retain_es",
-    better="higher",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("retain",),
-    source=_ES_SOURCE,
-)
-def retain_es(point: Measured, retrained: Measured | None) -> Score:
-    """Extraction strength of the retain answers, by definition; higher = better kept."""
-    return _mean("retain", extraction_strengths(point.rows("retain")))
-
-
-@metric(
-    "forget_es_ou",
-    better="lower",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("forget",),
-    source=_OU_SOURCE,
-)
-def forget_es_ou(point: Measured, retrained: Measured | None) -> Score:
-    """Extraction strength of the forget answers as OpenUnlearning has it; lower = forgotten."""
-    return _mean("forget", extraction_strengths_ou(point.rows("forget")))
-
-
-@metric(
-    "retain_es_ou",
-    better="higher",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("retain",),
-    source=_OU_SOURCE,
-)
-def retain_es_ou(point: Measured, retrained: Measured | None) -> Score:
-    """Extraction strength of the retain answers as OpenUnlearning has it; higher = kept."""
-    return _mean("retain", extraction_strengths_ou(point.rows("retain")))
-
-
-@metric(
-    "forget_em",
-    better="lower",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("forget",),
-    source=_EM_SOURCE,
-)
-def forget_em(point: Measured, retrained: Measured | None) -> Score:
-    """Fraction of forget answer tokens that are the greedy choice; lower = more forgotten."""
-    return _mean("forget", exact_memorization(point.rows("forget")))
-
-
-@metric(
-    "retain_em",
-    better="higher",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("retain",),
-    source=_EM_SOURCE,
-)
-def retain_em(point: Measured, retrained: Measured | None) -> Score:
-    """Fraction of retain answer tokens that are the greedy choice; higher = better kept."""
-    return _mean("retain", exact_memorization(point.rows("retain")))

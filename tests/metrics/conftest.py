@@ -19,9 +19,9 @@ class MeasurementBuilder:
         self.point_id = point_id
         self.rows = []
 
-    def add(self, probe, example, logprobs, *, kind="answer", index=0, hits=None, **texts):
-        """Add one answer; ``texts`` may hold answer, generation, question."""
-        question = texts.get("question", f"{probe} {example}")
+    def add(self, probe, example, logprobs, *, kind="answer", index=0, hits=None, **columns):
+        """Add one answer; ``columns`` may hold any other, and the question for its key."""
+        question = columns.pop("question", f"{probe} {example}")
         self.rows.append(
             {
                 "point_id": self.point_id,
@@ -33,8 +33,9 @@ class MeasurementBuilder:
                 "answer_index": index,
                 "logprobs": [float(value) for value in logprobs],
                 "hits": [bool(hit) for hit in (hits or [False] * len(logprobs))],
-                "answer": texts.get("answer", "an answer"),
-                "generation": texts.get("generation"),
+                "stops": [False] * len(logprobs),
+                "answer": "an answer",
+                **columns,
             }
         )
         return self
