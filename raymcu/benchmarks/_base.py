@@ -23,12 +23,12 @@ class Example:
 
     question: str
     answer: str
-    context: str = ""
-    """What stands in front of the question, e.g. examples with their answers; ends as it must."""
     paraphrased_question: str | None = None
     paraphrased_answer: str | None = None
     perturbed_answers: tuple[str, ...] = ()
     """Wrong answers of the right form."""
+    context: str = ""
+    """What stands in front of the question, e.g. examples with their answers; ends as it must."""
 
     @property
     def key(self) -> str:
