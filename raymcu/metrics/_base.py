@@ -23,6 +23,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 T = TypeVar("T")
 P = ParamSpec("P")
+OfProbe = TypeVar("OfProbe", bound=Callable[..., "Score"])
 
 
 class MetricFunction(Protocol):
@@ -274,7 +275,7 @@ FORGOTTEN: Better = "lower"
 _MEANING: Mapping[Better, str] = {"higher": "better kept", "lower": "more forgotten"}
 
 
-def metric_of_probes(  # noqa: PLR0913 - a metric's metadata, all by name
+def metric_of_probes(
     name: str,
     better: Mapping[str, Better],
     *,
@@ -282,7 +283,7 @@ def metric_of_probes(  # noqa: PLR0913 - a metric's metadata, all by name
     unit: str,
     source: str,
     kind: str = "answer",
-) -> Callable[[Callable[[Measured, str], Score]], Callable[[Measured, str], Score]]:
+) -> Callable[[OfProbe], OfProbe]:
     """Register a function of a point and a probe as one metric for each of several probes.
 
     Args:
@@ -294,7 +295,7 @@ def metric_of_probes(  # noqa: PLR0913 - a metric's metadata, all by name
         kind: What must have been measured of the probe.
     """
 
-    def add(compute: Callable[[Measured, str], Score]) -> Callable[[Measured, str], Score]:
+    def add(compute: OfProbe) -> OfProbe:
         for probe, direction in better.items():
             one = _on_probe(compute, probe, direction)
             metric(
@@ -311,14 +312,13 @@ def metric_of_probes(  # noqa: PLR0913 - a metric's metadata, all by name
     return add
 
 
-def _on_probe(
-    compute: Callable[[Measured, str], Score], probe: str, better: Better
-) -> MetricFunction:
+def _on_probe(compute: Callable[..., Score], probe: str, better: Better) -> MetricFunction:
     def one(point: Measured, retrained: Measured | None) -> Score:
         return compute(point, probe)
 
     first = (compute.__doc__ or "").strip().split("\n")[0].rstrip(".")
-    meaning = f"; {better} = {_MEANING[better]}" if better in _MEANING else ""
+    is_told = ";" in first  # by the docstring itself, where forgetting is not what it measures
+    meaning = f"; {better} = {_MEANING[better]}" if better in _MEANING and not is_told else ""
     one.__doc__ = f"{first.format(probe=probe.replace('_', ' '))}{meaning}."
     one.__module__, one.__qualname__ = compute.__module__, f"{compute.__qualname__}[{probe}]"
     return one

@@ -18,6 +18,7 @@ class MeasurementBuilder:
     def __init__(self, point_id="point"):
         self.point_id = point_id
         self.rows = []
+        self.others = {}
 
     def add(self, probe, example, logprobs, *, kind="answer", index=0, hits=None, **columns):
         """Add one answer; ``columns`` may hold any other, and the question for its key."""
@@ -35,6 +36,7 @@ class MeasurementBuilder:
                 "hits": [bool(hit) for hit in (hits or [False] * len(logprobs))],
                 "stops": [False] * len(logprobs),
                 "answer": "an answer",
+                "generation": None,
                 **columns,
             }
         )
@@ -47,11 +49,28 @@ class MeasurementBuilder:
             self.add(probe, example, [-nll], kind="perturbed_answer", index=index)
         return self
 
+    def choice(self, probe, example, right, wrong, letter="A"):
+        """Add a question with the NLL in nats of the right letter and of the others, in order."""
+        letters = [other for other in "ABCDEFGH" if other != letter]
+        self.add(probe, example, [-right], answer=letter)
+        for index, nll in enumerate(wrong):
+            self.add(probe, example, [-nll], kind="option", index=index, answer=letters[index])
+        return self
+
+    def other(self, table, **row):
+        """Add a row of another table: ``representations`` or ``judgements``."""
+        self.others.setdefault(table, []).append({"point_id": self.point_id, **row})
+        return self
+
     def table(self):
         return tables.from_rows("measurements", self.rows)
 
+    def tables(self):
+        """Hand out the other tables by name."""
+        return {name: tables.from_rows(name, rows) for name, rows in self.others.items()}
+
     def measured(self):
-        return Measured(self.table())
+        return Measured(self.table(), self.tables())
 
 
 def _model(skill, memory, point_id="point", seed=0, num=12):

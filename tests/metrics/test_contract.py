@@ -82,7 +82,8 @@ def test_scores_are_the_same_from_one_chunk_or_many(model):
 def test_only_metrics_of_measured_probes_are_scored(build):
     table = build().add("forget", 0, [-1.0]).table()
     rows = scores_of(table, None)
-    assert set(rows) == {name for name in NAMES if METRICS[name].probes == ("forget",)}
+    wanted = (("forget",), "answer")
+    assert set(rows) == {n for n in NAMES if (METRICS[n].probes, METRICS[n].kind) == wanted}
 
 
 def test_no_rows_give_no_scores():
@@ -90,7 +91,8 @@ def test_no_rows_give_no_scores():
 
 
 def test_metrics_that_need_the_retrained_model_are_null_without_it(model):
-    rows = scores_of(model(0.9, 0.1).table(), None)
+    made = model(0.9, 0.1)
+    rows = scores_of(made.table(), None, made.tables())
     for name in NAMES:
         if METRICS[name].needs_retrained:
             assert rows[name]["value"] is None
