@@ -5,40 +5,20 @@ tokens of the probe together, so a long answer weighs more than a short one. Not
 per-answer means, which is what ``probability`` builds on.
 """
 
-from raymcu.metrics._base import Measured, Score, metric
-
-_SOURCE = "MCU (papers/mcu.txt) eqs 2-4"
+from raymcu.metrics._base import Measured, Score, metric_of_probes
 
 
-def _token_mean_loss(point: Measured, probe: str) -> Score:
+@metric_of_probes(
+    "{probe}_loss",
+    {"forget": "higher", "retain": "lower"},
+    span=(0.0, float("inf")),
+    unit="nats",
+    source="MCU (papers/mcu.txt) eqs 2-4",
+)
+def loss(point: Measured, probe: str) -> Score:
+    """Mean NLL per answer token on the {probe} probe, in nats; lower = better predicted."""
     rows = point.rows(probe)
     if not rows.logprobs.size:
         return Score(None, 0, f"no answer of probe '{probe}' was measured")
-    loss = float(rows.nll_sum.sum() / rows.num_tokens.sum())
-    return Score.finite(loss, len(rows), f"loss on probe '{probe}'")
-
-
-@metric(
-    "forget_loss",
-    better="higher",
-    span=(0.0, float("inf")),
-    unit="nats",
-    probes=("forget",),
-    source=_SOURCE,
-)
-def forget_loss(point: Measured, retrained: Measured | None) -> Score:
-    """Mean NLL per answer token on the forget probe, in nats; higher = more forgotten."""
-    return _token_mean_loss(point, "forget")
-
-
-@metric(
-    "retain_loss",
-    better="lower",
-    span=(0.0, float("inf")),
-    unit="nats",
-    probes=("retain",),
-    source=_SOURCE,
-)
-def retain_loss(point: Measured, retrained: Measured | None) -> Score:
-    """Mean NLL per answer token on the retain probe, in nats; lower = better kept."""
-    return _token_mean_loss(point, "retain")
+    mean = float(rows.nll_sum.sum() / rows.num_tokens.sum())
+    return Score.finite(mean, len(rows), f"loss on probe '{probe}'")

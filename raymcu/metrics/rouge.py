@@ -1,9 +1,9 @@
-"""ROUGE-L recall of the greedy answer against the reference answer, with stemming, as TOFU does.
+"""ROUGE-L of the greedy answer against the reference answer.
 
-Source: TOFU (arXiv:2401.06121) section 2.2.2 (package ``rouge_score``, ``use_stemmer=True``,
-recall). The tokens are that package's; the longest common subsequence is found with one integer
-of bits per row instead of its quadratic table (Hyyrö 2004), which gives the same length. MUSE
-takes F1 without stemming: another metric.
+``{probe}_rouge`` is recall with stemming: TOFU (arXiv:2401.06121) section 2.2.2. MUSE takes F1
+without stemming: see ``muse.py``. The tokens are those of package ``rouge_score``; the longest
+common subsequence is found with one integer of bits per row instead of its quadratic table
+(Hyyrö 2004), which gives the same length.
 """
 
 from functools import lru_cache
@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from raymcu.metrics._base import Measured, Score, metric, shared
-
-_SOURCE = "TOFU (arXiv:2401.06121) section 2.2.2; package rouge_score, rougeL recall, stemmer"
+from raymcu.metrics._base import FORGOTTEN, KEPT, Measured, Score, metric_of_probes, shared
 
 
 class _Stemmer:
@@ -32,24 +30,38 @@ def _stemmer() -> Any:
 
 
 @lru_cache(maxsize=1 << 15)
-def _tokens(text: str) -> tuple[str, ...]:
+def _tokens(text: str, stems: bool) -> tuple[str, ...]:
     from rouge_score import tokenize
 
-    return tuple(tokenize.tokenize(text, _stemmer()))
+    return tuple(tokenize.tokenize(text, _stemmer() if stems else None))
 
 
 @lru_cache(maxsize=1 << 17)
 def rouge_l_recall(reference: str, generation: str) -> float:
-    """Return the share of the reference's tokens that are in the generation, in order.
+    """Return the share of the reference's stemmed tokens that are in the generation, in order.
 
     0 if either has no token; a reference without letters or digits scores 0 even against itself.
     """
-    wanted = _tokens(reference)
+    wanted = _tokens(reference, True)
     if not wanted:
         return 0.0
     if reference == generation:
         return 1.0
-    return _common_length(wanted, _tokens(generation)) / len(wanted)
+    return _common_length(wanted, _tokens(generation, True)) / len(wanted)
+
+
+@lru_cache(maxsize=1 << 17)
+def rouge_l_f1(reference: str, generation: str, stems: bool) -> float:
+    """Return the harmonic mean of ROUGE-L recall and precision, with or without stemming.
+
+    0 if either has no token.
+    """
+    wanted, given = _tokens(reference, stems), _tokens(generation, stems)
+    common = _common_length(wanted, given)
+    if not common:
+        return 0.0
+    precision, recall = common / len(given), common / len(wanted)
+    return 2 * precision * recall / (precision + recall)
 
 
 def _common_length(first: tuple[str, ...], second: tuple[str, ...]) -> int:
@@ -69,65 +81,23 @@ def _common_length(first: tuple[str, ...], second: tuple[str, ...]) -> int:
     return len(first) - row.bit_count()
 
 
+@metric_of_probes(
+    "{probe}_rouge",
+    {"forget": FORGOTTEN, "retain": KEPT, "real_authors": KEPT, "world_facts": KEPT},
+    span=(0.0, 1.0),
+    unit="fraction",
+    source="TOFU (arXiv:2401.06121) section 2.2.2; package rouge_score, rougeL recall, stemmer",
+    kind="generation",
+)
 @shared
 def rouge_recall(point: Measured, probe: str) -> Score:
-    """Average ROUGE-L recall over the examples of a probe that have a generation."""
-    rows = point.rows(probe)
-    recalls = [
-        rouge_l_recall(answer, generation)
-        for answer, generation in zip(rows.answer, rows.generation, strict=True)
-        if generation is not None
-    ]
+    """ROUGE-L recall of the generated answers on {probe}."""
+    recalls = [rouge_l_recall(answer, said) for answer, said in generations(point, probe)]
     return Score.mean(np.array(recalls), f"generation of probe '{probe}'")
 
 
-@metric(
-    "forget_rouge",
-    better="lower",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("forget",),
-    source=_SOURCE,
-)
-def forget_rouge(point: Measured, retrained: Measured | None) -> Score:
-    """ROUGE-L recall of the generated forget answers; lower = more forgotten."""
-    return rouge_recall(point, "forget")
-
-
-@metric(
-    "retain_rouge",
-    better="higher",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("retain",),
-    source=_SOURCE,
-)
-def retain_rouge(point: Measured, retrained: Measured | None) -> Score:
-    """ROUGE-L recall of the generated retain answers; higher = better kept."""
-    return rouge_recall(point, "retain")
-
-
-@metric(
-    "real_authors_rouge",
-    better="higher",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("real_authors",),
-    source=_SOURCE,
-)
-def real_authors_rouge(point: Measured, retrained: Measured | None) -> Score:
-    """ROUGE-L recall of the generated answers on real authors; higher = better kept."""
-    return rouge_recall(point, "real_authors")
-
-
-@metric(
-    "world_facts_rouge",
-    better="higher",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("world_facts",),
-    source=_SOURCE,
-)
-def world_facts_rouge(point: Measured, retrained: Measured | None) -> Score:
-    """ROUGE-L recall of the generated answers on world facts; higher = better kept."""
-    return rouge_recall(point, "world_facts")
+def generations(point: Measured, probe: str) -> list[tuple[str, str]]:
+    """Return reference and generated answer of each example of a probe that has both."""
+    rows = point.rows(probe)
+    pairs = zip(rows.answer, rows.generation, strict=True)
+    return [(answer, generation) for answer, generation in pairs if generation is not None]

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from raymcu.metrics._base import Floats, Measured, Score, metric, shared
+from raymcu.metrics._base import KEPT, Floats, Measured, Score, metric_of_probes, shared
 from raymcu.metrics._examples import WrongAnswers, wrong_answers
 
 Mean = Literal["geometric", "arithmetic"]
@@ -55,16 +55,32 @@ def _log_mean_probability(answers: WrongAnswers) -> Floats:
     return np.log(np.add.reduceat(probabilities, answers.starts) / answers.counts) - best
 
 
+@metric_of_probes(
+    "{probe}_truth_ratio",
+    {"forget": "higher"},
+    span=(0.0, 1.0),
+    unit="fraction",
+    source=_SOURCE,
+    kind="perturbed_answer",
+)
 @shared
 def truth_ratio_closeness(point: Measured, probe: str, mean: Mean = "geometric") -> Score:
-    """Average min(R, 1/R): 1 if right and wrong answers are equally likely, as if never seen."""
+    """Mean min(R, 1/R) on {probe}; 1 = truth and falsehood equally likely, as if never seen."""
     closeness = np.exp(-np.abs(log_truth_ratios(point, probe, mean)))
     return _average(point, probe, closeness)
 
 
+@metric_of_probes(
+    "{probe}_truth_ratio",
+    {"retain": KEPT, "real_authors": KEPT, "world_facts": KEPT},
+    span=(0.0, 1.0),
+    unit="fraction",
+    source=_SOURCE,
+    kind="perturbed_answer",
+)
 @shared
 def truth_ratio_margin(point: Measured, probe: str, mean: Mean = "geometric") -> Score:
-    """Average max(0, 1 - R): 1 if the wrong answers are impossible, 0 if as likely or likelier."""
+    """Mean max(0, 1 - R) on {probe}; 1 = falsehood is impossible, 0 = at least as likely."""
     margin = -np.expm1(np.minimum(log_truth_ratios(point, probe, mean), 0.0))
     return _average(point, probe, margin)
 
@@ -72,55 +88,3 @@ def truth_ratio_margin(point: Measured, probe: str, mean: Mean = "geometric") ->
 def _average(point: Measured, probe: str, values: Floats) -> Score:
     what = f"truth ratio ({right_answer(probe)} and perturbed answers) of probe '{probe}'"
     return Score.mean(values, what, truth_ratio_examples(point, probe).note)
-
-
-@metric(
-    "forget_truth_ratio",
-    better="higher",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("forget",),
-    source=_SOURCE,
-)
-def forget_truth_ratio(point: Measured, retrained: Measured | None) -> Score:
-    """Mean min(R, 1/R) on the forget probe; higher = truth and falsehood indistinguishable."""
-    return truth_ratio_closeness(point, "forget")
-
-
-@metric(
-    "retain_truth_ratio",
-    better="higher",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("retain",),
-    source=_SOURCE,
-)
-def retain_truth_ratio(point: Measured, retrained: Measured | None) -> Score:
-    """Mean max(0, 1 - R) on the retain probe; higher = better kept."""
-    return truth_ratio_margin(point, "retain")
-
-
-@metric(
-    "real_authors_truth_ratio",
-    better="higher",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("real_authors",),
-    source=_SOURCE,
-)
-def real_authors_truth_ratio(point: Measured, retrained: Measured | None) -> Score:
-    """Mean max(0, 1 - R) on real authors; higher = better kept."""
-    return truth_ratio_margin(point, "real_authors")
-
-
-@metric(
-    "world_facts_truth_ratio",
-    better="higher",
-    span=(0.0, 1.0),
-    unit="fraction",
-    probes=("world_facts",),
-    source=_SOURCE,
-)
-def world_facts_truth_ratio(point: Measured, retrained: Measured | None) -> Score:
-    """Mean max(0, 1 - R) on world facts; higher = better kept."""
-    return truth_ratio_margin(point, "world_facts")

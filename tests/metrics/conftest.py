@@ -87,14 +87,64 @@ def _model(skill, memory, point_id="point", seed=0, num=12):
             hits = [False] * (length - num_right) + [True] * num_right
             words = [f"word{position}" for position in range(length)]
             said = " ".join(words[: max(1, num_right)])
-            made.add(
-                probe, example, right, hits=hits, answer=" ".join(words), generation=said
-            )  # fmt: skip
+            asked = {
+                "hits": hits,
+                "answer": " ".join(words),
+                "num_prompt_tokens": 9,
+                "num_question_tokens": 6,
+            }
+            made.add(probe, example, right, generation=said, **_moments(right), **asked)
+            made.add(probe, example, right, question_kind="paraphrased_question", **asked)
             made.add(probe, example, right - 0.01, kind="paraphrased_answer")
             for index in range(3):
                 wrong = math.log(0.19 - 0.1 * known) - rng.uniform(0.0, 0.05, length)
                 made.add(probe, example, wrong, kind="perturbed_answer", index=index)
+    unseen = {"holdout": 0.1, "forget_text": memory, "holdout_text": 0.1, "verbmem": memory}
+    for probe, known in unseen.items():
+        for example in range(num):
+            right = np.log(0.2 + 0.7 * known) - rng.uniform(0.0, 0.05, 7)
+            said = "an answer" if known > 0.5 else "an evasion"
+            made.add(probe, example, right, generation=said, **_moments(right))
+    _choose(made, memory, num)
+    _talk(made, skill)
+    _judge(made, skill, memory, num)
     return made
+
+
+def _choose(made, memory, num):
+    """Add options to the questions, and probes of nothing but options."""
+    for probe, example in [(p, e) for p in ("forget", "retain") for e in range(num)]:
+        for index, letter in enumerate("BCD"):
+            made.add(probe, example, [-3.5], kind="option", index=index, answer=letter)
+    for probe, example in [(p, e) for p in ("bio", "cyber", "chem") for e in range(num)]:
+        made.choice(probe, example, right=2.0 * (1.0 - memory), wrong=[1.0] * 3)
+
+
+def _talk(made, skill):
+    """Say how likely a generation is; a model without skill repeats itself or says nothing."""
+    for row in made.rows:
+        if row["probe"] in ("forget", "retain") and row["generation"] is not None:
+            row["generation"] += " and so on" * round(6 * (1 - skill))
+            if skill < 0.5 and row["example"] % 6 == 0:
+                row["generation"] = ""
+            row["generation_logprobs"] = [skill - 1.1] * 5
+
+
+def _judge(made, skill, memory, num):
+    different = {"forget": 1.0 - memory, "retain": 1.0 - skill}
+    for probe, example in [(p, e) for p in different for e in range(num)]:
+        grades = {"naturalness": skill, "similarity": different[probe]}
+        for criterion, share in grades.items():
+            row = {"probe": probe, "example": example, "criterion": criterion}
+            made.other("judgements", **row, value=1 + round(4 * share), reply="", judge="{}")
+
+
+def _moments(logprobs):
+    return {
+        "mean_logprobs": [-2.0] * len(logprobs),
+        "std_logprobs": [0.5] * len(logprobs),
+        "gradient_norm": -float(np.mean(logprobs)),
+    }
 
 
 @pytest.fixture(scope="session")
