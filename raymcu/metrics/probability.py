@@ -37,6 +37,21 @@ def answer_probability(point: Measured, probe: str) -> Score:
 
 
 @metric_of_probes(
+    "{probe}_paraphrase_probability",
+    {"forget": FORGOTTEN, "retain": KEPT},
+    span=(0.0, 1.0),
+    unit="probability",
+    source="open-unlearning d3d7cf9, evals/metrics/memorization.py, Q_A_PARA_Prob",
+    kind="paraphrased_answer",
+)
+@shared
+def paraphrase_probability(point: Measured, probe: str) -> Score:
+    """Probability per token of the paraphrased {probe} answers, the mean of exp(-m)."""
+    rows = point.rows(probe, "paraphrased_answer")
+    return Score.mean(np.exp(-rows.nll_mean), f"paraphrased answer of probe '{probe}'")
+
+
+@metric_of_probes(
     "{probe}_probability",
     {"real_authors": KEPT, "world_facts": KEPT},
     span=(0.0, 1.0),

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from raymcu.metrics._base import KEPT, Floats, Measured, Score, metric_of_probes, shared
+from raymcu.metrics._base import FORGOTTEN, KEPT, Floats, Measured, Score, metric_of_probes, shared
 from raymcu.metrics._examples import WrongAnswers, wrong_answers
 
 Mean = Literal["geometric", "arithmetic"]
@@ -83,6 +83,22 @@ def truth_ratio_margin(point: Measured, probe: str, mean: Mean = "geometric") ->
     """Mean max(0, 1 - R) on {probe}; 1 = falsehood is impossible, 0 = at least as likely."""
     margin = -np.expm1(np.minimum(log_truth_ratios(point, probe, mean), 0.0))
     return _average(point, probe, margin)
+
+
+@metric_of_probes(
+    "{probe}_truth_ratio_prob_mean",
+    {"forget": FORGOTTEN, "retain": KEPT},
+    span=(0.0, 1.0),
+    unit="fraction",
+    source="open-unlearning d3d7cf9, evals/metrics/memorization.py, truth_ratio by prob_mean",
+    kind="perturbed_answer",
+)
+@shared
+def truth_ratio_share(point: Measured, probe: str) -> Score:
+    """Mean 1 / (1 + R) on {probe}: c / (c + w) of a right and the mean wrong probability."""
+    # Without OpenUnlearning's 1e-10 in the denominator, so that it has a limit, not 0, far out.
+    shares = np.exp(-np.logaddexp(0.0, log_truth_ratios(point, probe)))
+    return _average(point, probe, shares)
 
 
 def _average(point: Measured, probe: str, values: Floats) -> Score:

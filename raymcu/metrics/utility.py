@@ -37,16 +37,28 @@ def utility_parts(point: Measured, mean: Mean) -> Mapping[str, Score]:
     return parts
 
 
-def _utility(point: Measured, mean: Mean) -> Score:
-    parts = utility_parts(point, mean)
+def harmonic_score(parts: Mapping[str, Score], num_examples: int, note: str | None = None) -> Score:
+    """Return the harmonic mean of scores >= 0, or which of them there is not, and why.
+
+    Args:
+        parts: Scores by name.
+        num_examples: Examples the mean is taken over.
+        note: A warning that goes with the number.
+    """
     missing = [f"{name} ({part.note})" for name, part in parts.items() if part.value is None]
     if missing:
         return Score(None, 0, f"missing: {'; '.join(missing)}")
     values = np.array([part.value for part in parts.values()])
-    num_examples = sum(parts[f"{probe}_probability"].num_examples for probe in _PROBES)
     zeros = [name for name, part in parts.items() if part.value == 0.0]
-    note = f"0 because of {', '.join(zeros)}" if zeros else None
-    return Score(harmonic_mean(values), num_examples, note)
+    notes = [f"0 because of {', '.join(zeros)}"] if zeros else []
+    notes += [note] if note else []
+    return Score(harmonic_mean(values), num_examples, "; ".join(notes) or None)
+
+
+def _utility(point: Measured, mean: Mean) -> Score:
+    parts = utility_parts(point, mean)
+    num_examples = sum(parts[f"{probe}_probability"].num_examples for probe in _PROBES)
+    return harmonic_score(parts, num_examples)
 
 
 @metric(
