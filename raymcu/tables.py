@@ -75,8 +75,12 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("stops", pa.list_(pa.bool_()), "whether the model's greedy choice ends the answer"),
         _field("mean_logprobs", _REALS, "sum over v of p_v log p_v; null if not asked", "nats"),
         _field("std_logprobs", _REALS, "deviation of log p_v under p; null if not asked", "nats"),
-        _field("gradient_norm", pa.float64(), "mean over parameters of the norm of the gradient of "
-               "the answer's mean NLL; null if not asked"),
+        _field(
+            "gradient_norm",
+            pa.float64(),
+            "mean over parameters of the norm of the gradient of "
+            "the answer's mean NLL; null if not asked",
+        ),
         _field("answer", _TEXT, "the reference answer scored"),
         _field("generation", _TEXT, "greedy answer to the question; null where not asked"),
         _field("generation_logprobs", _REALS, "log p of each generated token, with EOS", "nats"),
@@ -88,7 +92,9 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("against", _WORD, "original or retrained"),
         _field("layer", pa.int32(), "decoder layer, from 0; one more than the last: final states"),
         _field("cka", pa.float64(), "linear CKA with centred features, in [0, 1]"),
+        _field("cka_debiased", pa.float64(), "the same from unbiased estimates, in [-1, 1]"),
         _field("num_states", pa.int32(), "answer positions compared"),
+        _field("note", _TEXT, "why a value is null"),
     ),
     "judgements": _schema(
         "judgements",
