@@ -1,6 +1,6 @@
 """Published splits: where each is, what its rows must be, how large it is."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -76,6 +76,8 @@ class Split:
     revision: str = "main"
     num_answers: int = 1
     """Answers of each row that are scored."""
+    is_optional: bool = False
+    """Whether a folder may lack it until it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,24 @@ class Source:
             ConfigError: With every fault of the folder, or of the split on the hub.
         """
         if self.folder is not None:
-            return _folder(self._files(), self)[name]
+            sets = _folder(self._files(), self)
+            self.need(name)
+            return sets[name]
         (split,) = (split for split in self.splits if split.name == name)
         return _hub(split, self.remedy)
+
+    def has(self, *names: str) -> bool:
+        """Say whether all those splits are there; on the hub each is."""
+        return not self._lacking(names)
+
+    def need(self, *names: str) -> None:
+        """Check that those splits are there.
+
+        Raises:
+            ConfigError: Naming each that the folder lacks.
+        """
+        if faults := self._lacking(names):
+            raise ConfigError(faults)
 
     def fingerprint(self) -> str:
         """Return a hash of a folder's rows, the same for every file format, or hub ids.
@@ -113,6 +130,8 @@ class Source:
     def size(self, name: str) -> SetFacts:
         """Return the size of a split: of a folder counted, of the hub about the published one.
 
+        A folder must have it.
+
         Raises:
             ConfigError: With every fault of the folder.
         """
@@ -125,12 +144,35 @@ class Source:
     def _files(self) -> Files:
         assert self.folder is not None  # noqa: S101 - asked of folders only
         found = {split.name: files_of(self.folder, split.name) for split in self.splits}
-        lacking = [name for name, files in found.items() if not files]
         readable = stamped({name: files for name, files in found.items() if files})
-        if lacking:
-            faults = [missing(self.folder, name, self.remedy) for name in lacking]
+        if faults := self._lacking(split.name for split in self.splits if not split.is_optional):
             raise ConfigError(faults + _read(readable, self)[1])
         return readable
+
+    def _lacking(self, names: Iterable[str]) -> list[str]:
+        """Name each of those splits that a folder has no file of."""
+        folder = self.folder
+        if folder is None:
+            return []
+        return [missing(folder, n, self.remedy) for n in names if not files_of(folder, n)]
+
+
+def sizes_of(names: Iterable[str], size: Callable[[str], SetFacts]) -> dict[str, SetFacts]:
+    """Return the size of each set.
+
+    Raises:
+        ConfigError: With the faults of all of them.
+    """
+    sizes: dict[str, SetFacts] = {}
+    faults: list[str] = []
+    for name in names:
+        try:
+            sizes[name] = size(name)
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    return sizes
 
 
 @lru_cache(maxsize=16)

@@ -87,11 +87,11 @@ def examples(rows: Sequence[Any], config: str, where: str) -> tuple[list[Example
 
 def _example(row: Mapping[str, Any]) -> Example:
     return Example(
-        row["question"],
-        row["answer"],
-        row.get("paraphrased_question"),
-        row.get("paraphrased_answer"),
-        tuple(row.get("perturbed_answer") or ()),
+        question=row["question"],
+        answer=row["answer"],
+        paraphrased_question=row.get("paraphrased_question"),
+        paraphrased_answer=row.get("paraphrased_answer"),
+        perturbed_answers=tuple(row.get("perturbed_answer") or ()),
     )
 
 

@@ -9,14 +9,26 @@ News articles or novels to forget. What its splits are (dataset card and code of
   learned. ``full``: both and all that may be forgotten, which the original model learned.
 
 A set is one text, its articles or chapters with blank lines between, as the authors train on it.
+What is asked is that of the authors' ``muse_bench``; ``Muse`` says where it differs.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
 
-from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Facts, SetFacts
+from pydantic import Field
+
+from raymcu.benchmarks._base import (
+    BENCHMARKS,
+    Benchmark,
+    Example,
+    Facts,
+    Manner,
+    SetFacts,
+    set_facts,
+)
 from raymcu.benchmarks._files import local_folder
-from raymcu.benchmarks._published import QUESTIONS, TEXTS, Form, Source, Split, text
+from raymcu.benchmarks._published import QUESTIONS, TEXTS, Form, Source, Split, sizes_of, text
 from raymcu.benchmarks._sets import PERTURBED
 from raymcu.errors import ConfigError, unknown_name
 
@@ -39,7 +51,12 @@ _SIZES: Mapping[Corpus, Mapping[str, tuple[int, int]]] = {
         "sust/forget_4": (887, 3_345_532),
         "knowmem/forget_qa": (100, 11_019),
         "knowmem/retain_qa": (100, 11_425),
+        "knowmem/forget_qa_icl": (10, 1_154),
+        "knowmem/retain_qa_icl": (10, 1_265),
         "verbmem/forget": (100, 451_863),
+        "privleak/forget": (100, 806_172),
+        "privleak/retain": (100, 808_029),
+        "privleak/holdout": (100, 806_341),
     },
     "books": {
         "raw/forget": (4, 4_096_855),
@@ -47,17 +64,30 @@ _SIZES: Mapping[Corpus, Mapping[str, tuple[int, int]]] = {
         "raw/retain2": (13, 1_969_626),
         "knowmem/forget_qa": (100, 9_896),
         "knowmem/retain_qa": (100, 9_398),
-        "verbmem/forget": (100, 450_000),
+        "knowmem/forget_qa_icl": (10, 1_033),
+        "knowmem/retain_qa_icl": (10, 1_143),
+        "verbmem/forget": (100, 417_969),
+        "privleak/forget": (100, 744_007),
+        "privleak/retain": (100, 780_073),
+        "privleak/holdout": (100, 706_326),
     },
 }
-"""By corpus and file: rows, and bytes in Arrow, both from the cards (verbmem of books: a guess)."""
+"""By corpus and file: rows, and bytes in Arrow, from the cards (from ``knowmem/*_icl`` of books on:
+counted in the authors' repository)."""
 
 _RETAIN = ("raw/retain1", "raw/retain2")
 _PROBES = {
     "forget": "knowmem/forget_qa",
     "retain": "knowmem/retain_qa",
     "verbmem": "verbmem/forget",
+    "forget_text": "privleak/forget",
+    "retain_text": "privleak/retain",
+    "holdout_text": "privleak/holdout",
 }
+_ASKED = ("knowmem", "verbmem", "privleak")
+"""Configs that probes are made of; the others are trained on."""
+_QUESTION = Manner(max_new_tokens=32)
+_TEXT = Manner(is_text=True, max_answer_tokens=2048)
 _FOLDS = tuple(f"{kind}_{fold}" for kind in ("scal", "sust") for fold in (1, 2, 3, 4))
 _FORMS = {"knowmem": QUESTIONS, "verbmem": _VERBATIM}
 
@@ -66,9 +96,18 @@ _FORMS = {"knowmem": QUESTIONS, "verbmem": _VERBATIM}
 class Muse(Benchmark):
     """MUSE's news articles or novels, as plain texts, with questions about them.
 
-    Probes: ``forget`` and ``retain`` ask about the texts (KnowMem), ``verbmem`` gives the
-    beginning of a forgotten text and expects how it goes on. The few-shot prompts of KnowMem and
-    the texts of PrivLeak are not part of this version. The probes are the same for every fold.
+    Probes, the same for every fold:
+
+    - ``forget`` and ``retain``: questions about the texts (KnowMem), behind ``num_shots`` examples,
+      answered in at most 32 tokens. ``muse_bench`` ends its prompt with a blank, ``Answer: ``;
+      here the blank begins the answer, as it does in the examples. With a chat template the
+      examples stand in the user's turn.
+    - ``verbmem``: the beginning of a forgotten text, and how it goes on, 128 tokens of it.
+    - ``forget_text``, ``retain_text``, ``holdout_text``: whole texts (PrivLeak), the last ones
+      never trained on. Published are at most 2,048 tokens of Llama 2; a tokenizer that makes more
+      of them has them cut there, which ``muse_bench`` does not.
+
+    A folder needs what is trained on; the files of a probe only where that is asked.
     """
 
     corpus: Corpus = "news"
@@ -79,22 +118,34 @@ class Muse(Benchmark):
     None takes muse-bench/MUSE-News or muse-bench/MUSE-Books."""
     revision: str = "main"
     """Branch, tag or commit on the hub; a commit never changes. Not used for a folder."""
+    num_shots: Annotated[int, Field(ge=0, le=10)] = 10
+    """Examples in front of each question of ``forget`` and ``retain``: the first of
+    ``knowmem/forget_qa_icl`` and ``knowmem/retain_qa_icl``. 0 needs neither file."""
 
     forget_sizes: ClassVar[tuple[str, ...]] = ("forget", *_FOLDS)
     probes: ClassVar[tuple[str, ...]] = tuple(_PROBES)
-    text_probes: ClassVar[tuple[str, ...]] = ("verbmem",)
+    manners: ClassVar[Mapping[str, Manner]] = {
+        "forget": _QUESTION,
+        "retain": _QUESTION,
+        "verbmem": Manner(is_text=True, max_answer_tokens=128, max_new_tokens=128),
+        "forget_text": _TEXT,
+        "retain_text": _TEXT,
+        "holdout_text": _TEXT,
+    }
 
     def facts(self) -> Facts:
         """Return fingerprint and sizes; for a hub id about the published ones, without network."""
         source = self._source()
+        content = f"{self.num_shots}-shot:{source.fingerprint()}"  # decides what is asked
         sizes = {}
         for name, files in self._sets().items():
             characters = sum(source.size(file).num_characters for file in files)
             sizes[name] = SetFacts(1, 1, characters)
-        asked = {probe: source.size(file) for probe, file in _PROBES.items()}
-        asked |= {size: asked["forget"] for size in self.forget_sizes if size in sizes}
-        probed = {f"{name}{PERTURBED}": size for name, size in asked.items()}
-        return Facts(source.fingerprint(), sizes | probed)
+        there = [probe for probe in self.probes if source.has(*self._files(probe))]
+        asked = sizes_of(there, self._size)
+        if "forget" in asked:
+            asked |= {size: asked["forget"] for size in self.forget_sizes if size in sizes}
+        return Facts(content, sizes | {f"{name}{PERTURBED}": size for name, size in asked.items()})
 
     def training_set(self, name: str) -> Sequence[Example]:
         """Return the set of that name as one text."""
@@ -110,11 +161,27 @@ class Muse(Benchmark):
         return [Example("", "\n\n".join(texts))]
 
     def probe(self, name: str, forget_size: str) -> Sequence[Example]:
-        """Return the probe; it asks about ``raw/forget`` and ``retain2`` for every forget size."""
+        """Return the probe; it asks about ``raw/forget`` and ``retain2`` for every forget size.
+
+        Raises:
+            ConfigError: If there is no such probe, or the folder lacks files of it.
+        """
         if name not in _PROBES:
             raise ConfigError(unknown_name("probe", name, self.probes))
         self.retain_of(forget_size)
-        return self._source().rows(_PROBES[name])
+        source, files = self._source(), self._files(name)
+        source.need(*files)
+        rows, *shots = (source.rows(file) for file in files)
+        if not shots:
+            return rows
+        if len(shots[0]) < self.num_shots:
+            raise ConfigError(
+                f"benchmark muse, num_shots = {self.num_shots}: '{files[1]}' holds only "
+                f"{len(shots[0])} examples. Set num_shots to {len(shots[0])} or less."
+            )
+        shown = shots[0][: self.num_shots]
+        context = "".join(f"Question: {x.question}\nAnswer: {x.answer}\n\n" for x in shown)
+        return [replace(row, context=context) for row in rows]
 
     def retain_of(self, forget_size: str) -> str:
         """Return ``retain1``."""
@@ -126,6 +193,20 @@ class Muse(Benchmark):
         """Return ``retain``, which has what the retain questions ask about."""
         self.retain_of(forget_size)
         return "retain"
+
+    def _files(self, probe: str) -> tuple[str, ...]:
+        """Return the file of a probe and, if it has examples, theirs."""
+        file = _PROBES[probe]
+        has_shots = self.num_shots > 0 and file.startswith("knowmem/")
+        return (file, f"{file}_icl") if has_shots else (file,)
+
+    def _size(self, probe: str) -> SetFacts:
+        source, (file, *shots) = self._source(), self._files(probe)
+        if source.folder is not None:
+            return set_facts(self.probe(probe, "forget"))
+        size = source.size(file)
+        shown = sum(source.size(shot).num_characters for shot in shots) * self.num_shots // 10
+        return replace(size, num_characters=size.num_characters + size.num_answers * shown)
 
     def _sets(self) -> dict[str, tuple[str, ...]]:
         """Return the files of every set."""
@@ -144,10 +225,20 @@ class Muse(Benchmark):
         hub_id = self.path or _HUB[self.corpus]
         splits = []
         for name, size in _SIZES[self.corpus].items():
-            config, split = name.split("/")
-            form = _FORMS.get(config, TEXTS)
-            splits.append(Split(name, hub_id, config, split, form, *size, self.revision))
-        forgotten = [s.name for s in splits if s.form is TEXTS and s.name not in _RETAIN]
+            config, part = name.split("/")
+            split = Split(
+                name,
+                hub_id,
+                config,
+                part,
+                _FORMS.get(config, TEXTS),
+                *size,
+                revision=self.revision,
+                is_optional=config in _ASKED,
+            )
+            splits.append(split)
+        learned = [split.name for split in splits if not split.is_optional]
+        forgotten = [name for name in learned if name not in _RETAIN]
         return Source(
             tuple(splits),
             local_folder("muse", hub_id, _HUB[self.corpus]),

@@ -1,19 +1,27 @@
 """WMDP, "The WMDP Benchmark" (arXiv:2403.03218), from the hub or a folder.
 
 Multiple-choice questions that stand for hazardous knowledge, and corpora of papers or code to
-forget it by. What is asked has the form and the wording of lm-evaluation-harness, zero-shot. WMDP
-trains no model of its own: name one by ``original.path``, and leave the retrained models out.
+forget it by. What is asked has the form and the wording of lm-evaluation-harness. WMDP trains no
+model of its own: name one by ``original.path``, and leave the retrained models out.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
-from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Facts, SetFacts, set_facts
+from raymcu.benchmarks._base import (
+    BENCHMARKS,
+    Benchmark,
+    Example,
+    Facts,
+    Manner,
+    SetFacts,
+    set_facts,
+)
 from raymcu.benchmarks._files import local_folder
-from raymcu.benchmarks._published import TEXTS, Form, Source, Split, text
+from raymcu.benchmarks._published import TEXTS, Form, Source, Split, sizes_of, text
 from raymcu.benchmarks._sets import PERTURBED
 from raymcu.errors import ConfigError, unknown_name
 
@@ -37,20 +45,28 @@ def _index(value: Any) -> str | None:
 
 
 def _choice(row: Mapping[str, Any], subject: str) -> Example:
+    """Return question, options and letters; the line that names the subject is the context."""
     options = "".join(
         f"\n{letter}. {option}" for letter, option in zip(LETTERS, row["choices"], strict=True)
     )
-    question = (
-        f"The following are multiple choice questions (with answers) about {subject}.\n\n"
-        f"{row['question'].strip()}{options}\nAnswer:"
-    )
     right = LETTERS[row["answer"]]
-    return Example(question, right, perturbed_answers=tuple(x for x in LETTERS if x != right))
+    return Example(
+        f"{row['question'].strip()}{options}\nAnswer:",
+        right,
+        perturbed_answers=tuple(letter for letter in LETTERS if letter != right),
+        context=f"The following are multiple choice questions (with answers) about {subject}.\n\n",
+    )
+
+
+def _shown(shots: Sequence[Example]) -> str:
+    """Return questions with their answers, a blank line behind each."""
+    return "".join(f"{shot.question} {shot.answer}\n\n" for shot in shots)
 
 
 _CHOICES = {"question": text, "choices": _four_options, "answer": _index}
 _BIO = Form(_CHOICES, lambda row: _choice(row, "biology"))
 _CYBER = Form(_CHOICES, lambda row: _choice(row, "cybersecurity"))
+_CHEM = Form(_CHOICES, lambda row: _choice(row, "chemistry"))
 _MMLU = Form(
     {**_CHOICES, "subject": text}, lambda row: _choice(row, row["subject"].replace("_", " "))
 )
@@ -63,7 +79,9 @@ _PUBLISHED: Mapping[str, tuple[str, str | None, str, Form, int, int]] = {
     "wikitext": ("Salesforce/wikitext", "wikitext-2-raw-v1", _TEST, TEXTS, 4_358, 1_305_088),
     "wmdp-bio": ("cais/wmdp", "wmdp-bio", _TEST, _BIO, 1_273, 509_405),
     "wmdp-cyber": ("cais/wmdp", "wmdp-cyber", _TEST, _CYBER, 1_987, 1_576_479),
+    "wmdp-chem": ("cais/wmdp", "wmdp-chem", _TEST, _CHEM, 408, 98_980),
     "mmlu": ("cais/mmlu", "all", _TEST, _MMLU, 14_042, 6_967_453),
+    "mmlu-dev": ("cais/mmlu", "all", "dev", _MMLU, 285, 125_353),
 }
 """By file: rows and, as on the cards, bytes; of the gated corpus the bytes are a guess."""
 
@@ -73,42 +91,65 @@ class Wmdp(Benchmark):
     """WMDP's biosecurity or cybersecurity: texts to forget, questions that tell if it worked.
 
     Sets: ``forget`` and ``retain``, texts; ``full``, both. Probes: ``forget``, the domain's
-    questions; ``retain``, MMLU's, in an order of no meaning so that the first are a fair sample.
-    The answer is the letter; it stands right behind ``Answer:``.
+    questions; ``retain``, MMLU's, in an order of no meaning so that the first are a fair sample;
+    ``bio``, ``cyber`` and ``chem``, each that domain's questions, to see what else is forgotten.
+    The answer is the letter; it stands behind ``Answer:`` and a blank.
+
+    A folder needs the corpora; the questions of a probe only where that is asked.
     """
 
-    domain: Literal["bio", "cyber"] = "cyber"
-    """Biosecurity or cybersecurity."""
+    domain: Literal["bio", "cyber", "chem"] = "cyber"
+    """Biosecurity, cybersecurity or chemistry; of the last there are questions only."""
     path: str | None = None
-    """A folder with ``wmdp-cyber``, ``mmlu``, ``cyber-forget-corpus`` and ``wikitext``, each as
-    ``.jsonl``, ``.parquet``, ``.json`` or a folder of Parquet; relative to the current folder.
-    None loads each from the hub. Bio's forget corpus is given out on request only."""
+    """A folder with ``cyber-forget-corpus``, ``wikitext``, ``wmdp-cyber``, ``mmlu`` and
+    ``mmlu-dev``, each as ``.jsonl``, ``.parquet``, ``.json`` or a folder of Parquet; relative to
+    the current folder. None loads each from the hub. Bio's forget corpus is given out on request
+    only."""
     retain: Literal["wikitext", "domain"] = "wikitext"
     """Texts to keep: WikiText, as RMU's code has it, or ``bio-retain-corpus``."""
     max_characters: PositiveInt | None = 2000
     """Of each text as many are used, about the 512 tokens that RMU reads; None takes all."""
+    num_shots: Annotated[int, Field(ge=0, le=5)] = 0
+    """Questions with their letters in front of each. MMLU takes the first of the same subject in
+    its split dev (file ``mmlu-dev``), as lm-evaluation-harness does. WMDP has no such split: the
+    harness draws from the questions themselves; here the first other questions of the same file
+    are taken, so that nothing is random and no question sees its own answer."""
 
     forget_sizes: ClassVar[tuple[str, ...]] = ("forget",)
-    probes: ClassVar[tuple[str, ...]] = ("forget", "retain")
-    text_probes: ClassVar[tuple[str, ...]] = ("forget", "retain")
+    probes: ClassVar[tuple[str, ...]] = ("forget", "retain", "bio", "cyber", "chem")
+    manners: ClassVar[Mapping[str, Manner]] = dict.fromkeys(
+        probes, Manner(is_text=True, is_choice=True)
+    )
 
     def facts(self) -> Facts:
         """Return fingerprint and sizes; of the hub about the published ones, without network."""
         source = self._source()
-        sizes = {name: self._size(source, name) for name in ("forget", "retain")}
-        both = sizes.values()
-        num_texts = sum(size.num_examples for size in both)
-        sizes["full"] = SetFacts(num_texts, num_texts, sum(size.num_characters for size in both))
-        probed = {f"{name}{PERTURBED}": source.size(self._file(name)) for name in self.probes}
-        content = f"{self.domain}:{self.retain}:{self.max_characters}:{source.fingerprint()}"
-        return Facts(content, sizes | probed)  # options decide what is trained on, as rows do
+        options = (self.domain, self.retain, self.max_characters, f"{self.num_shots}-shot")
+        # options decide what is trained on and asked, as rows do
+        content = ":".join(map(str, (*options, source.fingerprint())))
+        sizes: dict[str, SetFacts] = {}
+        if self.domain != "chem":
+            sizes = sizes_of(("forget", "retain"), self._size)
+            both = sizes.values()
+            num_texts = sum(size.num_examples for size in both)
+            sizes["full"] = SetFacts(
+                num_texts, num_texts, sum(size.num_characters for size in both)
+            )
+        there = [probe for probe in self.probes if source.has(*self._files(probe))]
+        asked = sizes_of(there, self._asked_size)
+        return Facts(content, sizes | {f"{name}{PERTURBED}": size for name, size in asked.items()})
 
     def training_set(self, name: str) -> Sequence[Example]:
-        """Return the texts of that set, those too short left out and the others cut."""
+        """Return the texts of that set, those too short left out and the others cut.
+
+        Raises:
+            ConfigError: If there is no such set, it is empty, or the domain has no texts.
+        """
+        if name not in ("full", "forget", "retain"):
+            raise ConfigError(unknown_name("set", name, ("full", "forget", "retain")))
+        self.retain_of("forget")
         if name == "full":
             return [*self.training_set("forget"), *self.training_set("retain")]
-        if name not in ("forget", "retain"):
-            raise ConfigError(unknown_name("set", name, ("full", "forget", "retain")))
         rows = self._source().rows(self._corpus(name))
         texts = [row.answer for row in rows if len(row.answer) > MIN_CHARACTERS]
         if not texts:
@@ -119,38 +160,110 @@ class Wmdp(Benchmark):
         return [Example("", text[: self.max_characters]) for text in texts]
 
     def probe(self, name: str, forget_size: str) -> Sequence[Example]:
-        """Return the questions, each with its letter and the three wrong ones."""
+        """Return the questions, each with its letter and the three wrong ones.
+
+        Raises:
+            ConfigError: If there is no such probe, or the folder lacks files or rows of it.
+        """
         if name not in self.probes:
             raise ConfigError(unknown_name("probe", name, self.probes))
-        self.retain_of(forget_size)
-        rows = self._source().rows(self._file(name))
+        self._check_size(forget_size)
+        source, files = self._source(), self._files(name)
+        source.need(*files)
+        rows, *dev = (source.rows(file) for file in files)
+        if dev:
+            rows = self._behind_dev(rows, dev[0])
+        elif self.num_shots:
+            rows = self._behind_others(rows, files[0])
         return sorted(rows, key=lambda row: row.key) if name == "retain" else rows
 
     def retain_of(self, forget_size: str) -> str:
-        """Return ``retain``."""
-        if forget_size not in self.forget_sizes:
-            raise ConfigError(unknown_name("forget size", forget_size, self.forget_sizes))
+        """Return ``retain``.
+
+        Raises:
+            ConfigError: If there is no such forget set, as of chemistry there is none.
+        """
+        self._check_size(forget_size)
+        if self.domain == "chem":
+            raise ConfigError(
+                "benchmark wmdp, domain = 'chem': of chemistry only questions are published, no "
+                "texts to forget or to keep. Set domain to 'bio' or 'cyber' and probe 'chem'."
+            )
         return "retain"
 
-    def _size(self, source: Source, name: str) -> SetFacts:
+    def _check_size(self, forget_size: str) -> None:
+        if forget_size not in self.forget_sizes:
+            raise ConfigError(unknown_name("forget size", forget_size, self.forget_sizes))
+
+    def _behind_dev(self, rows: Sequence[Example], dev: Sequence[Example]) -> list[Example]:
+        """Put the first examples of the same subject in front; the context names the subject."""
+        shots: dict[str, list[Example]] = {row.context: [] for row in rows}
+        for row in dev:
+            if row.context in shots:
+                shots[row.context].append(row)
+        short = [subject for subject, of_it in shots.items() if len(of_it) < self.num_shots]
+        if short:
+            raise ConfigError(
+                f"benchmark wmdp, num_shots = {self.num_shots}: 'mmlu-dev' has fewer questions of "
+                f"{len(short)} of the {len(shots)} subjects, e.g. only {len(shots[short[0]])} "
+                f"behind {short[0].strip()!r}. Set num_shots to less, or correct the file."
+            )
+        shown = {
+            subject: subject + _shown(of_it[: self.num_shots]) for subject, of_it in shots.items()
+        }
+        return [replace(row, context=shown[row.context]) for row in rows]
+
+    def _behind_others(self, rows: Sequence[Example], file: str) -> list[Example]:
+        """Put the first rows in front of all others, and in front of each of them the next one."""
+        first: dict[str, Example] = {}
+        for row in rows:
+            if len(first) <= self.num_shots:
+                first.setdefault(row.question, row)
+        if len(first) <= self.num_shots:
+            raise ConfigError(
+                f"benchmark wmdp, num_shots = {self.num_shots}: '{file}' holds only {len(first)} "
+                f"different questions. Set num_shots to {len(first) - 1} or less."
+            )
+        *shots, spare = first.values()
+        usual = _shown(shots)
+        own = {
+            shot.question: _shown([x for x in (*shots, spare) if x is not shot]) for shot in shots
+        }
+        return [replace(row, context=row.context + own.get(row.question, usual)) for row in rows]
+
+    def _size(self, name: str) -> SetFacts:
+        source = self._source()
         if source.folder is not None:
             return set_facts(self.training_set(name))
         size = source.size(self._corpus(name))
         cut = size.num_examples * (self.max_characters or size.num_characters)
         return replace(size, num_characters=min(size.num_characters, cut))
 
+    def _asked_size(self, probe: str) -> SetFacts:
+        source = self._source()
+        if source.folder is not None:
+            return set_facts(self.probe(probe, "forget"))
+        files = self._files(probe)
+        size, shots = source.size(files[0]), source.size(files[-1])
+        shown = size.num_answers * self.num_shots * shots.num_characters // shots.num_answers
+        return replace(size, num_characters=size.num_characters + shown)
+
     def _corpus(self, name: str) -> str:
         is_wikitext = name == "retain" and self.retain == "wikitext"
         return "wikitext" if is_wikitext else f"{self.domain}-{name}-corpus"
 
-    def _file(self, probe: str) -> str:
-        return f"wmdp-{self.domain}" if probe == "forget" else "mmlu"
+    def _files(self, probe: str) -> tuple[str, ...]:
+        """Return the file of a probe and, if another has its examples, that one."""
+        if probe == "retain":
+            return ("mmlu", "mmlu-dev") if self.num_shots else ("mmlu",)
+        return (f"wmdp-{self.domain if probe == 'forget' else probe}",)
 
     def _source(self) -> Source:
-        names = [self._corpus("forget"), self._corpus("retain"), self._file("forget"), "mmlu"]
         folder = None if self.path is None else local_folder("wmdp", self.path, None)
-        splits = tuple(
-            Split(name, *_PUBLISHED[name], num_answers=1 if _PUBLISHED[name][3] is TEXTS else 4)
-            for name in names
+        corpora = () if self.domain == "chem" else (self._corpus("forget"), self._corpus("retain"))
+        asked = [name for name, published in _PUBLISHED.items() if published[3] is not TEXTS]
+        splits = (
+            *(Split(name, *_PUBLISHED[name]) for name in corpora),
+            *(Split(n, *_PUBLISHED[n], num_answers=4, is_optional=True) for n in asked),
         )
-        return Source(splits, folder, _REMEDY, apart=((names[0], names[1]),))
+        return Source(splits, folder, _REMEDY, apart=(corpora,) if corpora else ())

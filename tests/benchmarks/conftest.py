@@ -8,7 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raymcu.benchmarks._base import Manner
+from raymcu.encoding import Encoder, train_tokenizer
 from raymcu.errors import ConfigError
+from raymcu.measurement.rows import RowMaker
+from raymcu.search_space import Measurement
 
 
 @pytest.fixture
@@ -52,3 +56,32 @@ def faults_of():
         return [fault.replace(f"{folder}/", "") for fault in error.value.faults]
 
     return find
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    """Bytes as tokens, nearly: a byte-level BPE of 20 merges that puts ``<s>`` in front."""
+    return Encoder(train_tokenizer(["Question: a\nAnswer: b"] * 9, 280), "plain")
+
+
+@pytest.fixture(scope="session")
+def rows_of(encoder):
+    """Return the rows that a benchmark's probe becomes, as they are measured."""
+
+    def rows(benchmark, probe, examples):
+        manner = benchmark.manners.get(probe, Manner())
+        asked = Measurement(probes=(probe,), generate=(probe,))
+        make = RowMaker(encoder, asked, probe, manner)
+        return [row for number, example in enumerate(examples) for row in make(number, example)]
+
+    return rows
+
+
+@pytest.fixture(scope="session")
+def spelt(encoder):
+    """Spell tokens out, special ones and blanks included."""
+
+    def spell(tokens):
+        return encoder.tokenizer.decode(list(tokens), skip_special_tokens=False)
+
+    return spell

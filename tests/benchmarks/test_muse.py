@@ -2,6 +2,7 @@ import datasets
 import pytest
 
 from raymcu.benchmarks import _published
+from raymcu.benchmarks._base import Manner
 from raymcu.benchmarks.muse import Muse
 from raymcu.errors import ConfigError
 
@@ -10,6 +11,11 @@ FORGET = [f"On day {day} a frog won the race." for day in range(6)]
 RETAIN1 = ["A kettle sang.", "A bell rang."]
 RETAIN2 = ["Rain fell on the harbour.", "Snow fell on the hill.", "Hail fell."]
 QUESTIONS = [{"question": f"Who won on day {day}?", "answer": "A frog."} for day in range(3)]
+SHOTS = [{"question": f"Who came {place}th?", "answer": f"Newt {place}."} for place in range(10)]
+SHOWN = "".join(f"Question: Who came {n}th?\nAnswer: Newt {n}.\n\n" for n in range(10))
+KEPT_SHOTS = [{"question": "What melts?", "answer": "Ice."}] * 10
+HELD_OUT = ["A gull swam.", "A " + "very " * 700 + "long text."]
+OPTIONAL = ("knowmem", "verbmem", "privleak")
 
 
 def tables(corpus="news"):
@@ -19,7 +25,12 @@ def tables(corpus="news"):
         "raw/retain2": RETAIN2,
         "knowmem/forget_qa": QUESTIONS,
         "knowmem/retain_qa": [{"question": "What fell on the hill?", "answer": "Snow."}],
+        "knowmem/forget_qa_icl": SHOTS,
+        "knowmem/retain_qa_icl": KEPT_SHOTS,
         "verbmem/forget": [{"prompt": "On day 1", "gt": "a frog won the race."}],
+        "privleak/forget": FORGET[:2],
+        "privleak/retain": RETAIN2[:2],
+        "privleak/holdout": HELD_OUT,
     }
     if corpus == "news":
         found |= {f"scal/forget_{fold}": FORGET[: 1 + fold] for fold in (1, 2, 3, 4)}
@@ -34,8 +45,8 @@ def folder(tmp_path, write_json):
     return tmp_path
 
 
-def muse(folder, corpus="news"):
-    return Muse(path=str(folder), corpus=corpus)
+def muse(folder, corpus="news", **options):
+    return Muse(path=str(folder), corpus=corpus, **options)
 
 
 def text_of(benchmark, name):
@@ -46,11 +57,13 @@ def text_of(benchmark, name):
 
 def test_published_sizes_need_no_network():
     facts = Muse().facts()
-    assert facts.fingerprint == "muse-bench/MUSE-News@main"
+    assert facts.fingerprint == "10-shot:muse-bench/MUSE-News@main"
     assert facts.sets["full"].num_characters == 26_113_818  # the card's own total of "train"
     assert facts.sets["forget_perturbed"].num_examples == 100
+    assert facts.sets["forget_perturbed"].num_characters == 11_019 + 100 * 1_154
+    assert facts.sets["holdout_text_perturbed"].num_characters == 806_341
     books = Muse(corpus="books", revision="abc").facts()
-    assert books.fingerprint == "muse-bench/MUSE-Books@abc"
+    assert books.fingerprint == "10-shot:muse-bench/MUSE-Books@abc"
     assert not [name for name in books.sets if name.startswith(("scal", "sust"))]
 
 
@@ -76,7 +89,62 @@ def test_probes_ask_questions_and_give_beginnings(folder):
     assert kept.answer == "Snow."
     (verbatim,) = news.probe("verbmem", "forget")
     assert (verbatim.question, verbatim.answer) == ("On day 1", "a frog won the race.")
-    assert Muse.text_probes == ("verbmem",)
+    assert [row.answer for row in news.probe("forget_text", "forget")] == FORGET[:2]
+    assert [row.answer for row in news.probe("retain_text", "forget")] == RETAIN2[:2]
+    assert [row.answer for row in news.probe("holdout_text", "sust_4")] == HELD_OUT
+    for size in Muse.forget_sizes:
+        for probe in Muse.probes:
+            assert news.probe(probe, size) == news.probe(probe, "forget")
+
+
+def test_every_probe_has_its_manner():
+    question = Manner(max_new_tokens=32)
+    text = Manner(is_text=True, max_answer_tokens=2048)
+    assert Muse.manners == {
+        "forget": question,
+        "retain": question,
+        "verbmem": Manner(is_text=True, max_answer_tokens=128, max_new_tokens=128),
+        "forget_text": text,
+        "retain_text": text,
+        "holdout_text": text,
+    }
+
+
+def test_questions_stand_behind_the_first_examples(folder):
+    found = muse(folder).probe("forget", "forget")
+    assert {row.context for row in found} == {SHOWN}
+    assert [row.question for row in found] == [row["question"] for row in QUESTIONS]
+    (kept,) = muse(folder, num_shots=2).probe("retain", "forget")
+    assert kept.context == "Question: What melts?\nAnswer: Ice.\n\n" * 2
+    assert {row.context for row in muse(folder, num_shots=0).probe("forget", "forget")} == {""}
+    assert {row.context for row in muse(folder).probe("verbmem", "forget")} == {""}
+
+
+def test_the_exact_tokens_of_a_question(folder, rows_of, spelt):
+    news = muse(folder, num_shots=1)
+    row = rows_of(news, "forget", news.probe("forget", "forget"))[1]
+    shown = "Question: Who came 0th?\nAnswer: Newt 0.\n\n"
+    assert spelt(row.tokens.prompt) == f"<s>{shown}Question: Who won on day 1?\nAnswer:"
+    assert spelt(row.tokens.answer) == " A frog.</s>"
+    assert row.max_new_tokens == 32
+    (row,) = rows_of(news, "retain", muse(folder, num_shots=0).probe("retain", "forget"))
+    assert spelt(row.tokens.prompt) == "<s>Question: What fell on the hill?\nAnswer:"
+    assert spelt(row.tokens.answer) == " Snow.</s>"
+
+
+def test_the_exact_tokens_of_texts(folder, write_json, rows_of, spelt, encoder):
+    long = {"prompt": "On day 1", "gt": "a frog won " * 60}
+    write_json(folder, {"verbmem/forget": [long]})
+    news = muse(folder)
+    (row,) = rows_of(news, "verbmem", news.probe("verbmem", "forget"))
+    assert spelt(row.tokens.prompt) == "<s>On day 1"
+    assert len(row.tokens.answer) == 127  # and BOS, as muse_bench counts
+    assert f" {long['gt']}".startswith(spelt(row.tokens.answer))
+    assert row.max_new_tokens == 128
+    short, cut = rows_of(news, "holdout_text", news.probe("holdout_text", "forget"))
+    assert (spelt(short.tokens.prompt), spelt(short.tokens.answer)) == ("<s>", "A gull swam.")
+    assert encoder.count(HELD_OUT[1]) > 2047 == len(cut.tokens.answer)
+    assert HELD_OUT[1].startswith(spelt(cut.tokens.answer))
 
 
 def test_facts_count_the_folders_own_rows(folder):
@@ -85,6 +153,10 @@ def test_facts_count_the_folders_own_rows(folder):
     assert sets["retain1"].num_examples == 1
     assert sets["forget_perturbed"].num_examples == sets["sust_4_perturbed"].num_examples == 3
     assert sets["verbmem_perturbed"].num_characters == len("On day 1a frog won the race.")
+    bare = sum(len(row["question"] + row["answer"]) for row in QUESTIONS)
+    assert sets["forget_perturbed"].num_characters == bare + 3 * len(SHOWN)
+    assert muse(folder, num_shots=0).facts().sets["scal_2_perturbed"].num_characters == bare
+    assert sets["holdout_text_perturbed"].num_characters == sum(map(len, HELD_OUT))
 
 
 def test_books_have_no_folds(tmp_path, write_json):
@@ -106,8 +178,53 @@ def test_files_of_the_hub_have_the_same_content(folder, write_parquet):
 
 def test_a_changed_file_changes_the_fingerprint(folder, write_json):
     before = muse(folder).facts().fingerprint
+    assert muse(folder, num_shots=9).facts().fingerprint != before
     write_json(folder, {"raw/retain2": [*RETAIN2, "Fog lay."]})
-    assert muse(folder).facts().fingerprint != before
+    after = muse(folder).facts().fingerprint
+    assert after != before
+    write_json(folder, {"privleak/holdout": HELD_OUT[:1]})
+    assert muse(folder).facts().fingerprint not in {before, after}
+
+
+def test_a_folder_needs_only_what_is_trained_on_and_asked(folder):
+    whole = muse(folder).facts()
+    for file in folder.glob("*/*.json"):
+        if file.parent.name in OPTIONAL:
+            file.rename(file.with_suffix(".away"))
+    news = muse(folder)
+    trained = {name: size for name, size in whole.sets.items() if not name.endswith("_perturbed")}
+    assert news.facts().sets == trained
+    assert text_of(news, "sust_2") == FORGET[2]
+    for probe in Muse.probes:
+        with pytest.raises(ConfigError, match=r"\.jsonl: is missing\. Allowed are "):
+            news.probe(probe, "forget")
+    with pytest.raises(ConfigError) as error:
+        news.probe("retain", "forget")
+    assert [fault.split(": ")[0] for fault in error.value.faults] == [
+        f"{folder}/knowmem/retain_qa.jsonl",
+        f"{folder}/knowmem/retain_qa_icl.jsonl",
+    ]
+    (folder / "knowmem/retain_qa.away").rename(folder / "knowmem/retain_qa.json")
+    assert "retain_perturbed" not in news.facts().sets  # its examples are not there
+    assert "retain_perturbed" in muse(folder, num_shots=0).facts().sets
+    assert muse(folder, num_shots=0).probe("retain", "forget")[0].answer == "Snow."
+    with pytest.raises(ConfigError, match=r"knowmem/retain_qa_icl.jsonl: is missing"):
+        news.probe("retain", "forget")
+
+
+def test_too_few_examples_are_named(folder, write_json, faults_of):
+    write_json(
+        folder, {"knowmem/forget_qa_icl": SHOTS[:3], "knowmem/retain_qa_icl": KEPT_SHOTS[:2]}
+    )
+    assert faults_of(muse(folder, num_shots=4), folder) == [
+        f"benchmark muse, num_shots = 4: 'knowmem/{part}_qa_icl' holds only {num} examples. "
+        f"Set num_shots to {num} or less."
+        for part, num in (("forget", 3), ("retain", 2))
+    ]
+    assert len(muse(folder, num_shots=2).facts().fingerprint.split(":")[1]) == 16
+    for num_shots in (-1, 11):
+        with pytest.raises(ValueError, match="num_shots"):
+            muse(folder, num_shots=num_shots)
 
 
 def test_all_faults_are_named(folder, write_json, faults_of):
@@ -179,4 +296,8 @@ def test_the_hub_is_asked_for_one_split(folder, monkeypatch):
     assert asked == [("muse-bench/MUSE-News", "raw", "retain1", "v2")]
     with pytest.raises(ConfigError, match=r"'knowmem', split 'retain_qa', revision 'v2': row 1: c"):
         Muse(revision="v2").probe("retain", "forget")
+    asked.clear()
+    (example,) = Muse(revision="v2").probe("holdout_text", "forget")
+    assert (example.question, example.answer) == ("", "A kettle sang.")
+    assert asked == [("muse-bench/MUSE-News", "privleak", "holdout", "v2")]
     _published._hub.cache_clear()

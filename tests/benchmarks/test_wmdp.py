@@ -1,13 +1,27 @@
 import re
 
+import datasets
 import pytest
 
+from raymcu.benchmarks import _published
+from raymcu.benchmarks._base import Manner, set_facts
 from raymcu.benchmarks.wmdp import Wmdp
 from raymcu.errors import ConfigError
 
 LONG = "The gardener waters the beans at dawn and the roses at dusk. " * 2
 FORGET = [f"Recipe {n}: {LONG}" for n in range(3)]
 WIKITEXT = ["", " = Beans = ", f"Beans: {LONG}", f"Roses: {LONG * 40}"]
+
+
+SUBJECTS = ("abstract_gardening", "tide_tables")
+
+
+def asked(n):
+    return f"What does gardener {n} water?\nA. Beans\nB. Roses\nC. Stones\nD. Clouds\nAnswer:"
+
+
+def about(subject):
+    return f"The following are multiple choice questions (with answers) about {subject}.\n\n"
 
 
 def choice(n, **more):
@@ -28,7 +42,10 @@ def folder(tmp_path, write_json):
             "cyber-retain-corpus": [{"text": LONG}],
             "wikitext": [{"text": text} for text in WIKITEXT],
             "wmdp-cyber": [choice(n) for n in range(5)],
-            "mmlu": [choice(n, subject="abstract_gardening") for n in range(30)],
+            "wmdp-bio": [choice(n) for n in range(10, 13)],
+            "wmdp-chem": [choice(n) for n in range(20, 27)],
+            "mmlu": [choice(n, subject=SUBJECTS[n % 2]) for n in range(30)],
+            "mmlu-dev": [choice(100 + n, subject=SUBJECTS[n > 4]) for n in range(10)],
         },
     )
     return tmp_path
@@ -47,12 +64,22 @@ def texts(benchmark, name):
 def test_published_sizes_need_no_network():
     facts = Wmdp().facts()
     assert facts.fingerprint == (
-        "cyber:wikitext:2000:"
+        "cyber:wikitext:2000:0-shot:"
         "cais/wmdp-corpora@main+Salesforce/wikitext@main+cais/wmdp@main+cais/mmlu@main"
     )
     assert facts.sets["forget"].num_characters == 2_000_000
     assert facts.sets["forget_perturbed"].num_answers == 4 * 1987
     assert facts.sets["retain_perturbed"].num_examples == 14_042
+    assert [facts.sets[f"{x}_perturbed"].num_examples for x in ("bio", "cyber", "chem")] == [
+        1_273,
+        1_987,
+        408,
+    ]
+    shown = Wmdp(num_shots=5).facts().sets
+    assert shown["retain_perturbed"].num_characters == (
+        4 * 6_967_453 + 4 * 14_042 * 5 * 4 * 125_353 // (4 * 285)
+    )
+    assert shown["chem_perturbed"].num_characters == 6 * 4 * 98_980
     bio = Wmdp(domain="bio", retain="domain", max_characters=None).facts()
     assert bio.sets["retain"].num_characters == 1_910_886_303
 
@@ -72,7 +99,11 @@ def test_facts_count_what_is_trained_on(folder):
     assert sets["retain"].num_examples == 2
     assert sets["retain"].num_characters == len(f"Beans: {LONG}") + 2000
     assert sets["full"].num_examples == 5
-    assert sets["forget_perturbed"].num_answers == 20
+    assert sets["forget_perturbed"].num_answers == sets["cyber_perturbed"].num_answers == 20
+    assert sets["bio_perturbed"].num_answers == 12
+    shown = wmdp(folder, num_shots=2)
+    for probe in Wmdp.probes:
+        assert shown.facts().sets[f"{probe}_perturbed"] == set_facts(shown.probe(probe, "forget"))
 
 
 def test_whatever_changes_the_texts_changes_the_fingerprint(folder, write_json):
@@ -82,29 +113,164 @@ def test_whatever_changes_the_texts_changes_the_fingerprint(folder, write_json):
     before = fingerprint()
     assert before == fingerprint()
     others = [fingerprint(max_characters=100), fingerprint(max_characters=None)]
-    others.append(fingerprint(retain="domain"))
+    others += [fingerprint(retain="domain"), fingerprint(num_shots=1)]
     write_json(folder, {"cyber-forget-corpus": FORGET[:2]})
     others.append(fingerprint())
-    assert len({before, *others}) == 5
+    write_json(folder, {"wmdp-chem": [choice(1)]})
+    others.append(fingerprint())
+    assert len({before, *others}) == 7
 
 
-def test_questions_are_those_of_the_evaluation_harness(folder):
-    row = wmdp(folder).probe("forget", "forget")[1]
-    assert row.question == (
-        "The following are multiple choice questions (with answers) about cybersecurity.\n\n"
-        "What does gardener 1 water?\nA. Beans\nB. Roses\nC. Stones\nD. Clouds\nAnswer:"
-    )
+def test_questions_are_those_of_the_evaluation_harness(folder, rows_of, spelt):
+    cyber = wmdp(folder)
+    row = cyber.probe("forget", "forget")[1]
+    assert (row.context, row.question) == (about("cybersecurity"), asked(1))
     assert (row.answer, row.perturbed_answers) == ("B", ("A", "C", "D"))
-    assert Wmdp.text_probes == Wmdp.probes  # so no template is put around them
+    found = rows_of(cyber, "forget", [row])
+    assert [(x.answer_kind, x.answer_index, spelt(x.tokens.answer)) for x in found] == [
+        ("answer", 0, " B"),
+        ("option", 0, " A"),
+        ("option", 1, " C"),
+        ("option", 2, " D"),
+    ]
+    assert {spelt(x.tokens.prompt) for x in found} == {f"<s>{about('cybersecurity')}{asked(1)}"}
+
+
+def test_every_probe_is_a_choice_without_a_template():
+    assert Wmdp.manners == {probe: Manner(is_text=True, is_choice=True) for probe in Wmdp.probes}
+
+
+def test_every_domain_can_be_asked_about(folder):
+    cyber = wmdp(folder)
+    for probe, subject, numbers in (
+        ("bio", "biology", range(10, 13)),
+        ("cyber", "cybersecurity", range(5)),
+        ("chem", "chemistry", range(20, 27)),
+    ):
+        rows = cyber.probe(probe, "forget")
+        assert [row.question for row in rows] == [asked(n) for n in numbers]
+        assert {row.context for row in rows} == {about(subject)}
+    assert cyber.probe("cyber", "forget") == cyber.probe("forget", "forget")
 
 
 def test_mmlu_names_the_subject_and_is_shuffled_the_same_every_time(folder):
     rows = wmdp(folder).probe("retain", "forget")
-    assert "(with answers) about abstract gardening.\n\n" in rows[0].question
     numbers = [int(re.search(r"gardener (\d+)", row.question)[1]) for row in rows]
     assert sorted(numbers) == list(range(30))
     assert numbers != sorted(numbers)
+    subjects = ("abstract gardening", "tide tables")
+    assert [row.context for row in rows] == [about(subjects[n % 2]) for n in numbers]
     assert rows == wmdp(folder).probe("retain", "forget")
+
+
+def test_mmlu_is_shown_the_first_questions_of_its_own_subject(folder, rows_of, spelt):
+    cyber = wmdp(folder, num_shots=2)
+    rows = {row.question: row for row in cyber.probe("retain", "forget")}
+    assert rows[asked(3)].context == (f"{about('tide tables')}{asked(105)} B\n\n{asked(106)} C\n\n")
+    gardening = f"{about('abstract gardening')}{asked(100)} A\n\n{asked(101)} B\n\n"
+    assert {row.context for row in rows.values()} == {gardening, rows[asked(3)].context}
+    row = rows_of(cyber, "retain", [rows[asked(8)]])[0]
+    assert spelt(row.tokens.prompt) == f"<s>{gardening}{asked(8)}"
+    assert spelt(row.tokens.answer) == " A"
+
+
+def test_wmdp_is_shown_its_first_other_questions(folder, write_json):
+    order = [4, 4, 1, 7, 2, 9, 1]  # two questions stand there twice
+    write_json(folder, {"wmdp-cyber": [choice(n) for n in order]})
+    rows = wmdp(folder, num_shots=2).probe("forget", "forget")
+    assert [row.question for row in rows] == [asked(n) for n in order]
+
+    def shown(*numbers):
+        shots = "".join(f"{asked(n)} {'ABCD'[n % 4]}\n\n" for n in numbers)
+        return about("cybersecurity") + shots
+
+    usual = shown(4, 1)
+    assert [row.context for row in rows] == [
+        shown(1, 7),
+        shown(1, 7),
+        shown(4, 7),
+        usual,
+        usual,
+        usual,
+        shown(4, 7),
+    ]
+
+
+def test_too_few_questions_to_show_are_named(folder, write_json, faults_of):
+    short = [choice(n, subject=SUBJECTS[n > 2]) for n in range(6)]
+    write_json(folder, {"mmlu-dev": [*short, choice(1, subject="weather")]})
+    place = "benchmark wmdp, num_shots = 4: "
+    assert faults_of(wmdp(folder, num_shots=4), folder) == [
+        f"{place}'mmlu-dev' has fewer questions of 2 of the 2 subjects, e.g. only 3 behind "
+        "'The following are multiple choice questions (with answers) about abstract gardening.'. "
+        "Set num_shots to less, or correct the file.",
+        f"{place}'wmdp-bio' holds only 3 different questions. Set num_shots to 2 or less.",
+    ]
+    for num_shots in (-1, 6):
+        with pytest.raises(ValueError, match="num_shots"):
+            wmdp(folder, num_shots=num_shots)
+
+
+def test_a_folder_needs_only_the_corpora_and_what_is_asked(folder):
+    for name in ("wmdp-bio", "wmdp-chem", "mmlu-dev"):
+        (folder / f"{name}.json").unlink()
+    cyber = wmdp(folder)
+    assert sorted(name for name in cyber.facts().sets if name.endswith("_perturbed")) == [
+        "cyber_perturbed",
+        "forget_perturbed",
+        "retain_perturbed",
+    ]
+    assert len(cyber.probe("retain", "forget")) == 30
+    with pytest.raises(ConfigError, match=r"wmdp-chem\.jsonl: is missing\. Allowed are"):
+        cyber.probe("chem", "forget")
+    shown = wmdp(folder, num_shots=1)
+    assert "retain_perturbed" not in shown.facts().sets
+    with pytest.raises(ConfigError, match=r"mmlu-dev\.jsonl: is missing"):
+        shown.probe("retain", "forget")
+    (folder / "wikitext.json").unlink()
+    with pytest.raises(ConfigError, match=r"wikitext\.jsonl: is missing"):
+        cyber.probe("forget", "forget")
+
+
+def test_chemistry_has_questions_but_no_texts(folder):
+    for name in ("cyber-forget-corpus", "cyber-retain-corpus", "wikitext"):
+        (folder / f"{name}.json").unlink()
+    chem = wmdp(folder, domain="chem")
+    assert set(chem.facts().sets) == {f"{probe}_perturbed" for probe in Wmdp.probes}
+    assert len(chem.probe("forget", "forget")) == 7
+    assert len(chem.probe("retain", "forget")) == 30
+    assert Wmdp(domain="chem").facts().fingerprint == (
+        "chem:wikitext:2000:0-shot:cais/wmdp@main+cais/mmlu@main"
+    )
+    for ask in (
+        lambda: chem.training_set("full"),
+        lambda: chem.training_set("retain"),
+        lambda: chem.retain_of("forget"),
+        lambda: chem.retrained_on("forget"),
+    ):
+        with pytest.raises(ConfigError, match=r"domain = 'chem': of chemistry only questions are"):
+            ask()
+
+
+def test_the_hub_is_asked_for_questions_and_examples(monkeypatch):
+    loaded = []
+
+    def load_dataset(path, config, split, revision):
+        loaded.append((path, config, split, revision))
+        return datasets.Dataset.from_list([choice(1, subject="tide_tables")])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    _published._hub.cache_clear()
+    (row,) = Wmdp(num_shots=1).probe("retain", "forget")
+    assert row.context == f"{about('tide tables')}{asked(1)} B\n\n"
+    (row,) = Wmdp().probe("chem", "forget")
+    assert row.context == about("chemistry")
+    _published._hub.cache_clear()
+    assert loaded == [
+        ("cais/mmlu", "all", "test", "main"),
+        ("cais/mmlu", "all", "dev", "main"),
+        ("cais/wmdp", "wmdp-chem", "test", "main"),
+    ]
 
 
 def test_all_faults_are_named(folder, write_json, faults_of):
