@@ -41,7 +41,12 @@ def check_inputs(space: SearchSpace) -> None:
         kept = (benchmark.retain_of(size), benchmark.retrained_on(size))
         for name in dict.fromkeys((size, *kept, *space.original.extra_sets)):
             benchmark.training_set(name)
-    if found := [fault for fault in faults if fault]:
+        for probe in space.measurement.probes:
+            try:
+                benchmark.probe(probe, size)
+            except ConfigError as error:
+                faults += error.faults
+    if found := [fault for fault in dict.fromkeys(faults) if fault]:
         raise ConfigError(found)
 
 
