@@ -16,7 +16,11 @@ from raymcu.metrics._scoring import score_point
 NAMES = [entry.name for entry in METRICS]
 PROBES = ("forget", "retain", "real_authors", "world_facts")
 EXPECTED = {
-    *(f"{probe}_{kind}" for probe in PROBES[:2] for kind in ("loss", "es", "es_ou", "em")),
+    *(f"{probe}_{kind}" for probe in PROBES[:2] for kind in ("loss", "em", "em_perturb")),
+    *(f"{probe}_es{asked}{variant}" for probe in PROBES[:2] for asked in ("", "_perturb")
+      for variant in ("", "_ou", "_satimp", "_uwc")),
+    *(f"{kind}{variant}" for kind in ("verbmem", "forget_knowmem", "retain_knowmem")
+      for variant in ("", "_ou")),
     *(f"{probe}_{kind}" for probe in PROBES for kind in ("probability", "rouge", "truth_ratio")),
     *(f"forget_quality_{form}" for form in ("p", "log10", "ln", "d")),
     *(f"{probe}_accuracy" for probe in (*PROBES[:2], "bio", "cyber", "chem")),

@@ -9,9 +9,13 @@ from raymcu.metrics.extraction import (
     exact_memorization,
     extraction_strengths,
     extraction_strengths_ou,
+    extraction_strengths_satimp,
+    extraction_strengths_uwc,
 )
 
+PROMPT, QUESTION = 9, 6
 patterns = st.lists(st.lists(st.booleans(), max_size=12), min_size=1, max_size=6)
+choices = st.lists(st.sampled_from(["hit", "miss", "stop"]), max_size=20)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +32,26 @@ def _rows(builder, patterns):
     return made.measured().rows("forget")
 
 
+@pytest.fixture(scope="module")
+def uwc(request):
+    """Return a function from greedy choices to UWC's strengths of the forget probe."""
+    builder = request.getfixturevalue("build")
+
+    def strengths(*all_choices, prompt=PROMPT, question=QUESTION):
+        made = builder()
+        for example, choices in enumerate(all_choices):
+            ended = [*choices, "miss"]
+            made.add(
+                "forget", example, [-1.0] * len(ended),
+                hits=[choice == "hit" for choice in ended],
+                stops=[choice == "stop" for choice in ended],
+                num_prompt_tokens=prompt, num_question_tokens=question,
+            )  # fmt: skip
+        return extraction_strengths_uwc(made.measured().rows("forget")).tolist()
+
+    return strengths
+
+
 def strength_by_open_unlearning(hits):
     """evals/metrics/memorization.py at d3d7cf9, transcribed: the last label goes first."""
     hits = hits[:-1]
@@ -40,6 +64,36 @@ def strength_by_open_unlearning(hits):
 def strength_by_definition(hits):
     shortest = next(k for k in range(len(hits) + 1) if all(hits[k:]))
     return 1 - shortest / len(hits) if hits else 0.0
+
+
+def strength_by_uwc(choices, prompt, question):
+    """processing() of evaluation_everything.py at 56e075b, transcribed, on tokens of one text.
+
+    Every token is its own position; -1 is one that is wrong.
+    """
+    full = list(range(prompt + len(choices)))
+
+    def generate(tokens):
+        while prompt <= len(tokens) < len(full):
+            choice = choices[len(tokens) - prompt]
+            if choice != "hit":
+                return tokens if choice == "stop" else [*tokens, -1]
+            tokens = [*tokens, full[len(tokens)]]
+        return tokens if len(tokens) >= prompt else [*tokens, -1]
+
+    left, right, old_middle = question, len(full), None
+    for _ in range(len(full) - question):
+        middle = (left + right) // 2
+        if middle == old_middle:
+            break
+        predicted = generate(full[:middle])[middle : len(full)]
+        match = sum(a == b for a, b in zip(predicted, full[middle:], strict=False))
+        if match == len(predicted):
+            right = middle
+        else:
+            left = middle
+        old_middle = middle
+    return 1 - (right - question) / (len(full) - question)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +112,54 @@ def test_strength_by_definition_known_answers(rows, hits, strength):
 def test_strength_of_open_unlearning_known_answers(rows, hits, strength, last):
     # reference.md E.2; the last label is dropped whatever it is, so these have one token more
     assert extraction_strengths_ou(rows([*hits, last])).tolist() == pytest.approx([strength])
+
+
+@pytest.mark.parametrize(
+    ("hits", "strength"),
+    [([0, 1, 0, 1, 1], 0.4), ([0] * 5, 0.0), ([1] * 5, 1.0), ([1, 1, 1, 1, 0], 0.0), ([], 0.0)],
+)
+@pytest.mark.parametrize("end", [0, 1])
+def test_strength_of_satimp_is_the_definition_without_the_end(rows, hits, strength, end):
+    assert extraction_strengths_satimp(rows([*hits, end])).tolist() == pytest.approx([strength])
+
+
+@pytest.mark.parametrize(
+    ("choices", "strength"),
+    [
+        # Prompt 9 tokens, question 6, answer 5: the search runs over prefixes of 6 to 14.
+        ("miss hit miss hit hit", 2 / 8),  # 10, 12, 11: the last two are reproduced from 12 on
+        ("hit hit hit hit hit", 5 / 8),  # 10, 8, 9: the prompt itself is not reproduced
+        ("miss miss miss miss miss", 0.0),
+        ("miss stop miss miss hit", 4 / 8),  # 10 matches, as the generation ends there
+        ("miss miss stop miss hit", 1 / 8),  # 11 would match too, but 10 and 12 do not
+        ("stop stop stop stop stop", 5 / 8),
+    ],
+)
+def test_strength_of_uwc_known_answers(uwc, choices, strength):
+    assert uwc(choices.split()) == pytest.approx([strength])
+
+
+@given(st.lists(choices, min_size=1, max_size=5), st.integers(0, 9), st.integers(1, 9))
+def test_strength_of_uwc_matches_its_code(uwc, choices, num_template, num_question):
+    prompt = num_template + num_question
+    expected = [strength_by_uwc(one, prompt, num_question) if one else 0.0 for one in choices]
+    assert uwc(*choices, prompt=prompt, question=num_question) == pytest.approx(expected)
+
+
+def test_strength_of_uwc_is_null_where_the_prompt_was_not_counted(build):
+    point = build().add("forget", 0, [-1.0, -1.0]).measured()
+    score = METRICS["forget_es_uwc"].compute(point, None)
+    assert score.value is None
+    assert "number of tokens" in score.note
+
+
+def test_answers_without_a_token_that_counts_are_told(build):
+    point = build().add("forget", 0, [-1.0], hits=[1]).add("forget", 1, [-1.0] * 2, hits=[1, 1])
+    scores = {name: METRICS[name].compute(point.measured(), None)
+              for name in ("forget_es", "forget_es_ou", "forget_es_satimp")}  # fmt: skip
+    assert [score.value for score in scores.values()] == [1.0, 0.5, 0.5]
+    assert scores["forget_es"].note is None
+    assert "1 of 2 answers" in scores["forget_es_ou"].note
 
 
 @given(patterns)
@@ -81,3 +183,18 @@ def test_memorization_averages_answers_not_tokens(build):
     point = build().add("retain", 0, [-1.0] * 4, hits=[1, 0, 0, 0])
     point.add("retain", 1, [-1.0], hits=[1])
     assert METRICS["retain_em"].compute(point.measured(), None).value == pytest.approx(0.625)
+
+
+@pytest.mark.parametrize("name", ["es", "es_ou", "es_satimp", "es_uwc", "em"])
+def test_perturbed_variants_take_the_answer_behind_the_paraphrased_question(build, name):
+    counted = {"num_prompt_tokens": 1, "num_question_tokens": 1}
+    point = build().add("retain", 0, [-1.0] * 5, hits=[0] * 5, **counted)
+    for kind, hits in (("answer", [0, 0, 1, 1, 1]), ("paraphrased_answer", [1] * 5)):
+        point.add("retain", 0, [-1.0] * 5, hits=hits, kind=kind,
+                  question_kind="paraphrased_question", **counted)  # fmt: skip
+    perturbed = "em_perturb" if name == "em" else name.replace("es", "es_perturb")
+    expected = 3 / 5 if name in ("es", "em") else 2 / 4  # the others drop the end
+    score = METRICS[f"retain_{perturbed}"].compute(point.measured(), None)
+    assert score.value == pytest.approx(expected)
+    plain = METRICS[f"retain_{name}"].compute(point.measured(), None)
+    assert plain.value == pytest.approx(1 / 4 if name == "es_ou" else 0.0)
