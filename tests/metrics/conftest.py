@@ -108,7 +108,22 @@ def _model(skill, memory, point_id="point", seed=0, num=12):
     _choose(made, memory, num)
     _talk(made, skill)
     _judge(made, skill, memory, num)
+    _compare(made, skill, memory)
     return made
+
+
+def _compare(made, skill, memory):
+    """Say how alike three layers' states are to the original's and the retrained model's."""
+    alike = {
+        ("forget", "original"): memory,
+        ("forget", "retrained"): 1 - memory,
+        ("retain", "original"): skill,
+        ("retain", "retrained"): skill,
+    }
+    for (probe, against), value in alike.items():
+        for layer in range(3):
+            where = {"probe": probe, "against": against, "layer": layer, "num_states": 50}
+            made.other("representations", **where, cka=value, cka_debiased=value - 0.1 * layer)
 
 
 def _choose(made, memory, num):
