@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raymcu.benchmarks._base import set_facts
 from raymcu.benchmarks._tofu_hub import hub_set
 from raymcu.benchmarks._tofu_rows import CONFIGS
 from raymcu.benchmarks.tofu import Tofu
@@ -111,7 +112,14 @@ def test_a_sound_folder_has_every_set_and_probe(tofu_folder):
             row.question for row in full[-num:]
         ]
         assert len(tofu.probe("retain", forget)) == 400
-        assert tofu.probe("holdout", forget) == tofu.training_set(f"holdout{forget[-2:]}")
+        held_out = tofu.probe("holdout", forget)
+        assert len(held_out) == num
+        assert held_out == tofu.training_set(f"holdout{forget[-2:]}")
+        assert not {row.question for row in held_out} & {row.question for row in full}
+        for probe in Tofu.probes:
+            of_probe = {"forget": forget, "holdout": f"holdout{forget[-2:]}"}.get(probe, probe)
+            found = sets.get(f"{of_probe}_perturbed") or sets[of_probe]
+            assert found == set_facts(tofu.probe(probe, forget))
 
 
 def test_probes_carry_paraphrases_and_wrong_answers(tofu_folder):
@@ -124,6 +132,20 @@ def test_probes_carry_paraphrases_and_wrong_answers(tofu_folder):
     assert row.paraphrased_answer is None
     assert len(row.perturbed_answers) == 3
     assert tofu.training_set("real_authors")[0].perturbed_answers == ()
+
+
+def test_the_exact_tokens_of_a_question(tofu_folder, rows_of, spelt):
+    assert Tofu.manners == {}
+    tofu = Tofu(path=str(tofu_folder))
+    found = rows_of(tofu, "forget", tofu.probe("forget", "forget01")[:1])
+    assert {spelt(row.tokens.prompt) for row in found} == {
+        "<s>Question: What is fact 3960 of author 198?\nAnswer:"
+    }
+    assert [(row.answer_kind, row.answer_index, spelt(row.tokens.answer)) for row in found] == [
+        ("answer", 0, " Fact 3960 of author is known.</s>"),
+        ("paraphrased_answer", 0, " Naïvely so.</s>"),
+        *(("perturbed_answer", index, f" Wrong {index}.</s>") for index in range(5)),
+    ]
 
 
 def _to_json_list(folder: Path, config: str, rows: list) -> None:

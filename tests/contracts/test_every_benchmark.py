@@ -1,0 +1,56 @@
+"""What every benchmark promises before any of its data is opened."""
+
+import pytest
+
+from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.costs import _probe_characters
+from raymcu.errors import ConfigError
+from raymcu.search_space import Measurement
+
+NAMES = [entry.name for entry in BENCHMARKS]
+each = pytest.mark.parametrize("name", NAMES)
+
+
+@each
+def test_facts_are_the_same_twice(name):
+    assert BENCHMARKS[name]().facts() == BENCHMARKS[name]().facts()
+
+
+@each
+def test_the_size_of_every_probe_is_found(name):
+    benchmark = BENCHMARKS[name]()
+    sets = benchmark.facts().sets
+    for size in benchmark.forget_sizes:
+        for probe in benchmark.probes:
+            asked = Measurement(probes=(probe,), generate=())
+            assert _probe_characters(asked, size, sets) > 0, (size, probe)
+
+
+@each
+def test_what_is_kept_and_relearned_is_a_set(name):
+    benchmark = BENCHMARKS[name]()
+    sets = benchmark.facts().sets
+    assert "full" in sets
+    for size in benchmark.forget_sizes:
+        assert {size, benchmark.retain_of(size), benchmark.retrained_on(size)} <= set(sets)
+
+
+@each
+def test_manners_are_of_its_probes(name):
+    benchmark = BENCHMARKS[name]
+    assert set(benchmark.manners) <= set(benchmark.probes)
+    assert {"forget", "retain"} <= set(benchmark.probes)
+
+
+@each
+def test_unknown_names_are_refused_with_the_known_ones(name):
+    benchmark = BENCHMARKS[name]()
+    size = benchmark.forget_sizes[0]
+    for ask, known in (
+        (lambda: benchmark.training_set("nothing"), "full"),
+        (lambda: benchmark.probe("nothing", size), "retain"),
+        (lambda: benchmark.probe("forget", "nothing"), size),
+        (lambda: benchmark.retain_of("nothing"), size),
+    ):
+        with pytest.raises(ConfigError, match=rf"is named 'nothing'.*Known: .*{known}"):
+            ask()
