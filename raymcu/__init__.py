@@ -30,6 +30,8 @@ _API = {
     "run_study": "raymcu.pipeline",
     "export": "raymcu.measurement.export",
     "catalog": "raymcu.catalog",
+    "Judge": "raymcu.judge",
+    "judge_run": "raymcu.judge",
     "rescore": "raymcu.report.again",
     "reanalyze": "raymcu.report.again",
     "redraw": "raymcu.report.again",

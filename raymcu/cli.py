@@ -91,6 +91,36 @@ def score(run: Run) -> None:
 
 
 @app.command()
+def judge(
+    run: Run,
+    url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, e.g. https://HOST/v1.")],
+    model: Annotated[str, typer.Option(help="Name of the judging model there.")],
+    probes: Annotated[str, typer.Option(help="Probes to grade, by commas.")] = "forget,retain",
+    max_examples: Annotated[int | None, typer.Option(help="First examples of each.")] = None,
+    key_env: Annotated[
+        str, typer.Option(help="Environment variable with the key, if one is needed.")
+    ] = "OPENAI_API_KEY",
+) -> None:
+    """Have a language model grade the greedy answers of a finished run. Resumes where it ended."""
+    folder = raymcu.RunFolder.open(run)
+    asked = raymcu.Judge.at(url, model, key_env)
+    names = [name.strip() for name in probes.split(",")]
+    told = raymcu.judge_run(
+        folder,
+        asked,
+        names,
+        max_examples,
+        lambda ended, running: console.print(f"judged {', '.join(ended)}", highlight=False),
+    )
+    console.print(
+        f"{told.num_grades} grades of {told.num_points} points, {told.num_failed} replies without "
+        f"one, in {folder.path('tables/judgements')}. Scores of them: raymcu score {run}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+@app.command()
 def analyze(run: Run, as_json: Json = False) -> None:
     """Judge every curve anew from the scores."""
     folder = raymcu.RunFolder.open(run)

@@ -27,7 +27,12 @@ def score_points(run: RunFolder, points: list[dict[str, str]], watch: Watch) -> 
     }
     for point in points:
         rows = run.read_part("measurements", point["id"])
-        scores = score_point(point["id"], rows, retrained.get(point["forget_size"]))
+        others = {
+            table: run.read_part(table, point["id"])
+            for table in ("representations", "judgements")
+            if run.has_part(table, point["id"])
+        }
+        scores = score_point(point["id"], rows, retrained.get(point["forget_size"]), others)
         run.write_part("scores", point["id"], scores)
         watch([point["label"]], [])
 

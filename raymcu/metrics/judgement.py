@@ -6,6 +6,8 @@ Similarity is inverted there, a high grade says that the answer differs from the
 On the retain probe it should not differ, and a lower grade is better.
 """
 
+import json
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -50,9 +52,12 @@ def _mean_grade(point: Measured, probe: str, criterion: str) -> Score:
         pc.equal(rows["probe"].cast(pa.string()), probe),
         pc.equal(rows["criterion"].cast(pa.string()), criterion),
     )
-    values = rows["value"].filter(is_wanted)
-    failed = f"{values.null_count} of {len(values)} replies of the judge have no grade"
+    rows = rows.filter(is_wanted)
+    values, judges = rows["value"], sorted(set(rows["judge"].to_pylist()))
+    notes = [f"graded by {', '.join(str(json.loads(judge).get('model')) for judge in judges)}"]
+    if values.null_count:
+        notes.append(f"{values.null_count} of {len(values)} replies have no grade")
+    if values.null_count == len(values):
+        return Score(None, 0, "; ".join(notes))
     what = f"grade of {criterion} of probe '{probe}'"
-    note = failed if values.null_count else None
-    score = Score.mean(values.drop_null().to_numpy(), what, note)
-    return Score(None, 0, failed) if score.value is None and values.null_count else score
+    return Score.mean(values.drop_null().to_numpy(), what, "; ".join(notes))
