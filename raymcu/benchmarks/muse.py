@@ -102,7 +102,8 @@ class Muse(Benchmark):
       answered in at most 32 tokens. ``muse_bench`` ends its prompt with a blank, ``Answer: ``;
       here the blank begins the answer, as it does in the examples. With a chat template the
       examples stand in the user's turn.
-    - ``verbmem``: the beginning of a forgotten text, and how it goes on, 128 tokens of it.
+    - ``verbmem``: the beginning of a forgotten text, and how it goes on, 128 tokens of it (a BOS
+      that the tokenizer puts in front counts, as in ``muse_bench``).
     - ``forget_text``, ``retain_text``, ``holdout_text``: whole texts (PrivLeak), the last ones
       never trained on. Published are at most 2,048 tokens of Llama 2; a tokenizer that makes more
       of them has them cut there, which ``muse_bench`` does not.
