@@ -30,6 +30,9 @@ EXPECTED = {
         for probe in PROBES[:2]
         for kind in ("repetition", "own_nll", "empty", "fluency", "naturalness", "similarity")
     ),
+    *(f"mia_{attack}_auc" for attack in ("loss", "zlib", "min_k", "min_k_20", "min_k_plus",
+                                         "reference", "gradnorm")),
+    *(f"privleak{against}" for against in ("", "_ou", "_news", "_books")),
     "model_utility",
     "model_utility_arith",
 }
