@@ -97,7 +97,8 @@ def truth_ratio_margin(point: Measured, probe: str, mean: Mean = "geometric") ->
 def truth_ratio_share(point: Measured, probe: str) -> Score:
     """Mean 1 / (1 + R) on {probe}: c / (c + w) of a right and the mean wrong probability."""
     # Without OpenUnlearning's 1e-10 in the denominator, so that it has a limit, not 0, far out.
-    shares = np.exp(-np.logaddexp(0.0, log_truth_ratios(point, probe)))
+    with np.errstate(invalid="ignore"):
+        shares = np.exp(-np.logaddexp(0.0, log_truth_ratios(point, probe)))
     return _average(point, probe, shares)
 
 

@@ -35,6 +35,9 @@ EXPECTED = {
     *(f"privleak{against}" for against in ("", "_ou", "_news", "_books")),
     "model_utility",
     "model_utility_arith",
+    *(f"{probe}_paraphrase_probability" for probe in PROBES[:2]),
+    *(f"{probe}_truth_ratio_prob_mean" for probe in PROBES[:2]),
+    *(f"ou_{part}" for part in ("mem", "priv", "util", "aggregate", "aggregate_two")),
 }
 
 
