@@ -6,61 +6,58 @@ common subsequence is found with one integer of bits per row instead of its quad
 (Hyyrö 2004), which gives the same length.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from raymcu.metrics._base import FORGOTTEN, KEPT, Measured, Score, metric_of_probes, shared
 
 
-class _Stemmer:
-    """The Porter stemmer of rouge_score with a memory: stemming is most of its time."""
-
-    def __init__(self) -> None:
-        # nltk takes a second to import, which `raymcu list` and `raymcu plan` need not pay.
-        from nltk.stem.porter import PorterStemmer  # type: ignore[import-untyped]
-
-        self.stem = lru_cache(maxsize=1 << 16)(PorterStemmer().stem)
-
-
 @lru_cache(maxsize=1)
-def _stemmer() -> Any:
-    return _Stemmer()
+def _stem() -> Callable[[str], str]:
+    """Return the Porter stemmer of rouge_score with a memory: stemming is most of its time."""
+    # nltk takes a second to import, which `raymcu list` and `raymcu plan` need not pay.
+    from nltk.stem.porter import PorterStemmer  # type: ignore[import-untyped]
+
+    return lru_cache(maxsize=1 << 16)(PorterStemmer().stem)
 
 
 @lru_cache(maxsize=1 << 15)
 def _tokens(text: str, stems: bool) -> tuple[str, ...]:
+    if stems:  # words of three letters stay as they are
+        return tuple(_stem()(word) if len(word) > 3 else word for word in _tokens(text, False))
     from rouge_score import tokenize
 
-    return tuple(tokenize.tokenize(text, _stemmer() if stems else None))
+    return tuple(tokenize.tokenize(text, None))
 
 
 @lru_cache(maxsize=1 << 17)
+def _overlap(reference: str, generation: str, stems: bool) -> tuple[int, int, int]:
+    """Return the common tokens, those of the reference and those of the generation."""
+    wanted, given = _tokens(reference, stems), _tokens(generation, stems)
+    common = len(wanted) if wanted == given else _common_length(wanted, given)
+    return common, len(wanted), len(given)
+
+
 def rouge_l_recall(reference: str, generation: str) -> float:
     """Return the share of the reference's stemmed tokens that are in the generation, in order.
 
     0 if either has no token; a reference without letters or digits scores 0 even against itself.
     """
-    wanted = _tokens(reference, True)
-    if not wanted:
-        return 0.0
-    if reference == generation:
-        return 1.0
-    return _common_length(wanted, _tokens(generation, True)) / len(wanted)
+    common, wanted, _ = _overlap(reference, generation, True)
+    return common / wanted if common else 0.0
 
 
-@lru_cache(maxsize=1 << 17)
 def rouge_l_f1(reference: str, generation: str, stems: bool) -> float:
     """Return the harmonic mean of ROUGE-L recall and precision, with or without stemming.
 
     0 if either has no token.
     """
-    wanted, given = _tokens(reference, stems), _tokens(generation, stems)
-    common = _common_length(wanted, given)
+    common, wanted, given = _overlap(reference, generation, stems)
     if not common:
         return 0.0
-    precision, recall = common / len(given), common / len(wanted)
+    precision, recall = common / given, common / wanted
     return 2 * precision * recall / (precision + recall)
 
 

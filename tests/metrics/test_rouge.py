@@ -12,7 +12,9 @@ PACKAGE = {
     stems: rouge_scorer.RougeScorer(["rougeL"], use_stemmer=stems) for stems in (False, True)
 }
 WORDS = ["the", "author", "authors", "writing", "writes", "was", "born", "in", "1932", "?", "é"]
-texts = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)
+texts = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join) | st.text(
+    "aeionsdgly19 é.'", max_size=40
+)
 
 
 ODD = pytest.mark.parametrize(
