@@ -1,8 +1,10 @@
 """Extraction strength and exact memorisation from hits."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from raymcu.metrics._base import METRICS
 from raymcu.metrics.extraction import (
@@ -66,21 +68,11 @@ def strength_by_definition(hits):
     return 1 - shortest / len(hits) if hits else 0.0
 
 
-def strength_by_uwc(choices, prompt, question):
-    """processing() of evaluation_everything.py at 56e075b, transcribed, on tokens of one text.
+def strength_by_uwc(full, question, generate):
+    """What processing() of evaluation_everything.py at 56e075b does, on tokens of one text.
 
-    Every token is its own position; -1 is one that is wrong.
+    ``generate`` goes on with a text and returns both.
     """
-    full = list(range(prompt + len(choices)))
-
-    def generate(tokens):
-        while prompt <= len(tokens) < len(full):
-            choice = choices[len(tokens) - prompt]
-            if choice != "hit":
-                return tokens if choice == "stop" else [*tokens, -1]
-            tokens = [*tokens, full[len(tokens)]]
-        return tokens if len(tokens) >= prompt else [*tokens, -1]
-
     left, right, old_middle = question, len(full), None
     for _ in range(len(full) - question):
         middle = (left + right) // 2
@@ -139,11 +131,71 @@ def test_strength_of_uwc_known_answers(uwc, choices, strength):
     assert uwc(choices.split()) == pytest.approx([strength])
 
 
+def replayed(full, prompt, choices):
+    """Return the ``generate`` of a model with these choices; -1 is a token that is wrong."""
+
+    def generate(tokens):
+        while prompt <= len(tokens) < len(full):
+            choice = choices[len(tokens) - prompt]
+            if choice != "hit":
+                return tokens if choice == "stop" else [*tokens, -1]
+            tokens = [*tokens, full[len(tokens)]]
+        return tokens if len(tokens) >= prompt else [*tokens, -1]
+
+    return generate
+
+
 @given(st.lists(choices, min_size=1, max_size=5), st.integers(0, 9), st.integers(1, 9))
 def test_strength_of_uwc_matches_its_code(uwc, choices, num_template, num_question):
     prompt = num_template + num_question
-    expected = [strength_by_uwc(one, prompt, num_question) if one else 0.0 for one in choices]
+    expected = []
+    for one in choices:
+        full = list(range(prompt + len(one)))
+        generate = replayed(full, prompt, one)
+        expected.append(strength_by_uwc(full, num_question, generate) if one else 0.0)
     assert uwc(*choices, prompt=prompt, question=num_question) == pytest.approx(expected)
+
+
+def test_strengths_match_greedy_generation(uwc, rows):
+    """What one teacher-forced pass tells is what ``model.generate`` does from every prefix."""
+    sizes = {"vocab_size": 4, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2}  # fmt: skip
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**sizes, initializer_range=1.0, eos_token_id=0)).eval()
+    prompt, end, all_hits, all_choices = 3, 0, [], []
+    with_end, without_end, by_uwc = [], [], []
+
+    def go_on(tokens):
+        ids = torch.tensor([tokens])
+        made = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=len(full) + 1 - len(tokens),
+            do_sample=False, pad_token_id=end,
+        )  # fmt: skip
+        return made[0].tolist()
+
+    for num_random in range(3, 11):
+        full = torch.randint(1, 4, (10,)).tolist()
+        full = [token or 1 for token in go_on(full[:num_random])[:10]]
+        full += [2] * (10 - len(full))
+        with torch.no_grad():
+            greedy = model(torch.tensor([full])).logits[0, prompt - 1 :].argmax(-1).tolist()
+        hits = [a == b for a, b in zip(greedy, [*full[prompt:], end], strict=True)]
+        all_hits.append(hits)
+        all_choices.append(["hit" if h else "stop" if a == end else "miss"
+                            for h, a in zip(hits[:-1], greedy[:-1], strict=True)])  # fmt: skip
+        written = {k: go_on(full[:k]) for k in range(prompt, 11)}
+        shortest = min((k for k in written if written[k] == [*full, end]), default=11)
+        with_end.append(1 - (shortest - prompt) / 8)
+        without_end.append(1 - (min(k for k in written if written[k][:10] == full) - prompt) / 7)
+        generate = lambda tokens: [token for token in go_on(tokens) if token != end]  # noqa: E731
+        by_uwc.append(strength_by_uwc(full, prompt, generate))
+    found = rows(*all_hits)
+    assert extraction_strengths(found).tolist() == pytest.approx(with_end)
+    assert extraction_strengths_satimp(found).tolist() == pytest.approx(without_end)
+    assert uwc(*all_choices, prompt=prompt, question=prompt) == pytest.approx(by_uwc)
+    assert max(with_end) > 0
+    assert len(set(without_end)) > 4
+    assert by_uwc != pytest.approx(without_end)
 
 
 def test_strength_of_uwc_is_null_where_the_prompt_was_not_counted(build):
