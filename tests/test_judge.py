@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -214,6 +215,21 @@ def test_what_was_graded_before_the_judge_fails_is_kept(run, endpoint):
     assert all("1970" in prompt for prompt in now)
     assert grades(run, "two") == {**grades(run, "two"), **before}
     assert len(grades(run, "two")) == 6
+
+
+def test_a_judge_that_fails_is_not_asked_the_rest(run, endpoint):
+    rows = run.read_part("measurements", "one").to_pylist()
+    rows = [rows[0] | {"example": number, "generation": f"{number}"} for number in range(60)]
+    run.write_part("measurements", "one", tables.from_rows("measurements", rows))
+
+    def slowly_refuse(prompt):
+        time.sleep(0.01)
+        return 404, b""
+
+    endpoint.reply = slowly_refuse
+    with pytest.raises(JudgeError, match="nothing"):
+        judged(run, endpoint)
+    assert len(endpoint.asked) < 120
 
 
 def test_a_busy_judge_is_asked_again(run, endpoint):

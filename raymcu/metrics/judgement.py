@@ -1,7 +1,7 @@
 """Grades that a language model gave to the greedy answers, as `raymcu judge` stored them.
 
-Naturalness and Similarity of "Towards Reliable Evaluation" (the tutorial in papers/) and of
-"LLM Unlearning with LLM Beliefs" (arXiv:2510.19422), both higher = better on the forget probe:
+Naturalness and Similarity of the tutorial (papers/reliable_evaluation_tutorial.txt) and of "LLM
+Unlearning with LLM Beliefs" (arXiv:2510.19422), both higher = better on the forget probe:
 Similarity is inverted there, a high grade says that the answer differs from the forgotten one.
 On the retain probe it should not differ, and a lower grade is better.
 """
