@@ -95,10 +95,11 @@ def same_questions(point: Measured, retrained: Measured, probe: str) -> tuple[In
     if Counter(here) != Counter(there):
         num_shared = (Counter(here) & Counter(there)).total()
         raise ConfigError(
-            f"membership inference: probe '{probe}' of point {point.point_ids} has {len(here)} "
-            f"rows and of the retrained model {retrained.point_ids} {len(there)}, of which "
-            f"{num_shared} are the same; all must be. Measure the model that was retrained "
-            "without this forget set on the same probe with the same number of examples."
+            f"membership inference: probe '{probe}' of point '{', '.join(point.point_ids)}' has "
+            f"{len(here)} rows and of the retrained model '{', '.join(retrained.point_ids)}' "
+            f"{len(there)}, of which {num_shared} are the same; all must be. Measure the model "
+            "that was retrained without this forget set on the same probe with the same number of "
+            "examples."
         )
     return np.argsort(here, kind="stable"), np.argsort(there, kind="stable")
 
@@ -108,7 +109,7 @@ def _auc(forget: tuple[Rows, Floats], holdout: tuple[Rows, Floats]) -> Score:
     if not len(members) or not len(others):
         return Score(None, 0, "needs measured answers of the forget and of the holdout set")
     if np.isnan(members).any() or np.isnan(others).any():
-        return Score(None, 0, "some answers have no number to compare: the model has diverged")
+        return Score(None, 0, "some answers have no number: not measured, or the model diverged")
     num_examples = len(members) + len(others)
     num_empty = len(forget[0]) + len(holdout[0]) - num_examples
     note = f"{num_empty} answers without tokens are left out" if num_empty else None
@@ -216,7 +217,13 @@ def gradient_norm(rows: Rows) -> Floats:
     needs_retrained=True,
 )
 def mia_reference_auc(point: Measured, retrained: Measured | None) -> Score:
-    """AUC of membership, mean NLL less the retrained model's; 1 = remembered, 0.5 = as unseen."""
+    """AUC of membership, mean NLL less the retrained model's; 1 = remembered, 0.5 = as unseen.
+
+    The reference model is the retrained one, for which the score is 0.5.
+
+    Raises:
+        ConfigError: If the two models were asked different questions.
+    """
     if retrained is None:
         return NO_RETRAINED
     found = []

@@ -151,9 +151,7 @@ def test_reference_attack_pairs_questions_not_rows(build):
 
 def test_reference_attack_refuses_other_questions(build):
     point, retrained = of_one_token(build, [1, 2], [3]), of_one_token(build, [1], [3])
-    with pytest.raises(
-        ConfigError, match=r"has 2 rows and of the retrained model .* 1, of which 1"
-    ):
+    with pytest.raises(ConfigError, match=r"'point' has 2 rows and .* 'point' 1, of which 1"):
         auc("reference", point, retrained.measured())
 
 
