@@ -16,6 +16,7 @@ from raymcu.errors import ConfigError, shown, unknown_name
 from raymcu.recipes import RECIPE_VERSION as RECIPE_VERSION
 from raymcu.recipes import Blend as Blend
 from raymcu.recipes import Choice as Choice
+from raymcu.recipes import GEffects as GEffects
 from raymcu.recipes import Recipe as Recipe
 from raymcu.recipes import Role as Role
 from raymcu.search_space import MethodUse, ModelSource, SearchSpace
@@ -367,6 +368,8 @@ class _Planner:
         use = self.methods[key.method]
         _, training = self.space.use_of(use, is_second_order=is_second_order)
         facts = self.around.methods[key.method, is_second_order]
+        grid = self.space.unlearning
+        every, examples = grid.g_effect_every, grid.g_effect_examples
         recipe = self._add(
             role="unlearner",
             label=key.label,
@@ -377,6 +380,7 @@ class _Planner:
             mask=self.around.masks.get(key.method),
             curriculum=self.around.curriculum if key.variation.has_curriculum else None,
             training=training,
+            g_effects=GEffects(every=every, examples=examples) if every else None,
             seed=key.seed,
         )
         self._point(Blend.of({recipe.id: 1.0}), size, "unlearner", recipe.label)

@@ -28,6 +28,16 @@ class Choice(BaseModel):
     options: Mapping[str, Any]
 
 
+class GEffects(BaseModel):
+    """What is recorded of the G-effect in a training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    every: int
+    """Steps between two records."""
+    examples: int
+    """Questions of each set it is taken over."""
+
+
 class Recipe(BaseModel):
     """The frozen, fully resolved description of how one checkpoint comes to be."""
 
@@ -61,16 +71,20 @@ class Recipe(BaseModel):
     """Curve family of a bend."""
     training: Training | None
     """None for a ready model, which is only copied into the store."""
+    g_effects: GEffects | None = None
+    """None records none. The record changes no weight, but is part of what the recipe makes."""
     seed: int
 
     @cached_property
     def id(self) -> str:
-        """Hash of all that decides the weights."""
+        """Hash of all that decides the weights, and what is recorded of the training."""
         content = self.model_dump(mode="json", exclude={"label", "benchmark"})
         for place in ("path", "revision"):
             del content["model"][place]
         if content["model"]["tokenizer"] is None:  # the id of before there was a choice
             del content["model"]["tokenizer"]
+        if content["g_effects"] is None:  # likewise
+            del content["g_effects"]
         if self.training is not None:
             del content["training"]["workers"]
         return content_id({"version": RECIPE_VERSION, **content})

@@ -297,6 +297,13 @@ class Unlearning(_Section):
         "optimizer": {"order": "second"}
     }
     """Changes to ``training`` in -SO settings."""
+    g_effect_every: PositiveInt | None = None
+    """Steps between two records of the G-effect: how a descent step on the objective changes the
+    forget and the retain loss (``g_effects.parquet`` in the checkpoint's folder). None: none. Part
+    of an unlearner's id, as of what it makes; the weights are the same."""
+    g_effect_examples: PositiveInt = 32
+    """Questions of each set it is taken over. A record costs about as much as three steps of as
+    many questions, and memory for two more gradients."""
 
 
 def _without_lora(training: Training) -> Training:

@@ -160,6 +160,20 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("learning_rate", pa.float64(), "of the step"),
         _field("gradient_norm", pa.float64(), "global L2 norm before clipping"),
     ),
+    "g_effects": _schema(
+        "g_effects",
+        _field("step", pa.int32(), "optimizer step that follows, from 1", "steps"),
+        _field("term", _WORD, "objective, or its forget or retain term with its weight"),
+        _field("risk", _WORD, "forget or retain: the set whose mean NLL per token is the risk"),
+        _field("group", _WORD, "all weights that move, or embeddings, first_third, lm_head…"),
+        _field("example", pa.int32(), "row of the forget set, for its share; null for the whole"),
+        _field(
+            "value",
+            pa.float64(),
+            "inner product of the gradients of term and risk: descent on the term at a small rate "
+            "r changes the risk by -r · value; null where it is not finite",
+        ),
+    ),
 }
 
 

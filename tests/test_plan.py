@@ -521,6 +521,7 @@ def test_these_three_ids_never_change_by_accident(toy):
         {"unlearning": {"training": {"workers": 4, "weight_decay": 0.01, "warmup": 0.2}}},
         {"unlearning": {"second_order": {"optimizer": {"order": "second", "rho": 0.2}}}},
         {"unlearning": {"curriculum": {"name": "difficulty"}}},
+        {"unlearning": {"g_effect_examples": 9}},
         {"methods": [{"name": n, "second_order": {"beta": 9.0}} for n in ("grad_diff", "npo")]},
         {"methods": [{"name": n, "training": {"workers": 2}} for n in ("grad_diff", "npo")]},
         {"unlearning": {"seeds": [1, 0]}},
@@ -586,6 +587,7 @@ def test_scratch_is_not_used_where_a_path_is_given():
         {"unlearning": {"training": {"optimizer": {"name": "muon"}}}},
         {"unlearning": {"training": {"optimizer": {"betas": [0.8, 0.9]}}}},
         {"unlearning": {"training": {"lora": {"rank": 2}}}},
+        {"unlearning": {"g_effect_every": 5}},
         {"original": {"seed": 7}},
         {"original": {"extra_sets": ["world_facts"]}},
         {"model": {"scratch": {"num_layers": 3}}},
@@ -604,6 +606,15 @@ def test_what_decides_the_weights_changes_the_id_of_every_unlearner_and_bend(toy
     other = plan_of(**changes)
     assert len(ours(other)) == len(ours(toy)) == 7
     assert not ours(other) & ours(toy)
+
+
+def test_a_record_of_g_effects_is_asked_of_unlearners_only(toy):
+    plan = plan_of(unlearning={"g_effect_every": 5, "g_effect_examples": 9})
+    asked = {(r.role, (r.g_effects.every, r.g_effects.examples) if r.g_effects else None)
+             for r in plan.recipes.values()}  # fmt: skip
+    assert asked == {("original", None), ("retrained", None), ("unlearner", (5, 9)), ("bend", None)}
+    learned = [{r.id for r in p.recipes.values() if not r.parents} for p in (toy, plan)]
+    assert learned[0] == learned[1]
 
 
 LOSS = {"curriculum": {"name": "superloss"}}

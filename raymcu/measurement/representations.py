@@ -132,9 +132,9 @@ def compare(x: Float[Tensor, "states one"], y: Float[Tensor, "states other"]) ->
 def linear_cka(x: Float[Tensor, "states one"], y: Float[Tensor, "states other"]) -> float | None:
     """Return linear CKA: |Y'X|² / (|X'X| · |Y'Y|), Frobenius norms of centred features.
 
-    1 for equal states, whatever rotation and scale; about d/n or more for unrelated ones, so it is
-    inflated where there are few states of many features. Kornblith et al. 2019, arXiv:1905.00414,
-    eq. 6. Computed in float64.
+    1 for equal states, whatever rotation and scale; about d/(n + d) for n unrelated ones of d
+    features, so it is inflated where there are few states of many features. Kornblith et al. 2019,
+    arXiv:1905.00414, table 1. Computed in float64.
 
     Returns:
         In [0, 1]; None if a model's states are all equal, or not finite.
@@ -149,8 +149,8 @@ def linear_cka(x: Float[Tensor, "states one"], y: Float[Tensor, "states other"])
 def debiased_cka(x: Float[Tensor, "states one"], y: Float[Tensor, "states other"]) -> float | None:
     """Return linear CKA with the unbiased estimator of HSIC, free of the bias of few states.
 
-    HSIC of Song et al. 2012, eq. 5, as Nguyen et al. 2021, arXiv:2010.15327, eq. 3 have it. It is
-    an inner product of Gram matrices centred without their diagonals, so the ratio is in [-1, 1].
+    HSIC_1 of Song et al. 2012, JMLR 13, as Nguyen et al. 2021, arXiv:2010.15327, have it. It is an
+    inner product of Gram matrices centred without their diagonals, so the ratio is in [-1, 1].
     Computed in float64.
 
     Returns:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,41 +22,13 @@ from raymcu.methods._base import Labelled, Method, Needs, Part, StepLoss, all_ne
 from raymcu.models import Encoded, Scorer, collate, local
 from raymcu.search_space import Training
 from raymcu.training.data import Stream
+from raymcu.training.group import Alone as Alone
+from raymcu.training.group import Group as Group
 from raymcu.training.material import Material, num_labelled
 from raymcu.training.optimizers import Optimizer, schedule
 from raymcu.training.reference import Reference
 from raymcu.training.walk import Walk
 from raymcu.training.zeroth_order import estimate
-
-
-class Group(Protocol):
-    """The workers that share one training."""
-
-    @property
-    def rank(self) -> int:
-        """This worker, from 0."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Number of workers."""
-        ...
-
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """Add numbers up over all workers."""
-        ...
-
-
-@dataclass(frozen=True)
-class Alone:
-    """A group of one."""
-
-    rank: int = 0
-    size: int = 1
-
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """Return the values."""
-        return list(values)
 
 
 @dataclass
@@ -70,6 +42,8 @@ class Progress:
     is_finished: bool = False
     memory: dict[str, dict[str, float]] = field(default_factory=dict)
     """What methods (by number) and the curriculum (by part) carry from step to step."""
+    effects: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of table ``g_effects``."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +58,7 @@ class _Losses:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """The sequences of one step."""
 
     size: int
@@ -94,7 +68,7 @@ class _Batch:
 
 
 @dataclass(frozen=True)
-class _Picked:
+class Picked:
     """The questions of one piece."""
 
     questions: tuple[int, ...]
@@ -119,6 +93,7 @@ class Loop:
         superloss: Curriculum that weighs sequences; None weighs them alike.
         dtype: ``bfloat16`` computes under autocast; weights stay float32.
         group: Workers that share the training.
+        observe: Asked for rows of ``g_effects`` before every step, which it must not change.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where all parts of a training meet
@@ -137,6 +112,7 @@ class Loop:
         superloss: Weighing | None = None,
         dtype: str = "float32",
         group: Group | None = None,
+        observe: Callable[["Loop", int], list[dict[str, Any]]] | None = None,
     ) -> None:
         self.scorer = scorer
         self.weights = weights
@@ -152,6 +128,7 @@ class Loop:
         self.superloss = superloss
         self.is_bfloat16 = dtype == "bfloat16"
         self.group = group or Alone()
+        self.observe = observe
         self.moved: Mapping[str, Tensor] = (
             weights if walk is None else {name: walk.bend[name] for name in weights}
         )
@@ -194,6 +171,8 @@ class Loop:
             self.walk.place(t)
         if number == 0:
             self._begin(batch)
+        if self.observe is not None:
+            self.progress.effects += self.observe(self, number)
         if self.optimizer.samples_curvature(number):
             self._look_at_curvature(batch, t)
         if self.optimizer.is_estimated(number):
@@ -229,7 +208,7 @@ class Loop:
         """Seed what a step draws beside its rows: dropout, sampled labels."""
         torch.manual_seed(hash((self.stream.seed, number)) % 2**63)
 
-    def _begin(self, batch: _Batch) -> None:
+    def _begin(self, batch: Batch) -> None:
         """Set up what methods and the curriculum carry from step to step."""
         means = {
             part: self.reference.means[part]
@@ -243,7 +222,8 @@ class Loop:
             with torch.no_grad():
                 for picked in self._pieces(batch):
                     for part in self.needs:  # an idle worker keeps pace, or the others wait
-                        losses = _sequence_losses(self._labelled(part, batch, picked))
+                        piece = self.labelled(part, batch, picked, self.needs[part])
+                        losses = _sequence_losses(piece)
                         found[part][0] += float(losses.sum()) * picked.is_real
                         found[part][1] += len(losses) * picked.is_real
             for part, sums in found.items():
@@ -271,10 +251,10 @@ class Loop:
         advice = "Lower the learning rate or train for fewer epochs."
         return WorkError("diverged", f"{what} {where}. {advice}")
 
-    def _batch(self, number: int) -> _Batch:
+    def _batch(self, number: int) -> Batch:
         rows = self.stream.step(number)
         epoch = number // self.stream.steps_per_epoch
-        return _Batch(
+        return Batch(
             max(len(rows.forget), len(rows.retain)),
             {
                 part: [self.material.sequences(part, row, epoch) for row in rows.of(part.questions)]
@@ -282,7 +262,7 @@ class Loop:
             },
         )
 
-    def _pieces(self, batch: _Batch) -> Iterator[_Picked]:
+    def _pieces(self, batch: Batch) -> Iterator[Picked]:
         """Yield the questions of this worker's share, as many at once as fit.
 
         Every worker makes as many passes as the others, or a sharded model would hang.
@@ -291,9 +271,9 @@ class Loop:
         piece = min(self.training.micro_batch_size or share, share)
         for start in range(0, share, piece):
             own = range(batch.size)[self.group.rank :: self.group.size][start : start + piece]
-            yield _Picked(tuple(own) or (0,), bool(own))
+            yield Picked(tuple(own) or (0,), bool(own))
 
-    def _backward(self, batch: _Batch, t: float | None = None) -> _Losses:
+    def _backward(self, batch: Batch, t: float | None = None) -> _Losses:
         """Add up gradients over the pieces of this worker's share; return the batch's losses."""
         slope = self._slope(t)
         losses = self._evaluate(batch, lambda loss: torch.autograd.backward(loss * slope))
@@ -304,7 +284,7 @@ class Loop:
     def _slope(self, t: float | None) -> float:
         return 1.0 if self.walk is None or t is None else self.walk.slope(t)
 
-    def _estimate(self, batch: _Batch, number: int, t: float | None) -> _Losses:
+    def _estimate(self, batch: Batch, number: int, t: float | None) -> _Losses:
         """Estimate the gradient from losses alone; return those at the last place tried.
 
         A curriculum does not learn from them: a difference needs two losses of equal weights.
@@ -332,19 +312,14 @@ class Loop:
         return replace(losses, total=mean)
 
     def _evaluate(
-        self, batch: _Batch, use: Callable[[Tensor], None], *, remembers: bool = True
+        self, batch: Batch, use: Callable[[Tensor], None], *, remembers: bool = True
     ) -> _Losses:
         """Compute the loss piece by piece, hand each to ``use``, and return the batch's."""
-        memories = [self.progress.memory[f"method {i}"] for i in range(len(self.methods))]
         found: list[StepLoss] = []
         scales: list[float] = []
         seen: dict[Part, Tensor] = {}
         for picked in self._pieces(batch):
-            step = {
-                part: self._weighed(part, self._labelled(part, batch, picked), picked, seen)
-                for part in self.needs
-            }
-            parts = [m.loss(step, past) for m, past in zip(self.methods, memories, strict=True)]
+            parts = self.losses(batch, picked, seen)
             scale = picked.is_real / len(parts)
             objective = torch.stack([part.total for part in parts]).sum() * scale
             use(objective * self.group.size)  # FSDP averages over workers
@@ -365,8 +340,20 @@ class Loop:
         known = [value if is_there else None for value, is_there in zip(sums, has, strict=False)]
         return _Losses(sums[0], known[1], known[2], tuple(sums[3:]))
 
+    def losses(
+        self, batch: Batch, picked: Picked, seen: dict[Part, Tensor] | None = None
+    ) -> list[StepLoss]:
+        """Return each method's loss of a piece; count in ``seen`` what a curriculum learns."""
+        told = {} if seen is None else seen
+        step = {
+            part: self._weighed(part, self.labelled(part, batch, picked, needs), picked, told)
+            for part, needs in self.needs.items()
+        }
+        memory = self.progress.memory
+        return [m.loss(step, memory[f"method {i}"]) for i, m in enumerate(self.methods)]
+
     def _weighed(
-        self, part: Part, piece: Labelled, picked: _Picked, seen: dict[Part, Tensor]
+        self, part: Part, piece: Labelled, picked: Picked, seen: dict[Part, Tensor]
     ) -> Labelled:
         """Give a piece the curriculum's weights; add up what it will have learned from it."""
         if self.superloss is None:
@@ -377,7 +364,7 @@ class Loop:
         seen[part] = seen.get(part, torch.zeros(3)).double() + sums.double() * picked.is_real
         return replace(piece, weights=weights)
 
-    def _look_at_curvature(self, batch: _Batch, t: float | None) -> None:
+    def _look_at_curvature(self, batch: Batch, t: float | None) -> None:
         """Estimate the Gauss-Newton diagonal from labels sampled from the model (Sophia-G).
 
         The estimator is n · g², g the gradient of the mean NLL of the n sampled labels.
@@ -389,7 +376,7 @@ class Loop:
             for row in questions
         )
         for picked in self._pieces(batch):
-            parts = [self._labelled(part, batch, picked) for part in self.needs]
+            parts = [self.labelled(p, batch, picked, needs) for p, needs in self.needs.items()]
             losses = []
             for part in parts:
                 labels = torch.multinomial(part.log_probs.detach().exp(), 1)
@@ -402,8 +389,8 @@ class Loop:
         for weight in self.moved.values():
             weight.grad = None
 
-    def _labelled(self, part: Part, batch: _Batch, picked: _Picked) -> Labelled:
-        needs = self.needs[part]
+    def labelled(self, part: Part, batch: Batch, picked: Picked, needs: Needs) -> Labelled:
+        """Return the labelled positions of a piece, with what is needed of them."""
         questions = batch.sequences[part]
         rows = [row for i in picked.questions for row in questions[i]]
         tokens = collate(rows, self.pad, self.device, every_position=part.every_position)

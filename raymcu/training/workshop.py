@@ -32,6 +32,7 @@ from raymcu.search_space import BenchmarkUse
 from raymcu.store import CheckpointStore
 from raymcu.training.adapters import base_name, inject, merge
 from raymcu.training.data import Stream
+from raymcu.training.effects import recorder, with_watched
 from raymcu.training.loop import Alone, Group, Loop, Progress
 from raymcu.training.material import Material, Rows
 from raymcu.training.start_model import Job, StartModel, check_length, freeze_weights, order_rows
@@ -189,6 +190,10 @@ class Workshop:
         scorer.check()
         order_rows(job, scorer)  # first, as it decides what the training will ask
         reference = self._start_model.ask(job, scorer, self._frozen_parent(recipe))
+        observe = None
+        if recipe.g_effects is not None:
+            observe = recorder(recipe.g_effects, job.methods, job.material)
+            reference = with_watched(reference, job, observe, scorer)
         if job.training.lora is not None:
             torch.manual_seed(recipe.seed)
             inject(job.model, job.training.lora)
@@ -210,6 +215,7 @@ class Workshop:
             superloss=job.curriculum if isinstance(job.curriculum, Weighing) else None,
             dtype=recipe.model.dtype,
             group=self.group,
+            observe=observe,
         )
         self._resume(recipe, loop)
         saved = time.monotonic()
@@ -383,6 +389,9 @@ def _write_recipe(recipe: Recipe, folder: Path, progress: Progress) -> None:
     content = {"id": recipe.id, "recipe": recipe.model_dump(mode="json"), **summary}
     (folder / "recipe.json").write_text(json.dumps(content, indent=1, ensure_ascii=False))
     pq.write_table(tables.from_rows("training", progress.history), folder / "training.parquet")
+    if recipe.g_effects is not None:
+        effects = tables.from_rows("g_effects", progress.effects)
+        pq.write_table(effects, folder / "g_effects.parquet")
 
 
 def _full(weight: Tensor) -> Tensor:

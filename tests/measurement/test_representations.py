@@ -129,7 +129,7 @@ def test_unrelated_directions_have_no_likeness_by_hand():
 
 
 def test_debiased_cka_is_the_definition_with_gram_matrices():
-    """Song et al., eq. 5, written out with n x n matrices; features of unlike number."""
+    """HSIC_1 of Song et al. written out with n x n matrices; features of unlike number."""
 
     def hsic(k, m):
         n, k, m = len(k), k - k.diag().diag(), m - m.diag().diag()

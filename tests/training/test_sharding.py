@@ -1,9 +1,10 @@
 """Two worker processes without Ray, against one."""
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raymcu.recipes import Choice
+from raymcu.recipes import Choice, GEffects
 from raymcu.search_space import Lora
 
 KINDS = (
@@ -40,11 +41,13 @@ def made(study, recipes):
     whole = training.model_copy(update={"batch_size": 4, "micro_batch_size": None})
     superloss = Choice(name="superloss", options={"lam": 0.5})
     return {
-        "npo": npo(),
+        "npo": npo(g_effects=GEffects(every=1, examples=3)),
         "bend": recipes.bend(*ends, methods=npo().methods, training=training),
         "bend-muon": recipes.bend(*ends, methods=npo().methods, training=muon),
         "bfloat16": recipes.unlearner(study.original, model=half, training=whole),
-        "lora": npo(training=recipes.training(lora=Lora(), **few)),
+        "lora": npo(
+            training=recipes.training(lora=Lora(), **few), g_effects=GEffects(every=2, examples=3)
+        ),
         "spsa": npo(training=recipes.training("spsa", **few)),
         "wagle": npo(mask=Choice(name="wagle", options={"keep": 0.3})),
         "rmu": npo("rmu", {"layer": 1}),
@@ -78,6 +81,18 @@ def test_two_workers_train_as_one(stores, made, lab, kind):
         assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=10 * tolerance)
     weights = [lab.weights(stores[name], made[kind]) for name in ("one", "two")]
     assert lab.distance(*weights) < 10 * tolerance
+
+
+@pytest.mark.parametrize("kind", ["npo", "lora"])
+def test_two_workers_record_the_effects_of_one(stores, made, kind):
+    one, two = (
+        pq.read_table(stores[name].local_dir(made[kind].id) / "g_effects.parquet").to_pylist()
+        for name in ("one", "two")
+    )
+    assert len(one) == len(two) > 40
+    for alone, shared in zip(one, two, strict=True):
+        assert {**shared, "value": 0} == {**alone, "value": 0}
+        assert shared["value"] == pytest.approx(alone["value"], rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", INTERRUPTED)

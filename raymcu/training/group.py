@@ -1,0 +1,35 @@
+"""The workers that share one training, as the training sees them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Group(Protocol):
+    """The workers that share one training."""
+
+    @property
+    def rank(self) -> int:
+        """This worker, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of workers."""
+        ...
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Add numbers up over all workers."""
+        ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A group of one."""
+
+    rank: int = 0
+    size: int = 1
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Return the values."""
+        return list(values)
