@@ -134,12 +134,13 @@ class _Products:
         torch.autograd.backward(loss)
         if self._loop.frozen is not None:
             self._loop.frozen.mask_gradients(self._loop.weights)
-        found = torch.zeros(len(self._risks), len(GROUPS), dtype=torch.float64)
+        shape = len(self._risks), len(GROUPS)
+        found = torch.zeros(shape, dtype=torch.float64, device=self._loop.device)
         for name, gradient in _taken(self._loop.weights).items():
             for place, risk in enumerate(self._risks):
                 if name in risk:
                     product = (local(gradient) * local(risk[name])).sum(dtype=torch.float64)
-                    found[place, GROUPS.index(self._groups[name])] += product.cpu()
+                    found[place, GROUPS.index(self._groups[name])] += product
         return found
 
 
@@ -226,8 +227,8 @@ def _over_all_workers(
     loop: Loop, found: Mapping[str, Sequence[Tensor]]
 ) -> dict[str, list[_Effect]]:
     """Add up the products of all workers' shards; every worker has seen every question."""
-    flat = [value for effects in found.values() for effect in effects for value in effect.flatten()]
-    sums = iter(loop.group.sum([float(value) for value in flat]))
+    flat = torch.stack(list(chain.from_iterable(found.values()))).flatten()
+    sums = iter(loop.group.sum(flat.tolist()))
     return {
         term: [tuple(tuple(islice(sums, len(GROUPS))) for _ in _SETS) for _ in effects]
         for term, effects in found.items()
