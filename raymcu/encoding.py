@@ -92,8 +92,8 @@ class Encoder:
         else:  # the tokenizer merges across the boundary
             tail = self._bare(answer if is_chat else f" {answer}")
         if is_chat:  # the template's own end of turn ends the answer
-            ends = self._end_tokens()
-            stop = next((i + 1 for i, token in enumerate(tail) if token in ends), None)
+            turn = self._end_tokens()
+            stop = next((i + 1 for i, token in enumerate(tail) if token in turn), None)
             tail = tail[:stop] if stop is not None else [*tail, self.eos]
         elif tail[-1:] != [self.eos]:
             tail.append(self.eos)

@@ -24,6 +24,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
 )
+from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging as transformers_logging
 
 from raymcu.encoding import Batch as Batch
@@ -196,6 +197,37 @@ def fingerprint(path: str, revision: str) -> str:
     return digest.hexdigest()[:16]
 
 
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """Cached keys and values with room behind them: a new token is written, the old ones stay."""
+
+    keys: Tensor
+    values: Tensor
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Add keys and values, each (batch, heads, new, width); return all of them."""
+        if self.is_initialized:
+            self.keys = self._grown("keys", self.keys, key_states)
+            self.values = self._grown("values", self.values, value_states)
+        else:
+            self.lazy_initialization(key_states, value_states)
+            self.rooms: dict[str, Tensor] = {}
+            self.keys, self.values = key_states, value_states
+        return self.keys, self.values
+
+    def _grown(self, name: str, held: Tensor, new: Tensor) -> Tensor:
+        """Return ``held`` with ``new`` behind it, in place if it lies in a room large enough."""
+        length, total = held.shape[-2], held.shape[-2] + new.shape[-2]
+        room = self.rooms.get(name)
+        if room is None or room.data_ptr() != held.data_ptr() or room.shape[-2] < total:
+            room = held.new_empty(*held.shape[:-2], total + max(32, total // 4), held.shape[-1])
+            room[..., :length, :] = held
+            self.rooms[name] = room
+        room[..., length:total, :] = new
+        return room[..., :total, :]
+
+
 class Scorer(nn.Module):
     """A causal LM that computes logits at chosen positions only.
 
@@ -282,25 +314,51 @@ class Scorer(nn.Module):
         return logits
 
     def new_cache(self) -> Any:
-        """Return an empty cache for `next_logits`; it can drop rows (``batch_select_indices``)."""
-        return DynamicCache(config=self.model.config)
+        """Return an empty cache for `extend`; it can drop rows (``batch_select_indices``)."""
+        cache = DynamicCache(config=self.model.config)
+        cache.layers = [
+            RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers
+        ]
+        return cache
 
-    def next_logits(
+    @property
+    def cache_bytes(self) -> int:
+        """About how many bytes a token takes in a cache."""
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None)
+        width = width or config.hidden_size // config.num_attention_heads
+        itemsize = next(self.model.parameters()).element_size()
+        return int(2 * config.num_hidden_layers * heads * width * itemsize)
+
+    def extend(
         self,
         ids: Int[Tensor, "batch new"],
-        mask: Int[Tensor, "batch seq"],
-        position: Int[Tensor, "batch new"],
         cache: Any,
-    ) -> Float[Tensor, "batch vocab"]:
-        """Return the logits of the next token, and keep what was computed in the cache."""
-        states = self.model.get_decoder()(
+        mask: Int[Tensor, "batch seq"] | None = None,
+        position: Int[Tensor, "batch new"] | None = None,
+    ) -> Float[Tensor, "batch new hidden"]:
+        """Return the final states of tokens behind those of a cache, and keep them there.
+
+        Args:
+            ids: The tokens.
+            cache: What came before.
+            mask: 0 where a token, the cache's included, is padding; None if there is none.
+            position: Of each token; None counts on from the cache's length.
+        """
+        states: Tensor = self.model.get_decoder()(
             input_ids=ids,
             attention_mask=mask,
             position_ids=position,
             past_key_values=cache,
             use_cache=True,
-        ).last_hidden_state[:, -1]
-        return self.logits(states)
+        ).last_hidden_state
+        return states
+
+    @property
+    def num_tokens(self) -> int:
+        """Size of the vocabulary: how many logits a position has."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
 
     @torch.no_grad()
     def check(self) -> None:

@@ -2,28 +2,49 @@
 
 The teacher-forced pass shows how far greedy decoding would reproduce the reference: up to the
 first position whose greedy token is another. Decoding starts there, and a fully matching answer
-needs none. The text is exactly that of greedy decoding.
+needs none, nor does one that ends there. The text is exactly that of greedy decoding.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from raymcu.measurement.likelihood import Likelihood
+from raymcu.measurement.likelihood import Bounds, Likelihood
 from raymcu.models import Encoded, Scorer
+
+_FINISHED = 8
+"""Finished rows leave the batch when they are one in so many: each leaving copies the cache."""
 
 
 @dataclass
-class _Answer:
+class Answer:
     """An answer being written."""
 
     prompt: tuple[int, ...]
-    tokens: list[int] = field(default_factory=list)
+    longest: int
+    """Most tokens, the stop token included."""
+    tokens: list[int]
+    """Without the stop token."""
+    logprobs: list[float]
+    """log p of each token, the stop token included, in nats."""
+    is_finished: bool = False
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.tokens)
+
+    def add(self, token: int, logprob: float, stop: frozenset[int]) -> None:
+        """Write on, unless the answer is finished."""
+        if self.is_finished:
+            return
+        self.logprobs.append(logprob)
+        if token in stop:
+            self.is_finished = True
+        else:
+            self.tokens.append(token)
+            self.is_finished = len(self.tokens) >= self.longest
 
 
 def stop_tokens(scorer: Scorer, eos: int) -> frozenset[int]:
@@ -41,78 +62,89 @@ def generate(  # noqa: PLR0913 - one argument per bound
     *,
     stop: frozenset[int],
     pad: int,
-    max_new_tokens: int,
-    batch_tokens: int,
-) -> list[list[int]]:
-    """Return the greedy answer of each row's question as tokens, the stop token left out.
+    max_new_tokens: Sequence[int],
+    bounds: Bounds,
+) -> list[Answer]:
+    """Return the greedy answer to each row's question.
 
     Args:
         scorer: The model.
         rows: Questions with their reference answers.
-        known: What the teacher-forced pass over ``rows`` found.
+        known: What the teacher-forced pass over ``rows`` found, with the same stop tokens.
         stop: Tokens that end an answer.
         pad: Token to pad with.
-        max_new_tokens: Longest answer, the stop token included.
-        batch_tokens: Tokens of the longest batch, padding and answers included.
+        max_new_tokens: Longest answer to each, the stop token included.
+        bounds: Tokens per forward pass and bytes of memory.
     """
-    answers = [_Answer(row.prompt) for row in rows]
-    open_answers = []
-    for answer, row, likelihood in zip(answers, rows, known, strict=True):
-        misses = np.flatnonzero(~likelihood.hits)
-        end = int(misses[0]) if len(misses) else len(row.answer)
-        answer.tokens = list(row.answer[:end])
-        if len(misses):
-            answer.tokens.append(int(likelihood.choices[end]))
-        if not _is_finished(answer, stop, max_new_tokens):
-            open_answers.append(answer)
-    open_answers.sort(key=len)
-    longest = max((len(answer) for answer in open_answers), default=0) + max_new_tokens
-    size = max(1, batch_tokens // max(1, longest))
-    for start in range(0, len(open_answers), size):
-        _decode(scorer, open_answers[start : start + size], stop, pad, max_new_tokens)
-    return [_trimmed(answer.tokens, stop, max_new_tokens) for answer in answers]
+    answers = [
+        _begun(row, likelihood, longest, stop)
+        for row, likelihood, longest in zip(rows, known, max_new_tokens, strict=True)
+    ]
+    going = sorted((answer for answer in answers if not answer.is_finished), key=len)
+    while going:
+        room = bounds.memory // 2
+        size = 0
+        for size, answer in enumerate(going, start=1):
+            longest = len(answer.prompt) + max(one.longest for one in going[:size])
+            if size * longest * scorer.cache_bytes > room:
+                break
+        batch, going = going[: max(1, size)], going[max(1, size) :]
+        _decode(scorer, batch, stop, pad, bounds.batch_tokens)
+    return answers
+
+
+def _begun(row: Encoded, known: Likelihood, longest: int, stop: frozenset[int]) -> Answer:
+    """Return an answer as far as the teacher-forced pass tells it."""
+    answer = Answer(row.prompt, longest, [], [])
+    misses = np.flatnonzero(~known.hits)
+    end = int(misses[0]) if len(misses) else len(row.answer)
+    for token, logprob in zip(row.answer[:end], known.logprobs[:end].tolist(), strict=True):
+        answer.add(token, logprob, stop)
+    if end < len(row.answer) and known.stops[end]:
+        answer.add(next(iter(stop)), float(known.greedy_logprobs[end]), stop)
+    return answer
 
 
 def _decode(
-    scorer: Scorer, answers: list[_Answer], stop: frozenset[int], pad: int, max_new_tokens: int
+    scorer: Scorer, answers: list[Answer], stop: frozenset[int], pad: int, batch_tokens: int
 ) -> None:
     """Extend answers token by token in one batch; rows leave the batch as they finish."""
     device = next(scorer.parameters()).device
-    longest = max(len(answer) for answer in answers)
+    ids, mask = (part.to(device) for part in _padded_left(answers, pad))
+    position = (mask.cumsum(1) - 1).clamp(min=0)
+    cache = scorer.new_cache()
+    width = max(1, batch_tokens // len(answers))
+    last = ids.shape[1] - width
+    for start in range(0, last, width):  # a long beginning is read piece by piece
+        end = start + width
+        scorer.extend(ids[:, start:end], cache, mask[:, :end], position[:, start:end])
+    rest = slice(len(range(0, last, width)) * width, None)
+    states = scorer.extend(ids[:, rest], cache, mask, position[:, rest])
+    while True:
+        logits = scorer.logits(states[:, -1]).float()
+        chosen = logits.argmax(-1)
+        logprobs = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
+        for answer, token, logprob in zip(answers, chosen.tolist(), logprobs.tolist(), strict=True):
+            answer.add(token, logprob, stop)
+        going = [number for number, answer in enumerate(answers) if not answer.is_finished]
+        if not going:
+            return
+        position = position[:, -1:] + 1
+        if _FINISHED * (len(answers) - len(going)) >= len(answers):
+            kept = torch.tensor(going, device=device)
+            answers = [answers[number] for number in going]
+            chosen, mask, position = chosen[kept], mask[kept], position[kept]
+            cache.batch_select_indices(kept)
+        mask = torch.cat([mask, mask.new_ones(len(answers), 1)], dim=1)
+        states = scorer.extend(chosen[:, None], cache, mask, position)
+
+
+def _padded_left(answers: Sequence[Answer], pad: int) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, answers))
     ids = torch.full((len(answers), longest), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for number, answer in enumerate(answers):
-        ids[number, longest - len(answer) :] = torch.tensor([*answer.prompt, *answer.tokens])
-        mask[number, longest - len(answer) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    position = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = scorer.new_cache()
-    while answers:
-        chosen = scorer.next_logits(ids, mask, position, cache).float().argmax(-1)
-        going = []
-        for number, (answer, token) in enumerate(zip(answers, chosen.tolist(), strict=True)):
-            answer.tokens.append(token)
-            if not _is_finished(answer, stop, max_new_tokens):
-                going.append(number)
-        if len(going) < len(answers):
-            kept = torch.tensor(going, dtype=torch.long, device=device)
-            answers = [answers[number] for number in going]
-            if not answers:
-                return
-            chosen, mask, position = chosen[kept], mask[kept], position[kept]
-            cache.batch_select_indices(kept)
-        ids = chosen[:, None]
-        position = position[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(answers), 1)], dim=1)
-
-
-def _is_finished(answer: _Answer, stop: frozenset[int], max_new_tokens: int) -> bool:
-    return bool(answer.tokens) and (
-        answer.tokens[-1] in stop or len(answer.tokens) >= max_new_tokens
-    )
-
-
-def _trimmed(tokens: list[int], stop: frozenset[int], max_new_tokens: int) -> list[int]:
-    tokens = tokens[:max_new_tokens]
-    end = next((i for i, token in enumerate(tokens) if token in stop), len(tokens))
-    return tokens[:end]
+        begin = longest - len(answer)
+        ids[number, begin:] = torch.tensor([*answer.prompt, *answer.tokens])
+        mask[number, begin:] = 1
+    return ids, mask

@@ -1,9 +1,8 @@
 """Measures points in a plain process: one resident model, blended in place. No Ray."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +13,20 @@ from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Manner
 from raymcu.curves.blend import load_weights, write_blend
 from raymcu.errors import WorkError
 from raymcu.measurement.generation import generate, stop_tokens
-from raymcu.measurement.likelihood import Likelihood, measure_likelihood
-from raymcu.models import Encoded, Encoder, Scorer
+from raymcu.measurement.gradients import gradient_norms
+from raymcu.measurement.likelihood import Bounds, measure_likelihood
+from raymcu.measurement.representations import compare, representations
+from raymcu.measurement.rows import Row, RowMaker, measurements
+from raymcu.models import Encoder, Scorer
 from raymcu.plan import Blend
 from raymcu.search_space import BenchmarkUse, Measurement, ModelSource
 from raymcu.store import CheckpointStore
 
 _RESIDENT_ENDPOINTS = 6
+_MAX_STATES = 2048
+_KEPT_STATES = 8
+
+Blends = Mapping[str, Blend]
 
 
 class Measurer:
@@ -50,6 +56,8 @@ class Measurer:
         self._weights: dict[str, Tensor] = {}
         self._endpoints: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
         self._probes: dict[tuple[str, str], list[Row]] = {}
+        self._seen: dict[tuple[str, str, str], Sequence[Tensor]] = {}
+        self.bounds = Bounds(asked.batch_tokens, int(asked.memory_gib * 2**30))
         models.quiet()
 
     def measure(self, point_id: str, blend: Blend, forget_size: str) -> pa.Table:
@@ -61,15 +69,74 @@ class Measurer:
         """
         scorer, encoder = self.place(blend)
         rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size)]
+        stop = stop_tokens(scorer, encoder.eos)
         found = measure_likelihood(
-            scorer, [row.tokens for row in rows], encoder.pad, self.asked.batch_tokens
+            scorer,
+            [row.tokens for row in rows],
+            encoder.pad,
+            self.bounds,
+            stop=stop,
+            moments=[row.tokens for row in rows if row.wants(self.asked.moments)],
         )
         bad = sum(not np.isfinite(likelihood.logprobs).all() for likelihood in found)
         if bad:
             raise WorkError(
                 "diverged", f"{bad} of {len(rows)} answers have a likelihood that is not finite."
             )
-        return _table(point_id, rows, found, self._generate(rows, found))
+        asked = [number for number, row in enumerate(rows) if row.max_new_tokens]
+        answers = generate(
+            scorer,
+            [rows[number].tokens for number in asked],
+            [found[number] for number in asked],
+            stop=stop,
+            pad=encoder.pad,
+            max_new_tokens=[rows[number].max_new_tokens for number in asked],
+            bounds=self.bounds,
+        )
+        written = {
+            number: (encoder.decode(answer.tokens), answer.logprobs)
+            for number, answer in zip(asked, answers, strict=True)
+        }
+        pulled = [n for n, row in enumerate(rows) if row.wants(self.asked.gradient_norms)]
+        norms = gradient_norms(scorer, [rows[number].tokens for number in pulled], encoder.pad)
+        return measurements(point_id, rows, found, written, dict(zip(pulled, norms, strict=True)))
+
+    def compare(self, point_id: str, blend: Blend, forget_size: str, against: Blends) -> pa.Table:
+        """Return how alike the states of a point are to other models', layer by layer.
+
+        Args:
+            point_id: Goes into the rows.
+            blend: The point.
+            forget_size: Its forget set.
+            against: The other models, by what they are: ``original``, ``retrained``.
+
+        Raises:
+            StoreError: If a checkpoint is damaged or does not fit the others.
+        """
+        rows = []
+        for probe in self.asked.representations:
+            theirs = {name: self._states(other, probe, forget_size)
+                      for name, other in against.items()}  # fmt: skip
+            own = self._states(blend, probe, forget_size)
+            for name, states in theirs.items():
+                for layer, pair in enumerate(zip(own, states, strict=True)):
+                    alike = asdict(compare(*pair))
+                    rows.append({"point_id": point_id, "probe": probe, "against": name,
+                                 "layer": layer, **alike})  # fmt: skip
+        return tables.from_rows("representations", rows)
+
+    def _states(self, blend: Blend, probe: str, forget_size: str) -> Sequence[Tensor]:
+        """Return the states of a probe's answers by layer; those of plain checkpoints are kept."""
+        key = (blend.model_dump_json(), probe, forget_size)
+        if key not in self._seen:
+            scorer, encoder = self.place(blend)
+            rows = [row.tokens for row in self._rows(probe, forget_size) if row.wants([probe])]
+            tokens, most = self.bounds.batch_tokens, _MAX_STATES
+            states = representations(scorer, rows, encoder.pad, tokens, most)
+            if len(blend.checkpoints) > 1 or len(self._seen) >= _KEPT_STATES:
+                return states
+            self._seen[key] = states
+        return self._seen[key]
 
     def place(self, blend: Blend) -> tuple[Scorer, Encoder]:
         """Write a blend into the resident model, opening it at the first call."""
@@ -106,56 +173,3 @@ class Measurer:
                 row for number, example in enumerate(examples) for row in rows(number, example)
             ]
         return self._probes[key]
-
-    def _generate(
-        self, rows: Sequence[Row], found: Sequence[Likelihood]
-    ) -> dict[tuple[str, int], str]:
-        """Return greedy answers by (probe, example)."""
-        assert self._scorer is not None  # noqa: S101 - place() opened it
-        assert self._encoder is not None  # noqa: S101
-        asked = [
-            (row, known) for row, known in zip(rows, found, strict=True) if row.max_new_tokens
-        ]
-        answers = generate(
-            self._scorer,
-            [row.tokens for row, _ in asked],
-            [known for _, known in asked],
-            stop=stop_tokens(self._scorer, self._encoder.eos),
-            pad=self._encoder.pad,
-            max_new_tokens=self.asked.max_new_tokens,
-            batch_tokens=4 * self.asked.batch_tokens,
-        )
-        decode = self._encoder.decode
-        return {
-            (row.probe, row.example): decode(tokens)
-            for (row, _), tokens in zip(asked, answers, strict=True)
-        }
-
-
-def _table(
-    point_id: str,
-    rows: Sequence[Row],
-    found: Sequence[Likelihood],
-    generations: Mapping[tuple[str, int], str],
-) -> pa.Table:
-    offsets = np.cumsum([0, *(len(known.hits) for known in found)]).astype(np.int32)
-    logprobs = np.concatenate([known.logprobs for known in found])
-    hits = np.concatenate([known.hits for known in found])
-    texts = [
-        generations.get((row.probe, row.example)) if row.is_generated else None for row in rows
-    ]
-    schema = tables.SCHEMAS["measurements"]
-    columns = {
-        "point_id": pa.array([point_id] * len(rows)).dictionary_encode(),
-        "probe": pa.array([row.probe for row in rows]).dictionary_encode(),
-        "example": pa.array([row.example for row in rows], pa.int32()),
-        "example_key": pa.array([row.key for row in rows]),
-        "question_kind": pa.array(["question"] * len(rows)).dictionary_encode(),
-        "answer_kind": pa.array([row.answer_kind for row in rows]).dictionary_encode(),
-        "answer_index": pa.array([row.answer_index for row in rows], pa.int16()),
-        "logprobs": pa.ListArray.from_arrays(pa.array(offsets), pa.array(logprobs)),
-        "hits": pa.ListArray.from_arrays(pa.array(offsets), pa.array(hits)),
-        "answer": pa.array([row.answer for row in rows]),
-        "generation": pa.array(texts, pa.string()),
-    }
-    return pa.table([columns[name] for name in schema.names], schema=schema)

@@ -1,9 +1,14 @@
 """What is asked of a model: every answer of every example of a probe, as text and as tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import pyarrow as pa
+
+from raymcu import tables
 from raymcu.benchmarks._base import Example, Manner
+from raymcu.measurement.likelihood import Likelihood
 from raymcu.models import Encoded, Encoder
 from raymcu.search_space import Measurement
 
@@ -23,6 +28,11 @@ class Row:
     tokens: Encoded
     max_new_tokens: int
     """Longest greedy answer to the question; 0 asks for none."""
+
+    def wants(self, probes: Collection[str]) -> bool:
+        """Whether it is the plain answer to a plain question of one of these probes."""
+        kinds = (self.question_kind, self.answer_kind)
+        return self.probe in probes and kinds == ("question", "answer")
 
 
 @dataclass(frozen=True)
@@ -83,3 +93,57 @@ class RowMaker:
         longest = self.asked.max_new_tokens
         own = self.manner.max_new_tokens
         return longest if own is None else min(own, longest)
+
+
+def measurements(
+    point_id: str,
+    rows: Sequence[Row],
+    found: Sequence[Likelihood],
+    written: Mapping[int, tuple[str, Sequence[float]]],
+    norms: Mapping[int, float],
+) -> pa.Table:
+    """Return the measurements table of one point.
+
+    Args:
+        point_id: Goes into the rows.
+        rows: What was asked.
+        found: The likelihood of each.
+        written: Text and log p of each token of the greedy answers, by number of row.
+        norms: Gradient norms, by number of row.
+    """
+    schema = tables.SCHEMAS["measurements"]
+    nothing = (None, None)
+    texts, logprobs = zip(*(written.get(n, nothing) for n in range(len(rows))), strict=True)
+    moments = [known.moments for known in found]
+    columns = {
+        "point_id": pa.array([point_id] * len(rows)).dictionary_encode(),
+        "probe": pa.array([row.probe for row in rows]).dictionary_encode(),
+        "example": pa.array([row.example for row in rows], pa.int32()),
+        "example_key": pa.array([row.key for row in rows]),
+        "question_kind": pa.array([row.question_kind for row in rows]).dictionary_encode(),
+        "answer_kind": pa.array([row.answer_kind for row in rows]).dictionary_encode(),
+        "answer_index": pa.array([row.answer_index for row in rows], pa.int16()),
+        "num_prompt_tokens": pa.array([len(row.tokens.prompt) for row in rows], pa.int32()),
+        "num_question_tokens": pa.array([row.num_question_tokens for row in rows], pa.int32()),
+        "logprobs": _lists([known.logprobs for known in found]),
+        "hits": _lists([known.hits for known in found]),
+        "stops": _lists([known.stops for known in found]),
+        "mean_logprobs": _lists([None if pair is None else pair[0] for pair in moments]),
+        "std_logprobs": _lists([None if pair is None else pair[1] for pair in moments]),
+        "gradient_norm": pa.array([norms.get(n) for n in range(len(rows))], pa.float64()),
+        "answer": pa.array([row.answer for row in rows]),
+        "generation": pa.array(texts, pa.string()),
+        "generation_logprobs": _lists(logprobs),
+    }
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _lists(values: Sequence[Sequence[float] | np.ndarray | None]) -> pa.ListArray:
+    """Return a column of lists, of bool where the arrays are, else of float32."""
+    offsets = np.cumsum([0, *(0 if value is None else len(value) for value in values)])
+    there = [np.asarray(value) for value in values if value is not None]
+    flat = np.concatenate(there) if there else np.zeros(0, np.float32)
+    if flat.dtype != np.bool_:
+        flat = flat.astype(np.float32)
+    missing = pa.array([value is None for value in values], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat), mask=missing)

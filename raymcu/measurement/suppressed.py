@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from raymcu.methods._whp import suppressed_logits
 from raymcu.models import Scorer
@@ -39,16 +40,40 @@ class Suppressed(Scorer):
         self.reinforced = reinforced
         self.alpha = alpha
 
+    @property
+    def both(self) -> tuple[Scorer, Scorer]:
+        """The two models."""
+        return self.base, self.reinforced
+
     def forward(self, *where: Any) -> Any:
         """Return the combined logits at (row, column): (positions, vocab)."""
-        return suppressed_logits(self.base(*where), self.reinforced(*where), self.alpha)
+        return self.logits(self.hidden(*where))
+
+    def hidden(self, *where: Any) -> Tensor:
+        """Return the final states of both models, side by side: (positions, 2 hidden)."""
+        return torch.cat([one.hidden(*where) for one in self.both], dim=-1)
+
+    def logits(self, hidden: Tensor, head: nn.Module | None = None) -> Tensor:
+        """Return the combined logits of states side by side: (positions, vocab)."""
+        parts = hidden.chunk(2, dim=-1)
+        base, reinforced = (o.logits(p, head) for o, p in zip(self.both, parts, strict=True))
+        return suppressed_logits(base, reinforced, self.alpha)
 
     def new_cache(self) -> _Caches:
         """Return an empty cache of each model."""
         return _Caches(self.base.new_cache(), self.reinforced.new_cache())
 
-    def next_logits(self, ids: Tensor, mask: Tensor, position: Tensor, cache: _Caches) -> Tensor:
-        """Return the combined logits of the next token."""
-        base = self.base.next_logits(ids, mask, position, cache.base)
-        reinforced = self.reinforced.next_logits(ids, mask, position, cache.reinforced)
-        return suppressed_logits(base, reinforced, self.alpha)
+    @property
+    def cache_bytes(self) -> int:
+        """About how many bytes a token takes in both caches."""
+        return self.base.cache_bytes + self.reinforced.cache_bytes
+
+    def extend(
+        self, ids: Tensor, cache: _Caches, mask: Tensor | None = None, position: Any = None
+    ) -> Tensor:
+        """Return the final states of both models, side by side: (batch, new, 2 hidden)."""
+        states = [
+            one.extend(ids, own, mask, position)
+            for one, own in zip(self.both, (cache.base, cache.reinforced), strict=True)
+        ]
+        return torch.cat(states, dim=-1)
