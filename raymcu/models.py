@@ -37,6 +37,8 @@ from raymcu.search_space import ModelSource, ScratchModel
 from raymcu.store import content_id
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_SHARE_OF_WEIGHTS = 0.8
+"""Of a GPU's free memory, what a model's weights may take for it to be put there whole."""
 UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
 """What opening a damaged or missing checkpoint raises."""
 
@@ -72,16 +74,39 @@ def _tokenizer_of(source: ModelSource) -> Any:
 def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
     """Open a checkpoint of the store.
 
+    A model too large for the GPU is opened on empty weights and spread by accelerate over all GPUs
+    of this process and, for the rest, the CPU; `resident_weights` gives its weights.
+
     Raises:
         StoreError: If its files do not load.
     """
+    options: dict[str, Any] = {}
+    if device.type == "cuda":
+        size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+        if size > _SHARE_OF_WEIGHTS * torch.cuda.mem_get_info(device)[0]:
+            options["device_map"] = "auto"
     try:
-        model = _open(str(folder), dtype=DTYPES[dtype])
+        model = _open(str(folder), dtype=DTYPES[dtype], **options)
     except UNREADABLE as error:
         raise StoreError(
             f"{folder}: the checkpoint does not open ({error}). Delete it and run again."
         ) from error
-    return model.to(device).eval()
+    return model.eval() if options else model.to(device).eval()
+
+
+def resident_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors that hold a model's weights, by name, tied weights once.
+
+    Of a model that accelerate spread, the weights kept on the CPU are those it brings to the GPU
+    for each use; what is written into them is used from then on.
+    """
+    modules = dict(model.named_modules())
+    found = {}
+    for name, weight in model.named_parameters():
+        owner, _, own = name.rpartition(".")
+        is_kept = weight.device.type == "meta"
+        found[name] = modules[owner]._hf_hook.weights_map[own] if is_kept else weight.data
+    return found
 
 
 def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
@@ -274,6 +299,14 @@ class Scorer(nn.Module):
         return logits, caught[0][row, column]
 
     @property
+    def device(self) -> torch.device:
+        """Where inputs go, also of a model that is spread over several devices."""
+        embeddings = self.model.get_input_embeddings()
+        hook = getattr(embeddings, "_hf_hook", None)
+        placed = getattr(hook, "execution_device", None)
+        return torch.device(embeddings.weight.device if placed is None else placed)
+
+    @property
     def layers(self) -> nn.ModuleList:
         """The decoder's layers, first to last."""
         layers: nn.ModuleList = self.model.get_decoder().layers
@@ -299,7 +332,7 @@ class Scorer(nn.Module):
         """Return the final hidden states at (row, column)."""
         decoder = self.model.get_decoder()
         states: Tensor = decoder(input_ids=input_ids, use_cache=False).last_hidden_state
-        return states[row, column]
+        return states[row.to(states.device), column.to(states.device)]
 
     def logits(
         self, hidden: Float[Tensor, "positions hidden"], head: nn.Module | None = None

@@ -72,8 +72,12 @@ class Facts:
     """What the plan needs to know of a benchmark without opening a model."""
 
     fingerprint: str
-    """Names the content: a hash of the rows, or ``hub-id@revision``. Part of every recipe's id."""
+    """Names the content that is trained on: a hash of the rows, or ``hub-id@revision``. Part of
+    every recipe's id."""
     sets: Mapping[str, SetFacts]
+    asked: str = ""
+    """Names, likewise, what is only asked; part of every point's id and of no recipe's. Empty where
+    ``fingerprint`` names all there is."""
 
 
 class Benchmark(Component, ABC):
@@ -148,13 +152,14 @@ def complement(forget_size: str) -> str:
 
 def set_facts(examples: Sequence[Example]) -> SetFacts:
     """Count what scoring every answer of these examples takes."""
-    answers = [
-        (example.context + example.question, answer)
-        for example in examples
-        for answer in (example.answer, example.paraphrased_answer, *example.perturbed_answers)
-        if answer is not None
-    ]
-    return SetFacts(len(examples), len(answers), sum(len(q) + len(a) for q, a in answers))
+    num_answers = num_characters = 0
+    for example in examples:
+        given = (example.answer, example.paraphrased_answer, *example.perturbed_answers)
+        lengths = [len(answer) for answer in given if answer is not None]
+        asked = len(example.context) + len(example.question)
+        num_answers += len(lengths)
+        num_characters += sum(lengths) + asked * len(lengths)
+    return SetFacts(len(examples), num_answers, num_characters)
 
 
 def fingerprint(sets: Mapping[str, Sequence[Example]]) -> str:

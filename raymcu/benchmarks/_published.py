@@ -117,15 +117,22 @@ class Source:
         if faults := self._lacking(names):
             raise ConfigError(faults)
 
-    def fingerprint(self) -> str:
-        """Return a hash of a folder's rows, the same for every file format, or hub ids.
+    def fingerprints(self) -> tuple[str, str]:
+        """Name the content of the splits that must be there, and of the optional ones.
+
+        Returns:
+            A hash of a folder's rows each, the same for every file format, or hub ids.
 
         Raises:
             ConfigError: With every fault of the folder.
         """
         if self.folder is not None:
-            return _content(self._files(), self)
-        return "+".join(dict.fromkeys(f"{split.hub_id}@{split.revision}" for split in self.splits))
+            return _contents(self._files(), self)
+        trained, asked = (
+            dict.fromkeys(f"{s.hub_id}@{s.revision}" for s in self.splits if s.is_optional == only)
+            for only in (False, True)
+        )
+        return "+".join(trained), "+".join(asked)
 
     def size(self, name: str) -> SetFacts:
         """Return the size of a split: of a folder counted, of the hub about the published one.
@@ -193,8 +200,13 @@ def _folder(files: Files, source: Source) -> Sets:
 
 
 @lru_cache(maxsize=2)
-def _content(files: Files, source: Source) -> str:
-    return fingerprint(_folder(files, source))
+def _contents(files: Files, source: Source) -> tuple[str, str]:
+    sets = _folder(files, source)
+    asked = {split.name for split in source.splits if split.is_optional}
+    return (
+        fingerprint({name: rows for name, rows in sets.items() if name not in asked}),
+        fingerprint({name: rows for name, rows in sets.items() if name in asked}),
+    )
 
 
 @lru_cache(maxsize=2)

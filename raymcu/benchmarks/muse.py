@@ -137,7 +137,7 @@ class Muse(Benchmark):
     def facts(self) -> Facts:
         """Return fingerprint and sizes; for a hub id about the published ones, without network."""
         source = self._source()
-        content = f"{self.num_shots}-shot:{source.fingerprint()}"  # decides what is asked
+        trained, questions = source.fingerprints()
         sizes = {}
         for name, files in self._sets().items():
             characters = sum(source.size(file).num_characters for file in files)
@@ -146,7 +146,11 @@ class Muse(Benchmark):
         asked = sizes_of(there, self._size)
         if "forget" in asked:
             asked |= {size: asked["forget"] for size in self.forget_sizes if size in sizes}
-        return Facts(content, sizes | {f"{name}{PERTURBED}": size for name, size in asked.items()})
+        return Facts(
+            trained,
+            sizes | {f"{name}{PERTURBED}": size for name, size in asked.items()},
+            f"{self.num_shots}-shot:{questions}",
+        )
 
     def training_set(self, name: str) -> Sequence[Example]:
         """Return the set of that name as one text."""

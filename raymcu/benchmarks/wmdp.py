@@ -124,9 +124,9 @@ class Wmdp(Benchmark):
     def facts(self) -> Facts:
         """Return fingerprint and sizes; of the hub about the published ones, without network."""
         source = self._source()
-        options = (self.domain, self.retain, self.max_characters, f"{self.num_shots}-shot")
+        texts, questions = source.fingerprints()
         # options decide what is trained on and asked, as rows do
-        content = ":".join(map(str, (*options, source.fingerprint())))
+        trained = (self.domain, self.retain, self.max_characters, texts)
         sizes: dict[str, SetFacts] = {}
         if self.domain != "chem":
             sizes = sizes_of(("forget", "retain"), self._size)
@@ -136,8 +136,12 @@ class Wmdp(Benchmark):
                 num_texts, num_texts, sum(size.num_characters for size in both)
             )
         there = [probe for probe in self.probes if source.has(*self._files(probe))]
-        asked = sizes_of(there, self._asked_size)
-        return Facts(content, sizes | {f"{name}{PERTURBED}": size for name, size in asked.items()})
+        asked_sizes = sizes_of(there, self._asked_size)
+        return Facts(
+            ":".join(map(str, trained)),
+            sizes | {f"{name}{PERTURBED}": size for name, size in asked_sizes.items()},
+            f"{self.domain}:{self.num_shots}-shot:{questions}",
+        )
 
     def training_set(self, name: str) -> Sequence[Example]:
         """Return the texts of that set, those too short left out and the others cut.

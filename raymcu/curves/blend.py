@@ -4,7 +4,7 @@ An affine combination is elementwise, so sharded weights blend shard by shard: t
 local shards of every weight and of every source, and nothing is gathered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,10 @@ from torch import Tensor
 from raymcu.errors import StoreError
 from raymcu.models import UNREADABLE
 from raymcu.plan import Blend
+
+_PIECE = 1 << 18
+"""Elements added up at once on a CPU: what its second-level cache holds of one weight and more."""
+_PIECE_ON_DEVICE = 1 << 26
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -42,46 +46,117 @@ def combine(out: Tensor, terms: Sequence[tuple[float, Tensor]]) -> None:
     """Write the affine combination of tensors into ``out``.
 
     A single term of coefficient 1 is copied bit for bit. Low-precision weights are added up in
-    float32 at least. Integer tensors cannot be combined: the first term's is taken.
+    float32 at least. Integer tensors cannot be combined: the first term's is taken. Nothing of the
+    size of a weight is allocated: on a CPU the sum is done piece by piece while a piece of ``out``
+    is in the cache, so each weight is read from memory once and written once.
     """
     terms = [(c, tensor) for c, tensor in terms if c != 0]
-    (c0, first), *others = terms
-    if (c0 == 1 and not others) or not out.is_floating_point():
-        out.copy_(first)
-    elif out.dtype.itemsize < 4 or any(tensor.dtype != out.dtype for _, tensor in terms):
-        wide = torch.promote_types(out.dtype, torch.float32)
-        total = first.to(out.device, wide) * c0
-        for c, tensor in others:
-            total.add_(tensor.to(out.device, wide), alpha=c)
-        out.copy_(total)
+    coefficients, tensors = [c for c, _ in terms], [tensor for _, tensor in terms]
+    if coefficients == [1] or not out.is_floating_point():
+        out.copy_(tensors[0])
+        return
+    size = _PIECE if out.device.type == "cpu" else _PIECE_ON_DEVICE
+    if all(tensor.is_contiguous() for tensor in (out, *tensors)):
+        flat = [tensor.view(-1) for tensor in (out, *tensors)]
+        for start in range(0, out.numel(), size):
+            piece, *parts = (tensor[start : start + size] for tensor in flat)
+            _add_up(piece, coefficients, parts)
     else:
-        torch.mul(first, c0, out=out)
-        for c, tensor in others:
-            out.add_(tensor, alpha=c)
+        _add_up(out, coefficients, tensors)
+
+
+def _add_up(out: Tensor, coefficients: Sequence[float], tensors: Sequence[Tensor]) -> None:
+    wide = torch.promote_types(out.dtype, torch.float32)
+    is_exact = wide == out.dtype and all(tensor.dtype == wide for tensor in tensors)
+    total = out if is_exact else torch.empty_like(out, dtype=wide)
+    if is_exact:
+        torch.mul(tensors[0], coefficients[0], out=total)
+    else:
+        total.copy_(tensors[0]).mul_(coefficients[0])
+    for c, tensor in zip(coefficients[1:], tensors[1:], strict=True):
+        total.add_(tensor, alpha=c)
+    if total is not out:
+        out.copy_(total)
 
 
 def write_blend(
     weights: Mapping[str, Tensor], blend: Blend, sources: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
-    """Write a blend into weights in place.
+    """Write a blend into weights in place, one weight after the other.
+
+    Sources may lie elsewhere than the weights: they are brought a weight at a time, on a GPU the
+    next one while the last is added up, so no more of them is held there than two weights' worth.
 
     Args:
         weights: By name, tied weights once (``named_parameters`` gives them so).
         blend: Which checkpoints with which coefficients.
-        sources: Weights of each checkpoint, on the device of ``weights``.
+        sources: Weights of each checkpoint.
 
     Raises:
         StoreError: If a checkpoint lacks a weight or has it in another shape.
     """
-    for name, out in weights.items():
-        terms = []
-        for key, c in zip(blend.checkpoints, blend.coefficients_of(name), strict=True):
-            tensor = sources[key].get(name)
-            if tensor is None or tensor.shape != out.shape:
-                found = "no such weight" if tensor is None else f"shape {tuple(tensor.shape)}"
-                raise StoreError(
-                    f"checkpoint {key}: weight '{name}' should have shape {tuple(out.shape)}, "
-                    f"found {found}. The checkpoints of one blend must share an architecture."
-                )
+    wanted = [(out.data, _terms(name, out, blend, sources)) for name, out in weights.items()]
+    for out, terms in _brought(wanted):
+        combine(out, terms)
+
+
+Terms = list[tuple[float, Tensor]]
+
+
+def _terms(
+    name: str, out: Tensor, blend: Blend, sources: Mapping[str, Mapping[str, Tensor]]
+) -> Terms:
+    terms = []
+    for key, c in zip(blend.checkpoints, blend.coefficients_of(name), strict=True):
+        tensor = sources[key].get(name)
+        if tensor is None or tensor.shape != out.shape:
+            found = "no such weight" if tensor is None else f"shape {tuple(tensor.shape)}"
+            raise StoreError(
+                f"checkpoint {key}: weight '{name}' should have shape {tuple(out.shape)}, "
+                f"found {found}. The checkpoints of one blend must share an architecture."
+            )
+        if c != 0:
             terms.append((c, tensor))
-        combine(out.data, terms)
+    return terms
+
+
+def _brought(wanted: Sequence[tuple[Tensor, Terms]]) -> Iterator[tuple[Tensor, Terms]]:
+    """Yield each weight with its terms on its device, the next one's already on their way."""
+    streams: dict[torch.device, torch.cuda.Stream] = {}
+    ahead: tuple[Tensor, Terms] | None = None
+    for out, terms in wanted:
+        coming = out, _sent(terms, out.device, streams)
+        if ahead is not None:
+            yield _arrived(*ahead, streams)
+        ahead = coming
+    if ahead is not None:
+        yield _arrived(*ahead, streams)
+
+
+def _sent(
+    terms: Terms, device: torch.device, streams: dict[torch.device, torch.cuda.Stream]
+) -> Terms:
+    if device.type != "cuda":
+        return [(c, tensor.to(device)) for c, tensor in terms]
+    if all(tensor.device == device for _, tensor in terms):
+        return terms
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream = streams[device]
+    with torch.cuda.stream(stream):
+        # Pinned on the way, as only copies from pinned memory run beside the computation.
+        return [
+            (c, tensor if tensor.is_cuda else tensor.pin_memory().to(device, non_blocking=True))
+            for c, tensor in terms
+        ]
+
+
+def _arrived(
+    out: Tensor, terms: Terms, streams: Mapping[torch.device, torch.cuda.Stream]
+) -> tuple[Tensor, Terms]:
+    if out.device in streams:
+        now = torch.cuda.current_stream(out.device)
+        now.wait_stream(streams[out.device])
+        for _, tensor in terms:
+            tensor.record_stream(now)
+    return out, terms

@@ -109,7 +109,7 @@ def _decode(
     scorer: Scorer, answers: list[Answer], stop: frozenset[int], pad: int, batch_tokens: int
 ) -> None:
     """Extend answers token by token in one batch; rows leave the batch as they finish."""
-    device = next(scorer.parameters()).device
+    device = scorer.device
     ids, mask = (part.to(device) for part in _padded_left(answers, pad))
     position = (mask.cumsum(1) - 1).clamp(min=0)
     cache = scorer.new_cache()

@@ -69,7 +69,7 @@ def measure_likelihood(
         stop: Tokens that end an answer.
         moments: Rows that get mean and deviation of log p as well.
     """
-    device = next(scorer.parameters()).device
+    device = scorer.device
     inputs = inputs_of(rows)
     of_input: dict[Input, list[Encoded]] = {}
     for row, one in inputs.items():
@@ -118,6 +118,7 @@ def _states(
         places = [number[one.tokens[: one.prefix]] for one in batch]
         own.batch_select_indices(torch.tensor(places, device=device))
         states = scorer.extend(ids.to(device), own)
+        where = where.to(states.device)
         yield batch, states[where[0], where[1]]
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from raymcu import models, tables
@@ -145,20 +146,33 @@ class Measurer:
             model = models.open_model(folder, self.source.dtype, self.device)
             self._scorer = Scorer(model)
             self._scorer.check()
-            self._weights = {name: w.data for name, w in model.named_parameters()}
+            self._weights = models.resident_weights(model)
             self._encoder = Encoder(models.open_tokenizer(folder), self.source.prompt)
         write_blend(self._weights, blend, {key: self._endpoint(key) for key in blend.checkpoints})
         return self._scorer, self._encoder
 
     def _endpoint(self, key: str) -> Mapping[str, Tensor]:
-        """Return a checkpoint's weights on the device; the last few used stay there."""
+        """Return a checkpoint's weights; the last few used are kept.
+
+        They are mapped files, which all processes of a node share. On a GPU they are kept there
+        while they fit; those that do not are brought for each blend, weight by weight.
+        """
         if key not in self._endpoints:
             weights = load_weights(self.store.local_dir(key))
-            self._endpoints[key] = {name: w.to(self.device) for name, w in weights.items()}
+            if self._fits(weights):
+                weights = {name: w.to(self.device) for name, w in weights.items()}
+            self._endpoints[key] = weights
             if len(self._endpoints) > _RESIDENT_ENDPOINTS:
                 self._endpoints.popitem(last=False)
         self._endpoints.move_to_end(key)
         return self._endpoints[key]
+
+    def _fits(self, weights: Mapping[str, Tensor]) -> bool:
+        """Whether the device holds one more checkpoint beside what measuring needs."""
+        if self.device.type != "cuda":
+            return True  # mapped files stay where they are
+        size = sum(weight.numel() * weight.element_size() for weight in weights.values())
+        return size + self.bounds.memory < torch.cuda.mem_get_info(self.device)[0]
 
     def _rows(self, probe: str, forget_size: str) -> list[Row]:
         key = (probe, forget_size)
