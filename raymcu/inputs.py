@@ -78,6 +78,7 @@ def look_around(space: SearchSpace) -> Surroundings:
         curriculum=_resolved(CURRICULA, space.unlearning.curriculum),
         model_fingerprints={p: models.fingerprint(p, space.model.revision) for p in paths if p},
         num_parameters=models.count_parameters(space.model),
+        asked=facts.asked,
     )
 
 

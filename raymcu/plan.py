@@ -81,6 +81,7 @@ class Surroundings:
     """What the plan is told of the world: data content and sizes, components, model size."""
 
     fingerprint: str
+    """Content that is trained on, see ``Facts``."""
     sets: Mapping[str, SetSize]
     families: Mapping[str, CurveFamily]
     retain_sets: Mapping[str, str]
@@ -97,6 +98,8 @@ class Surroundings:
     """By folder or hub id as the search space names it: the model's content."""
     num_parameters: int | None
     """None if the model is on a hub."""
+    asked: str = ""
+    """Content that is only asked, see ``Facts``."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +279,7 @@ class _Planner:
         }
         self._asked = {  # what every point is asked, whatever its blend
             "fingerprint": around.fingerprint,
+            **({"asked": around.asked} if around.asked else {}),
             "prompt": space.model.prompt,
             "dtype": space.model.dtype,
             **space.measurement.model_dump(mode="json", exclude={"batch_tokens", "memory_gib"}),

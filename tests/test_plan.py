@@ -661,6 +661,14 @@ def test_other_data_or_resolved_options_are_other_unlearners(toy, changes):
     assert all(by_label(other, label).id != by_label(toy, label).id for label in labels)
 
 
+def test_other_questions_are_other_points_and_the_same_models():
+    space = space_of()
+    plans = [make_plan(space, around(space, asked=asked)) for asked in ("", "10-shot", "9-shot")]
+    assert len({frozenset(plan.recipes) for plan in plans}) == 1
+    points = [point for plan in plans for point in plan.points]
+    assert len(set(points)) == len(points)
+
+
 def test_other_model_content_behind_one_path_is_another_original():
     space = space_of(model={"path": "org/model"})
     plans = [make_plan(space, around(space, model_fingerprints={"org/model": f})) for f in "ab"]

@@ -140,7 +140,7 @@ class Wmdp(Benchmark):
         return Facts(
             ":".join(map(str, trained)),
             sizes | {f"{name}{PERTURBED}": size for name, size in asked_sizes.items()},
-            f"{self.domain}:{self.num_shots}-shot:{questions}",
+            f"{self.num_shots}-shot:{questions}",
         )
 
     def training_set(self, name: str) -> Sequence[Example]:

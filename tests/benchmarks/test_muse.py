@@ -57,13 +57,15 @@ def text_of(benchmark, name):
 
 def test_published_sizes_need_no_network():
     facts = Muse().facts()
-    assert facts.fingerprint == "10-shot:muse-bench/MUSE-News@main"
+    assert facts.fingerprint == "muse-bench/MUSE-News@main"
+    assert facts.asked == "10-shot:muse-bench/MUSE-News@main"
     assert facts.sets["full"].num_characters == 26_113_818  # the card's own total of "train"
     assert facts.sets["forget_perturbed"].num_examples == 100
     assert facts.sets["forget_perturbed"].num_characters == 11_019 + 100 * 1_154
     assert facts.sets["holdout_text_perturbed"].num_characters == 806_341
     books = Muse(corpus="books", revision="abc").facts()
-    assert books.fingerprint == "10-shot:muse-bench/MUSE-Books@abc"
+    assert books.fingerprint == "muse-bench/MUSE-Books@abc"
+    assert books.asked == "10-shot:muse-bench/MUSE-Books@abc"
     assert not [name for name in books.sets if name.startswith(("scal", "sust"))]
 
 
@@ -176,14 +178,23 @@ def test_files_of_the_hub_have_the_same_content(folder, write_parquet):
     assert muse(folder).facts() == before
 
 
-def test_a_changed_file_changes_the_fingerprint(folder, write_json):
-    before = muse(folder).facts().fingerprint
-    assert muse(folder, num_shots=9).facts().fingerprint != before
+def test_what_is_trained_on_and_what_is_only_asked_have_their_own_fingerprints(folder, write_json):
+    def of(**options):
+        facts = muse(folder, **options).facts()
+        return facts.fingerprint, facts.asked
+
+    trained, asked = of()
+    assert of(num_shots=9)[0] == trained
+    assert of(num_shots=9)[1] != asked
     write_json(folder, {"raw/retain2": [*RETAIN2, "Fog lay."]})
-    after = muse(folder).facts().fingerprint
-    assert after != before
-    write_json(folder, {"privleak/holdout": HELD_OUT[:1]})
-    assert muse(folder).facts().fingerprint not in {before, after}
+    assert of()[0] != trained
+    assert of()[1] == asked
+    write_json(folder, tables() | {"privleak/holdout": HELD_OUT[:1]})
+    assert of()[0] == trained
+    assert of()[1] != asked
+    (folder / "privleak/holdout.json").unlink()
+    assert of()[0] == trained
+    assert of()[1] != asked
 
 
 def test_a_folder_needs_only_what_is_trained_on_and_asked(folder):
@@ -221,7 +232,7 @@ def test_too_few_examples_are_named(folder, write_json, faults_of):
         f"Set num_shots to {num} or less."
         for part, num in (("forget", 3), ("retain", 2))
     ]
-    assert len(muse(folder, num_shots=2).facts().fingerprint.split(":")[1]) == 16
+    assert len(muse(folder, num_shots=2).facts().asked.split(":")[1]) == 16
     for num_shots in (-1, 11):
         with pytest.raises(ValueError, match="num_shots"):
             muse(folder, num_shots=num_shots)

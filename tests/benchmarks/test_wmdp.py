@@ -64,9 +64,9 @@ def texts(benchmark, name):
 def test_published_sizes_need_no_network():
     facts = Wmdp().facts()
     assert facts.fingerprint == (
-        "cyber:wikitext:2000:0-shot:"
-        "cais/wmdp-corpora@main+Salesforce/wikitext@main+cais/wmdp@main+cais/mmlu@main"
+        "cyber:wikitext:2000:cais/wmdp-corpora@main+Salesforce/wikitext@main"
     )
+    assert facts.asked == "0-shot:cais/wmdp@main+cais/mmlu@main"
     assert facts.sets["forget"].num_characters == 2_000_000
     assert facts.sets["forget_perturbed"].num_answers == 4 * 1987
     assert facts.sets["retain_perturbed"].num_examples == 14_042
@@ -113,12 +113,20 @@ def test_whatever_changes_the_texts_changes_the_fingerprint(folder, write_json):
     before = fingerprint()
     assert before == fingerprint()
     others = [fingerprint(max_characters=100), fingerprint(max_characters=None)]
-    others += [fingerprint(retain="domain"), fingerprint(num_shots=1)]
+    others.append(fingerprint(retain="domain"))
     write_json(folder, {"cyber-forget-corpus": FORGET[:2]})
     others.append(fingerprint())
+    assert len({before, *others}) == 5
+
+
+def test_what_is_only_asked_changes_no_fingerprint_of_the_texts(folder, write_json):
+    facts = [wmdp(folder).facts(), wmdp(folder, num_shots=1).facts()]
     write_json(folder, {"wmdp-chem": [choice(1)]})
-    others.append(fingerprint())
-    assert len({before, *others}) == 7
+    facts.append(wmdp(folder).facts())
+    (folder / "wmdp-bio.json").unlink()
+    facts.append(wmdp(folder).facts())
+    assert len({one.asked for one in facts}) == 4
+    assert len({one.fingerprint for one in facts}) == 1
 
 
 def test_questions_are_those_of_the_evaluation_harness(folder, rows_of, spelt):
@@ -239,9 +247,7 @@ def test_chemistry_has_questions_but_no_texts(folder):
     assert set(chem.facts().sets) == {f"{probe}_perturbed" for probe in Wmdp.probes}
     assert len(chem.probe("forget", "forget")) == 7
     assert len(chem.probe("retain", "forget")) == 30
-    assert Wmdp(domain="chem").facts().fingerprint == (
-        "chem:wikitext:2000:0-shot:cais/wmdp@main+cais/mmlu@main"
-    )
+    assert Wmdp(domain="chem").facts().asked == "0-shot:cais/wmdp@main+cais/mmlu@main"
     for ask in (
         lambda: chem.training_set("full"),
         lambda: chem.training_set("retain"),
