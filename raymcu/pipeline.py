@@ -49,7 +49,8 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
     folder.ensure_writable()
     with folder.lock():
         ledger = Ledger(folder, todo)
-        if ledger.reused < todo.recipes.keys():
+        has_points = todo.points.keys() <= set(folder.parts("measurements"))
+        if ledger.reused < todo.recipes.keys() or not has_points:
             check_inputs(space)
         ledger.begin(space, extend=extend)
         ledger.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
