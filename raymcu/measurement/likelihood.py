@@ -204,4 +204,4 @@ class _Reader:
             mean = (weights * shifted).sum(-1)
             out[4] = mean
             shifted -= mean[:, None]
-            out[5] = shifted.square_().mul_(weights).sum(-1).sqrt()
+            out[5] = weights.mul_(shifted).mul_(shifted).sum(-1).sqrt()  # a square may overflow
