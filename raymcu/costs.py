@@ -42,7 +42,7 @@ def estimates(
     train_tokens = sum(_trained_characters(r, sets) for r in recipes.values()) / 4
     measure_tokens = (
         sum(
-            count * _probe_characters(space.measurement, size, sets)
+            count * probe_characters(space.measurement, size, sets)
             for size, count in num_points.items()
         )
         / 4
@@ -67,7 +67,7 @@ def _trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
     return recipe.training.epochs * anchor
 
 
-def _probe_characters(asked: Measurement, forget_size: str, sets: Mapping[str, SetSize]) -> float:
+def probe_characters(asked: Measurement, forget_size: str, sets: Mapping[str, SetSize]) -> float:
     """Characters scored at one point, from the perturbed set where there is one."""
     total = 0.0
     for probe in asked.probes:

@@ -1,9 +1,12 @@
 """A pool of Ray actors that measure and score points: bounded queue, retries, streamed tables."""
 
 import importlib
+import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +14,8 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
 
+from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.costs import probe_characters
 from raymcu.errors import StoreError, WorkError
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._scoring import score_point
@@ -20,17 +25,32 @@ from raymcu.session import Cluster
 from raymcu.store import RunFolder, failure_row
 from raymcu.watch import Running, Watch
 
+_AT_ONCE = 2
+"""Points an actor works on: one is measured, the other scored and written."""
+_NEAR = 64
+"""How far ahead of the queue an actor may look for a point of the checkpoints it holds."""
+
 
 class PointActor:
-    """One warm process: a resident model and tokenised probes; a plain class until Ray wraps it."""
+    """One warm process: a resident model and tokenised probes; a plain class until Ray wraps it.
+
+    It takes two points at once: while the model measures one, the other is scored and written.
+    """
 
     def __init__(self, setup: dict[str, Any]) -> None:
         torch.set_num_threads(setup["threads"])
         for module in setup["extensions"]:
             importlib.import_module(module)
         self.run = RunFolder(setup["run"], setup["store"])
-        self.retrained: dict[str, str] = setup["retrained"]
+        self.alone: dict[tuple[str, str], tuple[str, Blend]] = {
+            (row["forget_size"], row["role"]): (
+                row["point_id"],
+                Blend.model_validate_json(row["blend"]),
+            )
+            for row in setup["alone"]
+        }
         self.references: dict[str, pa.Table] = {}
+        self.lock = threading.Lock()
         self.measurer = Measurer(
             self.run.checkpoints,
             BenchmarkUse.model_validate(setup["benchmark"]),
@@ -44,18 +64,35 @@ class PointActor:
         Writing a point twice changes nothing, so a call may be repeated after a crash. A point
         measured before the retrained model it is compared with is left to the score stage.
         """
-        started = time.perf_counter()
-        rows = self.measurer.measure(point_id, Blend.model_validate_json(blend), forget_size)
-        gold = self.retrained.get(forget_size)
+        what = Blend.model_validate_json(blend)
+        with self.lock:  # the model holds one blend
+            started = time.perf_counter()
+            rows = self.measurer.measure(point_id, what, forget_size)
+            others = self._compare(point_id, what, forget_size)
+            took = time.perf_counter() - started
+        gold, _ = self.alone.get((forget_size, "retrained"), (None, None))
         if point_id == gold:  # scores given so far lacked what they are compared with
             for point in self.run.plan["points"]:
                 if point["forget_size"] == forget_size:
                     self.run.remove_part("scores", point["id"])
+        for name, table in others.items():
+            self.run.write_part(name, point_id, table)
         self.run.write_part("measurements", point_id, rows)
         if gold is None or self.run.has_part("measurements", gold):
             reference = None if gold is None else self._reference(gold)
-            self.run.write_part("scores", point_id, score_point(point_id, rows, reference))
-        return time.perf_counter() - started
+            self.run.write_part("scores", point_id, score_point(point_id, rows, reference, others))
+        return took
+
+    def _compare(self, point_id: str, blend: Blend, forget_size: str) -> dict[str, pa.Table]:
+        """Return the point's table ``representations``, if it is asked for."""
+        if not self.measurer.asked.representations:
+            return {}
+        against = {
+            role: other
+            for (size, role), (_, other) in self.alone.items()
+            if size == forget_size and self.run.checkpoints.is_done(other.checkpoints[0])
+        }
+        return {"representations": self.measurer.compare(point_id, blend, forget_size, against)}
 
     def _reference(self, gold: str) -> pa.Table:
         if gold not in self.references:
@@ -80,15 +117,12 @@ def measure_points(
         "measurement": space.measurement.model_dump(mode="json"),
         "extensions": list(space.extensions),
         "threads": execution.cpus_per_worker,
-        "retrained": {
-            point["forget_size"]: point["id"]
-            for point in run.plan["points"]
-            if point["role"] == "retrained"
-        },
+        "alone": _alone(run),
     }
     remote: Any = ray.remote(
         num_cpus=execution.cpus_per_worker,
         num_gpus=cluster.gpus_per_worker(execution),
+        max_concurrency=_AT_ONCE,
         max_restarts=-1,
         max_task_retries=0,  # attempts are counted here: a poison point must not loop
     )(PointActor)
@@ -98,40 +132,135 @@ def measure_points(
         for n in range(min(room, len(points)))
     ]
     try:
-        _drain(deque(points), actors, run, execution.max_attempts, watch)
+        queue = Queue(points, _sizes(space))
+        _drain(_Pool(actors, queue), run, execution.max_attempts, watch)
     finally:
         for actor in actors:
             ray.kill(actor)
 
 
-def _drain(
-    queue: deque[Point], actors: Sequence[Any], run: RunFolder, max_attempts: int, watch: Watch
-) -> None:
-    """Keep every actor busy with one point until the queue is empty."""
-    idle = deque(actors)
-    running: dict[Any, tuple[Any, Point]] = {}
-    attempts: dict[str, int] = {}
-    while queue or running:
-        while queue and idle:
-            actor, point = idle.popleft(), queue.popleft()
-            call = actor.measure.remote(point.id, point.blend.model_dump_json(), point.forget_size)
-            running[call] = (actor, point)
-        watch([], [Running(point.label) for _, point in running.values()])
-        (call,), _ = ray.wait(list(running), num_returns=1)
-        actor, point = running.pop(call)
-        idle.append(actor)
+def _alone(run: RunFolder) -> list[dict[str, str]]:
+    """Return the points of the original and retrained models."""
+    rows = run.read_table("points").select(["point_id", "forget_size", "role", "blend"])
+    return [row for row in rows.to_pylist() if row["role"] in ("original", "retrained")]
+
+
+def _sizes(space: SearchSpace) -> dict[str, float]:
+    """Return about how much a point of each forget set has to read."""
+    use = space.benchmark
+    sets = BENCHMARKS[use.name](**use.options).facts().sets
+    return {size: probe_characters(space.measurement, size, sets) for size in use.forget_sizes}
+
+
+class Queue:
+    """Points in the order that keeps actors busy to the end, and near what they hold.
+
+    Retrained models come first, as the scores of others need them; then the largest forget set. An
+    actor gets the next point that needs no other checkpoints than its last one, if there is any.
+
+    Args:
+        points: In the order of their curves.
+        sizes: How much work a point of each forget set is.
+    """
+
+    def __init__(self, points: Sequence[Point], sizes: Mapping[str, float]) -> None:
+        def rank(point: Point) -> tuple[bool, float]:
+            return point.role != "retrained", -sizes[point.forget_size]
+
+        self.points = deque(sorted(points, key=rank))
+        self.suspects: deque[Point] = deque()
+        """Points that were under way when a process died: each is tried again with no other."""
+
+    def __bool__(self) -> bool:
+        return bool(self.points or self.suspects)
+
+    def take(self, last: Point | None) -> Point:
+        """Return the next point for an actor that measured ``last`` before."""
+        number = 0
+        if last is not None:
+            held = set(last.blend.checkpoints)
+            near = (
+                number
+                for number, point in enumerate(islice(self.points, _NEAR))
+                if held.issuperset(point.blend.checkpoints)
+                and point.forget_size == last.forget_size
+            )
+            number = next(near, 0)
+        point = self.points[number]
+        del self.points[number]
+        return point
+
+
+@dataclass
+class _Worker:
+    """An actor, and what it does."""
+
+    actor: Any
+    last: Point | None = None
+    under_way: int = 0
+    is_shut: bool = False
+    """Whether it tries a suspect, which must be alone."""
+
+
+class _Pool:
+    """Actors that each have one point to measure, and one that they score and write."""
+
+    def __init__(self, actors: Sequence[Any], queue: Queue) -> None:
+        self.workers = [_Worker(actor) for actor in actors]
+        self.queue = queue
+        self.running: dict[Any, tuple[_Worker, Point]] = {}
+
+    def fill(self) -> None:
+        """Hand out points: all actors get a first one before any gets a second."""
+        for depth in range(_AT_ONCE):
+            for worker in self.workers:
+                if worker.is_shut or worker.under_way > depth:
+                    continue
+                if self.queue.suspects and not worker.under_way:
+                    worker.is_shut = True
+                    self._send(worker, self.queue.suspects.popleft())
+                elif self.queue.points:
+                    self._send(worker, self.queue.take(worker.last))
+
+    def _send(self, worker: _Worker, point: Point) -> None:
+        blend = point.blend.model_dump_json()
+        call = worker.actor.measure.remote(point.id, blend, point.forget_size)
+        worker.last, worker.under_way = point, worker.under_way + 1
+        self.running[call] = (worker, point)
+
+    def wait(self) -> tuple[Any, Point]:
+        """Return a call that has ended, and its point."""
+        (call,), _ = ray.wait(list(self.running), num_returns=1)
+        worker, point = self.running.pop(call)
+        worker.under_way -= 1
+        worker.is_shut = False
+        return call, point
+
+    @property
+    def shown(self) -> list[Running]:
+        """What is under way, for who watches."""
+        return [Running(point.label) for _, point in self.running.values()]
+
+
+def _drain(pool: _Pool, run: RunFolder, max_attempts: int, watch: Watch) -> None:
+    """Keep every actor busy until the queue is empty."""
+    attempts: Counter[str] = Counter()
+    while pool.queue or pool.running:
+        pool.fill()
+        watch([], pool.shown)
+        call, point = pool.wait()
         try:
             ray.get(call)
         except RayActorError:
-            attempts[point.id] = attempts.get(point.id, 0) + 1
+            attempts[point.id] += 1
             if attempts[point.id] < max_attempts:
-                queue.append(point)
+                pool.queue.suspects.append(point)
                 continue
             reason = f"its process died {max_attempts} times while measuring it."
             _record(run, point, "worker_died", reason, None)
         except RayTaskError as error:
             _record_error(run, point, error)
-        watch([point.label], [Running(p.label) for _, p in running.values()])
+        watch([point.label], pool.shown)
 
 
 def _record_error(run: RunFolder, point: Point, error: RayTaskError) -> None:
@@ -141,7 +270,7 @@ def _record_error(run: RunFolder, point: Point, error: RayTaskError) -> None:
     if isinstance(cause, WorkError):
         _record(run, point, cause.reason, str(cause), None)
     elif isinstance(cause, torch.OutOfMemoryError):
-        advice = "Lower measurement.batch_tokens."
+        advice = "Lower measurement.memory_gib or batch_tokens."
         _record(run, point, "out_of_memory", f"{cause} {advice}", str(error))
     else:
         _record(run, point, "error", f"{type(cause).__name__}: {cause}", str(error))

@@ -77,7 +77,8 @@ def measure_likelihood(
     with_moments = frozenset(moments)
     reader = _Reader(scorer, torch.tensor(sorted(stop), dtype=torch.long, device=device), bounds)
     found: dict[Encoded, Likelihood] = {}
-    for group in groups(of_input, bounds.batch_tokens):
+    cache_tokens = bounds.memory // 2 // scorer.cache_bytes
+    for group in groups(of_input, bounds.batch_tokens, cache_tokens):
         for batch, states in _states(scorer, group, pad, device):
             starts = np.cumsum([0, *(one.num_states for one in batch)])
             for wants_moments in (False, True):

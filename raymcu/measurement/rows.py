@@ -82,7 +82,7 @@ class RowMaker:
             answer_kind=kind,
             answer_index=index,
             answer=answer,
-            num_question_tokens=self.encoder.count(question),
+            num_question_tokens=self.encoder.adds_start + self.encoder.count(question),
             tokens=tokens,
             max_new_tokens=self._longest() if kind == "answer" else 0,
         )

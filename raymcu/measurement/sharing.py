@@ -87,36 +87,44 @@ class Group:
     prefixes: tuple[Tokens, ...]
     """Distinct; empty if the inputs share none."""
     batches: tuple[tuple[Input, ...], ...]
-    """Inputs of like length, each batch within the bound."""
+    """Inputs of like length, each batch within the bounds."""
 
 
-def groups(inputs: Iterable[Input], batch_tokens: int) -> Iterator[Group]:
+def groups(inputs: Iterable[Input], batch_tokens: int, cache_tokens: int) -> Iterator[Group]:
     """Arrange distinct inputs into groups, and these into batches.
 
     Args:
         inputs: What to feed.
         batch_tokens: Tokens fed at once, padding included; at least one input is.
+        cache_tokens: Tokens of prefixes, or of inputs behind prefixes, in a cache at once.
     """
     by_length: dict[int, dict[Tokens, list[Input]]] = {}
     for one in dict.fromkeys(inputs):
         families = by_length.setdefault(one.prefix, {})
         families.setdefault(one.tokens[: one.prefix], []).append(one)
     for length, families in sorted(by_length.items(), reverse=True):
-        room = max(1, batch_tokens // length) if length else 1
+        room = max(1, min(batch_tokens, cache_tokens) // length) if length else 1
         prefixes = list(families)
         for start in range(0, len(prefixes), room):
             some = prefixes[start : start + room]
             members = [one for prefix in some for one in families[prefix]]
-            yield Group(tuple(some) if length else (), tuple(_batches(members, batch_tokens)))
+            batches = _batches(members, batch_tokens, cache_tokens if length else batch_tokens)
+            yield Group(tuple(some) if length else (), tuple(batches))
 
 
-def _batches(inputs: Sequence[Input], batch_tokens: int) -> Iterator[tuple[Input, ...]]:
-    """Cut inputs, longest first, into batches of at most ``batch_tokens`` padded tokens."""
+def _batches(
+    inputs: Sequence[Input], batch_tokens: int, cache_tokens: int
+) -> Iterator[tuple[Input, ...]]:
+    """Cut inputs of one prefix length, longest first, into batches within the bounds."""
     batch: list[Input] = []
-    for one in sorted(inputs, key=lambda one: len(one.tail), reverse=True):
-        if batch and len(batch[0].tail) * (len(batch) + 1) > batch_tokens:
-            yield tuple(batch)
+    room = 0
+    for one in sorted(inputs, key=lambda one: len(one.tokens), reverse=True):
+        if len(batch) == room:
+            if batch:
+                yield tuple(batch)
             batch = []
+            room = min(batch_tokens // len(one.tail), cache_tokens // len(one.tokens))
+            room = max(1, room)
         batch.append(one)
     if batch:
         yield tuple(batch)

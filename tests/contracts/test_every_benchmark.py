@@ -3,7 +3,7 @@
 import pytest
 
 from raymcu.benchmarks._base import BENCHMARKS
-from raymcu.costs import _probe_characters
+from raymcu.costs import probe_characters
 from raymcu.errors import ConfigError
 from raymcu.search_space import Measurement
 
@@ -23,7 +23,7 @@ def test_the_size_of_every_probe_is_found(name):
     for size in benchmark.forget_sizes:
         for probe in benchmark.probes:
             asked = Measurement(probes=(probe,), generate=())
-            assert _probe_characters(asked, size, sets) > 0, (size, probe)
+            assert probe_characters(asked, size, sets) > 0, (size, probe)
 
 
 @each
