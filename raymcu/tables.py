@@ -69,7 +69,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("answer_kind", _WORD, "answer, paraphrased_answer, perturbed_answer or option"),
         _field("answer_index", pa.int16(), "index among perturbed answers or options, else 0"),
         _field("num_prompt_tokens", pa.int32(), "tokens in front of the answer", "tokens"),
-        _field("num_question_tokens", pa.int32(), "tokens of the bare question", "tokens"),
+        _field("num_question_tokens", pa.int32(), "tokens of the bare question, BOS too", "tokens"),
         _field("logprobs", _REALS, "log p of each answer token, with EOS", "nats"),
         _field("hits", pa.list_(pa.bool_()), "whether the token is the model's greedy choice"),
         _field("stops", pa.list_(pa.bool_()), "whether the model's greedy choice ends the answer"),
