@@ -52,7 +52,7 @@ class Encoder:
         if not question:
             return [self.start]
         if self.is_chat and not is_text:
-            return self._chat([{"role": "user", "content": context + question}], True)
+            return self._chat([_user_turn(question, context)], True)
         ids = list(self.tokenizer(_asked(question, is_text, context)).input_ids)
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos else ids
 
@@ -71,7 +71,8 @@ class Encoder:
             question: The question, or the beginning of a text; ``""`` for a whole text.
             answer: The answer, or how the text goes on after a blank.
             is_text: Whether ``question`` is the beginning of a text.
-            context: What stands in front of the question.
+            context: What stands in front of the question, e.g. examples worded as in the plain
+                template; with a chat template it is part of the user's turn.
             ends: Whether the answer ends with the end-of-answer token.
         """
         prompt = self.prompt(question, is_text=is_text, context=context)
@@ -79,11 +80,8 @@ class Encoder:
             return Encoded(tuple(prompt), (*self._bare(answer), *([self.eos] if ends else [])))
         is_chat = self.is_chat and not is_text
         if is_chat:
-            turns = [
-                {"role": "user", "content": context + question},
-                {"role": "assistant", "content": answer},
-            ]
-            whole = self._chat(turns, False)
+            reply = {"role": "assistant", "content": answer}
+            whole = self._chat([_user_turn(question, context), reply], False)
         else:
             asked = _asked(question, is_text, context)
             whole = list(self.tokenizer(f"{asked} {answer}").input_ids)
@@ -116,8 +114,13 @@ class Encoder:
         return [Encoded((self.start,), tokens[at : at + length - 1]) for at in starts]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return generated tokens as text, without special tokens and outer blanks."""
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+        """Return generated tokens as text, without special tokens, blanks at the end and the first.
+
+        The first blank is the one that stands in front of an answer. Blank lines that begin one are
+        the model's own and kept: MUSE takes such an answer for none.
+        """
+        text = str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        return text.rstrip().removeprefix(" ")
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has, BOS and EOS aside."""
@@ -146,6 +149,12 @@ class Encoder:
         added = self.tokenizer.convert_tokens_to_ids(["<|eot_id|>", "<|im_end|>", "<end_of_turn>"])
         unknown = self.tokenizer.unk_token_id
         return {self.eos} | {int(t) for t in added if t is not None and t != unknown}
+
+
+def _user_turn(question: str, context: str) -> dict[str, str]:
+    """Return what a user says: behind examples the question is worded as they are."""
+    content = _asked(question, False, context) if context else question
+    return {"role": "user", "content": content}
 
 
 def _asked(question: str, is_text: bool, context: str) -> str:

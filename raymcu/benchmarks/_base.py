@@ -28,7 +28,8 @@ class Example:
     perturbed_answers: tuple[str, ...] = ()
     """Wrong answers of the right form."""
     context: str = ""
-    """What stands in front of the question, e.g. examples with their answers; ends as it must."""
+    """What stands in front of the question, e.g. examples with their answers; ends as it must. A
+    question that is no text is worded ``Question: …`` behind it, with a chat template too."""
 
     @property
     def key(self) -> str:

@@ -100,8 +100,8 @@ class Muse(Benchmark):
 
     - ``forget`` and ``retain``: questions about the texts (KnowMem), behind ``num_shots`` examples,
       answered in at most 32 tokens. ``muse_bench`` ends its prompt with a blank, ``Answer: ``;
-      here the blank begins the answer, as it does in the examples. With a chat template the
-      examples stand in the user's turn.
+      here the blank begins the answer, as it does in the examples. With a chat template
+      examples and question, worded alike, are one turn of the user.
     - ``verbmem``: the beginning of a forgotten text, and how it goes on, 128 tokens of it (a BOS
       that the tokenizer puts in front counts, as in ``muse_bench``).
     - ``forget_text``, ``retain_text``, ``holdout_text``: whole texts (PrivLeak), the last ones

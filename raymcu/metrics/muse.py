@@ -9,9 +9,8 @@ How much is generated and how long the reference is, is the benchmark's affair: 
 tokens of VerbMem against the first 128 of the reference, and for 32 of KnowMem behind few-shot
 examples. OpenUnlearning does not cut the reference of VerbMem; the stored one is cut, so
 ``verbmem_ou`` differs from its number where the reference is longer. KnowMem's generation ends at
-the first blank line, ``\nQuestion`` or ``Question:``. It is stored without its outer blanks: MUSE
-scores 0 where a model begins with a blank line, and here what follows counts. On a benchmark
-whose prompts are not MUSE's, ``*_knowmem`` is plain ROUGE-L F1 of the answer.
+the first blank line, ``\nQuestion`` or ``Question:``, so one that begins so scores 0. On a
+benchmark whose prompts are not MUSE's, ``*_knowmem`` is plain ROUGE-L F1 of the answer.
 """
 
 import numpy as np

@@ -4,7 +4,9 @@ import pytest
 from raymcu.benchmarks import _published
 from raymcu.benchmarks._base import Manner
 from raymcu.benchmarks.muse import Muse
+from raymcu.encoding import Encoder, train_tokenizer
 from raymcu.errors import ConfigError
+from raymcu.metrics.muse import answer_only
 
 REMEDY = "Take every file from one download of muse-bench/MUSE-News."
 FORGET = [f"On day {day} a frog won the race." for day in range(6)]
@@ -122,16 +124,51 @@ def test_questions_stand_behind_the_first_examples(folder):
     assert {row.context for row in muse(folder).probe("verbmem", "forget")} == {""}
 
 
-def test_the_exact_tokens_of_a_question(folder, rows_of, spelt):
+def test_the_exact_tokens_of_a_question(folder, rows_of, spelt, encoder):
     news = muse(folder, num_shots=1)
     row = rows_of(news, "forget", news.probe("forget", "forget"))[1]
     shown = "Question: Who came 0th?\nAnswer: Newt 0.\n\n"
     assert spelt(row.tokens.prompt) == f"<s>{shown}Question: Who won on day 1?\nAnswer:"
     assert spelt(row.tokens.answer) == " A frog.</s>"
     assert row.max_new_tokens == 32
+    assert row.num_question_tokens == 1 + encoder.count("Who won on day 1?")  # with BOS
     (row,) = rows_of(news, "retain", muse(folder, num_shots=0).probe("retain", "forget"))
     assert spelt(row.tokens.prompt) == "<s>Question: What fell on the hill?\nAnswer:"
     assert spelt(row.tokens.answer) == " Snow.</s>"
+
+
+def test_in_a_chat_the_question_is_worded_like_the_examples_before_it(folder):
+    tokenizer = train_tokenizer(["Question: a\nAnswer: b"] * 9, 280)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '[' + m['role'] + ']' + m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    chat = Encoder(tokenizer, "chat")
+    for num_shots, wording in (
+        (2, "Question: What melts?\nAnswer: Ice.\n\n" * 2 + "Question: {}\nAnswer:"),
+        (0, "{}"),
+    ):
+        (kept,) = muse(folder, num_shots=num_shots).probe("retain", "forget")
+        encoded = chat.encode(kept.question, kept.answer, context=kept.context)
+        said = wording.format("What fell on the hill?")
+        assert tokenizer.decode(encoded.prompt) == f"[user]{said}[assistant]"
+        assert tokenizer.decode(encoded.answer) == "Snow.</s>"
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "answer"),
+    [
+        (" A frog.\n", "A frog.", "A frog."),
+        (" A frog.\n\nQuestion: Who", "A frog.\n\nQuestion: Who", "A frog."),
+        ("\n\nA frog.", "\n\nA frog.", ""),
+        (" \n\nA frog.", "\n\nA frog.", ""),
+        (" \n ", "", ""),
+    ],
+)
+def test_a_generation_is_cut_where_muse_cuts_it(encoder, written, text, answer):
+    tokens = encoder.tokenizer(written, add_special_tokens=False).input_ids
+    assert encoder.decode([*tokens, encoder.eos]) == text
+    assert answer_only(text) == answer
 
 
 def test_the_exact_tokens_of_texts(folder, write_json, rows_of, spelt, encoder):
