@@ -101,29 +101,66 @@ METRICS: Registry[Metric] = Registry("metric", __package__ or "raymcu.metrics")
 
 @dataclass(frozen=True)
 class Rows:
-    """Measurement rows of one probe and one kind of answer, as flat arrays."""
+    """Measurement rows of one probe and one kind of answer, as flat arrays.
 
-    example: Ints  # (rows,) int
-    key: tuple[str, ...]  # (rows,)
-    answer: tuple[str, ...]  # (rows,)
-    generation: tuple[str | None, ...]  # (rows,)
-    offsets: Ints  # (rows + 1,) where each row's tokens start
-    logprobs: Floats  # (tokens,) float64, nats
-    hits: Bools  # (tokens,) bool
-    found: pa.Table
-    """The same rows with every column of table ``measurements``."""
+    A column is read when a metric first asks for it.
+    """
+
+    table: pa.Table
+    """All measurements of the point."""
+    places: Ints  # (rows,) which of them, ordered by (example, answer_index)
 
     def __len__(self) -> int:
-        return len(self.example)
+        return len(self.places)
 
-    def tokens(self, column: str) -> npt.NDArray[Any]:
-        """Return another column with a value for each answer token, flat: (tokens,)."""
-        flat = self.found[column].combine_chunks().flatten()
-        return np.asarray(flat.to_numpy(zero_copy_only=False))
+    def column(self, name: str) -> pa.Array:
+        """Return a column of table ``measurements``: (rows,)."""
+        return self.table[name].combine_chunks().take(pa.array(self.places))
 
-    def numbers(self, column: str) -> Floats:
+    def tokens(self, name: str) -> npt.NDArray[Any]:
+        """Return a column with a value for each answer token, flat: (tokens,)."""
+        return np.asarray(self.column(name).flatten().to_numpy(zero_copy_only=False))
+
+    def numbers(self, name: str) -> Floats:
         """Return a column with a number for each row, NaN where there is none: (rows,)."""
-        return np.asarray(self.found[column].to_numpy(), dtype=np.float64)
+        values = self.column(name).to_numpy(zero_copy_only=False)
+        return np.asarray(values, dtype=np.float64)
+
+    @cached_property
+    def example(self) -> Ints:
+        """Row of the example in its probe: (rows,)."""
+        return np.asarray(self.column("example").to_numpy(), dtype=np.int64)
+
+    @cached_property
+    def key(self) -> tuple[str, ...]:
+        """Hash of the original question: (rows,)."""
+        return tuple(self.column("example_key").to_pylist())
+
+    @cached_property
+    def answer(self) -> tuple[str, ...]:
+        """The reference answer scored: (rows,)."""
+        return tuple(self.column("answer").to_pylist())
+
+    @cached_property
+    def generation(self) -> tuple[str | None, ...]:
+        """Greedy answer to the question, None where it was not asked: (rows,)."""
+        return tuple(self.column("generation").to_pylist())
+
+    @cached_property
+    def logprobs(self) -> Floats:
+        """Log p of each answer token in nats: (tokens,)."""
+        return self.tokens("logprobs").astype(np.float64)
+
+    @cached_property
+    def hits(self) -> Bools:
+        """Whether each answer token is the model's greedy choice: (tokens,)."""
+        return self.tokens("hits").astype(bool)
+
+    @cached_property
+    def offsets(self) -> Ints:
+        """Where each row's tokens start, and their number: (rows + 1,)."""
+        lengths = pc.list_value_length(self.column("logprobs")).to_numpy(zero_copy_only=False)
+        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
     @cached_property
     def num_tokens(self) -> Ints:
@@ -156,18 +193,17 @@ class Measured:
         """Take the rows of one point of table ``measurements``, and of others by table name."""
         self._table = table.combine_chunks()
         self._others = dict(others or {})
-        self._cache: dict[tuple[str, str, str], Rows] = {}
         self._parts: dict[tuple[Any, ...], Any] = {}
 
     @cached_property
     def point_ids(self) -> tuple[str, ...]:
         """Ids of the points in the table; one, unless the caller mixed them up."""
-        return tuple(sorted(self._words("point_id").unique().to_pylist()))
+        return tuple(sorted(self._codes("point_id")[0]))
 
     @cached_property
     def probes(self) -> frozenset[str]:
         """Names of the probes that were measured."""
-        return frozenset(self._words("probe").unique().to_pylist())
+        return frozenset(self._codes("probe")[0])
 
     def kinds(self, probe: str) -> frozenset[str]:
         """Return what was measured of a probe, as `Metric.kind` names it."""
@@ -180,14 +216,13 @@ class Measured:
     @cached_property
     def _kinds(self) -> dict[str, frozenset[str]]:
         found: dict[str, set[str]] = {}
-        for column in ("answer_kind", "question_kind"):
-            pairs = pa.table([self._words("probe"), self._words(column)], ["probe", "kind"])
-            for row in pairs.group_by(["probe", "kind"]).aggregate([]).to_pylist():
-                found.setdefault(row["probe"], set()).add(row["kind"])
+        for probe, *kinds in self._rows:
+            found.setdefault(probe, set()).update(kinds)
+        probes, codes = self._codes("probe")
         for column in ("generation", "mean_logprobs", "gradient_norm"):
-            held = self._words("probe").filter(pc.is_valid(self._table[column]))
-            for probe in held.unique().to_pylist():
-                found[probe].add(column)
+            is_held = pc.is_valid(self._table[column]).to_numpy()
+            for code in np.unique(codes[is_held]):
+                found[probes[code]].add(column)
         for name, table in self._others.items():
             for probe in table["probe"].cast(pa.string()).unique().to_pylist():
                 found.setdefault(probe, set()).add(name)
@@ -200,10 +235,8 @@ class Measured:
 
         Empty if that was not measured; a metric then returns ``Score(None, 0, note)``.
         """
-        wanted = (probe, answer_kind, question_kind)
-        if wanted not in self._cache:
-            self._cache[wanted] = self._select(*wanted)
-        return self._cache[wanted]
+        nothing = Rows(self._table, np.zeros(0, dtype=np.int64))
+        return self._rows.get((probe, answer_kind, question_kind), nothing)
 
     def part(self, name: tuple[Any, ...], compute: Callable[[], T]) -> T:
         """Return what ``compute`` gives, computed at most once for this point."""
@@ -211,30 +244,28 @@ class Measured:
             self._parts[name] = compute()
         return cast("T", self._parts[name])
 
-    def _words(self, column: str) -> pa.ChunkedArray:
-        return self._table[column].cast(pa.string())
-
-    def _select(self, probe: str, answer_kind: str, question_kind: str) -> Rows:
-        columns = ("probe", "answer_kind", "question_kind")
-        mask = None
-        for name, value in zip(columns, (probe, answer_kind, question_kind), strict=True):
-            here = pc.equal(self._words(name), value)
-            mask = here if mask is None else pc.and_(mask, here)
-        found = self._table.filter(mask)
-        found = found.sort_by([("example", "ascending"), ("answer_index", "ascending")])
-        logprobs = found["logprobs"].combine_chunks()
-        hits = found["hits"].combine_chunks()
-        lengths = pc.list_value_length(logprobs).to_numpy(zero_copy_only=False)
-        return Rows(
-            example=found["example"].to_numpy().astype(np.int64),
-            key=tuple(found["example_key"].to_pylist()),
-            answer=tuple(found["answer"].to_pylist()),
-            generation=tuple(found["generation"].to_pylist()),
-            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            logprobs=logprobs.flatten().to_numpy(zero_copy_only=False).astype(np.float64),
-            hits=hits.flatten().to_numpy(zero_copy_only=False).astype(bool),
-            found=found,
+    @cached_property
+    def _rows(self) -> dict[tuple[str, ...], Rows]:
+        """Rows by probe, kind of answer and kind of question."""
+        names, codes = zip(
+            *map(self._codes, ("probe", "answer_kind", "question_kind")), strict=True
         )
+        group = (codes[0] * len(names[1]) + codes[1]) * len(names[2]) + codes[2]
+        index, example = (self._table[c].to_numpy() for c in ("answer_index", "example"))
+        places = np.lexsort((index, example, group))
+        starts = np.flatnonzero(np.diff(group[places], prepend=-1))
+        return {
+            tuple(found[code[here[0]]] for found, code in zip(names, codes, strict=True)): Rows(
+                self._table, here
+            )
+            for here in np.split(places, starts)[1:]
+        }
+
+    def _codes(self, column: str) -> tuple[list[str], Ints]:
+        """Return the different words of a column, and which of them each row has: (rows,)."""
+        words = self._table[column].cast(pa.string()).combine_chunks()
+        coded = words.dictionary_encode(null_encoding="encode")
+        return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
 
 
 def shared(compute: Callable[Concatenate[Measured, P], T]) -> Callable[Concatenate[Measured, P], T]:

@@ -12,7 +12,7 @@ from raymcu.metrics._base import METRICS, NO_RETRAINED, Measured, Metric, Score
 def score_point(
     point_id: str,
     measurements: pa.Table,
-    retrained: pa.Table | None,
+    retrained: pa.Table | Measured | None,
     others: Mapping[str, pa.Table] | None = None,
 ) -> pa.Table:
     """Compute every registered metric whose probes were measured.
@@ -21,7 +21,8 @@ def score_point(
         point_id: Goes into the rows.
         measurements: Rows of this point only, in any order.
         retrained: Measurements of the model retrained without the point's forget set. None if
-            there is none: metrics that need it then have a null value and a note.
+            there is none: metrics that need it then have a null value and a note. As `Measured`,
+            what metrics work out of it is kept for the next point.
         others: The point's rows of the tables ``representations`` and ``judgements``, if any.
 
     Returns:
@@ -32,7 +33,7 @@ def score_point(
         ConfigError: If the retrained model was measured on other questions.
     """
     point = Measured(measurements, others)
-    reference = None if retrained is None else Measured(retrained)
+    reference = Measured(retrained) if isinstance(retrained, pa.Table) else retrained
     rows = [
         _row(point_id, entry.name, _score(entry.component, point, reference))
         for entry in METRICS

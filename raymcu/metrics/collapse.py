@@ -13,6 +13,7 @@ it is empty. It is not the probability of the gibberish classifier that OpenUnle
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 
 from raymcu.metrics._base import (
     Better,
@@ -64,17 +65,17 @@ class OwnAnswers:
 def own_answers(point: Measured, probe: str) -> OwnAnswers:
     """Return the greedy answers to the questions of a probe."""
     rows = point.rows(probe)
-    logprobs = rows.found["generation_logprobs"].to_pylist()
-    said = [
-        (text, tokens)
-        for text, tokens in zip(rows.generation, logprobs, strict=True)
-        if text is not None
-    ]
+    logprobs = rows.column("generation_logprobs")
+    lengths = pc.fill_null(pc.list_value_length(logprobs), 0).to_numpy()
+    values = logprobs.flatten().to_numpy().astype(np.float64)
+    each = np.split(values, np.cumsum(lengths))[:-1]
+    said = [pair for pair in zip(rows.generation, each, strict=True) if pair[0] is not None]
+    texts = [text or "" for text, _ in said]
     return OwnAnswers(
-        is_empty=np.array([not text.split() for text, _ in said], dtype=bool),
-        repetition=np.array([repetition(text) for text, _ in said], dtype=np.float64),
-        has_nll=np.array([bool(tokens) for _, tokens in said], dtype=bool),
-        nll=np.array([-np.mean(tokens) if tokens else np.inf for _, tokens in said], dtype=float),
+        is_empty=np.array([not text.split() for text in texts], dtype=bool),
+        repetition=np.array([repetition(text) for text in texts], dtype=np.float64),
+        has_nll=np.array([len(tokens) > 0 for _, tokens in said], dtype=bool),
+        nll=np.array([-tokens.mean() if len(tokens) else np.inf for _, tokens in said], float),
     )
 
 

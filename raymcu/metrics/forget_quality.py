@@ -64,8 +64,7 @@ def _check_same_questions(point: Measured, retrained: Measured) -> None:
     Raises:
         ConfigError: With how many questions each has, and how many they share.
     """
-    here = Counter(truth_ratio_examples(point, "forget").keys)
-    there = Counter(truth_ratio_examples(retrained, "forget").keys)
+    here, there = _questions(point), _questions(retrained)
     if here == there:
         return
     raise ConfigError(
@@ -74,6 +73,11 @@ def _check_same_questions(point: Measured, retrained: Measured) -> None:
         f"{(here & there).total()} are the same; all must be. Measure the model that was retrained "
         "without this forget set on the same probe with the same number of examples."
     )
+
+
+@shared
+def _questions(point: Measured) -> Counter[str]:
+    return Counter(truth_ratio_examples(point, "forget").keys)
 
 
 def _names(point: Measured) -> str:

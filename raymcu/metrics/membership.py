@@ -18,6 +18,7 @@ tells nothing and is left out.
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -57,12 +58,15 @@ def lowest_means(values: Floats, offsets: Ints, share: float) -> Floats:
         share: How much of an answer is taken, rounded down to whole tokens.
     """
     lengths = np.diff(offsets)
-    row = np.repeat(np.arange(len(lengths)), lengths)
     counts = np.maximum(1, (lengths * share).astype(np.int64))
-    rank = np.arange(len(values)) - np.repeat(offsets[:-1], lengths)
-    lowest = values[np.lexsort((values, row))][rank < counts[row]]
-    owner = row[rank < counts[row]]
-    means: Floats = np.bincount(owner, lowest, minlength=len(lengths)) / counts
+    rank = np.arange(lengths.max(initial=0))
+    is_there, row = rank < lengths[:, None], np.repeat(np.arange(len(lengths)), lengths)
+    ordered = np.full(is_there.shape, np.inf)  # a row each: many short sorts are the fastest
+    ordered[is_there] = values
+    ordered.sort(axis=1)
+    is_lowest = is_there & (rank < counts[:, None])
+    owner = np.nonzero(is_lowest)[0]
+    means: Floats = np.bincount(owner, ordered[is_lowest], minlength=len(lengths)) / counts
     means[row[np.isnan(values)]] = np.nan  # it sorts last, so it may not be among the lowest
     return means
 
@@ -155,8 +159,13 @@ def nll_per_zlib_byte(rows: Rows) -> Floats:
 
     Returns nats per byte of each answer: (rows,).
     """
-    sizes = [len(zlib.compress(answer.encode())) for answer in rows.answer]
-    return rows.nll_mean / np.asarray(sizes, dtype=np.float64)
+    sizes: Floats = np.array([_zlib_bytes(answer) for answer in rows.answer], dtype=np.float64)
+    return rows.nll_mean / sizes
+
+
+@lru_cache(maxsize=1 << 16)  # all points of a study have the same answers
+def _zlib_bytes(text: str) -> int:
+    return len(zlib.compress(text.encode()))
 
 
 @_attack("mia_min_k_auc", f"Shi et al. 2023 (arXiv:2310.16789), k = 0.4; {_OU}/min_k.py")

@@ -6,6 +6,7 @@ common subsequence is found with one integer of bits per row instead of its quad
 (Hyyrö 2004), which gives the same length.
 """
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -27,9 +28,7 @@ def _stem() -> Callable[[str], str]:
 def _tokens(text: str, stems: bool) -> tuple[str, ...]:
     if stems:  # words of three letters stay as they are
         return tuple(_stem()(word) if len(word) > 3 else word for word in _tokens(text, False))
-    from rouge_score import tokenize
-
-    return tuple(tokenize.tokenize(text, None))
+    return tuple(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 @lru_cache(maxsize=1 << 17)
