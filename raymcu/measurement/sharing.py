@@ -116,15 +116,11 @@ def _batches(
     inputs: Sequence[Input], batch_tokens: int, cache_tokens: int
 ) -> Iterator[tuple[Input, ...]]:
     """Cut inputs of one prefix length, longest first, into batches within the bounds."""
-    batch: list[Input] = []
-    room = 0
-    for one in sorted(inputs, key=lambda one: len(one.tokens), reverse=True):
-        if len(batch) == room:
-            if batch:
-                yield tuple(batch)
-            batch = []
-            room = min(batch_tokens // len(one.tail), cache_tokens // len(one.tokens))
-            room = max(1, room)
-        batch.append(one)
-    if batch:
-        yield tuple(batch)
+    ordered = sorted(inputs, key=lambda one: len(one.tokens), reverse=True)
+    start = 0
+    while start < len(ordered):
+        longest = ordered[start]
+        room = min(batch_tokens // len(longest.tail), cache_tokens // len(longest.tokens))
+        end = start + max(1, room)
+        yield tuple(ordered[start:end])
+        start = end
