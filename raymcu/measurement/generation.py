@@ -82,13 +82,8 @@ def generate(  # noqa: PLR0913 - one argument per bound
     ]
     going = sorted((answer for answer in answers if not answer.is_finished), key=len)
     while going:
-        room = bounds.memory // 2
-        size = 0
-        for size, answer in enumerate(going, start=1):
-            longest = len(answer.prompt) + max(one.longest for one in going[:size])
-            if size * longest * scorer.cache_bytes > room:
-                break
-        batch, going = going[: max(1, size)], going[max(1, size) :]
+        size = _fitting(going, bounds.memory // 2 // scorer.cache_bytes)
+        batch, going = going[:size], going[size:]
         _decode(scorer, batch, stop, pad, bounds.batch_tokens)
     return answers
 
@@ -103,6 +98,16 @@ def _begun(row: Encoded, known: Likelihood, longest: int, stop: frozenset[int]) 
     if end < len(row.answer) and known.stops[end]:
         answer.add(next(iter(stop)), float(known.greedy_logprobs[end]), stop)
     return answer
+
+
+def _fitting(answers: Sequence[Answer], cache_tokens: int) -> int:
+    """Return how many of the answers, shortest first, go into one cache; one at least."""
+    left = 0
+    for number, answer in enumerate(answers):
+        left = max(left, answer.longest - len(answer.tokens))
+        if number and (number + 1) * (len(answer) + left) > cache_tokens:
+            return number
+    return len(answers)
 
 
 def _decode(
