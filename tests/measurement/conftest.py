@@ -5,6 +5,7 @@ import torch
 
 from raymcu import models
 from raymcu.methods._base import METHODS
+from raymcu.models import Encoded
 from raymcu.search_space import OptimizerUse, ScratchModel, Training
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
@@ -61,14 +62,18 @@ def scorer(request, knowing):
 class Naive:
     """The textbook way: one row at a time, all logits, no batches."""
 
-    def logprobs(self, model, row):
-        """Return log p and greedy choice of each answer token."""
+    def every_logprob(self, model, row):
+        """Return log p of every token at each position of the answer: (answer, vocab) float64."""
         ids = torch.tensor([row.prompt + row.answer])
         with torch.no_grad():
-            logits = model(input_ids=ids).logits[0].double().log_softmax(-1)
-        places = range(len(row.prompt) - 1, len(row) - 1)
-        found = [float(logits[p, t]) for p, t in zip(places, row.answer, strict=True)]
-        return found, [int(logits[p].argmax()) for p in places]
+            logits = model(input_ids=ids).logits[0].double()
+        return logits.log_softmax(-1)[len(row.prompt) - 1 : len(row) - 1]
+
+    def logprobs(self, model, row):
+        """Return log p and greedy choice of each answer token."""
+        logprobs = self.every_logprob(model, row)
+        found = logprobs[range(len(row.answer)), row.answer]
+        return found.tolist(), logprobs.argmax(-1).tolist()
 
     def generate(self, model, row, eos, max_new_tokens):
         """Return the tokens of model.generate, the stop token left out."""
@@ -88,3 +93,59 @@ class Naive:
 def naive():
     """The textbook way: one row at a time, all logits, no batches."""
     return Naive()
+
+
+class Watched(models.Scorer):
+    """Notes how much is computed at once."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.positions = []
+        """Positions whose logits were made, call by call."""
+        self.fed = []
+        """(rows, new tokens a row) of every pass of the decoder."""
+        self.held = []
+        """Tokens in a cache after each pass that has one, all rows together."""
+
+    def logits(self, hidden, head=None):
+        self.positions.append(len(hidden))
+        return super().logits(hidden, head)
+
+    def hidden(self, input_ids, row, column):
+        self.fed.append(tuple(input_ids.shape))
+        return super().hidden(input_ids, row, column)
+
+    def extend(self, ids, cache, mask=None, position=None):
+        self.fed.append(tuple(ids.shape))
+        states = super().extend(ids, cache, mask, position)
+        self.held.append(len(ids) * cache.get_seq_length())
+        return states
+
+
+@pytest.fixture
+def watched(knowing):
+    """The model that knows some of six answers, under watch."""
+    return Watched(knowing["half"].model)
+
+
+@pytest.fixture(scope="session")
+def families(authors, encoder):
+    """Rows that share what can be shared: prompts, contexts, inputs; and some that share nothing.
+
+    Two questions with several answers each, questions of unequal lengths behind two contexts, two
+    of them with letters to choose from, prompts of one token, and a plain text.
+    """
+    examples = authors.probe("forget", "forget10")
+    found = []
+    for example in examples[:2]:
+        answers = (example.answer, example.paraphrased_answer, *example.perturbed_answers)
+        found += [encoder.encode(example.question, answer) for answer in answers]
+    for shots in (examples[2:4], examples[4:5]):
+        context = "".join(f"Question: {x.question}\nAnswer: {x.answer}\n\n" for x in shots)
+        for question in ("Who?", "Who wrote the book about it?", "Where was the author born?"):
+            found.append(encoder.encode(question, "It was Ada.", context=context))
+        for letter in "ABCD":
+            found.append(encoder.encode("Which one?", letter, context=context, ends=False))
+    found += [encoder.encode("", "A text of its own."), encoder.encode("Who else?", "Bea.")]
+    found += [Encoded((1,), (9, 10, 11)), Encoded((1,), (12,)), Encoded((1, 20, 30), (11, 9))]
+    return found

@@ -5,7 +5,7 @@ import torch
 
 from raymcu import models
 from raymcu.measurement.generation import generate
-from raymcu.measurement.likelihood import measure_likelihood
+from raymcu.measurement.likelihood import Bounds, measure_likelihood
 from raymcu.measurement.suppressed import Suppressed
 
 
@@ -25,7 +25,7 @@ def naive_logits(pair, ids, alpha):
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 4.0])
 def test_likelihoods_are_those_of_the_combined_logits(pair, authors, encoder, alpha):
     rows = [encoder.encode(x.question, x.answer) for x in authors.training_set("forget10")[:3]]
-    found = measure_likelihood(Suppressed(*pair, alpha), rows, encoder.pad, 512)
+    found = measure_likelihood(Suppressed(*pair, alpha), rows, encoder.pad, Bounds(512))
     for row, known in zip(rows, found, strict=True):
         ids = torch.tensor([[*row.prompt, *row.answer]])
         with torch.no_grad():
@@ -38,10 +38,12 @@ def test_likelihoods_are_those_of_the_combined_logits(pair, authors, encoder, al
 def test_texts_are_greedy_decoding_of_the_combined_logits(pair, authors, encoder):
     rows = [encoder.encode(x.question, x.answer) for x in authors.training_set("forget10")[:4]]
     scorer = Suppressed(*pair, 2.0)
-    known = measure_likelihood(scorer, rows, encoder.pad, 512)
-    bounds = {"max_new_tokens": 12, "batch_tokens": 2048}
-    found = generate(scorer, rows, known, stop=frozenset({encoder.eos}), pad=encoder.pad, **bounds)
-    for row, tokens in zip(rows, found, strict=True):
+    known = measure_likelihood(scorer, rows, encoder.pad, Bounds(512))
+    stop, most = frozenset({encoder.eos}), [12] * len(rows)
+    found = generate(
+        scorer, rows, known, stop=stop, pad=encoder.pad, max_new_tokens=most, bounds=Bounds(2048)
+    )
+    for row, answer in zip(rows, found, strict=True):
         ids = list(row.prompt)
         while len(ids) < len(row.prompt) + 12:
             with torch.no_grad():
@@ -49,13 +51,32 @@ def test_texts_are_greedy_decoding_of_the_combined_logits(pair, authors, encoder
             if token == encoder.eos:
                 break
             ids.append(token)
-        assert tokens == ids[len(row.prompt) :]
+        assert answer.tokens == ids[len(row.prompt) :]
+
+
+def test_shared_prefixes_do_not_change_the_combined_likelihoods(pair, families):
+    scorer = Suppressed(*pair, 1.0)
+    for row, known in zip(
+        families, measure_likelihood(scorer, families, 0, Bounds(512)), strict=True
+    ):
+        ids = torch.tensor([[*row.prompt, *row.answer]])
+        with torch.no_grad():
+            log_probs = naive_logits(pair, ids, 1.0)[0].log_softmax(-1)
+        places = range(len(row.prompt) - 1, len(row) - 1)
+        expected = log_probs[places, row.answer].tolist()
+        assert known.logprobs.tolist() == pytest.approx(expected, abs=1e-5)
+        choices = log_probs[places].argmax(-1).tolist()
+        assert known.hits.tolist() == [a == b for a, b in zip(choices, row.answer, strict=True)]
+
+
+def test_both_caches_are_counted(pair):
+    assert Suppressed(*pair).cache_bytes == 2 * pair[0].cache_bytes
 
 
 def test_alpha_of_zero_is_the_start_model(pair, encoder):
     row = encoder.encode("Who?", "Ada.")
     alone, both = (
-        measure_likelihood(scorer, [row], encoder.pad, 512)[0].logprobs
+        measure_likelihood(scorer, [row], encoder.pad, Bounds(512))[0].logprobs
         for scorer in (pair[0], Suppressed(*pair, 0.0))
     )
     assert alone.tolist() == both.tolist()

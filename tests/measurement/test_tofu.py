@@ -10,7 +10,7 @@ import torch
 
 from raymcu import models
 from raymcu.measurement.generation import generate, stop_tokens
-from raymcu.measurement.likelihood import measure_likelihood
+from raymcu.measurement.likelihood import Bounds, measure_likelihood
 
 pytestmark = pytest.mark.slow
 
@@ -43,21 +43,23 @@ def test_likelihood_and_answers_match_the_textbook_way(scorer, tofu, naive, nois
     for weight in scorer.model.parameters():
         weight.data.add_(noise * torch.randn_like(weight))
     rows = [encoder.encode(row["question"], row["answer"]) for row in tofu]
-    known = measure_likelihood(scorer, rows, encoder.pad, 4096)
+    stop = stop_tokens(scorer, encoder.eos)
+    known = measure_likelihood(scorer, rows, encoder.pad, Bounds(4096), stop=stop)
     texts = generate(
         scorer,
         rows,
         known,
-        stop=stop_tokens(scorer, encoder.eos),
+        stop=stop,
         pad=encoder.pad,
-        max_new_tokens=100,
-        batch_tokens=8192,
+        max_new_tokens=[100] * len(rows),
+        bounds=Bounds(8192),
     )
-    for row, found, tokens in zip(rows, known, texts, strict=True):
+    for row, found, answer in zip(rows, known, texts, strict=True):
         logprobs, choices = naive.logprobs(scorer.model, row)
         assert found.logprobs == pytest.approx(logprobs, abs=2e-5, rel=1e-5)
-        assert found.choices.tolist() == choices
-        assert tokens == naive.generate(scorer.model, row, encoder.eos, 100)
+        assert found.hits.tolist() == [a == b for a, b in zip(choices, row.answer, strict=True)]
+        assert found.stops.tolist() == [choice in stop for choice in choices]
+        assert answer.tokens == naive.generate(scorer.model, row, encoder.eos, 100)
     heart = np.mean([found.hits.all() for found in known[:60]])
     assert heart > 0.9 if noise == 0 else heart < 0.9
     scorer.load_state_dict(start)
