@@ -1,13 +1,13 @@
 """ROUGE-L of the greedy answer against the reference answer.
 
 ``{probe}_rouge`` is recall with stemming: TOFU (arXiv:2401.06121) section 2.2.2. MUSE takes F1
-without stemming: see ``muse.py``. The tokens are those of package ``rouge_score``; the longest
+without stemming: see ``muse.py``. Tokens and stems are those of package ``rouge_score``; the longest
 common subsequence is found with one integer of bits per row instead of its quadratic table
 (Hyyrö 2004), which gives the same length.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -17,26 +17,37 @@ from raymcu.metrics._base import FORGOTTEN, KEPT, Measured, Score, metric_of_pro
 
 @lru_cache(maxsize=1)
 def _stem() -> Callable[[str], str]:
-    """Return the Porter stemmer of rouge_score with a memory: stemming is most of its time."""
+    """Return the Porter stemmer with a memory: stemming is most of the time."""
     # nltk takes a second to import, which `raymcu list` and `raymcu plan` need not pay.
     from nltk.stem.porter import PorterStemmer  # type: ignore[import-untyped]
 
-    return lru_cache(maxsize=1 << 16)(PorterStemmer().stem)
+    stem = PorterStemmer().stem  # words of three letters stay as they are
+    return lru_cache(maxsize=1 << 16)(lambda word: stem(word) if len(word) > 3 else word)
 
 
 @lru_cache(maxsize=1 << 15)
 def _tokens(text: str, stems: bool) -> tuple[str, ...]:
-    if stems:  # words of three letters stay as they are
-        return tuple(_stem()(word) if len(word) > 3 else word for word in _tokens(text, False))
+    if stems:
+        return tuple(map(_stem(), _tokens(text, False)))
     return tuple(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+@lru_cache(maxsize=1 << 15)
+def _places(text: str, stems: bool) -> dict[str, int]:
+    """Return where each token of a text is, as bits."""
+    where: dict[str, int] = {}
+    for place, token in enumerate(_tokens(text, stems)):
+        where[token] = where.get(token, 0) | 1 << place
+    return where
 
 
 @lru_cache(maxsize=1 << 17)
 def _overlap(reference: str, generation: str, stems: bool) -> tuple[int, int, int]:
     """Return the common tokens, those of the reference and those of the generation."""
     wanted, given = _tokens(reference, stems), _tokens(generation, stems)
-    common = len(wanted) if wanted == given else _common_length(wanted, given)
-    return common, len(wanted), len(given)
+    if wanted == given:
+        return len(wanted), len(wanted), len(given)
+    return _common_length(len(wanted), _places(reference, stems), given), len(wanted), len(given)
 
 
 def rouge_l_recall(reference: str, generation: str) -> float:
@@ -60,21 +71,19 @@ def rouge_l_f1(reference: str, generation: str, stems: bool) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def _common_length(first: tuple[str, ...], second: tuple[str, ...]) -> int:
-    """Return the length of the longest common subsequence.
+def _common_length(length: int, places: Mapping[str, int], second: tuple[str, ...]) -> int:
+    """Return the length of the longest common subsequence of two texts.
 
-    Bit i of ``row`` is 0 where the subsequence of ``first[: i + 1]`` is one longer than that of
-    ``first[:i]``, after the tokens of ``second`` so far.
+    Bit i of ``row`` is 0 where the subsequence of the first i + 1 tokens of the first text is one
+    longer than that of the first i, after the tokens of ``second`` so far.
     """
-    where: dict[str, int] = {}
-    for position, token in enumerate(first):
-        where[token] = where.get(token, 0) | 1 << position
-    every = (1 << len(first)) - 1
+    every = (1 << length) - 1
     row = every
     for token in second:
-        matches = row & where.get(token, 0)
-        row = ((row + matches) | (row - matches)) & every
-    return len(first) - row.bit_count()
+        if here := places.get(token, 0):
+            matches = row & here
+            row = (row + matches) | (row - matches)
+    return length - (row & every).bit_count()
 
 
 @metric_of_probes(
