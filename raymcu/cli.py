@@ -82,10 +82,10 @@ def status(run: Run, as_json: Json = False) -> None:
 
 
 @app.command()
-def score(run: Run) -> None:
+def score(run: Run, quiet: Quiet = False) -> None:
     """Compute every metric anew from the stored measurements."""
     folder = raymcu.RunFolder.open(run)
-    number = raymcu.rescore(folder, lambda ended, running: None)
+    number = raymcu.rescore(folder, console, is_quiet=quiet)
     raymcu.reanalyze(folder)
     console.print(f"{number} points scored into {folder.path('tables/scores')}", soft_wrap=True)
 

@@ -2,19 +2,30 @@
 
 import importlib
 
+from rich.console import Console
+
 from raymcu.analysis.stages import analyze_run, score_points
+from raymcu.report.live import Progress
 from raymcu.report.page import write_report
 from raymcu.store import RunFolder
-from raymcu.watch import Watch
 
 
-def rescore(run: RunFolder, watch: Watch) -> int:
-    """Compute every metric of every measured point anew; return the number of points."""
+def rescore(run: RunFolder, console: Console, *, is_quiet: bool = False) -> int:
+    """Compute every metric of every measured point anew; return the number of points.
+
+    Raises:
+        ConfigError: If the retrained model was measured on other questions.
+        StoreError: If a measurements file is damaged.
+    """
     for module in run.plan["search_space"]["extensions"]:
         importlib.import_module(module)  # metrics of the user's own
     measured = set(run.parts("measurements"))
     points = [point for point in run.plan["points"] if point["id"] in measured]
-    score_points(run, points, watch)
+    with (
+        Progress(run, console, is_quiet=is_quiet) as progress,
+        progress.stage("score", 0, len(points)),
+    ):
+        score_points(run, points, progress)
     return len(points)
 
 

@@ -78,8 +78,9 @@ def test_status_score_analyze_report_verify_read_the_folder(
 def test_scoring_again_needs_neither_torch_nor_ray(finished: Path) -> None:
     code = (
         "import sys, raymcu\n"
+        "from rich.console import Console\n"
         f"run = raymcu.RunFolder.open({str(finished)!r})\n"
-        "assert raymcu.rescore(run, lambda ended, running: None)\n"
+        "assert raymcu.rescore(run, Console(quiet=True))\n"
         "raymcu.reanalyze(run)\n"
         "assert not {'torch', 'ray', 'transformers'} & set(sys.modules)\n"
     )
