@@ -56,7 +56,7 @@ def test_check_puts_columns_in_the_schemas_types():
 
 
 def test_check_names_the_origin_of_another_table():
-    with pytest.raises(StoreError, match=r"^f\.parquet: is not a 'points' table of version 1: "):
+    with pytest.raises(StoreError, match=r"^f\.parquet: is not a 'points' table of version 2: "):
         tables.check("points", tables.from_rows("scores", [SCORE]), "f.parquet")
 
 
