@@ -121,6 +121,7 @@ def _scores(point: Measured, retrained: Measured | None) -> dict[str, Score]:
     unit="probability",
     probes=("forget",),
     source=_SOURCE,
+    kind="perturbed_answer",
     needs_retrained=True,
 )
 def forget_quality_p(point: Measured, retrained: Measured | None) -> Score:
@@ -135,6 +136,7 @@ def forget_quality_p(point: Measured, retrained: Measured | None) -> Score:
     unit="log10",
     probes=("forget",),
     source=_SOURCE,
+    kind="perturbed_answer",
     needs_retrained=True,
 )
 def forget_quality_log10(point: Measured, retrained: Measured | None) -> Score:
@@ -149,6 +151,7 @@ def forget_quality_log10(point: Measured, retrained: Measured | None) -> Score:
     unit="ln",
     probes=("forget",),
     source=_SOURCE,
+    kind="perturbed_answer",
     needs_retrained=True,
 )
 def forget_quality_ln(point: Measured, retrained: Measured | None) -> Score:
@@ -163,6 +166,7 @@ def forget_quality_ln(point: Measured, retrained: Measured | None) -> Score:
     unit="fraction",
     probes=("forget",),
     source=_SOURCE,
+    kind="perturbed_answer",
     needs_retrained=True,
 )
 def forget_quality_d(point: Measured, retrained: Measured | None) -> Score:
