@@ -1,8 +1,8 @@
 """ROUGE-L of the greedy answer against the reference answer.
 
 ``{probe}_rouge`` is recall with stemming: TOFU (arXiv:2401.06121) section 2.2.2. MUSE takes F1
-without stemming: see ``muse.py``. Tokens and stems are those of package ``rouge_score``; the longest
-common subsequence is found with one integer of bits per row instead of its quadratic table
+without stemming: see ``muse.py``. Tokens and stems are those of package ``rouge_score``; the
+longest common subsequence is found with one integer of bits per row instead of its quadratic table
 (Hyyrö 2004), which gives the same length.
 """
 

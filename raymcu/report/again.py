@@ -6,7 +6,6 @@ from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, score_points
 from raymcu.report.live import Progress
-from raymcu.report.page import write_report
 from raymcu.store import RunFolder
 
 
@@ -36,6 +35,8 @@ def reanalyze(run: RunFolder) -> None:
 
 def redraw(run: RunFolder) -> str:
     """Draw figures and page anew; return where the page is."""
+    from raymcu.report.page import write_report  # scoring need not wait for matplotlib
+
     return write_report(run)
 
 
