@@ -25,7 +25,6 @@ from raymcu.store import CheckpointStore
 
 _RESIDENT_ENDPOINTS = 6
 _MAX_STATES = 2048
-_KEPT_STATES = 8
 
 Blends = Mapping[str, Blend]
 
@@ -116,9 +115,9 @@ class Measurer:
         """
         rows = []
         for probe in self.asked.representations:
-            theirs = {name: self._states(other, probe, forget_size)
+            theirs = {name: self._states(other, probe, forget_size, keep=True)
                       for name, other in against.items()}  # fmt: skip
-            own = self._states(blend, probe, forget_size)
+            own = self._states(blend, probe, forget_size, keep=False)
             for name, states in theirs.items():
                 for layer, pair in enumerate(zip(own, states, strict=True)):
                     alike = asdict(compare(*pair))
@@ -126,18 +125,20 @@ class Measurer:
                                  "layer": layer, **alike})  # fmt: skip
         return tables.from_rows("representations", rows)
 
-    def _states(self, blend: Blend, probe: str, forget_size: str) -> Sequence[Tensor]:
-        """Return the states of a probe's answers by layer; those of plain checkpoints are kept."""
+    def _states(
+        self, blend: Blend, probe: str, forget_size: str, *, keep: bool
+    ) -> Sequence[Tensor]:
+        """Return the states of a probe's answers by layer; what is kept is of one forget set."""
         key = (blend.model_dump_json(), probe, forget_size)
-        if key not in self._seen:
-            scorer, encoder = self.place(blend)
-            rows = [row.tokens for row in self._rows(probe, forget_size) if row.wants([probe])]
-            tokens, most = self.bounds.batch_tokens, _MAX_STATES
-            states = representations(scorer, rows, encoder.pad, tokens, most)
-            if len(blend.checkpoints) > 1 or len(self._seen) >= _KEPT_STATES:
-                return states
-            self._seen[key] = states
-        return self._seen[key]
+        if key in self._seen:
+            return self._seen[key]
+        scorer, encoder = self.place(blend)
+        rows = [row.tokens for row in self._rows(probe, forget_size) if row.wants([probe])]
+        states = representations(scorer, rows, encoder.pad, self.bounds.batch_tokens, _MAX_STATES)
+        if keep:
+            others = {old: seen for old, seen in self._seen.items() if old[-1] == forget_size}
+            self._seen = {**others, key: states}
+        return states
 
     def place(self, blend: Blend) -> tuple[Scorer, Encoder]:
         """Write a blend into the resident model, opening it at the first call."""
