@@ -9,7 +9,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raymcu import tables
 from raymcu.errors import StoreError, WorkError
+from raymcu.measurement.gradients import gradient_norms
+from raymcu.measurement.likelihood import Bounds
 from raymcu.measurement.measurer import Measurer
+from raymcu.measurement.representations import compare, representations
 from raymcu.models import Encoder
 from raymcu.recipes import Blend
 from raymcu.search_space import Measurement
@@ -163,3 +166,186 @@ def test_a_damaged_checkpoint_is_a_store_error(study, broken):
     blend = Blend.of({study.first.id: 0.5, study.second.id: 0.5})
     with pytest.raises(StoreError, match=r"damaged|does not open"):
         warm.measure("p", blend, "forget10")
+
+
+# what is measured on request
+
+
+MORE = Measurement(
+    probes=("forget", "retain"),
+    generate=("retain",),
+    paraphrased=("forget",),
+    moments=("forget",),
+    gradient_norms=("retain",),
+    representations=("retain",),
+    max_new_tokens=8,
+    max_examples=4,
+)
+
+
+@pytest.fixture(scope="module")
+def more(study):
+    """The first unlearner with all that can be asked, the retained model and the encoder."""
+    warm = measurer(study.store, study.first, MORE)
+    blend = Blend.of({study.first.id: 1.0})
+    return warm.measure("p", blend, "forget10").to_pylist(), *warm.place(blend)
+
+
+def is_plain(row, probe):
+    kinds = (row["probe"], row["question_kind"], row["answer_kind"])
+    return kinds == (probe, "question", "answer")
+
+
+def test_only_plain_answers_of_asked_probes_have_moments(more, naive, authors):
+    rows, scorer, encoder = more
+    questions = {x.key: x.question for x in authors.probe("forget", "forget10")}
+    for row in rows:
+        assert (row["mean_logprobs"] is not None) == is_plain(row, "forget")
+        assert (row["std_logprobs"] is None) == (row["mean_logprobs"] is None)
+    for row in [row for row in rows if is_plain(row, "forget")][::5]:
+        encoded = encoder.encode(questions[row["example_key"]], row["answer"])
+        logprobs = naive.every_logprob(scorer.model, encoded)
+        mean = (logprobs.exp() * logprobs).sum(-1)
+        deviation = ((logprobs.exp() * logprobs.square()).sum(-1) - mean.square()).sqrt()
+        assert row["mean_logprobs"] == pytest.approx(mean.tolist(), abs=1e-5, rel=1e-5)
+        assert row["std_logprobs"] == pytest.approx(deviation.tolist(), abs=1e-5, rel=1e-4)
+
+
+def test_only_plain_answers_of_asked_probes_have_gradient_norms(more, authors):
+    rows, scorer, encoder = more
+    asked = [row for row in rows if is_plain(row, "retain")]
+    assert len(asked) == 4
+    assert all((row["gradient_norm"] is not None) == is_plain(row, "retain") for row in rows)
+    examples = authors.probe("retain", "forget10")[:4]
+    encoded = [encoder.encode(x.question, x.answer) for x in examples]
+    expected = gradient_norms(scorer, encoded, encoder.pad)
+    assert [row["gradient_norm"] for row in asked] == pytest.approx(expected, rel=1e-6)
+
+
+def test_answers_behind_paraphrased_questions_are_measured_where_asked(more, naive, authors):
+    rows, scorer, encoder = more
+    examples = authors.probe("forget", "forget10")
+    found = [row for row in rows if row["question_kind"] == "paraphrased_question"]
+    assert [row["example_key"] for row in found] == [example.key for example in examples]
+    assert {(row["probe"], row["answer_kind"]) for row in found} == {("forget", "answer")}
+    for row, example in list(zip(found, examples, strict=True))[::6]:
+        encoded = encoder.encode(example.paraphrased_question, example.answer)
+        assert row["num_prompt_tokens"] == len(encoded.prompt)
+        logprobs, choices = naive.logprobs(scorer.model, encoded)
+        assert row["logprobs"] == pytest.approx(logprobs, abs=1e-5)
+        assert row["hits"] == [c == t for c, t in zip(choices, encoded.answer, strict=True)]
+        assert row["stops"] == [choice == encoder.eos for choice in choices]
+
+
+def test_generations_have_their_own_log_probabilities(more):
+    rows, _, _ = more
+    for row in rows:
+        assert (row["generation"] is not None) == is_plain(row, "retain")
+        assert (row["generation_logprobs"] is not None) == is_plain(row, "retain")
+        assert 1 <= len(row["generation_logprobs"] or [0.0]) <= 8
+
+
+def test_less_memory_measures_the_same(study, more):
+    tight = MORE.model_copy(update={"memory_gib": 1e-5, "batch_tokens": 300})
+    warm = measurer(study.store, study.first, tight)
+    assert warm.bounds == Bounds(300, 10737)
+    found = warm.measure("p", Blend.of({study.first.id: 1.0}), "forget10").to_pylist()
+    for one, other in zip(more[0], found, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            if isinstance(value, list):
+                assert other[name] == pytest.approx(value, abs=1e-5, rel=1e-5), name
+            elif isinstance(value, float):
+                assert other[name] == pytest.approx(value, rel=1e-5), name
+            else:
+                assert other[name] == value, name
+
+
+# representations
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often the states of a model are computed."""
+    calls = []
+
+    def count(*args):
+        calls.append(args)
+        return representations(*args)
+
+    monkeypatch.setattr("raymcu.measurement.measurer.representations", count)
+    return calls
+
+
+def test_states_are_compared_layer_by_layer(study, authors):
+    warm = measurer(study.store, study.first, MORE)
+    blend = Blend.of({study.first.id: 0.5, study.second.id: 0.5})
+    against = {"original": Blend.of({study.original.id: 1.0}),
+               "retrained": Blend.of({study.second.id: 1.0})}  # fmt: skip
+    table = warm.compare("p", blend, "forget10", against)
+    assert table.schema.equals(tables.SCHEMAS["representations"])
+    states = {}
+    for name, model in {"own": blend, **against}.items():
+        scorer, encoder = warm.place(model)
+        examples = authors.probe("retain", "forget10")[:4]
+        rows = [encoder.encode(x.question, x.answer) for x in examples]
+        states[name] = representations(scorer, rows, encoder.pad, 4096, 2048)
+    found = table.to_pylist()
+    assert [(r["against"], r["layer"]) for r in found] == [
+        (a, n) for a in against for n in (0, 1, 2)
+    ]
+    assert {(row["point_id"], row["probe"]) for row in found} == {("p", "retain")}
+    for row in found:
+        own, other = states["own"][row["layer"]], states[row["against"]][row["layer"]]
+        expected = compare(own, other)
+        assert row["cka"] == pytest.approx(expected.cka, abs=1e-6)
+        assert row["cka"] < 1
+        assert row["cka_debiased"] == pytest.approx(expected.cka_debiased, abs=1e-6)
+        assert row["num_states"] == sum(len(encoded.answer) for encoded in rows)
+        assert row["note"] is None
+
+
+def test_a_model_is_like_itself(study, counted):
+    warm = measurer(study.store, study.first, MORE)
+    blend = Blend.of({study.first.id: 1.0})
+    found = warm.compare("p", blend, "forget10", {"retrained": blend}).to_pylist()
+    assert [row["layer"] for row in found] == [0, 1, 2]
+    assert [row["cka"] for row in found] == pytest.approx([1.0] * 3, abs=1e-12)
+    assert [row["cka_debiased"] for row in found] == pytest.approx([1.0] * 3, abs=1e-12)
+    assert len(counted) == 1
+
+
+def test_states_of_what_points_are_compared_with_are_kept_and_theirs_are_not(study, counted):
+    warm = measurer(study.store, study.first, MORE)
+    against = {"original": Blend.of({study.original.id: 1.0}),
+               "retrained": Blend.of({study.second.id: 1.0})}  # fmt: skip
+    points = [Blend.of({study.first.id: 1 - t, study.second.id: t}) for t in (0.25, 0.5, 0.75)]
+    first, *_ = [warm.compare("p", point, "forget10", against) for point in points]
+    assert len(counted) == 2 + 3
+    assert warm.compare("p", points[0], "forget10", against).equals(first)
+    assert len(counted) == 2 + 4
+    assert len(warm._seen) == 2
+
+
+def test_states_of_one_forget_set_are_kept(study, counted):
+    warm = measurer(study.store, study.first, MORE)
+    blend, other = Blend.of({study.first.id: 1.0}), Blend.of({study.original.id: 1.0})
+    for forget_size in ("forget10", "forget10", "forget20", "forget20", "forget10"):
+        warm.compare("p", blend, forget_size, {"original": other})
+        assert len(warm._seen) == 1
+    assert len(counted) == 5 + 3
+
+
+def test_what_is_measured_after_a_comparison_is_the_point(study, measured):
+    warm = measurer(
+        study.store, study.second, ASKED.model_copy(update={"representations": ("retain",)})
+    )
+    blend = Blend.of({study.first.id: 1.0})
+    warm.compare("p", blend, "forget10", {"original": Blend.of({study.original.id: 1.0})})
+    assert warm.measure("p", blend, "forget10").equals(measured)
+
+
+def test_nothing_to_compare_is_an_empty_table(study):
+    blend = Blend.of({study.first.id: 1.0})
+    table = measurer(study.store, study.first, MORE).compare("p", blend, "forget10", {})
+    assert table.equals(tables.empty("representations"))
