@@ -15,7 +15,7 @@ from raymcu.measurement.measurer import Measurer
 from raymcu.measurement.representations import compare, representations
 from raymcu.models import Encoder
 from raymcu.recipes import Blend
-from raymcu.search_space import Measurement
+from raymcu.search_space import BenchmarkUse, Measurement
 
 ASKED = Measurement(
     probes=("forget", "retain", "real_authors", "world_facts"),
@@ -328,9 +328,11 @@ def test_states_of_what_points_are_compared_with_are_kept_and_theirs_are_not(stu
 
 
 def test_states_of_one_forget_set_are_kept(study, counted):
-    warm = measurer(study.store, study.first, MORE)
+    sizes = ("forget10", "forget05")
+    authors = BenchmarkUse(name="authors", forget_sizes=sizes, num_authors=20)
+    warm = Measurer(study.store, authors, study.first.model, MORE)
     blend, other = Blend.of({study.first.id: 1.0}), Blend.of({study.original.id: 1.0})
-    for forget_size in ("forget10", "forget10", "forget20", "forget20", "forget10"):
+    for forget_size in ("forget10", "forget10", "forget05", "forget05", "forget10"):
         warm.compare("p", blend, forget_size, {"original": other})
         assert len(warm._seen) == 1
     assert len(counted) == 5 + 3
