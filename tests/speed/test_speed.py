@@ -16,7 +16,7 @@ from raymcu.curves.blend import load_weights
 from raymcu.curves.quadratic import Quadratic
 from raymcu.inputs import load_space
 from raymcu.measurement.generation import generate, stop_tokens
-from raymcu.measurement.likelihood import measure_likelihood
+from raymcu.measurement.likelihood import Bounds, measure_likelihood
 from raymcu.methods._base import FORGET, METHODS
 from raymcu.models import (
     Encoder,
@@ -149,11 +149,13 @@ def test_resumed_generation_against_generate_in_padded_batches(memorised):
         found["naive"] = texts
 
     def ours():
-        known = measure_likelihood(scorer, rows, encoder.pad, 4096)
-        stop = stop_tokens(scorer, encoder.eos)
-        bounds = {"max_new_tokens": 200, "batch_tokens": 16384}
-        tokens = generate(scorer, rows, known, stop=stop, pad=encoder.pad, **bounds)
-        found["ours"] = [encoder.decode(answer) for answer in tokens]
+        stop, bounds = stop_tokens(scorer, encoder.eos), Bounds(4096)
+        known = measure_likelihood(scorer, rows, encoder.pad, bounds, stop=stop)
+        longest = [200] * len(rows)
+        answers = generate(
+            scorer, rows, known, stop=stop, pad=encoder.pad, max_new_tokens=longest, bounds=bounds
+        )
+        found["ours"] = [encoder.decode(answer.tokens) for answer in answers]
 
     compare("generation, the likelihood pass it starts from included", naive, ours)
     assert found["naive"] == found["ours"]
