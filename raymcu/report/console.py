@@ -1,6 +1,6 @@
 """The tables that ``raymcu run`` prints when it ends; they fit in 100 columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -12,13 +12,20 @@ from rich.text import Text
 from raymcu.report.data import Endpoint, metric_info, pair_label
 
 HEADLINE_METRICS = (
-    "model_utility",
-    "forget_quality_log10",
-    "retain_loss",
-    "forget_loss",
-    "forget_rouge",
+    ("verbmem", "forget_knowmem", "retain_knowmem", "privleak", "retain_loss"),
+    ("forget_accuracy", "bio_accuracy", "cyber_accuracy", "chem_accuracy", "retain_accuracy"),
+    ("model_utility", "forget_quality_log10", "retain_loss", "forget_loss", "forget_rouge"),
 )
-"""What an endpoint is judged by first; those that were not scored are left out."""
+"""What an endpoint is judged by first: the first line whose first metric was scored, else the last.
+Those of it that were not scored are left out.
+"""
+
+
+def headline_metrics(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
+    """Choose what the endpoints of a study are judged by first."""
+    scored = {metric for end in endpoints for metric, v in end.scores.items() if v is not None}
+    chosen = next((line for line in HEADLINE_METRICS if line[0] in scored), HEADLINE_METRICS[-1])
+    return tuple(metric for metric in chosen if metric in scored)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -106,8 +113,7 @@ def verdict(is_connected: bool | None) -> Text:
 
 def endpoints_table(endpoints: Sequence[Endpoint]) -> Table:
     """Lay the scores of the reference models and unlearners out."""
-    scored = {metric for end in endpoints for metric in end.scores}
-    metrics = [metric for metric in HEADLINE_METRICS if metric in scored]
+    metrics = headline_metrics(endpoints)
     table = _plain_table("Endpoints")
     table.add_column("forget\nset", overflow="fold")
     table.add_column("model", overflow="fold", min_width=20)

@@ -72,6 +72,8 @@ class Drawing:
     caption: str
     svg: bytes
     png: bytes
+    is_headline: bool = True
+    """Whether the page shows it at once; the others are there to be opened."""
 
 
 def curve_drawings(study: Study) -> list[Drawing]:
@@ -99,7 +101,9 @@ def draw_page(page: Page) -> Drawing:
                 _draw_panel(ax, page, row, lines)
         _label_panels(figure, grid, page)
         svg, png = render(figure, page.name)
-    return Drawing(page.name, page.setting, page.title, _caption(page), svg, png)
+    return Drawing(
+        page.name, page.setting, page.title, _caption(page), svg, png, page.group.is_headline
+    )
 
 
 def render(figure: Figure, name: str) -> tuple[bytes, bytes]:

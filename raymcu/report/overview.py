@@ -185,12 +185,20 @@ def _cell(ax: Axes, corner: tuple[float, float], color: Any, text: str, ink: str
     ax.text(x + CELL_W / 2, y + CELL_H / 2, text, ha="center", va="center", color=ink, fontsize=7)
 
 
+_TRADEOFFS = (
+    ("retain_knowmem", ("verbmem",)),
+    ("retain_accuracy", ("forget_accuracy",)),
+    ("model_utility", ("forget_quality_log10", "forget_loss")),
+    ("retain_loss", ("forget_quality_log10", "forget_loss")),
+)
+"""What is kept and how forgetting is told; the first that was scored is drawn."""
+
+
 def tradeoff(study: Study) -> Drawing | None:
     """Draw forgetting against utility for every point; None if neither was scored."""
-    ys = [m for m in ("forget_quality_log10", "forget_loss") if m in study.metrics]
-    x = next((m for m in ("model_utility", "retain_loss") if m in study.metrics), None)
-    ys = [y for y in ys if x is not None and _points(study, (x, y))]
-    if not ys or x is None:
+    found = ((x, [y for y in ys if _points(study, (x, y))]) for x, ys in _TRADEOFFS)
+    x, ys = next(((x, ys) for x, ys in found if ys), ("", []))
+    if not ys:
         return None
     sizes = study.forget_sizes
     methods = unique(_method(end.label) for end in study.endpoints if end.role == "unlearner")

@@ -15,10 +15,11 @@ from markupsafe import Markup, escape
 
 from raymcu.errors import ConfigError
 from raymcu.report.assets import asset, report_policy
-from raymcu.report.console import HEADLINE_METRICS, number
+from raymcu.report.console import headline_metrics, number
 from raymcu.report.data import Curve, Study, load_study, metric_info
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
 from raymcu.report.overview import barrier_maps, tradeoff
+from raymcu.report.panels import metric_families
 from raymcu.report.status import duration
 from raymcu.store import RunFolder
 
@@ -77,13 +78,11 @@ def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> st
         study=study,
         headline=headline(study),
         findings=finding_rows(study),
-        endpoint_metrics=endpoint_metrics(study),
+        headline_metrics=headline_metrics(study.endpoints),
+        endpoint_metrics=metric_families(endpoint_metrics(study)),
         gains=gain_rows(study),
         overview=[_figure(drawing) for drawing in overview],
-        sections=[
-            (setting, [_figure(drawing) for drawing in drawings if drawing.setting == setting])
-            for setting in study.settings
-        ],
+        sections=[(setting, *_figures_of(setting, drawings)) for setting in study.settings],
         costs=cost_rows(study.plan),
         search_space=_search_space(run, study),
         notes=notes,
@@ -129,26 +128,48 @@ def finding_rows(study: Study) -> list[tuple[Curve, Mapping[str, Any]]]:
 
 
 def endpoint_metrics(study: Study) -> list[str]:
-    """Return the metrics of the endpoint table: the headline ones first."""
-    scored = {m for end in study.endpoints for m, v in end.scores.items() if v is not None}
-    first = [metric for metric in HEADLINE_METRICS if metric in scored]
-    return first + sorted(scored - set(first))
+    """Return the metrics that have a value at an endpoint, sorted."""
+    return sorted({m for end in study.endpoints for m, v in end.scores.items() if v is not None})
 
 
-def gain_rows(study: Study) -> list[tuple[Curve, Mapping[str, Any], float]]:
-    """Return where an interior point beats both ends, with the gain over the better end.
+@dataclass(frozen=True)
+class Gain:
+    """A metric that is better inside some curves than at both their ends."""
 
-    The largest gain comes first among those of one metric.
-    """
+    metric: str
+    num_better: int
+    num_curves: int
+    """Curves on which this was judged."""
+    curve: Curve
+    """The one with the largest gain."""
+    row: Mapping[str, Any]
+    """Its row of table ``metric_findings``."""
+    gain: float
+    """Over the better end."""
+
+
+def gain_rows(study: Study) -> list[Gain]:
+    """Return the metrics with an interior point that beats both ends, by family."""
     curves = {curve.curve_id: curve for curve in study.curves}
-    rows = []
+    judged: dict[str, list[Mapping[str, Any]]] = {}
     for row in study.metric_findings:
-        if row["interior_beats_ends"] and row["curve_id"] in curves:
-            ends = (row["at_first"], row["at_second"])
-            is_higher = metric_info(row["metric"]).better != "lower"
-            gain = row["maximum"] - max(ends) if is_higher else min(ends) - row["minimum"]
-            rows.append((curves[row["curve_id"]], row, gain))
-    return sorted(rows, key=lambda found: (found[1]["metric"], -found[2]))
+        if row["interior_beats_ends"] is not None and row["curve_id"] in curves:
+            judged.setdefault(row["metric"], []).append(row)
+    rows = []
+    for metric in (metric for _, metrics in metric_families(sorted(judged)) for metric in metrics):
+        better = [row for row in judged[metric] if row["interior_beats_ends"]]
+        if better:
+            best = max(better, key=_gain)
+            counts = len(better), len(judged[metric])
+            rows.append(Gain(metric, *counts, curves[best["curve_id"]], best, _gain(best)))
+    return rows
+
+
+def _gain(row: Mapping[str, Any]) -> float:
+    ends: tuple[float, float] = (row["at_first"], row["at_second"])
+    if metric_info(row["metric"]).better == "lower":
+        return min(ends) - float(row["minimum"])
+    return float(row["maximum"]) - max(ends)
 
 
 def cost_rows(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -189,6 +210,17 @@ def quantity(value: float) -> str:
 
 def _figure(drawing: Drawing) -> Mapping[str, Any]:
     return {"drawing": drawing, "svg": Markup(themed(drawing))}
+
+
+def _figures_of(
+    setting: str, drawings: Sequence[Drawing]
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return the figures of a setting that are shown at once, and those to be opened."""
+    here = [drawing for drawing in drawings if drawing.setting == setting]
+    return (
+        [_figure(drawing) for drawing in here if drawing.is_headline],
+        [_figure(drawing) for drawing in here if not drawing.is_headline],
+    )
 
 
 PIXELS_PER_POINT = 1.42

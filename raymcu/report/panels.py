@@ -25,10 +25,67 @@ MAX_BUNDLE = 6
 LOG_RATIO = 8.0
 """Positive losses that span more than this ratio get a logarithmic axis."""
 
-OTHER_SCALE = re.compile(r"^forget_quality_(ln|p|d)$|_arith$|_es_ou$")
-"""The same quantity as a drawn metric on another scale or by another convention: tables only."""
+OTHER_SCALE = re.compile(
+    r"^forget_quality_(ln|p|d)$|_(arith|ou|satimp|uwc|prob_mean|own_nll)$|^ou_aggregate_two$"
+    r"|^privleak_|^mia_min_k_20_"
+)
+"""Much the same as a drawn metric, on another scale or by another convention: tables only."""
+OF_TEXTS = re.compile(r"^(verbmem|privleak|.*_knowmem)$")
+"""Drawn only where VerbMem was measured: questions alone have ROUGE and the membership AUCs."""
 BARRIER_METRICS = {"retain_loss": ("retain", 1.0), "forget_loss": ("forget", -1.0)}
 """Metric to its findings prefix and the side of the chord a barrier is on."""
+
+
+@dataclass(frozen=True)
+class MetricFamily:
+    """Metrics that are read together."""
+
+    name: str
+    title: str
+    pattern: str
+    is_overlay: bool = False
+    is_headline: bool = False
+    """Whether its figures are shown first, before those that a reader opens."""
+
+
+METRIC_FAMILIES = tuple(
+    MetricFamily(*row)
+    for row in (
+        ("losses", "Losses", r"^(retain|forget)_loss$", True, True),
+        ("utility", "Model utility and forget quality", r"^model_util|^forget_qual", True, True),
+        ("muse", "VerbMem and KnowMem (ROUGE-L F1)", r"^verbmem|_knowmem", False, True),
+        ("privleak", "PrivLeak", r"^privleak", True, True),
+        ("accuracy", "Accuracy of the choice", r"_accuracy$", False, True),
+        ("choice", "Probability of the right choice", r"_choice_probability$"),
+        ("rouge", "ROUGE-L recall", r"rouge"),
+        ("extraction", "Extraction strength (ES), exact memorization (EM)", r"_(es|em)(_|$)"),
+        ("probability", "Probability of the answer", r"_probability$"),
+        ("truth_ratio", "Truth ratio", r"truth_ratio"),
+        ("membership", "Membership inference (AUC)", r"^mia_"),
+        ("aggregates", "OpenUnlearning's aggregates", r"^ou_"),
+        ("collapse", "Collapse of generations", r"_(repetition|empty|fluency|own_nll)$"),
+        ("similarity", "Likeness of hidden states (CKA)", r"_cka_"),
+        ("grades", "Grades by a judge", r"_(naturalness|similarity)$"),
+    )
+)
+"""A metric belongs to the first family it matches."""
+_PROBES = ("model", "retain", "forget", "real_authors", "world_facts")
+
+
+def metric_families(metrics: Iterable[str]) -> tuple[tuple[MetricFamily, tuple[str, ...]], ...]:
+    """Sort metrics into families; those of no known one go together by unit."""
+    rest = list(metrics)
+    found = []
+    for family in METRIC_FAMILIES:
+        here = sorted((m for m in rest if re.search(family.pattern, m)), key=_probe_order)
+        rest = [metric for metric in rest if metric not in here]
+        if here:
+            found.append((family, tuple(here)))
+    for unit in unique(metric_info(metric).unit for metric in rest):
+        title = "Other metrics" + (f" ({unit})" if unit else "")
+        other = MetricFamily(f"other_{unit}".rstrip("_"), title, "")
+        found.append((other, tuple(m for m in rest if metric_info(m).unit == unit)))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -39,47 +96,28 @@ class Group:
     title: str
     metrics: tuple[str, ...]
     is_overlay: bool
-
-
-_PATTERNS = (
-    ("losses", "Losses", r"^(retain|forget)_loss$", True),
-    ("utility", "Model utility and forget quality", r"^(model_utility|forget_quality)", True),
-    ("rouge", "ROUGE-L recall", r"rouge", False),
-    ("extraction", "Extraction strength (ES) and exact memorization (EM)", r"_(es|em)$", False),
-    ("probability", "Probability of the answer", r"_probability$", False),
-    ("truth_ratio", "Truth ratio", r"truth_ratio", False),
-)
-_PROBES = ("model", "retain", "forget", "real_authors", "world_facts")
+    is_headline: bool = False
 
 
 def groups(metrics: Iterable[str]) -> tuple[Group, ...]:
-    """Sort metrics into figures; those of no known group go together by unit."""
-    rest = [metric for metric in metrics if not OTHER_SCALE.search(metric)]
+    """Choose what to draw of the metrics of a study, and on which figures."""
+    drawn = [metric for metric in metrics if not OTHER_SCALE.search(metric)]
+    if "verbmem" not in drawn:
+        drawn = [metric for metric in drawn if not OF_TEXTS.search(metric)]
     found = []
-    for name, title, pattern, is_overlay in _PATTERNS:
-        here = sorted((m for m in rest if re.search(pattern, m)), key=_probe_order)
-        rest = [metric for metric in rest if metric not in here]
-        if is_overlay and here:
-            found.append(Group(name, title, tuple(here), is_overlay))
-        elif here:
-            found.extend(_bundles(name, title, here))
-    for unit in unique(metric_info(metric).unit for metric in rest):
-        here = [metric for metric in rest if metric_info(metric).unit == unit]
-        title = "Other metrics" + (f" ({unit})" if unit else "")
-        found.extend(_bundles(f"other_{unit}".rstrip("_"), title, here))
+    for family, here in metric_families(drawn):
+        chunks = [here] if family.is_overlay else balanced(here, MAX_BUNDLE)
+        for index, chunk in enumerate(chunks):
+            suffix = f"_{chr(ord('a') + index)}" if len(chunks) > 1 else ""
+            name = family.name + suffix
+            group = Group(name, family.title, tuple(chunk), family.is_overlay, family.is_headline)
+            found.append(group)
     return tuple(found)
 
 
 def _probe_order(metric: str) -> tuple[int, str]:
     probes = [index for index, probe in enumerate(_PROBES) if metric.startswith(probe)]
     return (probes[0] if probes else len(_PROBES), metric)
-
-
-def _bundles(name: str, title: str, metrics: Sequence[str]) -> Iterator[Group]:
-    chunks = balanced(metrics, MAX_BUNDLE)
-    for index, chunk in enumerate(chunks):
-        suffix = f"_{chr(ord('a') + index)}" if len(chunks) > 1 else ""
-        yield Group(name + suffix, title, tuple(chunk), False)
 
 
 def balanced(items: Sequence[T], most: int) -> list[Sequence[T]]:

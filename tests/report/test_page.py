@@ -1,6 +1,7 @@
 """The report as a reader and a browser see it."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pyarrow as pa
@@ -9,9 +10,17 @@ from rich.console import Console
 
 from raymcu import tables
 from raymcu.errors import ConfigError
+from raymcu.metrics._base import METRICS
 from raymcu.report import figures as figures_module
-from raymcu.report.console import endpoints_table, findings_table, number, settings_table
-from raymcu.report.data import load_study
+from raymcu.report.console import (
+    HEADLINE_METRICS,
+    endpoints_table,
+    findings_table,
+    headline_metrics,
+    number,
+    settings_table,
+)
+from raymcu.report.data import Endpoint, load_study, metric_info
 from raymcu.report.figures import draw_page
 from raymcu.report.overview import map_rows
 from raymcu.report.page import cost_rows, gain_rows, headline, quantity, write_report
@@ -145,11 +154,50 @@ def test_barrier_map_has_a_cell_for_every_curve(study):
     assert all(finding is not None for row in rows for finding in row.findings)
 
 
-def test_gains_are_over_the_better_end(study):
-    rows = gain_rows(study)
-    assert len(rows) == 6
-    assert all(gain == row["maximum"] - max(row["at_first"], row["at_second"])
-               for _, row, gain in rows)  # fmt: skip
+def test_gains_are_over_the_better_end_and_told_once_a_metric(study):
+    (found,) = gain_rows(study)
+    better = [row for row in study.metric_findings if row["interior_beats_ends"]]
+    gains = [row["maximum"] - max(row["at_first"], row["at_second"]) for row in better]
+    assert (found.metric, found.num_better, found.num_curves) == ("model_utility", 6, 24)
+    assert found.gain == max(gains)
+    assert found.curve.curve_id == better[gains.index(found.gain)]["curve_id"]
+
+
+def test_a_gain_of_a_metric_that_should_be_low_is_a_fall(study):
+    row = dict(study.metric_findings[0])
+    row |= {"metric": "forget_rouge", "at_first": 0.5, "at_second": 0.4, "minimum": 0.1,
+            "maximum": 0.6, "interior_beats_ends": True}  # fmt: skip
+    (found,) = gain_rows(replace(study, metric_findings=(row,)))
+    assert found.gain == pytest.approx(0.3)
+
+
+def test_a_page_of_every_metric_is_short_and_has_each_in_one_family(finished_run, tmp_path):
+    """All metrics raymcu knows, on two curves: few figures, and most wait to be opened."""
+    plan = finished_run.plan
+    kept = [curve for curve in plan["curves"] if curve["forget_size"] == "forget01"][:2]
+    run = RunFolder(str(tmp_path))
+    run.write_json("plan.json", with_curves(plan, kept))
+    names = [entry.name for entry in METRICS]
+    assert len(names) > 80
+    for row in plan["points"]:
+        scores = [
+            {"point_id": row["id"], "metric": name, "value": 0.5, "num_examples": 9}
+            for name in names
+        ]
+        run.write_part("scores", row["id"], tables.from_rows("scores", scores))
+    write_report(run)
+    html = run.read_bytes("report/index.html").decode()
+    assert len(html) < 1_500_000
+    figures = {name for name in run.names("report/figures") if name.endswith(".svg")}
+    assert len(figures) <= 18
+    (section,) = re.findall(r'<section id="setting-1">.*?</section>', html, flags=re.DOTALL)
+    shown, _, folded = section.partition("<details>")
+    assert shown.count("<figure>") == 5
+    assert folded.count("<figure>") == len(figures) - 6  # the trade-off is in the overview
+    told = html[html.index("All metrics, by family") : html.index('id="setting-1"')]
+    for name in names:
+        assert told.count(f">{metric_info(name).label}</button>") == 1, name
+    assert html.index("VerbMem and KnowMem") < html.index("OpenUnlearning")
 
 
 def test_costs_say_what_reuse_saves(study):
@@ -188,6 +236,28 @@ def test_console_tables_fit_in_100_columns(finished_run, study):
     endpoints = printed(endpoints_table(study.endpoints))
     assert "retrained" in endpoints
     assert max(len(line) for line in (findings + endpoints).splitlines()) <= 100
+
+
+@pytest.mark.parametrize(
+    ("scored", "chosen"),
+    [
+        (("verbmem", "forget_rouge", "retain_loss"), ("verbmem", "retain_loss")),
+        (("retain_accuracy", "forget_accuracy", "forget_loss"),
+         ("forget_accuracy", "retain_accuracy")),
+        (("forget_loss", "forget_knowmem", "mia_loss_auc"), ("forget_loss",)),
+    ],
+)  # fmt: skip
+def test_the_endpoint_table_shows_what_the_benchmark_is_judged_by(scored, chosen):
+    scores = dict.fromkeys(scored, 0.5) | {"model_utility": None}
+    assert headline_metrics([Endpoint("npo/seed0", "unlearner", "f", "p", scores)]) == chosen
+
+
+@pytest.mark.parametrize("line", HEADLINE_METRICS)
+def test_every_headline_fits_in_100_columns(line):
+    end = Endpoint("grad_diff/cl/seed0", "unlearner", "forget10", "p", dict.fromkeys(line, -1e-9))
+    text = printed(endpoints_table([end]))
+    assert all(metric.split("_")[0] in text for metric in line)
+    assert max(len(row) for row in text.splitlines()) <= 100
 
 
 def test_many_findings_are_summed_up_by_setting_and_kind_of_curve(finished_run):

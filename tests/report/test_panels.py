@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from raymcu.metrics._base import METRICS
 from raymcu.report.data import (
     MetricInfo,
     load_study,
@@ -12,7 +13,15 @@ from raymcu.report.data import (
     read_curves,
 )
 from raymcu.report.figures import fitted
-from raymcu.report.panels import balanced, groups, needs_log, pages, slug, value_axis
+from raymcu.report.panels import (
+    balanced,
+    groups,
+    metric_families,
+    needs_log,
+    pages,
+    slug,
+    value_axis,
+)
 
 NATS = MetricInfo("forget_loss", "higher", "nats", 0.0, math.inf)
 FRACTION = MetricInfo("forget_rouge", "lower", "fraction", 0.0, 1.0)
@@ -68,6 +77,30 @@ def test_metrics_are_grouped_and_none_is_drawn_twice(study):
 def test_the_same_quantity_on_another_scale_is_not_drawn():
     drawn = groups(["forget_quality_log10", "forget_quality_p", "retain_es", "retain_es_ou"])
     assert [group.metrics for group in drawn] == [("forget_quality_log10",), ("retain_es",)]
+
+
+def test_every_known_metric_belongs_to_a_family():
+    names = [entry.name for entry in METRICS]
+    found = metric_families(names)
+    assert sorted(metric for _, metrics in found for metric in metrics) == names
+    assert not [family.title for family, _ in found if "Other" in family.title]
+    units = {group.metrics: {metric_info(m).unit for m in group.metrics}
+             for group in groups(names) if not group.is_overlay}  # fmt: skip
+    assert all(len(unit) == 1 for unit in units.values()), units
+
+
+def test_what_only_texts_tell_is_drawn_only_where_they_were_measured():
+    questions = ["forget_knowmem", "forget_rouge", "privleak"]
+    assert [group.name for group in groups(questions)] == ["rouge"]
+    assert [group.name for group in groups([*questions, "verbmem"])] == [
+        "muse", "privleak", "rouge"
+    ]  # fmt: skip
+
+
+def test_metrics_of_ones_own_are_drawn_by_unit():
+    assert [group.metrics for group in groups(["mine", "forget_loss", "yours"])] == [
+        ("forget_loss",), ("mine", "yours")
+    ]  # fmt: skip
 
 
 def test_losses_page_holds_the_scores_the_chord_and_the_barrier(study):
