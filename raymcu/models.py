@@ -101,12 +101,13 @@ def resident_weights(model: nn.Module) -> dict[str, Tensor]:
     for each use; what is written into them is used from then on.
     """
     modules = dict(model.named_modules())
-    found = {}
+    found: dict[int, tuple[str, Tensor]] = {}
     for name, weight in model.named_parameters():
         owner, _, own = name.rpartition(".")
         is_kept = weight.device.type == "meta"
-        found[name] = modules[owner]._hf_hook.weights_map[own] if is_kept else weight.data
-    return found
+        held = modules[owner]._hf_hook.weights_map[own] if is_kept else weight.data
+        found.setdefault(held.data_ptr(), (name, held))  # kept apart, tied weights look like two
+    return dict(found.values())
 
 
 def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from raymcu.models import UNREADABLE
 from raymcu.plan import Blend
 
 _PIECE = 1 << 18
-"""Elements added up at once on a CPU: what its second-level cache holds of one weight and more."""
+"""Elements added up at once on a CPU: a few tensors' worth fits its second-level cache."""
 _PIECE_ON_DEVICE = 1 << 26
 
 
@@ -67,16 +67,16 @@ def combine(out: Tensor, terms: Sequence[tuple[float, Tensor]]) -> None:
 
 def _add_up(out: Tensor, coefficients: Sequence[float], tensors: Sequence[Tensor]) -> None:
     wide = torch.promote_types(out.dtype, torch.float32)
-    is_exact = wide == out.dtype and all(tensor.dtype == wide for tensor in tensors)
-    total = out if is_exact else torch.empty_like(out, dtype=wide)
-    if is_exact:
-        torch.mul(tensors[0], coefficients[0], out=total)
-    else:
-        total.copy_(tensors[0]).mul_(coefficients[0])
+    if wide == out.dtype and all(tensor.dtype == wide for tensor in tensors):
+        torch.mul(tensors[0], coefficients[0], out=out)
+        for c, tensor in zip(coefficients[1:], tensors[1:], strict=True):
+            out.add_(tensor, alpha=c)
+        return
+    total, part = (torch.empty_like(out, dtype=wide) for _ in range(2))
+    total.copy_(tensors[0]).mul_(coefficients[0])
     for c, tensor in zip(coefficients[1:], tensors[1:], strict=True):
-        total.add_(tensor, alpha=c)
-    if total is not out:
-        out.copy_(total)
+        total.add_(part.copy_(tensor), alpha=c)  # adding two types at once is slower
+    out.copy_(total)
 
 
 def write_blend(

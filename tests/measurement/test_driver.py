@@ -1,0 +1,94 @@
+"""The queue of points, and a pool of actors that die."""
+
+import os
+import time
+from collections import Counter
+
+import pytest
+import ray
+
+from raymcu.measurement.driver import Queue, _drain, _Pool
+from raymcu.plan import Point
+from raymcu.recipes import Blend
+from raymcu.session import connect
+from raymcu.store import RunFolder
+
+SIZES = {"forget01": 1.0, "forget10": 10.0}
+
+
+def point(name, *checkpoints, size="forget10", role="curve"):
+    share = 1 / max(1, len(checkpoints))
+    blend = Blend.of(dict.fromkeys(checkpoints or (name,), share))
+    return Point(name, blend, size, role, name)
+
+
+def order(points, last=None):
+    queue, found = Queue(points, SIZES), []
+    while queue:
+        last = queue.take(last)
+        found.append(last.id)
+    return found
+
+
+def test_retrained_models_come_first_then_the_largest_forget_set():
+    points = [
+        point("small", size="forget01"),
+        point("a"),
+        point("retrained01", size="forget01", role="retrained"),
+        point("retrained10", role="retrained"),
+        point("b"),
+    ]
+    assert order(points) == ["retrained10", "retrained01", "a", "b", "small"]
+
+
+def test_an_actor_stays_with_the_checkpoints_it_holds():
+    points = [point("ab1", "a", "b"), point("cd1", "c", "d"), point("cd2", "c", "d"),
+              point("ab2", "a", "b"), point("b", "b"), point("e")]  # fmt: skip
+    assert order(points) == ["ab1", "ab2", "b", "cd1", "cd2", "e"]
+    other_size = [point("ab1", "a", "b"), point("c"), point("ab2", "a", "b", size="forget01")]
+    assert order(other_size) == ["ab1", "c", "ab2"]  # no other forget set's rows for that
+
+
+def test_two_actors_take_turns_with_two_curves():
+    queue = Queue([point("ab1", "a", "b"), point("ab2", "a", "b"), point("cd1", "c", "d"),
+                   point("cd2", "c", "d")], SIZES)  # fmt: skip
+    one = queue.take(None)
+    other = queue.take(None)
+    assert (one.id, other.id) == ("ab1", "ab2")
+    assert queue.take(one).id == "cd1"
+
+
+class Fake:
+    """Writes down when it measured what; one point kills its process."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def measure(self, point_id, blend, forget_size):
+        started = time.time()
+        time.sleep(0.1)
+        if point_id == "poison":
+            os._exit(1)
+        with (self.folder / f"{point_id}-{started}").open("w") as file:
+            file.write(f"{os.getpid()} {started} {time.time()}")
+        return 0.1
+
+
+@pytest.mark.ray
+def test_a_point_that_kills_its_actor_is_recorded_and_the_others_are_measured(tmp_path):
+    with connect("tests", num_cpus=2):
+        remote = ray.remote(num_cpus=1, max_restarts=-1, max_concurrency=2)(Fake)
+        actors = [remote.remote(tmp_path) for _ in range(2)]
+        points = [point(name) for name in ("a", "b", "poison", "c", "d", "e")]
+        run, seen = RunFolder(str(tmp_path / "run")), []
+        pool = _Pool(actors, Queue(points, SIZES))
+        _drain(pool, run, 3, lambda ended, running: seen.extend(ended))
+        for actor in actors:
+            ray.kill(actor)
+    assert sorted(seen) == ["a", "b", "c", "d", "e", "poison"]
+    measured = Counter(file.name.split("-")[0] for file in tmp_path.glob("*-*"))
+    assert measured.keys() == set("abcde")
+    (failure,) = run.read_table("failures").to_pylist()
+    assert failure["item_id"] == "poison"
+    assert failure["reason"] == "worker_died"
+    assert "3 times" in failure["message"]
