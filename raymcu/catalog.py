@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from raymcu.errors import ConfigError
 from raymcu.inputs import components
 from raymcu.methods._base import Method, Needs, Part
+from raymcu.metrics._base import Metric
 from raymcu.settings import SETTINGS
 
 
@@ -48,8 +49,19 @@ def _details(component: Any) -> dict[str, Any]:
         if issubclass(component, Method):
             told["needs"] = [_need(part, need) for part, need in component().needs().items()]
         return told
-    span = f"[{component.low:g}, {component.high:g}]"
-    return {"better": component.better, "range": span, "unit": component.unit}
+    return {
+        "better": component.better,
+        "range": f"[{component.low:g}, {component.high:g}]",
+        "unit": component.unit,
+        "needs": _measured(component),
+    }
+
+
+def _measured(metric: Metric) -> list[str]:
+    """Say what must have been measured, and of which probes."""
+    choices = (", ".join(probes) for probes in (metric.probes, metric.or_probes) if probes)
+    retrained = ["the retrained model's measurement"] * metric.needs_retrained
+    return [f"{metric.kind} of {' or of '.join(choices)}", *retrained]
 
 
 def parameters(component: type[BaseModel]) -> dict[str, dict[str, Any]]:

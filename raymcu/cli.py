@@ -193,8 +193,8 @@ def list_components(
     if as_json:
         _print_json(rows)
         return
-    if "parameters" in rows[0]:
-        _list_parameters(rows)
+    if kind != "settings":
+        _list_blocks(rows)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0]:
@@ -240,11 +240,11 @@ def _demo_space() -> Path:
     return next((place for place in places if place.exists()), places[-1])
 
 
-def _list_parameters(rows: list[dict[str, Any]]) -> None:
-    """Show components with their options; what all of them share is told once."""
+def _list_blocks(rows: list[dict[str, Any]]) -> None:
+    """Show components a block each; options that all of them share are told once."""
     shared = [
         (name, told)
-        for name, told in rows[0]["parameters"].items()
+        for name, told in rows[0].get("parameters", {}).items()
         if len(rows) > 1 and all(row["parameters"].get(name) == told for row in rows)
     ]
     for row in rows:
@@ -252,7 +252,10 @@ def _list_parameters(rows: list[dict[str, Any]]) -> None:
         console.print(f"    source: {escape(row['source'])}", highlight=False)
         if row.get("needs"):
             console.print(f"    needs: {'; '.join(row['needs'])}", highlight=False)
-        own = [pair for pair in row["parameters"].items() if pair not in shared]
+        told = [f"{key}: {row[key]}" for key in ("better", "range", "unit") if key in row]
+        if told:
+            console.print(f"    {', '.join(told)}", highlight=False, markup=False)
+        own = [pair for pair in row.get("parameters", {}).items() if pair not in shared]
         _print_options(own)
     if shared:
         console.print("[bold]all of them[/]", highlight=False)

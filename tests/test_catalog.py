@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from rich.console import Console
 
+from raymcu import cli
 from raymcu.catalog import catalog
 from raymcu.errors import ConfigError
 
@@ -72,3 +74,35 @@ def test_options_have_default_range_and_meaning(kind, name, option, default, all
 )
 def test_methods_say_what_they_need(name, needs):
     assert row("methods", name)["needs"] == needs
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("forget_loss", ["answer of forget"]),
+        ("ou_mem", ["perturbed_answer of forget"]),
+        (
+            "privleak",
+            [
+                "answer of forget, holdout or of forget_text, holdout_text",
+                "the retrained model's measurement",
+            ],
+        ),
+    ],
+)
+def test_metrics_say_what_must_have_been_measured(name, needs):
+    assert row("metrics", name)["needs"] == needs
+
+
+def test_metrics_are_listed_a_block_each(monkeypatch):
+    monkeypatch.setattr(cli, "console", Console(width=100))
+    with cli.console.capture() as capture:
+        cli._list_blocks(catalog("metrics"))
+    told = capture.get()
+    start = told.index("forget_quality_p  ")
+    block = told[start : told.index("forget_repetition")].splitlines()
+    assert [line.split(": ")[0].strip() for line in block[1:] if line.startswith("    ")] == [
+        "source", "needs", "better"
+    ]  # fmt: skip
+    assert "better: higher, range: [0, 1], unit: probability" in told
+    assert max(map(len, told.splitlines())) <= 100
