@@ -368,7 +368,9 @@ def test_a_roomy_layer_holds_what_transformers_own_holds(seed, dtype):
 def test_a_roomy_layer_seldom_copies_what_it_holds():
     layer = models.RoomyLayer()
     places = set()
-    for _ in range(100):
-        layer.update(torch.ones(2, 2, 1, 4), torch.ones(2, 2, 1, 4))
+    for number in range(100):
+        layer.update(torch.full((2, 2, 1, 4), number), torch.full((2, 2, 1, 4), -number))
         places.add(layer.keys.data_ptr())
     assert len(places) <= 5
+    assert layer.keys[1, 0, :, 2].tolist() == list(range(100))
+    assert layer.values[0, 1, :, 3].tolist() == [-number for number in range(100)]
