@@ -34,7 +34,7 @@ _API = {
     "judge_run": "raymcu.judge",
     "rescore": "raymcu.report.again",
     "reanalyze": "raymcu.report.again",
-    "redraw": "raymcu.report.again",
+    "write_report": "raymcu.report.page",
     "verify": "raymcu.report.again",
     "read_status": "raymcu.report.status",
     "render_status": "raymcu.report.status",

@@ -135,7 +135,7 @@ def analyze(run: Run, as_json: Json = False) -> None:
 @app.command()
 def report(run: Run) -> None:
     """Draw the figures and the HTML page anew."""
-    console.print(raymcu.redraw(raymcu.RunFolder.open(run)), soft_wrap=True, highlight=False)
+    console.print(raymcu.write_report(raymcu.RunFolder.open(run)), soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -33,13 +33,6 @@ def reanalyze(run: RunFolder) -> None:
     analyze_run(run, run.plan["search_space"]["analysis"]["tolerance"])
 
 
-def redraw(run: RunFolder) -> str:
-    """Draw figures and page anew; return where the page is."""
-    from raymcu.report.page import write_report  # scoring need not wait for matplotlib
-
-    return write_report(run)
-
-
 def verify(run: RunFolder) -> tuple[list[str], list[str]]:
     """Re-hash every checkpoint and open every table part; return (what is sound, faults)."""
     sound, faults = [], []
