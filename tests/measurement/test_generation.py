@@ -239,9 +239,7 @@ def test_long_beginnings_are_read_piece_by_piece(watched, families, eos, batch_t
 
 @pytest.mark.parametrize("cache_tokens", [1, 150, 400])
 def test_less_memory_gives_the_same_from_smaller_batches(watched, families, eos, cache_tokens):
-    """Also where the shortest prompts have the longest answers."""
-    short = sorted(len(row.prompt) for row in families)[4]
-    longest = [40 if len(row.prompt) <= short else 5 for row in families]
+    longest = [(5, 40, 12)[number % 3] for number in range(len(families))]
     known = measure(watched, families, {eos})
     plain = written(watched, families, eos, known, longest=longest)
     assert max(watched.held) > 800
@@ -254,6 +252,16 @@ def test_less_memory_gives_the_same_from_smaller_batches(watched, families, eos,
     together = [held for held, (rows, _) in zip(watched.held, watched.fed, strict=True) if rows > 1]
     assert max(together, default=0) <= cache_tokens
     assert bool(together) == (cache_tokens > 1)
+
+
+def test_a_batch_has_room_for_the_longest_answer_behind_the_longest_prompt(watched):
+    """Which are not one row's: the others are padded to the prompt, and go on to the end."""
+    rows = [Encoded((1,), (token,)) for token in (5, 6, 7)] + [Encoded((1,) * 45, (5,))]
+    known = [seen(row, [False]) for row in rows]
+    bounds = Bounds(4096, 2 * 200 * watched.cache_bytes)
+    found = written(watched, rows, (), known, longest=[40, 40, 40, 5], bounds=bounds)
+    assert list(map(len, found)) == [40, 40, 40, 5]
+    assert 100 < max(watched.held) <= 200
 
 
 def test_finished_rows_leave_the_batch_when_they_are_one_in_eight(watched):
