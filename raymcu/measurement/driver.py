@@ -18,6 +18,7 @@ from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.costs import probe_characters
 from raymcu.errors import StoreError, WorkError
 from raymcu.measurement.measurer import Measurer
+from raymcu.metrics._base import Measured
 from raymcu.metrics._scoring import score_point
 from raymcu.plan import Blend, Point
 from raymcu.search_space import BenchmarkUse, Measurement, ModelSource, SearchSpace
@@ -49,7 +50,7 @@ class PointActor:
             )
             for row in setup["alone"]
         }
-        self.references: dict[str, pa.Table] = {}
+        self.references: dict[str, Measured] = {}
         self.lock = threading.Lock()
         self.measurer = Measurer(
             self.run.checkpoints,
@@ -94,9 +95,9 @@ class PointActor:
         }
         return {"representations": self.measurer.compare(point_id, blend, forget_size, against)}
 
-    def _reference(self, gold: str) -> pa.Table:
+    def _reference(self, gold: str) -> Measured:
         if gold not in self.references:
-            self.references[gold] = self.run.read_part("measurements", gold)
+            self.references[gold] = Measured(self.run.read_part("measurements", gold))
         return self.references[gold]
 
 
