@@ -12,12 +12,22 @@ from raymcu.plan import make_plan
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_grid_of_the_readme_can_be_planned(tmp_path):
-    [shown] = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def planned(tmp_path, shown):
+    """Plan the demo with some of its tables replaced."""
     demo = tomllib.loads((ROOT / "search_spaces/demo.toml").read_text())
+    changes = tomllib.loads(shown)
+    if "benchmark" in changes:
+        del demo["original"]  # names sets of the demo's own benchmark
     file = tmp_path / "shown.toml"
-    file.write_text(tomli_w.dumps({**demo, **tomllib.loads(shown)}))
+    file.write_text(tomli_w.dumps({**demo, **changes}))
     space = load_space(file)
-    plan = make_plan(space, look_around(space))
-    assert len(space.unlearning.settings) == 10
+    return space, make_plan(space, look_around(space))
+
+
+def test_the_search_spaces_of_the_readme_can_be_planned(tmp_path):
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (grid, plan), (asked, _), (muse, _) = (planned(tmp_path, shown) for shown in blocks)
+    assert len(grid.unlearning.settings) == 10
     assert plan.has_choice
+    assert asked.measurement.moments == ("forget", "holdout")
+    assert muse.benchmark.name == "muse"

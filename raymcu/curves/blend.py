@@ -15,9 +15,9 @@ from raymcu.errors import StoreError
 from raymcu.models import UNREADABLE
 from raymcu.plan import Blend
 
-_PIECE = 1 << 18
-"""Elements added up at once on a CPU: a few tensors' worth fits its second-level cache."""
-_PIECE_ON_DEVICE = 1 << 26
+_PIECE = {"cpu": 1 << 20, "cuda": 1 << 28}
+"""Bytes of float32 added up at once: on a CPU what its second-level cache holds besides a source,
+on a GPU what may be taken for sums of low precision."""
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ def combine(out: Tensor, terms: Sequence[tuple[float, Tensor]]) -> None:
     if coefficients == [1] or not out.is_floating_point():
         out.copy_(tensors[0])
         return
-    size = _PIECE if out.device.type == "cpu" else _PIECE_ON_DEVICE
+    size = _PIECE["cpu" if out.device.type == "cpu" else "cuda"] * out.dtype.itemsize // 16
     if all(tensor.is_contiguous() for tensor in (out, *tensors)):
         flat = [tensor.view(-1) for tensor in (out, *tensors)]
         for start in range(0, out.numel(), size):
