@@ -28,6 +28,8 @@ from raymcu.watch import Running, Watch
 
 _AT_ONCE = 2
 """Points an actor works on: one is measured, the other scored and written."""
+_STARTS = 60
+"""Times that a process which does not answer is asked for, some seconds each."""
 _NEAR = 64
 """How far ahead of the queue an actor may look for a point of the checkpoints it holds."""
 
@@ -200,7 +202,8 @@ class _Worker:
     last: Point | None = None
     under_way: int = 0
     is_shut: bool = False
-    """Whether it tries a suspect, which must be alone."""
+    """Whether it takes no more: it tries a suspect, which must be alone, or its process starts."""
+    failed_starts: int = 0
 
 
 class _Pool:
@@ -209,7 +212,10 @@ class _Pool:
     def __init__(self, actors: Sequence[Any], queue: Queue) -> None:
         self.workers = [_Worker(actor) for actor in actors]
         self.queue = queue
-        self.running: dict[Any, tuple[_Worker, Point]] = {}
+        self.running: dict[Any, tuple[_Worker, Point | None]] = {}
+        """Calls under way; without a point, one that asks whether a process has started."""
+        self.trouble: str | None = None
+        """Why a process did not start, the last time."""
 
     def fill(self) -> None:
         """Hand out points: all actors get a first one before any gets a second."""
@@ -229,30 +235,52 @@ class _Pool:
         worker.last, worker.under_way = point, worker.under_way + 1
         self.running[call] = (worker, point)
 
-    def wait(self) -> tuple[Any, Point]:
-        """Return a call that has ended, and its point."""
+    def revive(self, worker: _Worker) -> None:
+        """Send a worker nothing until its new process has started: Ray would fail the calls."""
+        worker.is_shut = True
+        worker.last = None
+        if all(waiting is not worker or point for waiting, point in self.running.values()):
+            worker.under_way += 1
+            self.running[worker.actor.__ray_ready__.remote()] = (worker, None)
+
+    def lost(self, worker: _Worker, error: Exception) -> None:
+        """Try again to reach a process that does not start; give the worker up in the end."""
+        self.trouble = str(error)
+        worker.failed_starts += 1
+        if worker.failed_starts < _STARTS:
+            self.revive(worker)
+        else:
+            self.workers.remove(worker)
+
+    def wait(self) -> tuple[Any, _Worker, Point | None]:
+        """Return a call that has ended, its worker, and its point if it had one."""
         (call,), _ = ray.wait(list(self.running), num_returns=1)
         worker, point = self.running.pop(call)
         worker.under_way -= 1
-        worker.is_shut = False
-        return call, point
+        waits = any(other is worker for other, _ in self.running.values())
+        worker.is_shut = worker.is_shut and waits
+        return call, worker, point
 
     @property
     def shown(self) -> list[Running]:
         """What is under way, for who watches."""
-        return [Running(point.label) for _, point in self.running.values()]
+        return [Running(point.label) for _, point in self.running.values() if point]
 
 
 def _drain(pool: _Pool, run: RunFolder, max_attempts: int, watch: Watch) -> None:
     """Keep every actor busy until the queue is empty."""
     attempts: Counter[str] = Counter()
-    while pool.queue or pool.running:
+    while pool.workers and (pool.queue or pool.running):
         pool.fill()
         watch([], pool.shown)
-        call, point = pool.wait()
+        call, worker, point = pool.wait()
         try:
             ray.get(call)
-        except RayActorError:
+        except RayActorError as error:
+            if point is None:
+                pool.lost(worker, error)
+                continue
+            pool.revive(worker)
             attempts[point.id] += 1
             if attempts[point.id] < max_attempts:
                 pool.queue.suspects.append(point)
@@ -260,8 +288,15 @@ def _drain(pool: _Pool, run: RunFolder, max_attempts: int, watch: Watch) -> None
             reason = f"its process died {max_attempts} times while measuring it."
             _record(run, point, "worker_died", reason, None)
         except RayTaskError as error:
-            _record_error(run, point, error)
-        watch([point.label], pool.shown)
+            if point is not None:
+                _record_error(run, point, error)
+        if point is not None:
+            watch([point.label], pool.shown)
+        else:
+            worker.failed_starts = 0
+    for point in (*pool.queue.suspects, *pool.queue.points):
+        reason = f"no measuring process could be started, in {_STARTS} attempts."
+        _record(run, point, "worker_died", reason, pool.trouble)
 
 
 def _record_error(run: RunFolder, point: Point, error: RayTaskError) -> None:

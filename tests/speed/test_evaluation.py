@@ -25,7 +25,7 @@ from raymcu.search_space import BenchmarkUse, Measurement, ModelSource
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(3600)]
 
-ROUNDS = 1
+ROUNDS = 3
 BATCH = 32
 ASKED = ("forget", "retain", "real_authors", "world_facts")
 FULL, RETAINED = "tofu_small_full", "tofu_small_retain90"
@@ -91,7 +91,8 @@ def test_full_tofu_against_a_pass_for_each_metric(name):
         key = (row["probe"], questions[row["probe"]][row["example"]], row["answer"])
         apart = naive.logprobs[key] - np.array(row["logprobs"])
         of_tokens = max(of_tokens, float(abs(apart).max()))
-        of_answers = max(of_answers, float(abs(apart.mean())))
+        size = max(1.0, float(abs(naive.logprobs[key].mean())))  # float32 has seven digits
+        of_answers = max(of_answers, float(abs(apart.mean())) / size)
         if row["generation"] is not None:
             texts[row["probe"]].append(row["generation"])
     print(f"log p of a token at most {of_tokens:.1e} apart, of an answer's mean {of_answers:.1e}")
