@@ -356,6 +356,14 @@ class Scorer(nn.Module):
         return cache
 
     @property
+    def activation_bytes(self) -> int:
+        """About how many bytes a token takes at once in a forward pass without gradients."""
+        config = self.model.config.get_text_config()
+        inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+        itemsize = next(self.model.parameters()).element_size()
+        return int((8 * config.hidden_size + 4 * inner) * itemsize)
+
+    @property
     def cache_bytes(self) -> int:
         """About how many bytes a token takes in a cache."""
         config = self.model.config.get_text_config()

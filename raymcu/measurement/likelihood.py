@@ -18,7 +18,10 @@ from torch import Tensor
 
 from raymcu.measurement.sharing import Group, Input, groups, inputs_of
 from raymcu.models import Encoded, Scorer
+from raymcu.search_space import Measurement
 
+_CPU_TOKENS = 1024
+"""More at once are no better for a CPU's matrix products, and leave its cache in between."""
 _CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
 """Bytes of logits made at once: on a CPU what its cache holds, on a GPU what keeps it busy."""
 
@@ -31,6 +34,15 @@ class Bounds:
     """Tokens per forward pass, padding included."""
     memory: int = 2 << 30
     """Bytes beside the weights."""
+
+    @classmethod
+    def of(cls, scorer: Scorer, asked: Measurement) -> "Bounds":
+        """Return the bounds asked for, less where the memory or a CPU's cache calls for less."""
+        memory = int(asked.memory_gib * 2**30)
+        tokens = min(asked.batch_tokens, memory // 4 // scorer.activation_bytes)
+        if scorer.device.type == "cpu":
+            tokens = min(tokens, _CPU_TOKENS)
+        return cls(max(1, tokens), memory)
 
 
 @dataclass(frozen=True)

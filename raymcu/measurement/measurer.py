@@ -57,7 +57,7 @@ class Measurer:
         self._endpoints: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
         self._probes: dict[tuple[str, str], list[Row]] = {}
         self._seen: dict[tuple[str, str, str], Sequence[Tensor]] = {}
-        self.bounds = Bounds(asked.batch_tokens, int(asked.memory_gib * 2**30))
+        self.bounds = Bounds(asked.batch_tokens)
         models.quiet()
 
     def measure(self, point_id: str, blend: Blend, forget_size: str) -> pa.Table:
@@ -147,6 +147,7 @@ class Measurer:
             model = models.open_model(folder, self.source.dtype, self.device)
             self._scorer = Scorer(model)
             self._scorer.check()
+            self.bounds = Bounds.of(self._scorer, self.asked)
             self._weights = models.resident_weights(model)
             self._encoder = Encoder(models.open_tokenizer(folder), self.source.prompt)
         write_blend(self._weights, blend, {key: self._endpoint(key) for key in blend.checkpoints})

@@ -248,7 +248,9 @@ def test_generations_have_their_own_log_probabilities(more):
 def test_less_memory_measures_the_same(study, more):
     tight = MORE.model_copy(update={"memory_gib": 1e-5, "batch_tokens": 300})
     warm = measurer(study.store, study.first, tight)
-    assert warm.bounds == Bounds(300, 10737)
+    scorer, _ = warm.place(Blend.of({study.first.id: 1.0}))
+    assert warm.bounds == Bounds(max(1, 10737 // 4 // scorer.activation_bytes), 10737)
+    assert warm.bounds.batch_tokens < 300
     found = warm.measure("p", Blend.of({study.first.id: 1.0}), "forget10").to_pylist()
     for one, other in zip(more[0], found, strict=True):
         assert one.keys() == other.keys()
@@ -259,6 +261,13 @@ def test_less_memory_measures_the_same(study, more):
                 assert other[name] == pytest.approx(value, rel=1e-5), name
             else:
                 assert other[name] == value, name
+
+
+def test_a_cpu_is_given_what_its_cache_holds(study):
+    large = MORE.model_copy(update={"memory_gib": 8.0, "batch_tokens": 100_000})
+    warm = measurer(study.store, study.first, large)
+    warm.place(Blend.of({study.first.id: 1.0}))
+    assert warm.bounds == Bounds(1024, 8 << 30)
 
 
 # representations
