@@ -80,7 +80,8 @@ def generate(  # noqa: PLR0913 - one argument per bound
         _begun(row, likelihood, longest, stop)
         for row, likelihood, longest in zip(rows, known, max_new_tokens, strict=True)
     ]
-    going = sorted((answer for answer in answers if not answer.is_finished), key=len)
+    going = [answer for answer in answers if not answer.is_finished]
+    going.sort(key=lambda answer: len(answer.tokens))
     while going:
         size = _fitting(going, bounds.memory // 2 // scorer.cache_bytes)
         batch, going = going[:size], going[size:]
@@ -101,11 +102,12 @@ def _begun(row: Encoded, known: Likelihood, longest: int, stop: frozenset[int]) 
 
 
 def _fitting(answers: Sequence[Answer], cache_tokens: int) -> int:
-    """Return how many of the answers, shortest first, go into one cache; one at least."""
-    left = 0
+    """Return how many of the answers, in their order, go into one cache; one at least."""
+    prompt = longest = 0
     for number, answer in enumerate(answers):
-        left = max(left, answer.longest - len(answer.tokens))
-        if number and (number + 1) * (len(answer) + left) > cache_tokens:
+        prompt = max(prompt, len(answer.prompt))
+        longest = max(longest, answer.longest)
+        if number and (number + 1) * (prompt + longest) > cache_tokens:
             return number
     return len(answers)
 
@@ -113,9 +115,14 @@ def _fitting(answers: Sequence[Answer], cache_tokens: int) -> int:
 def _decode(
     scorer: Scorer, answers: list[Answer], stop: frozenset[int], pad: int, batch_tokens: int
 ) -> None:
-    """Extend answers token by token in one batch; rows leave the batch as they finish."""
-    device = scorer.device
-    ids, mask = (part.to(device) for part in _padded_left(answers, pad))
+    """Extend answers token by token in one batch; rows leave the batch as they finish.
+
+    What all of them know already is read with the prompts. An answer that knows more is fed it
+    step by step, beside those that are being written: read at once it would pad all the others.
+    """
+    fed = min(len(answer.tokens) for answer in answers)
+    ids, mask = _padded_left([(*answer.prompt, *answer.tokens[:fed]) for answer in answers], pad)
+    ids, mask = ids.to(scorer.device), mask.to(scorer.device)
     position = (mask.cumsum(1) - 1).clamp(min=0)
     cache = scorer.new_cache()
     width = max(1, batch_tokens // len(answers))
@@ -126,30 +133,45 @@ def _decode(
     rest = slice(len(range(0, last, width)) * width, None)
     states = scorer.extend(ids[:, rest], cache, mask, position[:, rest])
     while True:
-        logits = scorer.logits(states[:, -1]).float()
-        chosen = logits.argmax(-1)
-        logprobs = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
-        for answer, token, logprob in zip(answers, chosen.tolist(), logprobs.tolist(), strict=True):
-            answer.add(token, logprob, stop)
+        _write(scorer, states[:, -1], [a if len(a.tokens) == fed else None for a in answers], stop)
         going = [number for number, answer in enumerate(answers) if not answer.is_finished]
         if not going:
             return
         position = position[:, -1:] + 1
         if _FINISHED * (len(answers) - len(going)) >= len(answers):
-            kept = torch.tensor(going, device=device)
+            kept = torch.tensor(going, device=mask.device)
             answers = [answers[number] for number in going]
-            chosen, mask, position = chosen[kept], mask[kept], position[kept]
+            mask, position = mask[kept], position[kept]
             cache.batch_select_indices(kept)
+        tokens = [answer.tokens[fed] if len(answer.tokens) > fed else pad for answer in answers]
+        fed += 1
         mask = torch.cat([mask, mask.new_ones(len(answers), 1)], dim=1)
-        states = scorer.extend(chosen[:, None], cache, mask, position)
+        ids = torch.tensor(tokens, device=mask.device)
+        states = scorer.extend(ids[:, None], cache, mask, position)
 
 
-def _padded_left(answers: Sequence[Answer], pad: int) -> tuple[Tensor, Tensor]:
-    longest = max(map(len, answers))
-    ids = torch.full((len(answers), longest), pad, dtype=torch.long)
+def _write(
+    scorer: Scorer, states: Tensor, answers: Sequence[Answer | None], stop: frozenset[int]
+) -> None:
+    """Add the likeliest token to each answer that knows none for its state."""
+    open_answers = {n: answer for n, answer in enumerate(answers) if answer is not None}
+    if not open_answers:
+        return
+    if len(open_answers) < len(answers):
+        states = states[torch.tensor(list(open_answers), device=states.device)]
+    logits = scorer.logits(states).float()
+    chosen = logits.argmax(-1)
+    logprobs = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
+    found = zip(open_answers.values(), chosen.tolist(), logprobs.tolist(), strict=True)
+    for answer, token, logprob in found:
+        answer.add(token, logprob, stop)
+
+
+def _padded_left(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
-    for number, answer in enumerate(answers):
-        begin = longest - len(answer)
-        ids[number, begin:] = torch.tensor([*answer.prompt, *answer.tokens])
-        mask[number, begin:] = 1
+    for number, row in enumerate(rows):
+        ids[number, longest - len(row) :] = torch.tensor(row)
+        mask[number, longest - len(row) :] = 1
     return ids, mask

@@ -1,29 +1,33 @@
 """One teacher-forced pass for all likelihood metrics.
 
 Most of a small model's work is the product with the vocabulary and what is read off its result.
-So logits are made at answer positions only and a chunk at a time, while they are in the cache, and
-each is read as rarely as can be: the greedy token is not searched for where the answer's own token
-is seen to have the highest logit.
+So logits are made where an answer's token is predicted only, once for all answers with the same
+beginning, a chunk at a time while it is in the cache; and each is read as rarely as can be: the
+greedy token is not searched for where the answer's own token is seen to have the highest logit.
 """
 
-import copy
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from raymcu.measurement.sharing import Group, Input, groups, inputs_of
+from raymcu.measurement.sharing import Ints, Pack, batches, packs
 from raymcu.models import Encoded, Scorer
 from raymcu.search_space import Measurement
 
-_CPU_TOKENS = 1024
+_CPU_TOKENS = 2048
 """More at once are no better for a CPU's matrix products, and leave its cache in between."""
-_CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
+_CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 """Bytes of logits made at once: on a CPU what its cache holds, on a GPU what keeps it busy."""
+_CHUNK_POSITIONS = 64
+"""With fewer, reading the head's weights is most of the work, however large the vocabulary."""
+_PACKS = (256, 512, 1024, 2048, 4096)
+"""Tokens of a pack to choose from."""
 
 
 @dataclass(frozen=True)
@@ -81,58 +85,59 @@ def measure_likelihood(
         stop: Tokens that end an answer.
         moments: Rows that get mean and deviation of log p as well.
     """
-    device = scorer.device
-    inputs = inputs_of(rows)
-    of_input: dict[Input, list[Encoded]] = {}
-    for row, one in inputs.items():
-        of_input.setdefault(one, []).append(row)
     with_moments = frozenset(moments)
-    reader = _Reader(scorer, torch.tensor(sorted(stop), dtype=torch.long, device=device), bounds)
+    reader = _Reader(scorer, torch.tensor(sorted(stop), dtype=torch.long), bounds)
     found: dict[Encoded, Likelihood] = {}
-    cache_tokens = bounds.memory // 2 // scorer.cache_bytes
-    for group in groups(of_input, bounds.batch_tokens, cache_tokens):
-        for batch, states in _states(scorer, group, pad, device):
-            starts = np.cumsum([0, *(one.num_states for one in batch)])
-            for wants_moments in (False, True):
-                asked = [
-                    (row, int(start))
-                    for one, start in zip(batch, starts, strict=False)
-                    for row in of_input[one]
-                    if (row in with_moments) == wants_moments
-                ]
-                if asked:
-                    found |= reader.read(states, asked, wants_moments=wants_moments)
+    fits = int(math.sqrt(bounds.memory / 16))  # a pack's mask in float32, and what is made of it
+    shares = max(map(len, rows), default=0) <= min(scorer.longest_shared, fits)
+    sizes = tuple(size for size in _PACKS if size <= fits) if shares else ()
+    for batch in batches(_arranged(tuple(rows), sizes, scorer.width), bounds.batch_tokens):
+        states = _states(scorer, batch, pad, shares=shares)
+        longest = len(batch[0])
+        asked = [
+            (row, places + number * longest)
+            for number, pack in enumerate(batch)
+            for row, places in pack.rows
+        ]
+        plain = [one for one in asked if one[0] not in with_moments]
+        found |= reader.read(states, plain, wants_moments=False)
+        if len(plain) < len(asked):
+            others = [one for one in asked if one[0] in with_moments]
+            found |= reader.read(states, others, wants_moments=True)
     return [found[row] for row in rows]
 
 
+@lru_cache(maxsize=8)
+def _arranged(rows: tuple[Encoded, ...], sizes: tuple[int, ...], width: int) -> tuple[Pack, ...]:
+    """Return the packs of rows that cost least; every point of a study asks for the same ones.
+
+    A larger pack shares more beginnings, but each of its tokens looks at all others: about a share
+    of ``tokens / (6 width)`` of the other work in a layer. Without sizes each row is fed by itself.
+    """
+
+    def cost(made: Sequence[Pack]) -> float:
+        return sum(len(pack) * (1 + len(pack) / (6 * width)) for pack in made)
+
+    return min((tuple(packs(rows, size)) for size in sizes or (0,)), key=cost)
+
+
 def _states(
-    scorer: Scorer, group: Group, pad: int, device: torch.device
-) -> Iterator[tuple[tuple[Input, ...], Float[Tensor, "positions hidden"]]]:
-    """Yield each batch with the states that predict its answers, input after input."""
-    cache = None
-    if group.prefixes:
-        cache = scorer.new_cache()
-        scorer.extend(torch.tensor(group.prefixes, device=device), cache)
-    number = {prefix: at for at, prefix in enumerate(group.prefixes)}
-    for batch in group.batches:
-        longest = len(batch[0].tail)
-        ids = torch.full((len(batch), longest), pad, dtype=torch.long)
-        row: list[int] = []
-        column: list[int] = []
-        for at, one in enumerate(batch):
-            ids[at, : len(one.tail)] = torch.tensor(one.tail)
-            row += [at] * one.num_states
-            column += range(one.start - 1 - one.prefix, len(one.tail))
-        where = torch.tensor([row, column], device=device)
-        if cache is None:
-            yield batch, scorer.hidden(ids.to(device), where[0], where[1])
-            continue
-        own = copy.deepcopy(cache) if len(group.batches) > 1 else cache
-        places = [number[one.tokens[: one.prefix]] for one in batch]
-        own.batch_select_indices(torch.tensor(places, device=device))
-        states = scorer.extend(ids.to(device), own)
-        where = where.to(states.device)
-        yield batch, states[where[0], where[1]]
+    scorer: Scorer, batch: Sequence[Pack], pad: int, *, shares: bool
+) -> Float[Tensor, "places hidden"]:
+    """Return the final states of a batch, pack after pack, padded to the longest."""
+    longest = len(batch[0])
+    ids = torch.full((len(batch), longest), pad, dtype=torch.long)
+    depth = torch.zeros_like(ids)
+    end = torch.arange(1, longest + 1).repeat(len(batch), 1)  # padding sees itself
+    for number, pack in enumerate(batch):
+        ids[number, : len(pack)] = torch.from_numpy(pack.tokens)
+        depth[number, : len(pack)] = torch.from_numpy(pack.depth)
+        end[number, : len(pack)] = torch.from_numpy(pack.end)
+    if shares:
+        states = scorer.tree_states(ids, depth, end)
+    else:
+        states = scorer.all_states(ids.to(scorer.device))
+    return states.flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -145,76 +150,92 @@ class _Reader:
 
     def read(
         self,
-        states: Float[Tensor, "positions hidden"],
-        asked: Sequence[tuple[Encoded, int]],
+        states: Float[Tensor, "places hidden"],
+        asked: Sequence[tuple[Encoded, Ints]],
         *,
         wants_moments: bool,
     ) -> dict[Encoded, Likelihood]:
-        """Return the likelihood of rows.
-
-        Args:
-            states: States of a batch.
-            asked: Rows, each with the position where its states begin.
-            wants_moments: Whether they get moments as well.
-        """
-        device = states.device
-        labels = torch.tensor([t for row, _ in asked for t in row.answer], device=device)
-        where = [at for row, start in asked for at in range(start, start + len(row.answer))]
-        if where != list(range(len(states))):
-            states = states[torch.tensor(where, device=device)]
-        out = torch.empty(6 if wants_moments else 4, len(labels), device=device)
+        """Return the likelihood of rows, each given with the places of its states."""
+        if not asked:
+            return {}
+        where, state = np.unique(np.concatenate([p for _, p in asked]), return_inverse=True)
+        label = np.array([token for row, _ in asked for token in row.answer])
+        order = np.argsort(state, kind="stable")
+        of_states = torch.empty(4 if wants_moments else 2, len(where))
+        of_labels = torch.empty(2, len(label))
         size = self._chunk_size(states)
-        for start in range(0, len(labels), size):
-            end = start + size
-            self._read_chunk(states[start:end], labels[start:end], out[:, start:end])
-        values = out.cpu().numpy()
-        found = {}
-        start = 0
-        for row, _ in asked:
-            end = start + len(row.answer)
-            found[row] = Likelihood(
-                values[0, start:end],
-                values[1, start:end],
-                values[2, start:end] > 0,
-                values[3, start:end] > 0,
-                values[4:, start:end] if wants_moments else None,
+        needed = torch.from_numpy(where).to(states.device)
+        for start in range(0, len(where), size):
+            part = slice(start, start + size)
+            first, last = np.searchsorted(state[order], [start, start + size])
+            mine = order[first:last]
+            values, own = self._read_chunk(
+                states[needed[part]],
+                torch.from_numpy(state[mine] - start),
+                torch.from_numpy(label[mine]),
+                wants_moments=wants_moments,
             )
-            start = end
+            of_labels[:, torch.from_numpy(mine)] = values
+            of_states[:, part] = own
+        by_label, by_state = of_labels.numpy(), of_states.numpy()[:, state]
+        found = {}
+        begin = 0
+        for row, places in asked:
+            part = slice(begin, begin + len(places))
+            begin += len(places)
+            found[row] = Likelihood(
+                by_label[0, part],
+                by_state[0, part],
+                by_label[1, part] > 0,
+                by_state[1, part] > 0,
+                by_state[2:, part] if wants_moments else None,
+            )
         return found
 
     def _chunk_size(self, states: Tensor) -> int:
         """Return how many positions' logits are made at once: a copy of them fits as well."""
         kind = "cpu" if states.device.type == "cpu" else "cuda"
-        room = min(_CHUNK_BYTES[kind], self.bounds.memory // 4)
-        return max(1, room // (4 * self.scorer.num_tokens))
+        size = 4 * self.scorer.num_tokens
+        best = max(_CHUNK_BYTES[kind], _CHUNK_POSITIONS * size)
+        return max(1, min(best, self.bounds.memory // 4) // size)
 
-    def _read_chunk(self, states: Tensor, labels: Tensor, out: Tensor) -> None:
+    def _read_chunk(
+        self, states: Tensor, state: Tensor, label: Tensor, *, wants_moments: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return log p and hit of each label, and of each state what `Likelihood` has besides."""
         logits = self.scorer.logits(states).float()
+        state, label = state.to(logits.device), label.to(logits.device)
         top = logits.amax(-1)
-        taken = logits.gather(1, labels[:, None])[:, 0]
-        is_stop = (logits[:, self.stop] == top[:, None]).any(-1)
+        taken = logits[state, label]
+        is_stop = (logits[:, self.stop.to(logits.device)] == top[:, None]).any(-1)
         weights = logits.sub_(top[:, None])
-        shifted = weights.clone() if len(out) > 4 else weights
+        shifted = weights.clone() if wants_moments else weights
         weights.exp_()
         total = weights.sum(-1)
         log_total = total.log()
-        out[0] = taken - top - log_total
-        out[1] = -log_total
-        is_hit = taken == top
+        is_hit = taken == top[state]
         # With more than half of the probability, no other token can be as likely.
-        unsure = (is_hit | is_stop) & (out[1] <= math.log(0.5))
+        unsure = is_stop.index_fill(0, state[is_hit], True) & (log_total >= math.log(2))
         if unsure.any():
             places = unsure.nonzero()[:, 0]
             places = places[(weights[places] > 1 - 1e-6).sum(-1) > 1]
             choices = self.scorer.logits(states[places]).float().argmax(-1)
-            is_hit[places] = choices == labels[places]
-            is_stop[places] = torch.isin(choices, self.stop)
-        out[2], out[3] = is_hit, is_stop
-        if shifted is not weights:
-            weights /= total[:, None]
-            shifted -= log_total[:, None]  # log p
-            shifted.clamp_(min=torch.finfo(shifted.dtype).min)  # 0 * -inf is no number
-            mean = (weights * shifted).sum(-1)
-            out[4] = mean
-            shifted -= mean[:, None]
-            out[5] = weights.mul_(shifted).mul_(shifted).sum(-1).sqrt()  # a square may overflow
+            is_stop[places] = torch.isin(choices, self.stop.to(choices.device))
+            choice = torch.full_like(log_total, -1, dtype=torch.long)
+            choice[places] = choices
+            is_hit = torch.where(choice[state] >= 0, choice[state] == label, is_hit)
+        own = [-log_total, is_stop.float()]
+        if wants_moments:
+            own += _moments(weights, shifted, total)
+        logprobs = taken - top[state] - log_total[state]
+        return torch.stack([logprobs, is_hit.float()]).cpu(), torch.stack(own).cpu()
+
+
+def _moments(weights: Tensor, shifted: Tensor, total: Tensor) -> list[Tensor]:
+    """Return mean and deviation of log p_v under p, from exp(logits) / total and logits - log Z."""
+    weights /= total[:, None]
+    shifted -= total.log()[:, None]  # log p
+    shifted.clamp_(min=torch.finfo(shifted.dtype).min)  # 0 * -inf is no number
+    mean = (weights * shifted).sum(-1)
+    shifted -= mean[:, None]
+    return [mean, weights.mul_(shifted).mul_(shifted).sum(-1).sqrt()]  # a square may overflow

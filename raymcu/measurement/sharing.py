@@ -1,126 +1,105 @@
-"""Which tokens a pass has to feed: equal inputs once, a prefix that several share once.
+"""What a pass has to feed: every beginning once, in packs without padding.
 
 An answer is predicted from the tokens before it, so the input of a row is its prompt and all of
-its answer but the last token. The letters of a multiple-choice question are one input then. The
-answers of one question share its prompt, and the questions behind the same examples share those.
+its answer but the last token. Rows in the order of their tokens are a walk through the tree of
+their beginnings: what a row has in common with the one before is not fed again. So the answers of
+one question share its prompt, and their own beginnings; the letters of a multiple-choice question
+are one input; the questions behind the same examples share those. A pack is a part of that walk,
+fed as one sequence in which a token sees its own beginning only.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from raymcu.models import Encoded
 
-Tokens = tuple[int, ...]
-
-_LONG = 32
-"""Prompts that begin with as many equal tokens share a context, not just a turn of phrase."""
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Input:
-    """Tokens to feed, and where their last prompt token is."""
+class Pack:
+    """Distinct beginnings of rows as one sequence, each token behind the one it follows."""
 
-    tokens: Tokens
-    start: int
-    """Length of the prompt: from position ``start - 1`` on, states predict answer tokens."""
-    prefix: int
-    """How many tokens from the beginning are computed once for all inputs that share them."""
+    tokens: Ints
+    """(tokens,)"""
+    depth: Ints
+    """Position of each in its row: (tokens,)."""
+    end: Ints
+    """A token is seen by those from itself to before this place: (tokens,)."""
+    rows: tuple[tuple[Encoded, Ints], ...]
+    """Each row with the places whose states predict its answer's tokens: (answer tokens,)."""
 
-    @property
-    def tail(self) -> Tokens:
-        """What is fed besides the prefix."""
-        return self.tokens[self.prefix :]
-
-    @property
-    def num_states(self) -> int:
-        """Positions that predict an answer token."""
-        return len(self.tokens) - self.start + 1
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
-def inputs_of(rows: Iterable[Encoded]) -> dict[Encoded, Input]:
-    """Return the input of each distinct row; equal ones are the same object."""
-    distinct: dict[tuple[Tokens, int], list[Encoded]] = {}
-    for row in dict.fromkeys(rows):
-        tokens = row.prompt + row.answer[:-1]
-        distinct.setdefault((tokens, len(row.prompt)), []).append(row)
-    prefixes = _prefixes(distinct)
-    found = {}
-    for (tokens, start), same in distinct.items():
-        shared = Input(tokens, start, prefixes[tokens, start])
-        found.update(dict.fromkeys(same, shared))
-    return found
+class _Walk:
+    """A pack being made."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.depth: list[int] = []
+        self.end: list[int] = []
+        self.rows: list[tuple[Encoded, Ints]] = []
+        self.path: list[int] = []
+        """Places of the tokens of the last row."""
+
+    def shared(self, tokens: Sequence[int]) -> int:
+        """Return how many tokens of a row are there already."""
+        pairs = enumerate(zip(self.path, tokens, strict=False))
+        differing = (at for at, (place, token) in pairs if self.tokens[place] != token)
+        return next(differing, min(len(self.path), len(tokens)))
+
+    def add(self, row: Encoded, tokens: Sequence[int], shared: int) -> None:
+        """Feed a row behind what it shares with the last."""
+        self._leave(shared)
+        for depth in range(shared, len(tokens)):
+            self.path.append(len(self.tokens))
+            self.tokens.append(tokens[depth])
+            self.depth.append(depth)
+            self.end.append(0)
+        self.rows.append((row, np.array(self.path[len(row.prompt) - 1 :])))
+
+    def done(self) -> Pack:
+        self._leave(0)
+        arrays = (np.array(values) for values in (self.tokens, self.depth, self.end))
+        return Pack(*arrays, tuple(self.rows))
+
+    def _leave(self, shared: int) -> None:
+        for place in self.path[shared:]:
+            self.end[place] = len(self.tokens)
+        del self.path[shared:]
 
 
-def _prefixes(inputs: Iterable[tuple[Tokens, int]]) -> dict[tuple[Tokens, int], int]:
-    """Return how many tokens each input shares with others, its last prompt token aside.
-
-    That token's state predicts the answer's first, so it is fed with the rest.
-    """
-    by_prompt: dict[Tokens, list[tuple[Tokens, int]]] = {}
-    for tokens, start in inputs:
-        by_prompt.setdefault(tokens[:start], []).append((tokens, start))
-    shared = {}
-    by_context: dict[Tokens, list[Tokens]] = {}
-    for prompt, members in by_prompt.items():
-        length = len(prompt) - 1 if len(members) > 1 else 0
-        shared.update(dict.fromkeys(members, length))
-        if not length and len(prompt) > _LONG:
-            by_context.setdefault(prompt[:_LONG], []).append(prompt)
-    for prompts in by_context.values():
-        if len(prompts) > 1:
-            length = min(_common(prompts), min(map(len, prompts)) - 1)
-            shared.update(dict.fromkeys((m for p in prompts for m in by_prompt[p]), length))
-    return shared
-
-
-def _common(prompts: Sequence[Tokens]) -> int:
-    """Return how many tokens all of them begin with: the first and last in order tell."""
-    low, high = min(prompts), max(prompts)
-    unequal = (at for at, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1])
-    return next(unequal, min(len(low), len(high)))
-
-
-@dataclass(frozen=True)
-class Group:
-    """Inputs whose prefixes have one length, so that they need no padding there."""
-
-    prefixes: tuple[Tokens, ...]
-    """Distinct; empty if the inputs share none."""
-    batches: tuple[tuple[Input, ...], ...]
-    """Inputs of like length, each batch within the bounds."""
-
-
-def groups(inputs: Iterable[Input], batch_tokens: int, cache_tokens: int) -> Iterator[Group]:
-    """Arrange distinct inputs into groups, and these into batches.
+def packs(rows: Sequence[Encoded], size: int) -> Iterator[Pack]:
+    """Arrange distinct rows into packs.
 
     Args:
-        inputs: What to feed.
-        batch_tokens: Tokens fed at once, padding included; at least one input is.
-        cache_tokens: Tokens of prefixes, or of inputs behind prefixes, in a cache at once.
+        rows: What to feed; equal ones are fed once.
+        size: Tokens of a pack, unless one row has more; 0 gives every row a pack of its own.
     """
-    by_length: dict[int, dict[Tokens, list[Input]]] = {}
-    for one in dict.fromkeys(inputs):
-        families = by_length.setdefault(one.prefix, {})
-        families.setdefault(one.tokens[: one.prefix], []).append(one)
-    for length, families in sorted(by_length.items(), reverse=True):
-        room = max(1, min(batch_tokens, cache_tokens) // length) if length else 1
-        prefixes = list(families)
-        for start in range(0, len(prefixes), room):
-            some = prefixes[start : start + room]
-            members = [one for prefix in some for one in families[prefix]]
-            batches = _batches(members, batch_tokens, cache_tokens if length else batch_tokens)
-            yield Group(tuple(some) if length else (), tuple(batches))
+    walk = _Walk()
+    inputs = ((row.prompt + row.answer[:-1], row) for row in dict.fromkeys(rows))
+    for tokens, row in sorted(inputs, key=lambda pair: (pair[0], pair[1].prompt, pair[1].answer)):
+        shared = walk.shared(tokens)
+        if walk.rows and len(walk.tokens) + len(tokens) - shared > size:
+            yield walk.done()
+            walk, shared = _Walk(), 0
+        walk.add(row, tokens, shared)
+    if walk.rows:
+        yield walk.done()
 
 
-def _batches(
-    inputs: Sequence[Input], batch_tokens: int, cache_tokens: int
-) -> Iterator[tuple[Input, ...]]:
-    """Cut inputs of one prefix length, longest first, into batches within the bounds."""
-    ordered = sorted(inputs, key=lambda one: len(one.tokens), reverse=True)
-    start = 0
-    while start < len(ordered):
-        longest = ordered[start]
-        room = min(batch_tokens // len(longest.tail), cache_tokens // len(longest.tokens))
-        end = start + max(1, room)
-        yield tuple(ordered[start:end])
-        start = end
+def batches(made: Sequence[Pack], batch_tokens: int) -> Iterator[list[Pack]]:
+    """Cut packs, longest first, into batches of at most ``batch_tokens`` padded tokens."""
+    batch: list[Pack] = []
+    for pack in sorted(made, key=len, reverse=True):
+        if batch and len(batch[0]) * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(pack)
+    if batch:
+        yield batch

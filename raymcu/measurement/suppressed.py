@@ -49,9 +49,13 @@ class Suppressed(Scorer):
         """Return the combined logits at (row, column): (positions, vocab)."""
         return self.logits(self.hidden(*where))
 
-    def hidden(self, *where: Any) -> Tensor:
-        """Return the final states of both models, side by side: (positions, 2 hidden)."""
-        return torch.cat([one.hidden(*where) for one in self.both], dim=-1)
+    def all_states(self, *where: Any) -> Tensor:
+        """Return the final states of both models, side by side: (batch, seq, 2 hidden)."""
+        return torch.cat([one.all_states(*where) for one in self.both], dim=-1)
+
+    def tree_states(self, *where: Any) -> Tensor:
+        """Return the final states of trees, of both models side by side: (batch, seq, 2 hidden)."""
+        return torch.cat([one.tree_states(*where) for one in self.both], dim=-1)
 
     def logits(self, hidden: Tensor, head: nn.Module | None = None) -> Tensor:
         """Return the combined logits of states side by side: (positions, vocab)."""
