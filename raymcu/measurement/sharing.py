@@ -64,9 +64,10 @@ class _Walk:
         self.rows.append((row, np.array(self.path[len(row.prompt) - 1 :])))
 
     def done(self) -> Pack:
+        """Return the pack."""
         self._leave(0)
-        arrays = (np.array(values) for values in (self.tokens, self.depth, self.end))
-        return Pack(*arrays, tuple(self.rows))
+        tokens, depth, end = (np.array(values) for values in (self.tokens, self.depth, self.end))
+        return Pack(tokens, depth, end, tuple(self.rows))
 
     def _leave(self, shared: int) -> None:
         for place in self.path[shared:]:
