@@ -1,13 +1,8 @@
 """Both ways in one process: ratios with their spread, and equal results. Run with `make speed`."""
 
 import copy
-import ctypes
-import gc
-import re
 import statistics
-import threading
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -194,7 +189,7 @@ def large(memorised):
     return create(shape, encoder.tokenizer, 0, "float32"), encoder, rows
 
 
-def test_peak_memory_of_a_second_model_against_a_cached_reference(large):
+def test_peak_memory_of_a_second_model_against_a_cached_reference(large, peak_of):
     model, encoder, rows = large
     training = Training(learning_rate=1e-5, batch_size=8, epochs=0.4)
     forget, retain = rows[:40], rows[40:]
@@ -221,7 +216,7 @@ def test_peak_memory_of_a_second_model_against_a_cached_reference(large):
     assert peaks["cached"] < peaks["second"] - 0.5
 
 
-def test_memory_of_a_bend_against_plain_training(large, tmp_path):
+def test_memory_of_a_bend_against_plain_training(large, tmp_path, peak_of):
     """Goal: one private copy of the weights, the bend; both ends are mapped files."""
     model, encoder, rows = large
     training = Training(learning_rate=1e-5, batch_size=8, epochs=0.4)
@@ -254,33 +249,6 @@ def test_memory_of_a_bend_against_plain_training(large, tmp_path):
         f"{peaks['bend'] - peaks['plain']:.2f} more"
     )
     assert peaks["bend"] - peaks["plain"] < 1.2
-
-
-def peak_of(way):
-    """Return how far private memory rises above what it was, in bytes, while something runs."""
-    gc.collect()
-    libc = ctypes.CDLL("libc.so.6")
-    libc.mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD: what is freed goes back at once
-    libc.malloc_trim(0)
-    before, peak, is_over = private_bytes(), 0, threading.Event()
-
-    def watch():
-        nonlocal peak
-        while not is_over.wait(0.001):
-            peak = max(peak, private_bytes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    way()
-    is_over.set()
-    watcher.join()
-    return peak - before
-
-
-def private_bytes():
-    """Anonymous memory of this process; mapped files do not count."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
 
 
 def test_a_step_of_a_bend_against_a_plain_step(memorised):
