@@ -90,7 +90,8 @@ def measure_likelihood(
     found: dict[Encoded, Likelihood] = {}
     fits = int(math.sqrt(bounds.memory / 16))  # a pack's mask in float32, and what is made of it
     shares = max(map(len, rows), default=0) <= min(scorer.longest_shared, fits)
-    sizes = tuple(size for size in _PACKS if size <= fits) if shares else ()
+    limit = min(fits, bounds.batch_tokens)
+    sizes = tuple(sorted({min(size, limit) for size in _PACKS})) if shares else ()
     for batch in batches(_arranged(tuple(rows), sizes, scorer.width), bounds.batch_tokens):
         states = _states(scorer, batch, pad, shares=shares)
         longest = len(batch[0])

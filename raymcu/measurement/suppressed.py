@@ -39,6 +39,7 @@ class Suppressed(Scorer):
         self.base = base
         self.reinforced = reinforced
         self.alpha = alpha
+        self.longest_shared = min(one.longest_shared for one in self.both)
 
     @property
     def both(self) -> tuple[Scorer, Scorer]:
