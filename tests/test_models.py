@@ -1,16 +1,13 @@
-import copy
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-from transformers.cache_utils import DynamicLayer
+from transformers import AutoModelForCausalLM
 
 from raymcu import models
 from raymcu.errors import ConfigError, StoreError
@@ -94,41 +91,6 @@ def test_collate_labels_every_answer_token_and_no_other(encoder):
         assert batch.input_ids[row, column + 1] == label
         labels[row].append(int(label))
     assert [tuple(found) for found in labels] == [row.answer for row in rows]
-
-
-def test_scorer_gives_the_models_own_logits(tiny_llama, encoder):
-    rows = [encoder.encode("Who?", "Ada."), encoder.encode("Who wrote the book?", "It was Bea.")]
-    batch = models.collate(rows, 0, CPU)
-    scorer = models.Scorer(tiny_llama)
-    scorer.check()
-    own = scorer(batch.input_ids, batch.row, batch.column)
-    theirs = tiny_llama(input_ids=batch.input_ids).logits[batch.row, batch.column]
-    assert torch.allclose(own, theirs, atol=1e-6)
-
-
-class Louder(LlamaForCausalLM):
-    """An architecture that does something to its logits."""
-
-    factor = 1.02
-
-    def forward(self, *args, **more):
-        out = super().forward(*args, **more)
-        out.logits = out.logits * self.factor
-        return out
-
-
-@pytest.mark.parametrize("factor", [1.02, 0.5, float("nan")])
-def test_scorer_refuses_an_architecture_with_other_logits(tiny_llama, factor):
-    tiny_llama.__class__ = Louder
-    tiny_llama.factor = factor
-    with pytest.raises(ConfigError, match="Louder changes its logits"):
-        models.Scorer(tiny_llama).check()
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_scorer_check_passes_in_both_precisions(tiny_tokenizer, dtype):
-    shape = ScratchModel(hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64)
-    models.Scorer(models.create(shape, tiny_tokenizer, 0, dtype)).check()
 
 
 def test_creating_leaves_the_random_state_alone_and_follows_the_seed(tiny_tokenizer):
@@ -285,92 +247,3 @@ def test_an_answer_may_go_without_its_end(chat_tokenizer, kind):
 def test_a_text_may_go_without_its_end(encoder):
     whole, cut = (encoder.encode("", "Ada did.", ends=ends) for ends in (True, False))
     assert (*cut.answer, encoder.eos) == whole.answer
-
-
-# caches
-
-
-@pytest.mark.parametrize("lengths", [(9,), (4, 5), (1, 1, 6, 1), (1,) * 9])
-def test_states_behind_a_cache_are_those_of_one_pass(tiny_llama, lengths):
-    scorer = models.Scorer(tiny_llama)
-    ids = torch.arange(27).reshape(3, 9)
-    expected = tiny_llama.get_decoder()(input_ids=ids).last_hidden_state
-    cache = scorer.new_cache()
-    pieces = [scorer.extend(part, cache) for part in ids.split(lengths, dim=1)]
-    assert torch.allclose(torch.cat(pieces, dim=1), expected, atol=1e-5)
-    assert cache.get_seq_length() == 9
-
-
-def test_padding_on_the_left_is_not_seen(tiny_llama):
-    scorer = models.Scorer(tiny_llama)
-    ids = torch.arange(4, 13)[None]
-    expected = tiny_llama.get_decoder()(input_ids=ids).last_hidden_state
-    padded = torch.cat([torch.zeros(1, 5, dtype=torch.long), ids], dim=1)
-    mask = (padded > 0).long()
-    position = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = scorer.new_cache()
-    for end in range(2, 15, 2):  # the first two pieces are padding alone
-        piece = slice(end - 2, end)
-        states = scorer.extend(padded[:, piece], cache, mask[:, :end], position[:, piece])
-    assert torch.allclose(states, expected[:, -2:], atol=1e-5)
-
-
-@pytest.mark.parametrize(("heads", "width"), [(2, None), (1, None), (2, 24)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_bytes_of_a_cache_are_counted(heads, width, dtype):
-    config = LlamaConfig(hidden_size=32, num_hidden_layers=3, num_attention_heads=2,
-                         num_key_value_heads=heads, head_dim=width, intermediate_size=64,
-                         vocab_size=50)  # fmt: skip
-    scorer = models.Scorer(LlamaForCausalLM(config).to(dtype).eval())
-    cache = scorer.new_cache()
-    scorer.extend(torch.arange(12).reshape(2, 6), cache)
-    held = [part for layer in cache.layers for part in (layer.keys, layer.values)]
-    assert sum(part.numel() * part.element_size() for part in held) == 12 * scorer.cache_bytes
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("seed", range(6))
-def test_a_roomy_layer_holds_what_transformers_own_holds(seed, dtype):
-    """Tokens added, rows dropped, repeated and put in order, copies that go their own way."""
-    draw = random.Random(seed)
-    pairs = [(models.RoomyLayer(), DynamicLayer())]
-    batches = [3]
-    for _ in range(60):
-        which = draw.randrange(len(pairs))
-        own, other = pairs[which]
-        what = draw.choice(("update", "update", "update", "select", "copy", "crop"))
-        if what == "update" or not other.is_initialized:
-            shape = (batches[which], 2, draw.choice((1, 1, 1, 5, 40)), 4)
-            new = [torch.randn(shape).to(dtype) for _ in range(2)]
-            told = own.update(*new), other.update(*new)
-            assert all(torch.equal(a, b) for a, b in zip(*told, strict=True))
-        elif what == "select":
-            kept = torch.tensor(draw.choices(range(batches[which]), k=draw.randint(1, 4)))
-            batches[which] = len(kept)
-            for layer in (own, other):
-                layer.batch_select_indices(kept)
-        elif what == "copy" and len(pairs) < 4:
-            pairs.append((copy.deepcopy(own), copy.deepcopy(other)))
-            batches.append(batches[which])
-        elif what == "crop":
-            count = -draw.randrange(other.get_seq_length())
-            for layer in (own, other):
-                layer.crop(count)
-        for a, b in pairs:  # no copy sees what another was told
-            if b.is_initialized:
-                assert a.keys.dtype == dtype
-                assert torch.equal(a.keys, b.keys)
-                assert torch.equal(a.values, b.values)
-                assert a.get_seq_length() == b.get_seq_length()
-    assert len(pairs) > 2
-
-
-def test_a_roomy_layer_seldom_copies_what_it_holds():
-    layer = models.RoomyLayer()
-    places = set()
-    for number in range(100):
-        layer.update(torch.full((2, 2, 1, 4), number), torch.full((2, 2, 1, 4), -number))
-        places.add(layer.keys.data_ptr())
-    assert len(places) <= 5
-    assert layer.keys[1, 0, :, 2].tolist() == list(range(100))
-    assert layer.values[0, 1, :, 3].tolist() == [-number for number in range(100)]

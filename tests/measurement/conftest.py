@@ -103,17 +103,25 @@ class Watched(models.Scorer):
         self.positions = []
         """Positions whose logits were made, call by call."""
         self.fed = []
-        """(rows, new tokens a row) of every pass of the decoder."""
+        """(rows, new tokens a row) of every pass that has a cache."""
         self.held = []
-        """Tokens in a cache after each pass that has one, all rows together."""
+        """Tokens in the cache after each of these passes, all rows together."""
+        self.trees = []
+        """(packs, tokens a pack) of every pass that shares beginnings."""
+        self.alone = []
+        """(rows, tokens a row) of every pass that shares nothing."""
 
     def logits(self, hidden, head=None):
         self.positions.append(len(hidden))
         return super().logits(hidden, head)
 
-    def hidden(self, input_ids, row, column):
-        self.fed.append(tuple(input_ids.shape))
-        return super().hidden(input_ids, row, column)
+    def tree_states(self, input_ids, depth, end):
+        self.trees.append(tuple(input_ids.shape))
+        return super().tree_states(input_ids, depth, end)
+
+    def all_states(self, input_ids):
+        self.alone.append(tuple(input_ids.shape))
+        return super().all_states(input_ids)
 
     def extend(self, ids, cache, mask=None, position=None):
         self.fed.append(tuple(ids.shape))

@@ -54,7 +54,7 @@ def test_texts_are_greedy_decoding_of_the_combined_logits(pair, authors, encoder
         assert answer.tokens == ids[len(row.prompt) :]
 
 
-def test_shared_prefixes_do_not_change_the_combined_likelihoods(pair, families):
+def test_shared_beginnings_do_not_change_the_combined_likelihoods(pair, families):
     scorer = Suppressed(*pair, 1.0)
     for row, known in zip(
         families, measure_likelihood(scorer, families, 0, Bounds(512)), strict=True
@@ -71,6 +71,13 @@ def test_shared_prefixes_do_not_change_the_combined_likelihoods(pair, families):
 
 def test_both_caches_are_counted(pair):
     assert Suppressed(*pair).cache_bytes == 2 * pair[0].cache_bytes
+
+
+@pytest.mark.parametrize("longest", [(0, 9), (9, 0)])
+def test_rows_share_no_more_than_both_models_take(pair, longest):
+    for scorer, tokens in zip(pair, longest, strict=True):
+        scorer.longest_shared = tokens
+    assert Suppressed(*pair).longest_shared == 0
 
 
 def test_alpha_of_zero_is_the_start_model(pair, encoder):
