@@ -267,7 +267,7 @@ def test_a_cpu_is_given_what_its_cache_holds(study):
     large = MORE.model_copy(update={"memory_gib": 8.0, "batch_tokens": 100_000})
     warm = measurer(study.store, study.first, large)
     warm.place(Blend.of({study.first.id: 1.0}))
-    assert warm.bounds == Bounds(1024, 8 << 30)
+    assert warm.bounds == Bounds(2048, 8 << 30)
 
 
 # representations
