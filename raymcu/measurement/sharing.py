@@ -80,13 +80,14 @@ def packs(rows: Sequence[Encoded], size: int) -> Iterator[Pack]:
 
     Args:
         rows: What to feed; equal ones are fed once.
-        size: Tokens of a pack, unless one row has more; 0 gives every row a pack of its own.
+        size: Tokens of a pack, unless one row has more; 0 gives every input a pack of its own.
     """
     walk = _Walk()
     inputs = ((row.prompt + row.answer[:-1], row) for row in dict.fromkeys(rows))
     for tokens, row in sorted(inputs, key=lambda pair: (pair[0], pair[1].prompt, pair[1].answer)):
         shared = walk.shared(tokens)
-        if walk.rows and len(walk.tokens) + len(tokens) - shared > size:
+        new = len(tokens) - shared
+        if walk.rows and new and len(walk.tokens) + new > size:
             yield walk.done()
             walk, shared = _Walk(), 0
         walk.add(row, tokens, shared)
