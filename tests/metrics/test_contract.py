@@ -17,10 +17,17 @@ NAMES = [entry.name for entry in METRICS]
 PROBES = ("forget", "retain", "real_authors", "world_facts")
 EXPECTED = {
     *(f"{probe}_{kind}" for probe in PROBES[:2] for kind in ("loss", "em", "em_perturb")),
-    *(f"{probe}_es{asked}{variant}" for probe in PROBES[:2] for asked in ("", "_perturb")
-      for variant in ("", "_ou", "_satimp", "_uwc")),
-    *(f"{kind}{variant}" for kind in ("verbmem", "forget_knowmem", "retain_knowmem")
-      for variant in ("", "_ou")),
+    *(
+        f"{probe}_es{asked}{variant}"
+        for probe in PROBES[:2]
+        for asked in ("", "_perturb")
+        for variant in ("", "_ou", "_satimp", "_uwc")
+    ),
+    *(
+        f"{kind}{variant}"
+        for kind in ("verbmem", "forget_knowmem", "retain_knowmem")
+        for variant in ("", "_ou")
+    ),
     *(f"{probe}_{kind}" for probe in PROBES for kind in ("probability", "rouge", "truth_ratio")),
     *(f"forget_quality_{form}" for form in ("p", "log10", "ln", "d")),
     *(f"{probe}_accuracy" for probe in (*PROBES[:2], "bio", "cyber", "chem")),
@@ -30,8 +37,10 @@ EXPECTED = {
         for probe in PROBES[:2]
         for kind in ("repetition", "own_nll", "empty", "fluency", "naturalness", "similarity")
     ),
-    *(f"mia_{attack}_auc" for attack in ("loss", "zlib", "min_k", "min_k_20", "min_k_plus",
-                                         "reference", "gradnorm")),
+    *(
+        f"mia_{attack}_auc"
+        for attack in ("loss", "zlib", "min_k", "min_k_20", "min_k_plus", "reference", "gradnorm")
+    ),
     *(f"privleak{against}" for against in ("", "_ou", "_news", "_books")),
     "model_utility",
     "model_utility_arith",

@@ -123,8 +123,7 @@ def test_answers_of_a_question_are_consecutive_sequences_of_its_piece(make):
         for one in loop.material.sequences(part, question, 0)
         for token in one.answer
     ]
-    loop.needs = dict.fromkeys(loop.needs, type(loop.needs[FORGET])())
-    found = loop.labelled(part, batch, picked)
+    found = loop.labelled(part, batch, picked, type(loop.needs[FORGET])())
     assert found.num_sequences == found.total_sequences == 3 * len(rows) == 24
     assert found.labels.tolist() == labels
 
