@@ -64,3 +64,15 @@ def test_weights_that_are_not_contiguous_are_blended_too():
     terms = [(0.5, torch.randn(6, 4)), (0.5, torch.randn(4, 6).T)]
     combine(out, terms)
     assert torch.allclose(out, sum(c * t for c, t in terms))
+
+
+@pytest.mark.parametrize(
+    "coefficients",
+    [(0.02, 0.98), (1.7, -0.7), (-1.0, 2.0), (0.5, -0.5, 1.0), (0.25, 0.5, 0.25), (3.0, -2.9, 0.9)],
+)
+def test_the_fast_way_gives_the_same_blend(coefficients):
+    tensors = [torch.randn(300_000) for _ in coefficients]
+    out = torch.empty(300_000)
+    combine(out, list(zip(coefficients, tensors, strict=True)), fast=True)
+    wide = sum(c * tensor.double() for c, tensor in zip(coefficients, tensors, strict=True))
+    assert (out.double() - wide).abs().max() < 1e-5

@@ -5,6 +5,7 @@ local shards of every weight and of every source, and nothing is gathered.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from raymcu.plan import Blend
 _PIECE = {"cpu": 1 << 20, "cuda": 1 << 28}
 """Bytes of float32 added up at once: on a CPU what its second-level cache holds besides a source,
 on a GPU what may be taken for sums of low precision."""
+_NEAR_0 = 0.1
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -42,27 +44,45 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def combine(out: Tensor, terms: Sequence[tuple[float, Tensor]]) -> None:
+def combine(out: Tensor, terms: Sequence[tuple[float, Tensor]], *, fast: bool = False) -> None:
     """Write the affine combination of tensors into ``out``.
 
     A single term of coefficient 1 is copied bit for bit. Low-precision weights are added up in
     float32 at least. Integer tensors cannot be combined: the first term's is taken. Nothing of the
     size of a weight is allocated: on a CPU the sum is done piece by piece while a piece of ``out``
     is in the cache, so each weight is read from memory once and written once.
+
+    Args:
+        out: Where to write.
+        terms: Coefficients, which add up to 1, and tensors.
+        fast: Go from tensor to tensor, one operation less than a sum. It rounds otherwise, so
+            what is trained is not made in this way: same recipe, same bits.
     """
     terms = [(c, tensor) for c, tensor in terms if c != 0]
     coefficients, tensors = [c for c, _ in terms], [tensor for _, tensor in terms]
     if coefficients == [1] or not out.is_floating_point():
         out.copy_(tensors[0])
         return
+    sums = list(accumulate(coefficients))[1:]
+    is_plain = out.dtype == torch.float32 and all(t.dtype == torch.float32 for t in tensors)
+    # A sum near 0 on the way would blow up what is there so far.
+    way = _go if fast and is_plain and min(map(abs, sums), default=1) > _NEAR_0 else _add_up
     size = _PIECE["cpu" if out.device.type == "cpu" else "cuda"] * out.dtype.itemsize // 16
     if all(tensor.is_contiguous() for tensor in (out, *tensors)):
         flat = [tensor.view(-1) for tensor in (out, *tensors)]
         for start in range(0, out.numel(), size):
             piece, *parts = (tensor[start : start + size] for tensor in flat)
-            _add_up(piece, coefficients, parts)
+            way(piece, coefficients, parts)
     else:
-        _add_up(out, coefficients, tensors)
+        way(out, coefficients, tensors)
+
+
+def _go(out: Tensor, coefficients: Sequence[float], tensors: Sequence[Tensor]) -> None:
+    reached, here = coefficients[0], tensors[0]
+    for c, tensor in zip(coefficients[1:], tensors[1:], strict=True):
+        reached += c
+        torch.lerp(here, tensor, c / reached, out=out)
+        here = out
 
 
 def _add_up(out: Tensor, coefficients: Sequence[float], tensors: Sequence[Tensor]) -> None:
@@ -97,7 +117,7 @@ def write_blend(
     """
     wanted = [(out.data, _terms(name, out, blend, sources)) for name, out in weights.items()]
     for out, terms in _brought(wanted):
-        combine(out, terms)
+        combine(out, terms, fast=True)
 
 
 Terms = list[tuple[float, Tensor]]
