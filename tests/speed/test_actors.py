@@ -26,7 +26,7 @@ from raymcu.store import RunFolder
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(3600)]
 
-ROUNDS = 2
+ROUNDS = 3
 POINTS = 8
 FULL, RETAINED = "tofu_small_full", "tofu_small_retain90"
 

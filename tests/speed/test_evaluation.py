@@ -25,7 +25,7 @@ from raymcu.search_space import BenchmarkUse, Measurement, ModelSource
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(3600)]
 
-ROUNDS = 2
+ROUNDS = 3
 BATCH = 32
 ASKED = ("forget", "retain", "real_authors", "world_facts")
 FULL, RETAINED = "tofu_small_full", "tofu_small_retain90"
