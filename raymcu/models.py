@@ -30,7 +30,6 @@ from raymcu.encoding import Encoder as Encoder
 from raymcu.encoding import collate as collate
 from raymcu.encoding import train_tokenizer as train_tokenizer
 from raymcu.errors import ConfigError, StoreError
-from raymcu.scorer import RoomyLayer as RoomyLayer
 from raymcu.scorer import Scorer as Scorer
 from raymcu.search_space import ModelSource, ScratchModel
 from raymcu.store import content_id

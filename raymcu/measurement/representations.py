@@ -1,7 +1,7 @@
 """Hidden states of answers, layer by layer, and how alike two models' are (linear CKA)."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from raymcu.measurement.sharing import batches
 from raymcu.models import Batch, Encoded, Scorer, collate
 
 _CONSTANT = 1e-6
@@ -55,7 +56,7 @@ def representations(
     order: list[int] = []
     was_training = scorer.training
     scorer.eval()
-    for batch in _batches(chosen, batch_tokens):
+    for batch in batches(chosen, batch_tokens):
         inputs = collate(batch, pad, device)
         places, start = [], 0
         for row in batch:
@@ -77,18 +78,6 @@ def _chosen(rows: Sequence[Encoded], max_states: int) -> dict[Encoded, list[tupl
         row, at = places[number * len(places) // count]
         found.setdefault(row, []).append((at, number))
     return found
-
-
-def _batches(rows: Iterable[Encoded], batch_tokens: int) -> Iterator[list[Encoded]]:
-    """Cut rows, longest first, into batches of at most ``batch_tokens`` padded tokens."""
-    batch: list[Encoded] = []
-    for row in sorted(rows, key=len, reverse=True):
-        if batch and len(batch[0]) * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def _catch(scorer: Scorer, inputs: Batch, places: Tensor, caught: list[list[Tensor]]) -> None:

@@ -8,8 +8,9 @@ are one input; the questions behind the same examples share those. A pack is a p
 fed as one sequence in which a token sees its own beginning only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from raymcu.models import Encoded
 
 Ints = npt.NDArray[np.int64]
+Fed = TypeVar("Fed", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,13 @@ def packs(rows: Sequence[Encoded], size: int) -> Iterator[Pack]:
         yield walk.done()
 
 
-def batches(made: Sequence[Pack], batch_tokens: int) -> Iterator[list[Pack]]:
-    """Cut packs, longest first, into batches of at most ``batch_tokens`` padded tokens."""
-    batch: list[Pack] = []
-    for pack in sorted(made, key=len, reverse=True):
+def batches(made: Iterable[Fed], batch_tokens: int) -> Iterator[list[Fed]]:
+    """Cut packs or rows, longest first, into batches of at most ``batch_tokens`` padded tokens."""
+    batch: list[Fed] = []
+    for one in sorted(made, key=len, reverse=True):
         if batch and len(batch[0]) * (len(batch) + 1) > batch_tokens:
             yield batch
             batch = []
-        batch.append(pack)
+        batch.append(one)
     if batch:
         yield batch
