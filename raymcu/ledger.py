@@ -25,7 +25,7 @@ _PACKAGES = (
     "datasets",
     "pyarrow",
     "scipy",
-    "rouge-score",
+    "nltk",
 )
 
 
