@@ -7,7 +7,7 @@ from typing import Any
 from raymcu import models
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
-from raymcu.curves._base import CURVES
+from raymcu.curves._base import CURVES, WALKS
 from raymcu.errors import ConfigError
 from raymcu.loading import Registries, load
 from raymcu.masks._base import MASKS
@@ -18,7 +18,7 @@ from raymcu.registry import Registry
 from raymcu.search_space import Named, SearchSpace
 from raymcu.settings import SETTINGS
 
-REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, list(SETTINGS))
+REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
 
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
@@ -58,6 +58,7 @@ def components() -> dict[str, Registry[Any]]:
         "curricula": CURRICULA,
         "metrics": METRICS,
         "curves": CURVES,
+        "walks": WALKS,
         "benchmarks": BENCHMARKS,
     }
 

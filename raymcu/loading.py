@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from raymcu.beyond import WalkUse
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.registry import Registry
 from raymcu.search_space import (
     NOT_SECOND_ORDER,
     BenchmarkUse,
     Curves,
+    FamilyUse,
     MethodUse,
     Named,
     SearchSpace,
@@ -48,6 +50,7 @@ class Registries:
     masks: Registry[Any]
     curricula: Registry[Any]
     curves: Registry[Any]
+    walks: Registry[Any]
     settings: Sequence[str]
 
 
@@ -67,6 +70,7 @@ def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> 
     raw = _read(path)
     faults = [fault for override in overrides if (fault := _apply(raw, override))]
     _make_paths_absolute(raw)
+    _make_tables_of_names(raw)
     faults += _extension_faults(raw)
     faults += _component_faults(raw, registries)
     faults += _combination_faults(raw, registries)
@@ -138,6 +142,15 @@ def _make_paths_absolute(raw: Mapping[str, Any]) -> None:
     paths.update({k: _absolute(path) for k, path in paths.items() if isinstance(path, str)})
 
 
+def _make_tables_of_names(raw: Mapping[str, Any]) -> None:
+    """Write each curve family that is a mere name as a table."""
+    curves = _table(raw.get("curves"))
+    if isinstance(curves.get("families"), list):
+        curves["families"] = [
+            {"name": entry} if isinstance(entry, str) else entry for entry in curves["families"]
+        ]
+
+
 def _table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -175,11 +188,14 @@ def _component_faults(raw: Mapping[str, Any], registries: Registries) -> Iterato
         yield from _method_faults(f"methods.{index}", method, registries)
     unlearning = _table(raw.get("unlearning"))
     yield from _training_faults("unlearning.second_order", unlearning.get("second_order"))
+    for index, family in enumerate(_families(raw)):
+        yield from _use_faults(f"curves.families.{index}", family, FamilyUse, registries.curves)
+    for index, walk in enumerate(map(_table, _list(raw.get("walks")))):
+        yield from _use_faults(f"walks.{index}", walk, WalkUse, registries.walks)
     curriculum = _table(unlearning.get("curriculum"))
     yield from _use_faults("unlearning.curriculum", curriculum, Named, registries.curricula)
     named = [
         ("unlearning.settings", "setting", list(registries.settings)),
-        ("curves.families", registries.curves.kind, [e.name for e in registries.curves]),
     ]
     name = benchmark.get("name")
     if isinstance(name, str) and name in registries.benchmarks:
@@ -250,6 +266,10 @@ def _adapter_faults(raw: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
+def _families(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [_table(use) for use in _list(_table(raw.get("curves")).get("families"))]
+
+
 def _training_faults(where: str, changes: Any) -> Iterator[str]:
     """Check changes to a training by themselves."""
     try:
@@ -307,10 +327,10 @@ def _combination_faults(raw: Mapping[str, Any], registries: Registries) -> Itera
             f"methods: setting '{needs_methods[0]}' pairs two methods, got one. "
             "Give at least two, or leave the setting out of unlearning.settings."
         )
-    curves = {"families": list(Curves().families), **_table(raw.get("curves"))}
-    named = [x for x in _list(curves["families"]) if isinstance(x, str) and x in registries.curves]
+    families = _families(raw) or [use.model_dump() for use in Curves().families]
+    named = [use["name"] for use in families if use.get("name") in registries.curves]
     has_line = any(registries.curves[name]().num_bends == 0 for name in named)
-    if curves.get("quadratic") == "if_barrier" and named and not has_line:
+    if _table(raw.get("curves")).get("quadratic") == "if_barrier" and named and not has_line:
         yield (
             "curves.quadratic: 'if_barrier' asks for the barrier of a curve without a bend, and "
             f"curves.families has none, got {shown(named)}. Add 'linear' there."

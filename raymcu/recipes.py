@@ -17,7 +17,7 @@ from raymcu.store import content_id
 RECIPE_VERSION = 2
 """Part of every id. Raise it when the same recipe would train to other weights than before."""
 
-Role = Literal["original", "retrained", "unlearner", "bend"]
+Role = Literal["original", "retrained", "memorizer", "unlearner", "bend"]
 
 
 class Choice(BaseModel):
@@ -48,7 +48,8 @@ class Recipe(BaseModel):
     forget_size: str | None
     """The forget set; None for the original."""
     parents: Mapping[str, str]
-    """Recipe ids: ``start`` and, for a bend, ``first``, ``second`` and ``reference``."""
+    """Recipe ids: ``start``; of an unlearner that is stepped away from one ``memorizer`` too; of a
+    bend ``first``, ``second``, ``reference`` and, of all but its curve's first, ``leader``."""
     model: ModelSource
     """Where weights without a parent come from, prompt and dtype."""
     benchmark: BenchmarkUse
@@ -69,8 +70,14 @@ class Recipe(BaseModel):
     """How sequences are weighed or ordered; None takes them as they come."""
     curve: str | None = None
     """Curve family of a bend."""
+    curve_options: Mapping[str, Any] = {}
+    """Options of the family that are not its defaults."""
+    bend: int = 0
+    """Which of its curve's bends it is; they are all found by one training."""
+    coefficient: float | None = None
+    """c of an unlearner (1-c)·start + c·memorizer, which is not trained itself."""
     training: Training | None
-    """None for a ready model, which is only copied into the store."""
+    """None for a ready model, which is only copied into the store, and for what is blended."""
     g_effects: GEffects | None = None
     """None records none. The record changes no weight, but is part of what the recipe makes."""
     seed: int
@@ -85,8 +92,13 @@ class Recipe(BaseModel):
             del content["model"]["tokenizer"]
         if content["g_effects"] is None:  # likewise
             del content["g_effects"]
+        for key, default in (("curve_options", {}), ("bend", 0), ("coefficient", None)):
+            if content[key] == default:
+                del content[key]
         if self.training is not None:
             del content["training"]["workers"]
+            if self.training.average is None:
+                del content["training"]["average"]
         return content_id({"version": RECIPE_VERSION, **content})
 
 
@@ -131,6 +143,26 @@ class Blend(BaseModel):
         columns = {p: tuple(row.get(name, 0.0) for name in used) for p, row in rows.items()}
         base = columns.pop("")
         return cls(checkpoints=tuple(used), coefficients=base, layers=columns)
+
+    @classmethod
+    def mixed(cls, parts: Sequence[tuple[float, "Blend"]]) -> "Blend":
+        """Combine blends, which is one blend again; parts without layers of their own.
+
+        Raises:
+            ConfigError: If the shares are not finite or do not sum to 1.
+        """
+        return cls.of(
+            [
+                (name, share * c)
+                for share, part in parts
+                for name, c in zip(part.checkpoints, part.coefficients, strict=True)
+            ]
+        )
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """Coefficients by checkpoint, of the weights that no layer prefix names."""
+        return dict(zip(self.checkpoints, self.coefficients, strict=True))
 
     @property
     def id(self) -> str:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -18,35 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from raymcu.beyond import BlendUse, Calibration, LayerChoice, WalkUse
 from raymcu.errors import shown
-from raymcu.registry import Component
-
-
-def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = sorted({shown(value) for value in values if values.count(value) > 1})
-    if twice:
-        raise ValueError(f"{', '.join(twice)} stands there twice. Name each once")
-    return values
-
-
-Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_unique)]
-
-
-class _Section(Component):
-    """A table of the file: frozen, unknown keys refused, no NaN, field docstrings as help."""
-
-
-class Named(Component):
-    """A table that names a component; the keys it does not know are the component's options."""
-
-    model_config = ConfigDict(extra="allow")
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options for the component, as the file has them."""
-        return dict(self.model_extra or {})
-
+from raymcu.ranges import Search
+from raymcu.sections import Named as Named
+from raymcu.sections import Names, Section, unique
+from raymcu.sections import merged as merged
 
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -60,7 +36,7 @@ ORDERS: Mapping[str, tuple[str, ...]] = {
 """Optimizers by the order of the information they use; the first of each is the default."""
 
 
-class OptimizerUse(_Section):
+class OptimizerUse(Section):
     """Which optimizer, with what of its own."""
 
     order: Literal["first", "second", "sign", "zeroth", "hybrid"] = "first"
@@ -114,7 +90,7 @@ def _layers(value: Any) -> Any:
     return tuple(value) if names else value
 
 
-class Lora(_Section):
+class Lora(Section):
     """Low-rank adapters, trained in place of the weights and merged before they are saved."""
 
     rank: PositiveInt = 8
@@ -127,7 +103,20 @@ class Lora(_Section):
     """Endings of the names of the linear layers that get an adapter, e.g. ``["q_proj"]``."""
 
 
-class Training(_Section):
+class Average(Section):
+    """An exponential moving average of the weights along a training, in their place at its end.
+
+    avg_0 = the weights it starts from, avg_k = eta · weights_k + (1 - eta) · avg_(k-1). It commutes
+    with extrapolation, so a memorizer's average gives MOX's momentum (eq. 10) at every alpha.
+    """
+
+    eta: Annotated[float, Field(gt=0, le=1)] = 0.675
+    """Weight of the latest weights; 1 averages nothing. MOX's momentum."""
+    every: Literal["epoch", "step"] = "epoch"
+    """When the average is taken; a last epoch that is cut short counts."""
+
+
+class Training(Section):
     """How long, how fast and with what one checkpoint is trained."""
 
     optimizer: OptimizerUse = OptimizerUse()
@@ -155,11 +144,13 @@ class Training(_Section):
     """A loss beyond this, or NaN, ends the recipe as ``diverged``."""
     lora: Lora | None = None
     """Train low-rank adapters in place of the weights; None trains the weights."""
+    average: Average | None = None
+    """Keep a moving average of the weights instead of the last ones; None keeps the last."""
     workers: PositiveInt = 1
     """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
 
 
-class ScratchModel(_Section):
+class ScratchModel(Section):
     """A small Llama trained from scratch, with a byte-level BPE of the benchmark's own text."""
 
     hidden_size: PositiveInt = 128
@@ -188,7 +179,7 @@ class ScratchModel(_Section):
         return self.num_layers * per_layer + self.vocab_size * self.hidden_size + norms
 
 
-class ModelSource(_Section):
+class ModelSource(Section):
     """The network every checkpoint of the study shares."""
 
     path: str | None = None
@@ -213,7 +204,7 @@ class ModelSource(_Section):
         return self
 
 
-class Original(_Section):
+class Original(Section):
     """The model trained on everything, which the unlearners start from."""
 
     path: str | None = None
@@ -224,7 +215,7 @@ class Original(_Section):
     training: Training = Training(weight_decay=0.01, warmup=0.2)
 
 
-class Retrained(_Section):
+class Retrained(Section):
     """The models that never saw the forget set: same recipe as the original, less data."""
 
     train: bool = True
@@ -280,12 +271,12 @@ def _second_order(changes: Mapping[str, Any]) -> Mapping[str, Any]:
     return changes
 
 
-class Unlearning(_Section):
+class Unlearning(Section):
     """The grid of unlearners."""
 
-    settings: Names = ("Rand", "Met")
-    """MCU settings: which unlearners are paired."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_unique)] = (
+    settings: Annotated[tuple[str, ...], AfterValidator(unique)] = ("Rand", "Met")
+    """MCU settings: which unlearners are paired. [] pairs none, for walks, blends or a search."""
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(unique)] = (
         0,
         1,
     )
@@ -312,7 +303,7 @@ def _without_lora(training: Training) -> Training:
     return training
 
 
-class Bend(_Section):
+class Bend(Section):
     """How the midpoint of a curve is found."""
 
     objective: Literal["unlearning", "task"] = "unlearning"
@@ -323,19 +314,45 @@ class Bend(_Section):
     training: Annotated[Training, AfterValidator(_without_lora)] = Training(epochs=2.0, warmup=0.0)
 
 
-class Curves(_Section):
+class FamilyUse(Named):
+    """A curve family; keys not listed here are its own options."""
+
+    label: str | None = None
+    """Name in tables and figures, for two uses of one family; default is ``name``."""
+
+    @property
+    def title(self) -> str:
+        """The name in tables and figures."""
+        return self.label or self.name
+
+
+def _family_titles_differ(families: tuple[FamilyUse, ...]) -> tuple[FamilyUse, ...]:
+    unique(tuple(family.title for family in families))
+    return families
+
+
+class Curves(Section):
     """The walks between paired unlearners."""
 
-    families: Names = ("linear", "quadratic")
+    families: Annotated[
+        tuple[FamilyUse, ...],
+        Field(min_length=1),
+        AfterValidator(_family_titles_differ),
+    ] = (FamilyUse(name="linear"), FamilyUse(name="quadratic"))
+    """Names, which `loading` makes tables, or tables with options, e.g.
+    ``["linear", { name = "bezier", num_bends = 2 }]``."""
     num_points: Annotated[int, Field(ge=2)] = 16
     """Points per curve, equally spaced in [0, 1] with both ends (MCU: 16)."""
     quadratic: Literal["always", "if_barrier"] = "always"
     """``if_barrier``: curves with a bend only between ends whose linear curve has a barrier
     beyond ``analysis.tolerance``."""
     bend: Bend = Bend()
+    ensemble: PositiveInt | None = None
+    """Interior points, equally spaced, whose weights are averaged with those of both ends into one
+    more model per curve (MCU: 3); None makes none."""
 
 
-class Measurement(_Section):
+class Measurement(Section):
     """What every point is asked."""
 
     probes: Names = ("forget", "retain", "real_authors", "world_facts")
@@ -372,14 +389,14 @@ class Measurement(_Section):
         return self
 
 
-class Analysis(_Section):
+class Analysis(Section):
     """How curves are judged."""
 
     tolerance: NonNegativeFloat = 0.05
     """Largest barrier, in nats per token, that still counts as connected."""
 
 
-class Execution(_Section):
+class Execution(Section):
     """Where the work runs; nothing here changes a result or an id."""
 
     cpus_per_worker: PositiveInt = 1
@@ -394,7 +411,7 @@ class Execution(_Section):
     """Times a training or a point is tried when its process dies."""
 
 
-class SearchSpace(_Section):
+class SearchSpace(Section):
     """One study, as its file says it."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -410,6 +427,16 @@ class SearchSpace(_Section):
     unlearning: Unlearning = Unlearning()
     methods: Annotated[tuple[MethodUse, ...], Field(min_length=1), AfterValidator(_titles_differ)]
     curves: Curves = Curves()
+    walks: tuple[WalkUse, ...] = ()
+    """Walks from the original through one trained model: no pairs, no bends."""
+    blends: tuple[BlendUse, ...] = ()
+    """Blends written by hand."""
+    calibration: Calibration | None = None
+    """How far each walk may go while enough is retained (UWC)."""
+    layer_choice: LayerChoice | None = None
+    """Which layers of an unlearner are put into the original (CRU)."""
+    search: Search | None = None
+    """What `raymcu search` looks for."""
     measurement: Measurement = Measurement()
     analysis: Analysis = Analysis()
     execution: Execution = Execution()
@@ -429,16 +456,3 @@ class SearchSpace(_Section):
         for change in changes:
             training = merged(training, change)
         return method, Training(**training)
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table with changes, table by table; a new optimizer keeps nothing of the old."""
-    result = dict(base)
-    for key, value in changes.items():
-        old = result.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            is_another = bool({"name", "order"} & value.keys())
-            result[key] = dict(value) if is_another else merged(old, value)
-        else:
-            result[key] = value
-    return result

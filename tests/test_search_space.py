@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
-from raymcu.curves._base import CURVES
+from raymcu.curves._base import CURVES, WALKS
 from raymcu.errors import ConfigError
 from raymcu.loading import Registries, load
 from raymcu.masks._base import MASKS
@@ -19,7 +19,7 @@ from raymcu.methods._base import METHODS
 from raymcu.search_space import ORDERS, OptimizerUse, SearchSpace, merged
 from raymcu.settings import SETTINGS
 
-REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, list(SETTINGS))
+REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.toml"))
 
 GOOD = """
@@ -140,7 +140,7 @@ def test_paths_that_exist_become_absolute_and_hub_ids_stay(write, tmp_path, monk
 def test_extension_adds_components_before_names_are_checked(write, tmp_path, monkeypatch):
     name = f"lab_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(
-        "from raymcu.curves._base import CURVES\n"
+        "from raymcu.curves._base import CURVES, WALKS\n"
         "from raymcu.curves.linear import Linear\n"
         f"@CURVES.register('{name}', source='test')\n"
         "class Own(Linear):\n    'Own.'\n"

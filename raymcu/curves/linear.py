@@ -1,7 +1,5 @@
 """The straight line between two checkpoints."""
 
-from typing import ClassVar
-
 from raymcu.curves._base import CURVES, CurveFamily
 
 
@@ -13,7 +11,10 @@ class Linear(CurveFamily):
     the one of its definition and of its quadratic curve.
     """
 
-    num_bends: ClassVar[int] = 0
+    @property
+    def num_bends(self) -> int:
+        """None."""
+        return 0
 
     def coefficients(self, t: float) -> tuple[float, ...]:
         """Return (1-t, t)."""

@@ -1,7 +1,5 @@
 """The quadratic Bézier curve through one trained bend."""
 
-from typing import ClassVar
-
 from raymcu.curves._base import CURVES, CurveFamily
 
 
@@ -9,7 +7,10 @@ from raymcu.curves._base import CURVES, CurveFamily
 class Quadratic(CurveFamily):
     """phi(t) = (1-t)²·first + 2t(1-t)·bend + t²·second, the bend found by training."""
 
-    num_bends: ClassVar[int] = 1
+    @property
+    def num_bends(self) -> int:
+        """One."""
+        return 1
 
     def coefficients(self, t: float) -> tuple[float, ...]:
         """Return ((1-t)², 2t(1-t), t²)."""

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -176,6 +176,10 @@ class Method(Component, ABC):
     over the retain tokens.
     """
 
+    step_option: ClassVar[str | None] = None
+    """Option that says how far to step away from a memorizer, which is trained without it; None
+    for methods that train the unlearner itself."""
+
     retain: Literal["none", "nll", "kl"] = "none"
     """Retain term."""
     forget_weight: NonNegativeFloat = 1.0
@@ -212,10 +216,10 @@ class Method(Component, ABC):
     def coefficient(self) -> float:
         """Return c: the unlearner is (1-c)·start + c·trained.
 
-        1 for methods that train the unlearner itself; negative for those that train a model to
-        step away from. Such a method's loss learns, so no bend is trained with it.
+        1 for methods that train the unlearner itself; negative for those that train a memorizer
+        to step away from. Such a method's loss learns, so no bend is trained with it.
         """
-        return 1.0
+        return 1.0 if self.step_option is None else -float(getattr(self, self.step_option))
 
     def begin(self, reference_nll: Mapping[Part, float]) -> Memory:
         """Return the memory of a training's first step.

@@ -1,7 +1,7 @@
 """Model extrapolation (MOX)."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -17,8 +17,10 @@ class MOX(Method):
 
     The losses are the memoriser's, minimised; lower means better memorised. Eq. 4 needs the NLL
     (the text's "cross-entropy" lacks its minus), and eq. 9's sum belongs over the forget set,
-    where alone there are targets. Eq. 10's momentum averages weights, so it is no loss.
+    where alone there are targets. Eq. 10's momentum averages weights: ``training.average``.
     """
+
+    step_option: ClassVar[str | None] = "alpha"
 
     retain: Literal["none", "nll", "kl"] = "kl"
     """Retain term; without one this is a task vector's negation."""
@@ -37,10 +39,6 @@ class MOX(Method):
     """``ce``: gradient ascent on the refusals, unbounded unless clamped; ``npo``: NPO on them."""
     target_clamp: PositiveFloat | None = None
     """Greatest NLL per refusal token, in nats, above which ``ce`` pushes no further."""
-
-    def coefficient(self) -> float:
-        """Return -alpha."""
-        return -self.alpha
 
     def forget_needs(self) -> Mapping[Part, Needs]:
         """Return the forget set, with the refusals where they are targets."""

@@ -1,5 +1,7 @@
 """Task vector negation."""
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from pydantic import NonNegativeFloat
 from torch import Tensor
@@ -15,12 +17,10 @@ class TaskVector(Method):
     start - scale · (trained - start).
     """
 
+    step_option: ClassVar[str | None] = "scale"
+
     scale: NonNegativeFloat = 1.0
     """Length of the step; 0 gives the start model. MUSE's runs use 5 after 10 epochs at 1e-5."""
-
-    def coefficient(self) -> float:
-        """Return -scale."""
-        return -self.scale
 
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return L_f, in nats per token; lower means better learnt."""

@@ -1,0 +1,53 @@
+"""What every table of a search space is made of: strict sections, named components, names."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from raymcu.errors import shown
+from raymcu.registry import Component
+
+
+def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the values if none stands there twice.
+
+    Raises:
+        ValueError: If one does.
+    """
+    twice = sorted({shown(value) for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands there twice. Name each once")
+    return values
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(unique)]
+
+
+class Section(Component):
+    """A table of the file: frozen, unknown keys refused, no NaN, field docstrings as help."""
+
+
+class Named(Component):
+    """A table that names a component; the keys it does not know are the component's options."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options for the component, as the file has them."""
+        return dict(self.model_extra or {})
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table with changes, table by table; a new optimizer keeps nothing of the old."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            is_another = bool({"name", "order"} & value.keys())
+            result[key] = dict(value) if is_another else merged(old, value)
+        else:
+            result[key] = value
+    return result
