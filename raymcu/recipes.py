@@ -102,6 +102,28 @@ class Recipe(BaseModel):
         return content_id({"version": RECIPE_VERSION, **content})
 
 
+def siblings(leader: Recipe, num_bends: int) -> list[Recipe]:
+    """Return a curve's other bends, which the training of its first finds too.
+
+    Args:
+        leader: The first bend.
+        num_bends: Of the curve, the leader counted.
+    """
+    content = leader.model_dump()
+    parents = {**leader.parents, "leader": leader.id}
+    return [
+        Recipe(**{**content, "bend": k, "parents": parents, "label": f"{leader.label} {k + 1}"})
+        for k in range(1, num_bends)
+    ]
+
+
+def leader_of(bend: Recipe) -> Recipe:
+    """Return the first bend of the curve that a bend belongs to, itself if it is that."""
+    parents = {end: key for end, key in bend.parents.items() if end != "leader"}
+    label = bend.label.removesuffix(f" {bend.bend + 1}") if bend.bend else bend.label
+    return Recipe(**{**bend.model_dump(), "bend": 0, "parents": parents, "label": label})
+
+
 class Blend(BaseModel):
     """An affine combination of checkpoints: ids and coefficients that sum to 1.
 
