@@ -71,7 +71,8 @@ def look_around(space: SearchSpace) -> Surroundings:
     return Surroundings(
         fingerprint=facts.fingerprint,
         sets=facts.sets,
-        families={name: CURVES[name]() for name in space.curves.families},
+        families={use.title: CURVES[use.name](**use.options) for use in space.curves.families},
+        walks={use.title: WALKS[use.name](**use.options) for use in space.walks},
         retain_sets={size: benchmark.retain_of(size) for size in benchmark.forget_sizes},
         retrained_sets={size: benchmark.retrained_on(size) for size in benchmark.forget_sizes},
         methods=dict(_methods(space)),
@@ -80,6 +81,7 @@ def look_around(space: SearchSpace) -> Surroundings:
         model_fingerprints={p: models.fingerprint(p, space.model.revision) for p in paths if p},
         num_parameters=models.count_parameters(space.model),
         asked=facts.asked,
+        layers=models.layer_names(space.model),
     )
 
 
@@ -88,7 +90,7 @@ def _methods(space: SearchSpace) -> Iterator[tuple[tuple[str, bool], MethodFacts
         for is_second_order in (False, True):
             use, _ = space.use_of(method, is_second_order=is_second_order)
             made = METHODS[use.name](**use.options)
-            facts = MethodFacts(made.model_dump(), unlearns=made.coefficient() == 1)
+            facts = MethodFacts(made.model_dump(), made.step_option, made.coefficient())
             yield (method.title, is_second_order), facts
 
 

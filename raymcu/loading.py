@@ -70,7 +70,6 @@ def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> 
     raw = _read(path)
     faults = [fault for override in overrides if (fault := _apply(raw, override))]
     _make_paths_absolute(raw)
-    _make_tables_of_names(raw)
     faults += _extension_faults(raw)
     faults += _component_faults(raw, registries)
     faults += _combination_faults(raw, registries)
@@ -140,15 +139,6 @@ def _make_paths_absolute(raw: Mapping[str, Any]) -> None:
                 place[key] = _absolute(place[key])
     paths = _table(_table(raw.get("retrained")).get("paths"))
     paths.update({k: _absolute(path) for k, path in paths.items() if isinstance(path, str)})
-
-
-def _make_tables_of_names(raw: Mapping[str, Any]) -> None:
-    """Write each curve family that is a mere name as a table."""
-    curves = _table(raw.get("curves"))
-    if isinstance(curves.get("families"), list):
-        curves["families"] = [
-            {"name": entry} if isinstance(entry, str) else entry for entry in curves["families"]
-        ]
 
 
 def _table(value: Any) -> dict[str, Any]:
@@ -267,7 +257,8 @@ def _adapter_faults(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _families(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [_table(use) for use in _list(_table(raw.get("curves")).get("families"))]
+    uses = _list(_table(raw.get("curves")).get("families"))
+    return [{"name": use} if isinstance(use, str) else _table(use) for use in uses]
 
 
 def _training_faults(where: str, changes: Any) -> Iterator[str]:

@@ -6,6 +6,8 @@ The only user of transformers' Auto classes.
 import hashlib
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -198,6 +200,24 @@ def count_parameters(source: ModelSource) -> int | None:
                     size *= length
                 total += size
     return total if files else None
+
+
+def layer_names(source: ModelSource) -> tuple[str, ...]:
+    """Return the beginnings of the weight names of each decoder layer; none of a model on a hub.
+
+    They are told from the names alone: the numbered part that holds the most weights.
+    """
+    if source.path is None:
+        number = source.scratch.num_layers if source.scratch else 0
+        return tuple(f"model.layers.{layer}." for layer in range(number))
+    found: dict[str, Counter[int]] = {}
+    for file in sorted(Path(source.path).glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                if match := re.match(r"(.*?\.)(\d+)\.", name):
+                    found.setdefault(match[1], Counter())[int(match[2])] += 1
+    stem = max(found, key=lambda stem: found[stem].total(), default="")
+    return tuple(f"{stem}{layer}." for layer in sorted(found.get(stem, ())))
 
 
 def fingerprint(path: str, revision: str) -> str:

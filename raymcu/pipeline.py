@@ -14,7 +14,8 @@ from raymcu.analysis.stages import analyze_run, score_points, unscored
 from raymcu.inputs import check_inputs, look_around
 from raymcu.ledger import Ledger
 from raymcu.measurement.driver import measure_points
-from raymcu.plan import Plan, make_plan
+from raymcu.plan import Plan
+from raymcu.planner import make_plan
 from raymcu.report.live import Progress
 from raymcu.report.page import write_report
 from raymcu.search_space import SearchSpace

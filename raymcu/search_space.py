@@ -320,6 +320,11 @@ class FamilyUse(Named):
     label: str | None = None
     """Name in tables and figures, for two uses of one family; default is ``name``."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_mere_name(cls, use: Any) -> Any:
+        return {"name": use} if isinstance(use, str) else use
+
     @property
     def title(self) -> str:
         """The name in tables and figures."""
@@ -339,8 +344,7 @@ class Curves(Section):
         Field(min_length=1),
         AfterValidator(_family_titles_differ),
     ] = (FamilyUse(name="linear"), FamilyUse(name="quadratic"))
-    """Names, which `loading` makes tables, or tables with options, e.g.
-    ``["linear", { name = "bezier", num_bends = 2 }]``."""
+    """Names, or tables with options: ``["linear", { name = "bezier", num_bends = 2 }]``."""
     num_points: Annotated[int, Field(ge=2)] = 16
     """Points per curve, equally spaced in [0, 1] with both ends (MCU: 16)."""
     quadratic: Literal["always", "if_barrier"] = "always"

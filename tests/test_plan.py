@@ -14,7 +14,8 @@ from raymcu.benchmarks._base import BENCHMARKS, complement
 from raymcu.curves._base import CURVES
 from raymcu.errors import ConfigError
 from raymcu.inputs import look_around
-from raymcu.plan import Blend, Choice, MethodFacts, Recipe, Surroundings, make_plan
+from raymcu.plan import Blend, Choice, MethodFacts, Recipe, Surroundings
+from raymcu.planner import make_plan
 from raymcu.search_space import SearchSpace
 from raymcu.settings import SETTINGS
 
@@ -47,7 +48,8 @@ def facts_of(space, beta=0.1, learners=()):
     return {
         (method.title, is_second_order): MethodFacts(
             {"beta": beta, **space.use_of(method, is_second_order=is_second_order)[0].options},
-            unlearns=method.title not in learners,
+            step="alpha" if method.title in learners else None,
+            coefficient=-1.0 if method.title in learners else 1.0,
         )
         for method in space.methods
         for is_second_order in (False, True)
@@ -154,6 +156,7 @@ def test_summary_has_exactly_these_keys(toy):
         "trainings.unique",
         "pairs",
         "curves",
+        "walks",
         "points",
         "estimates",
     ]
@@ -282,7 +285,7 @@ def test_the_plan_is_told_what_components_say_of_themselves():
         ],
     )
     told = look_around(space)
-    learners = {title for (title, _), facts in told.methods.items() if not facts.unlearns}
+    learners = {title for (title, _), facts in told.methods.items() if facts.step}
     assert learners == {"task_vector", "far"}
     assert [told.methods["far", so].options["alpha"] for so in (False, True)] == [4.0, 1.0]
     assert told.masks == {"npo": Choice(name="wagle", options={"keep": 0.95, "mu": 0.1})}
@@ -379,7 +382,7 @@ def linear_of(plan):
 
 def test_curve_with_a_bend_waits_for_the_linear_one_between_its_ends(choosy):
     for curve in choosy.curves.values():
-        if curve.bend is None:
+        if not curve.bends:
             assert curve.waits_for is None
         else:
             awaited = choosy.curves[curve.waits_for]
@@ -407,16 +410,16 @@ def test_nothing_is_bent_before_a_verdict(choosy):
     assert certain.id == choosy.id
     dropped = choosy.points.keys() - certain.points.keys()
     assert dropped == {
-        point for c in choosy.curves.values() if c.bend for t, point in c.walk if 0 < t < 1
+        point for c in choosy.curves.values() if c.bends for t, point in c.walk if 0 < t < 1
     }
 
 
 def test_verdicts_bring_back_exactly_the_curves_with_a_barrier(choosy):
     first, second, *others = linear_of(choosy)
     certain = choosy.decided({first.id: True, second.id: False})  # the others are not judged yet
-    (bent,) = [c for c in certain.curves.values() if c.bend]
+    (bent,) = [c for c in certain.curves.values() if c.bends]
     assert bent.waits_for == first.id
-    assert bends_of(certain) == [bent.bend]
+    assert bends_of(certain) == list(bent.bends)
     assert [c.id for c in linear_of(certain)] == [c.id for c in (first, second, *others)]
     walked = {p for c in certain.curves.values() for _, p in c.walk}
     assert {p.id for p in certain.points.values() if p.role == "curve"} == {
@@ -481,7 +484,7 @@ def test_swapped_pair_shares_its_linear_points_but_has_a_bend_of_its_own(toy):
     ours, theirs = (walk_of(plan, "linear", "Met") for plan in (toy, other))
     assert [p for _, p in ours.walk] == [p for _, p in reversed(theirs.walk)]
     assert ours.id != theirs.id
-    bends = [walk_of(plan, "quadratic", "Met").bend.id for plan in (toy, other)]
+    bends = [walk_of(plan, "quadratic", "Met").bends[0].id for plan in (toy, other)]
     assert bends[0] != bends[1]
 
 
@@ -822,7 +825,8 @@ def test_extra_set_that_the_benchmark_lacks_is_named():
 
 PURE = """
 import json, sys
-from raymcu.plan import Choice, MethodFacts, Surroundings, make_plan
+from raymcu.plan import Choice, MethodFacts, Surroundings
+from raymcu.planner import make_plan
 from raymcu.search_space import SearchSpace
 
 class Line:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from raymcu.inputs import load_space, look_around
-from raymcu.plan import make_plan
+from raymcu.planner import make_plan
 from raymcu.settings import SETTINGS
 
 FOLDER = Path(__file__).parents[1] / "search_spaces"

@@ -7,7 +7,7 @@ from pathlib import Path
 import tomli_w
 
 from raymcu.inputs import load_space, look_around
-from raymcu.plan import make_plan
+from raymcu.planner import make_plan
 
 ROOT = Path(__file__).parents[1]
 

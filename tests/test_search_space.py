@@ -150,7 +150,7 @@ def test_extension_adds_components_before_names_are_checked(write, tmp_path, mon
         space = load_good(write, f'extensions=["{name}"]', f'curves.families=["{name}"]')
     finally:
         CURVES._entries.pop(name, None)
-    assert space.curves.families == (name,)
+    assert [use.name for use in space.curves.families] == [name]
 
 
 @pytest.mark.parametrize("module", ["masks", "curricula", "methods"])
@@ -334,8 +334,8 @@ def test_later_override_wins(write):
         ("methods.²=1", "--set methods.²=1: 'methods' is a list of 2. Give an index from 0."),
         ("name.x=1", "--set name.x=1: 'name' is a value, not a table. Set it as a whole."),
         ("curvs.num_points=5", "curvs: there is no such key. Did you mean 'curves'? Known: analysis, "
-         "benchmark, curves, description, execution, extensions, measurement, methods, model, name, "
-         "original, retrained, store, unlearning."),
+         "benchmark, blends, calibration, curves, description, execution, extensions, layer_choice, "
+         "measurement, methods, model, name, original, retrained, search, store, unlearning, walks."),
         ("curves.num_points=five", "curves.num_points: must be a whole number, got 'five'."),
         ("curves.num_points=[1", "curves.num_points: must be a whole number, got '[1'."),
         ("name=5", "name: must be text in quotes, got 5."),
@@ -524,7 +524,7 @@ def test_unknown_option_of_a_mask_or_curriculum_is_told_with_the_nearest(
         ('unlearning.settings=["Met-Cl"]', "unlearning.settings: no setting is named 'Met-Cl'. Did you mean 'Met-CL'? Known: "),
         ('methods.1.mask={name = "sallun"}', "methods.1.mask.name: no update mask is named 'sallun'. Did you mean 'salun'? Known: "),
         ('unlearning.curriculum={name = "superlos"}', "unlearning.curriculum.name: no curriculum is named 'superlos'. Did you mean 'superloss'? Known: "),
-        ('curves.families=["liner"]', "curves.families: no curve family is named 'liner'. Did you mean 'linear'? Known: "),
+        ('curves.families=["liner"]', "curves.families.0.name: no curve family is named 'liner'. Did you mean 'linear'? Known: "),
         ('benchmark.forget_sizes=["forget15"]', "benchmark.forget_sizes: no forget size is named 'forget15'. Did you mean 'forget"),
         ("retrained.paths.forget_05=x", "retrained.paths: no forget size is named 'forget_05'. Did you mean 'forget05'? Known: "),
         ('measurement.probes=["forget", "retain", "real_authors", "world_facts", "worldfacts"]',
@@ -632,7 +632,8 @@ def test_bends_where_there_is_a_barrier_need_a_curve_to_judge(faults, write):
         "curves.families has none, got ['quadratic']. Add 'linear' there."
     ]
     assert load_good(write, only[0]).curves.quadratic == "always"
-    assert load_good(write, only[1]).curves.families == ("linear", "quadratic")
+    families = load_good(write, only[1]).curves.families
+    assert [use.title for use in families] == ["linear", "quadratic"]
 
 
 JUNK = st.recursive(
