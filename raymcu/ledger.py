@@ -2,7 +2,8 @@
 
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import tomli_w
 
 from raymcu import tables
 from raymcu.errors import ConfigError, StoreError
-from raymcu.plan import Plan, Point, Recipe
+from raymcu.plan import More, Plan, Point, Recipe
 from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder, failure_row
 
@@ -35,11 +36,15 @@ class Ledger:
     Args:
         run: The folder.
         plan: What must exist.
+        replan: Makes the plan of what findings call for besides.
     """
 
-    def __init__(self, run: RunFolder, plan: Plan) -> None:
+    def __init__(
+        self, run: RunFolder, plan: Plan, replan: Callable[[More], Plan] | None = None
+    ) -> None:
         self.run = run
         self.plan = plan
+        self._replan = replan
         self._whole = plan
         self._context: Mapping[str, Any] = {}
         self.reused = {key for key in plan.recipes if run.checkpoints.is_done(key)}
@@ -73,26 +78,42 @@ class Ledger:
             if not reasons <= FINAL_REASONS:
                 self.run.remove_part("failures", part)
 
-    def rounds(self) -> Iterator[None]:
-        """Set the plan to what is certain, and once that is done to what its findings call for.
+    def rounds(self, called_for: Callable[[Plan], More]) -> Iterator[None]:
+        """Set the plan to what is certain, then to what findings call for, till they call no more.
 
-        One round, unless curves wait for the barriers of others (``curves.quadratic``).
+        One round, unless curves wait for the barriers of others (``curves.quadratic``) or
+        positions and layers for the scores of others (``calibration``, ``layer_choice``).
+
+        Args:
+            called_for: Says of a plan what the folder's findings call for, earlier calls included.
         """
-        for _ in range(1 + self._whole.has_choice):
-            if self._whole.has_choice:
-                self.plan = self._whole.decided(self._barriers())
-                self._write_plan()
+        done: list[list[str]] | None = None
+        while True:
+            more = called_for(self.plan)
+            plan = self._replan(more) if more and self._replan else self._whole
+            plan = plan.decided(self._barriers()) if plan.has_choice else plan
+            if plan.content == done:
+                return
+            self.plan = replace(plan, asked=self._whole.id)
+            self._write_plan()
             yield
+            done = plan.content
+
+    def extend(self, plan: Plan) -> None:
+        """Add what another plan holds, e.g. a trial's."""
+        self.plan = replace(
+            self.plan,
+            recipes={**self.plan.recipes, **plan.recipes},
+            curves={**self.plan.curves, **plan.curves},
+            points={**plan.points, **self.plan.points},
+            asked=self._whole.id,
+        )
+        self._write_plan()
 
     def _barriers(self) -> dict[str, bool]:
         """Say of every linear curve that was judged whether it has a barrier."""
         found = self.run.read_table("findings").to_pylist() if self.run.parts("findings") else []
         return {row["curve_id"]: not row["is_connected"] for row in found}
-
-    def has_work_for_ray(self) -> bool:
-        """Say whether anything is to be trained or measured."""
-        levels = self.plan.levels
-        return bool(self.missing_points()) or any(map(self.missing_recipes, levels))
 
     def missing_recipes(self, level: Sequence[Recipe]) -> list[Recipe]:
         """List recipes of a level that can be trained now and are not."""
@@ -196,9 +217,10 @@ class Ledger:
                 "role": point.role,
                 "blend": point.blend.model_dump_json(),
                 "first": point.label,
+                "label": point.label,
             }
             for point in self.plan.points.values()
-            if point.role != "curve"
+            if point.role not in {"curve", "walk"}
         ]
         rows += [
             {
@@ -212,9 +234,26 @@ class Ledger:
                 "point_id": point,
                 "role": "curve",
                 "blend": self.plan.points[point].blend.model_dump_json(),
+                "label": self.plan.points[point].label,
             }
             for curve in self.plan.curves.values()
             for t, point in curve.walk
+        ]
+        rows += [
+            {
+                "curve_id": walk.id,
+                "family": walk.family,
+                "forget_size": walk.forget_size,
+                "first": "original",
+                "second": walk.label,
+                "t": t,
+                "point_id": point,
+                "role": "walk",
+                "blend": self.plan.points[point].blend.model_dump_json(),
+                "label": f"{walk.family}({walk.label}) {label}",
+            }
+            for walk in self.plan.walks.values()
+            for t, point, label in walk.steps
         ]
         self.run.write_part("points", "all", tables.from_rows("points", rows))
 

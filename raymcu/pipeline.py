@@ -10,16 +10,15 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from raymcu.analysis.stages import analyze_run, score_points, unscored
+from raymcu.analysis.stages import analyze_run, called_for, score_points, unscored
 from raymcu.inputs import check_inputs, look_around
 from raymcu.ledger import Ledger
-from raymcu.measurement.driver import measure_points
+from raymcu.measurement.driver import Crew
 from raymcu.plan import Plan
 from raymcu.planner import make_plan
 from raymcu.report.live import Progress
 from raymcu.report.page import write_report
 from raymcu.search_space import SearchSpace
-from raymcu.session import Cluster, connect
 from raymcu.store import RunFolder
 from raymcu.training.driver import train_level
 
@@ -49,29 +48,30 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
     folder = RunFolder(out, space.store)
     folder.ensure_writable()
     with folder.lock():
-        ledger = Ledger(folder, todo)
+        ledger = Ledger(folder, todo, lambda more: make_plan(space, look_around(space), more))
         has_points = todo.points.keys() <= set(folder.parts("measurements"))
         if ledger.reused < todo.recipes.keys() or not has_points:
             check_inputs(space)
         ledger.begin(space, extend=extend)
         ledger.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
-        with Progress(folder, console, is_quiet=is_quiet) as progress:
-            for _ in ledger.rounds():
-                if ledger.has_work_for_ray():
-                    with connect(space.name, dashboard=ray_dashboard) as cluster:
-                        train(ledger, space, cluster, progress)
-                        measure(ledger, space, cluster, progress)
+        with (
+            Progress(folder, console, is_quiet=is_quiet) as progress,
+            Crew(folder, space, ray_dashboard=ray_dashboard) as crew,
+        ):
+            for _ in ledger.rounds(lambda plan: called_for(folder, plan, space)):
+                train(ledger, space, crew, progress)
+                measure(ledger, crew, progress)
                 ledger.record_skipped()
                 ledger.write_recipes()
                 score(folder, progress)
-                analyze_run(folder, space.analysis.tolerance)
+                analyze_run(folder, space)
             ledger.note_times(progress.times)
             ledger.note(finished=datetime.now(UTC).isoformat())
             report(folder, progress)
     return ledger
 
 
-def train(ledger: Ledger, space: SearchSpace, cluster: Cluster, progress: Progress) -> None:
+def train(ledger: Ledger, space: SearchSpace, crew: Crew, progress: Progress) -> None:
     """Train every missing recipe, parents first; bends come last, as the connect stage."""
     for level in ledger.plan.levels:
         for stage, is_bend in (("train", False), ("connect", True)):
@@ -79,15 +79,16 @@ def train(ledger: Ledger, space: SearchSpace, cluster: Cluster, progress: Progre
             missing = ledger.missing_recipes(recipes)
             with progress.stage(stage, len(recipes) - len(missing), len(recipes)):
                 if missing:
-                    train_level(missing, stage, ledger.run, space, cluster, progress)
+                    crew.dismiss()
+                    train_level(missing, stage, ledger.run, space, crew.cluster, progress)
 
 
-def measure(ledger: Ledger, space: SearchSpace, cluster: Cluster, progress: Progress) -> None:
+def measure(ledger: Ledger, crew: Crew, progress: Progress) -> None:
     """Measure every missing point whose checkpoints are there."""
     missing, total = ledger.missing_points(), len(ledger.plan.points)
     with progress.stage("measure", total - len(missing), total):
         if missing:
-            measure_points(missing, ledger.run, space, cluster, progress)
+            crew.measure(missing, progress)
 
 
 def score(run: RunFolder, progress: Progress) -> None:

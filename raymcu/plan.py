@@ -164,7 +164,7 @@ class Plan:
     num_pairs: int
     estimates: Mapping[str, float | None]
     asked: str = ""
-    """Id of the plan this one was cut from."""
+    """Id of the plan this one was made from by what findings say."""
 
     @property
     def has_choice(self) -> bool:
@@ -208,12 +208,15 @@ class Plan:
             levels[depth[key]].append(recipe)
         return levels
 
+    @property
+    def content(self) -> list[list[str]]:
+        """Ids of what must exist."""
+        return [sorted(self.recipes), sorted(self.curves), sorted(self.points)]
+
     @cached_property
     def id(self) -> str:
-        """Hash of what must exist, or was to exist before curves were left out."""
-        return self.asked or content_id(
-            [sorted(self.recipes), sorted(self.curves), sorted(self.points)]
-        )
+        """Hash of what must exist, or was to exist before findings took from it or added to it."""
+        return self.asked or content_id(self.content)
 
     @property
     def summary(self) -> dict[str, Any]:

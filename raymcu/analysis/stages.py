@@ -11,6 +11,8 @@ from multiprocessing import get_context
 from raymcu.analysis.curves import analyze
 from raymcu.metrics._base import Measured
 from raymcu.metrics._scoring import score_point
+from raymcu.plan import More, Plan
+from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
 from raymcu.watch import Watch
 
@@ -91,8 +93,15 @@ def _score_there(url: str, point: Mapping[str, str]) -> str:
     return _scorer(url)(point)
 
 
-def analyze_run(run: RunFolder, tolerance: float) -> None:
+def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
+    """Say what findings call for beyond the file, earlier calls included."""
+    del run, plan, space
+    return More()
+
+
+def analyze_run(run: RunFolder, space: SearchSpace) -> None:
     """Judge every curve from the points and scores tables."""
+    tolerance = space.analysis.tolerance
     findings, ranges = analyze(run.read_table("points"), run.read_table("scores"), tolerance)
     run.write_part("findings", "all", findings)
     run.write_part("metric_findings", "all", ranges)

@@ -5,9 +5,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import ray
@@ -22,7 +24,7 @@ from raymcu.metrics._base import Measured
 from raymcu.metrics._scoring import score_point
 from raymcu.plan import Blend, Point
 from raymcu.search_space import BenchmarkUse, Measurement, ModelSource, SearchSpace
-from raymcu.session import Cluster
+from raymcu.session import Cluster, connect
 from raymcu.store import RunFolder, failure_row
 from raymcu.watch import Running, Watch
 
@@ -103,43 +105,82 @@ class PointActor:
         return self.references[gold]
 
 
-def measure_points(
-    points: Sequence[Point], run: RunFolder, space: SearchSpace, cluster: Cluster, watch: Watch
-) -> None:
-    """Measure every point; a point that fails, or kills its actor too often, becomes a row.
+class Crew:
+    """A connection to Ray and warm measuring actors, each from its first need to the crew's end.
 
-    Raises:
-        StoreError: If a checkpoint is damaged.
+    Args:
+        run: Where points and their tables are.
+        space: What to ask, and where the work runs.
+        ray_dashboard: Whether a local cluster serves Ray's own dashboard.
     """
-    execution = space.execution
-    setup = {
+
+    def __init__(self, run: RunFolder, space: SearchSpace, *, ray_dashboard: bool = False) -> None:
+        self.run = run
+        self.space = space
+        self.ray_dashboard = ray_dashboard
+        self._actors: list[Any] = []
+        self._connection = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.dismiss()
+        self._connection.close()
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """What the cluster offers; connects to it at the first call."""
+        return self._connection.enter_context(
+            connect(self.space.name, dashboard=self.ray_dashboard)
+        )
+
+    def dismiss(self) -> None:
+        """End the actors, whose processors a training may wait for."""
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+
+    def measure(self, points: Sequence[Point], watch: Watch) -> None:
+        """Measure every point; a point that fails, or kills its actor too often, becomes a row.
+
+        Raises:
+            StoreError: If a checkpoint is damaged.
+        """
+        room = self.space.execution.measure_actors or self.cluster.workers(self.space.execution)
+        for number in range(len(self._actors), min(room, len(points))):
+            name = f"raymcu-measure-{number}-{time.time_ns()}"
+            self._actors.append(
+                self._remote.options(name=name).remote(setup_of(self.run, self.space))
+            )
+        pool = _Pool(self._actors, Queue(points, _sizes(self.space)))
+        _drain(pool, self.run, self.space.execution.max_attempts, watch)
+        self._actors = [worker.actor for worker in pool.workers]
+
+    @cached_property
+    def _remote(self) -> Any:
+        execution = self.space.execution
+        return ray.remote(
+            num_cpus=execution.cpus_per_worker,
+            num_gpus=self.cluster.gpus_per_worker(execution),
+            max_concurrency=_AT_ONCE,
+            max_restarts=-1,
+            max_task_retries=0,  # attempts are counted here: a poison point must not loop
+        )(PointActor)
+
+
+def setup_of(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
+    """Return what a `PointActor` is made from."""
+    return {
         "run": run.url,
         "store": run.checkpoints.folder.url,
         "benchmark": space.benchmark.model_dump(mode="json"),
         "model": space.model.model_dump(mode="json"),
         "measurement": space.measurement.model_dump(mode="json"),
         "extensions": list(space.extensions),
-        "threads": execution.cpus_per_worker,
+        "threads": space.execution.cpus_per_worker,
         "alone": _alone(run),
     }
-    remote: Any = ray.remote(
-        num_cpus=execution.cpus_per_worker,
-        num_gpus=cluster.gpus_per_worker(execution),
-        max_concurrency=_AT_ONCE,
-        max_restarts=-1,
-        max_task_retries=0,  # attempts are counted here: a poison point must not loop
-    )(PointActor)
-    room = execution.measure_actors or cluster.workers(execution)
-    actors = [
-        remote.options(name=f"raymcu-measure-{n}-{time.time_ns()}").remote(setup)
-        for n in range(min(room, len(points)))
-    ]
-    try:
-        queue = Queue(points, _sizes(space))
-        _drain(_Pool(actors, queue), run, execution.max_attempts, watch)
-    finally:
-        for actor in actors:
-            ray.kill(actor)
 
 
 def _alone(run: RunFolder) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, score_points
 from raymcu.report.live import Progress
+from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
 
 
@@ -30,7 +31,7 @@ def rescore(run: RunFolder, console: Console, *, is_quiet: bool = False) -> int:
 
 def reanalyze(run: RunFolder) -> None:
     """Judge every curve anew, at the tolerance the run was asked for."""
-    analyze_run(run, run.plan["search_space"]["analysis"]["tolerance"])
+    analyze_run(run, SearchSpace.model_validate(run.plan["search_space"]))
 
 
 def verify(run: RunFolder) -> tuple[list[str], list[str]]:

@@ -54,7 +54,7 @@ def blends(number):
     return [Blend.of({FULL: 1 - t, RETAINED: t}) for t in shares]
 
 
-def pool(space, cluster, folder, actors):
+def pool(space, folder, actors):
     """Measure the points of a line with so many actors; return seconds per point, started once."""
     shutil.rmtree(folder, ignore_errors=True)
     store = folder / "store"
@@ -69,13 +69,11 @@ def pool(space, cluster, folder, actors):
     ]
     ended = []
     execution = space.execution.model_copy(update={"measure_actors": actors})
-    driver.measure_points(
-        points,
-        run,
-        space.model_copy(update={"execution": execution}),
-        cluster,
-        lambda labels, running: ended.extend([time.perf_counter()] * len(labels)),
-    )
+    with driver.Crew(run, space.model_copy(update={"execution": execution})) as crew:
+        crew.measure(
+            points,
+            lambda labels, running: ended.extend([time.perf_counter()] * len(labels)),
+        )
     assert len(run.parts("scores")) == len(points)
     return (ended[-1] - ended[actors - 1]) / (len(points) - actors)
 
@@ -109,7 +107,7 @@ def test_two_actors_against_one_and_against_plain_processes(space, cluster, tmp_
     """Goals: two actors do 1.7 times the work of one; 50 ms a point beyond the measuring."""
     ratios, floors, overheads = [], [], []
     for _ in range(ROUNDS):
-        one, two = (pool(space, cluster, tmp_path / "run", actors) for actors in (1, 2))
+        one, two = (pool(space, tmp_path / "run", actors) for actors in (1, 2))
         alone, both = plain(space), two_plain(space)
         ratios.append(one / two)
         floors.append(alone / both)
