@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -20,10 +20,11 @@ class CurveFamily(Component, ABC):
     The coefficients of every t sum to 1, and are exactly 0 or 1 at both ends.
     """
 
-    @property
-    @abstractmethod
-    def num_bends(self) -> int:
-        """Trained control points between the two ends."""
+    if TYPE_CHECKING:  # as an attribute it would hide the field of a family with such an option
+
+        @property
+        def num_bends(self) -> int:
+            """Trained control points between the two ends."""
 
     @abstractmethod
     def coefficients(self, t: float) -> tuple[float, ...]:

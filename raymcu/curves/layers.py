@@ -34,8 +34,15 @@ class _Replacing(Walk):
         return tuple(float(number) for number in range(len(self.groups(num_layers))))
 
     def blend(self, t: float, original: str, trained: Blend, layers: Sequence[str]) -> Blend:
-        """Return the model with the layers of group t replaced."""
-        _, chosen = self.groups(len(layers))[int(t)]
+        """Return the model with the layers of group t replaced.
+
+        Raises:
+            ValueError: If there is no such group.
+        """
+        groups = dict(enumerate(self.groups(len(layers))))
+        if t not in groups:
+            raise ValueError(f"t must be a whole number from 0 to {len(groups) - 1}, got {t:g}")
+        _, chosen = groups[int(t)]
         ends = Blend.of({original: 1.0}), trained
         base, other = ends if self.direction == "put_in" else ends[::-1]
         return replaced(base, other, [layers[number] for number in chosen])
