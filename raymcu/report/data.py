@@ -1,4 +1,4 @@
-"""What a report tells, read once from a run folder: curves with their scores, endpoints, findings.
+"""What a report tells, read once from a run folder: curves and walks with their scores, findings.
 
 Everything that figures, page, console and dashboard show is prepared here as plain values, so that
 each number is testable without a figure. Nothing here draws.
@@ -18,6 +18,8 @@ Scores = Mapping[str, Mapping[str, float | None]]
 """Point id to metric to value."""
 
 REFERENCES = ("original", "retrained")
+ENDPOINTS = (*REFERENCES, "unlearner", "memorizer", "ensemble", "blend", "layers")
+"""Roles of points that are told one by one, in the order of tables."""
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 
 
@@ -77,11 +79,45 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One position of a walk."""
+
+    t: float
+    point_id: str
+    label: str
+    """What is there, e.g. ``alpha=0.5`` or ``layer 3``."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A walk from the original through one trained model, and the points it is measured at."""
+
+    walk_id: str
+    family: str
+    forget_size: str
+    second: str
+    """Label of the unlearner, also where the walk leads away from its memorizer."""
+    steps: tuple[Step, ...]
+    """By t."""
+
+    @property
+    def points(self) -> tuple[tuple[float, str], ...]:
+        """(t, point id), by t."""
+        return tuple((step.t, step.point_id) for step in self.steps)
+
+    @property
+    def has_names(self) -> bool:
+        """Whether its positions are things with names, as layers are, and not amounts."""
+        return any(not step.label.startswith("alpha=") for step in self.steps)
+
+
+@dataclass(frozen=True)
 class Endpoint:
-    """A single checkpoint that was measured: reference model or unlearner."""
+    """A single model that was measured: reference, unlearner, ensemble, blend by hand, layers."""
 
     label: str
     role: str
+    """One of ``ENDPOINTS``."""
     forget_size: str
     point_id: str
     scores: Mapping[str, float | None]
@@ -94,11 +130,15 @@ class Study:
     name: str
     plan: Mapping[str, Any]
     curves: tuple[Curve, ...]
+    walks: tuple[Walk, ...]
     scores: Scores
     endpoints: tuple[Endpoint, ...]
     findings: Mapping[str, Mapping[str, Any]]
     """Rows of the findings table by curve id."""
     metric_findings: tuple[Mapping[str, Any], ...]
+    calibrations: tuple[Mapping[str, Any], ...]
+    """Rows of the table of that name, of this plan's walks and curves."""
+    layer_choices: tuple[Mapping[str, Any], ...]
     failures: tuple[Mapping[str, Any], ...]
 
     @property
@@ -109,7 +149,7 @@ class Study:
     @property
     def forget_sizes(self) -> tuple[str, ...]:
         """Forget sizes in the plan's order."""
-        return unique(curve.forget_size for curve in self.curves)
+        return sizes_of(self.plan)
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -130,15 +170,28 @@ class Study:
             )
         )
 
-    def values(self, curve: Curve, metric: str) -> tuple[tuple[float, float], ...]:
-        """Return (t, value) where the curve has that score."""
-        found = ((t, self.scores.get(point, {}).get(metric)) for t, point in curve.points)
+    def values(self, line: Curve | Walk, metric: str) -> tuple[tuple[float, float], ...]:
+        """Return (t, value) where the curve or walk has that score."""
+        found = ((t, self.scores.get(point, {}).get(metric)) for t, point in line.points)
         return tuple((t, value) for t, value in found if value is not None)
 
 
 def unique(items: Iterable[str]) -> tuple[str, ...]:
     """Drop repetitions and keep the order."""
     return tuple(dict.fromkeys(items))
+
+
+def sizes_of(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the forget sets of a plan in its order."""
+    return unique(row["forget_size"] for row in plan["points"])
+
+
+def short_labels(labels: Iterable[str]) -> dict[str, str]:
+    """Name unlearners by what differs: ``npo`` for ``npo/seed0`` if all are of one seed."""
+    labels = unique(labels)
+    heads = [label.split("/")[0] for label in labels]
+    same_tail = len({label.partition("/")[2] for label in labels}) <= 1
+    return dict(zip(labels, heads if same_tail else labels, strict=True))
 
 
 def pair_label(first: str, second: str) -> str:
@@ -188,28 +241,40 @@ def scores_of(table: pa.Table) -> dict[str, dict[str, float | None]]:
     return found
 
 
+def read_walks(plan: Mapping[str, Any]) -> tuple[Walk, ...]:
+    """Return the plan's walks with their steps; a plan of before there were any has none."""
+    steps: dict[str, list[Step]] = {}
+    for row in plan.get("walk_points", ()):
+        step = Step(row["t"], row["point_id"], row["label"])
+        steps.setdefault(row["curve_id"], []).append(step)
+    return tuple(
+        Walk(
+            row["id"],
+            row["family"],
+            row["forget_size"],
+            row["second"],
+            tuple(sorted(steps.get(row["id"], ()), key=lambda step: step.t)),
+        )
+        for row in plan.get("walks", ())
+    )
+
+
 def endpoints_of(plan: Mapping[str, Any], scores: Scores) -> tuple[Endpoint, ...]:
-    """Return every single checkpoint of the plan's points, by forget size, role and label."""
+    """Return every point that is told by itself, by forget size, role and label."""
     ends = _end_labels(plan)
-    sizes = unique(curve["forget_size"] for curve in plan["curves"])
-    rank = {size: index for index, size in enumerate(sizes)}
+    rank = {size: index for index, size in enumerate(sizes_of(plan))}
     found = []
     for row in plan["points"]:
         point, role = row["id"], row["role"]
-        if role in REFERENCES:
-            found.append(Endpoint(role, role, row["forget_size"], point, scores.get(point, {})))
-        elif role != "curve" or point in ends:
-            label = ends.get(point) or row.get("label") or point
-            size = row["forget_size"]
-            found.append(Endpoint(label, "unlearner", size, point, scores.get(point, {})))
+        if role == "curve" and point in ends:
+            role = "unlearner"
+        if role in ENDPOINTS:
+            label = role if role in REFERENCES else ends.get(point) or row.get("label") or point
+            found.append(Endpoint(label, role, row["forget_size"], point, scores.get(point, {})))
     return tuple(
         sorted(
             found,
-            key=lambda end: (
-                rank.get(end.forget_size, len(rank)),
-                (*REFERENCES, "unlearner").index(end.role),
-                end.label,
-            ),
+            key=lambda end: (rank[end.forget_size], ENDPOINTS.index(end.role), end.label),
         )
     )
 
@@ -232,16 +297,27 @@ def load_study(run: RunFolder) -> Study:
     """
     plan = run.plan
     scores = scores_of(run.read_table("scores"))
-    curves = read_curves(plan)
+    curves, walks = read_curves(plan), read_walks(plan)
     known = {curve.curve_id for curve in curves}
     findings = {row["curve_id"]: row for row in run.read_table("findings").to_pylist()}
+    calibrations = run.read_table("calibrations").to_pylist()
+    known_lines = known | {walk.walk_id for walk in walks}
+    layer_choices = tuple(run.read_table("layer_choices").to_pylist())
+    chosen = {row["point_id"] for row in layer_choices if row["is_chosen"]}
     return Study(
         name=plan["name"],
         plan=plan,
         curves=curves,
+        walks=walks,
         scores=scores,
-        endpoints=endpoints_of(plan, scores),
+        endpoints=tuple(  # sets of layers that were not chosen are in a table of their own
+            end
+            for end in endpoints_of(plan, scores)
+            if end.role != "layers" or end.point_id in chosen
+        ),
         findings={curve: row for curve, row in findings.items() if curve in known},
         metric_findings=tuple(run.read_table("metric_findings").to_pylist()),
+        calibrations=tuple(row for row in calibrations if row["curve_id"] in known_lines),
+        layer_choices=layer_choices,
         failures=tuple(run.read_table("failures").to_pylist()),
     )

@@ -74,6 +74,8 @@ class Drawing:
     png: bytes
     is_headline: bool = True
     """Whether the page shows it at once; the others are there to be opened."""
+    section: str = "overview"
+    """Part of the page it stands in, if it is of no setting."""
 
 
 def curve_drawings(study: Study) -> list[Drawing]:

@@ -54,7 +54,8 @@ class MapRow:
 
 def map_rows(study: Study) -> tuple[tuple[tuple[str, str], ...], tuple[MapRow, ...]]:
     """Return the map's columns (forget size, family) and its rows."""
-    columns = tuple((size, family) for size in study.forget_sizes for family in study.families)
+    sizes = unique(curve.forget_size for curve in study.curves)
+    columns = tuple((size, family) for size in sizes for family in study.families)
     found = {
         (c.setting, c.pair, c.forget_size, c.family): study.findings.get(c.curve_id)
         for c in study.curves
