@@ -45,7 +45,7 @@ def findings_table(findings: pa.Table) -> Table:
     order = [(setting, size) for setting in settings for size in sizes]
     tolerances = sorted({row["tolerance"] for row in rows if row["tolerance"] is not None})
     caption = f"tolerance {', '.join(number(t) for t in tolerances)} nats" if tolerances else None
-    table = _plain_table("Barriers along each curve (nats @ t)", caption)
+    table = plain_table("Barriers along each curve (nats @ t)", caption)
     for name in ("setting", "forget\nset", "pair", "curve"):
         table.add_column(name, overflow="fold")
     for name in ("retain\nbarrier", "forget\nbarrier", "connected"):
@@ -70,7 +70,7 @@ def settings_table(findings: pa.Table) -> Table:
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in findings.to_pylist():
         groups.setdefault((row["setting"], row["forget_size"], row["family"]), []).append(row)
-    table = _plain_table("Barriers by setting (nats; medians over its pairs, and the highest)")
+    table = plain_table("Barriers by setting (nats; medians over its pairs, and the highest)")
     for name in ("setting", "forget\nset", "curve"):
         table.add_column(name, overflow="fold")
     for name in ("retain\nmedian", "highest", "forget\nmedian", "highest", "connected"):
@@ -85,7 +85,8 @@ def settings_table(findings: pa.Table) -> Table:
     return table
 
 
-def _plain_table(title: str, caption: str | None = None) -> Table:
+def plain_table(title: str, caption: str | None = None) -> Table:
+    """Return an empty table in the style of all that a run ends with."""
     return Table(
         title=Text(title, style="bold"),
         caption=caption,
@@ -114,7 +115,7 @@ def verdict(is_connected: bool | None) -> Text:
 def endpoints_table(endpoints: Sequence[Endpoint]) -> Table:
     """Lay the scores of the reference models and unlearners out."""
     metrics = headline_metrics(endpoints)
-    table = _plain_table("Endpoints")
+    table = plain_table("Endpoints")
     table.add_column("forget\nset", overflow="fold")
     table.add_column("model", overflow="fold", min_width=20)
     for metric in metrics:
