@@ -71,17 +71,24 @@ def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> 
     faults = [fault for override in overrides if (fault := _apply(raw, override))]
     _make_paths_absolute(raw)
     faults += _extension_faults(raw)
-    faults += _component_faults(raw, registries)
-    faults += _combination_faults(raw, registries)
-    faults += _adapter_faults(raw)
-    space = None
-    try:
-        space = _strictly(SearchSpace, raw)
-    except ValidationError as error:
-        faults += validation_faults(error, SearchSpace)
+    space, more = checked(raw, registries)
+    faults += more
     if space is None or faults:
         raise ConfigError([f"{path}: {fault}" for fault in dict.fromkeys(faults)])
     return space
+
+
+def checked(raw: Mapping[str, Any], registries: Registries) -> tuple[SearchSpace | None, list[str]]:
+    """Return the search space that a table says, None if it says none, and every fault of it."""
+    faults = [
+        *_component_faults(raw, registries),
+        *_combination_faults(raw, registries),
+        *_adapter_faults(raw),
+    ]
+    try:
+        return strictly(SearchSpace, raw), faults
+    except ValidationError as error:
+        return None, [*faults, *validation_faults(error, SearchSpace)]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -97,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not TOML: {error}. Correct that place.") from error
 
 
-def _strictly(model: type[M], raw: Mapping[str, Any]) -> M:
+def strictly(model: type[M], raw: Mapping[str, Any]) -> M:
     """Validate without turning text into numbers or 1.5 into 1: TOML has types.
 
     Goes through JSON, whose strict mode takes lists for tuples and integers for floats.
@@ -264,7 +271,7 @@ def _families(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _training_faults(where: str, changes: Any) -> Iterator[str]:
     """Check changes to a training by themselves."""
     try:
-        _strictly(Training, _table(changes))
+        strictly(Training, _table(changes))
     except ValidationError as error:
         yield from validation_faults(error, Training, where)
 
@@ -293,7 +300,7 @@ def _use_faults(
         return
     options = {key: value for key, value in table.items() if key not in use.model_fields}
     try:
-        _strictly(registry[name], options)
+        strictly(registry[name], options)
     except ValidationError as error:
         own = [field for field in use.model_fields if field != "name"]
         yield from validation_faults(error, registry[name], where, also=own)
