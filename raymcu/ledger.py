@@ -207,55 +207,8 @@ class Ledger:
 
     def _write_plan(self) -> None:
         self.run.write_json("plan.json", {**self.plan.to_json(), **self._context})
-        self._write_points()
-
-    def _write_points(self) -> None:
-        rows: list[dict[str, Any]] = [
-            {
-                "forget_size": point.forget_size,
-                "point_id": point.id,
-                "role": point.role,
-                "blend": point.blend.model_dump_json(),
-                "first": point.label,
-                "label": point.label,
-            }
-            for point in self.plan.points.values()
-            if point.role not in {"curve", "walk"}
-        ]
-        rows += [
-            {
-                "curve_id": curve.id,
-                "setting": curve.setting,
-                "family": curve.family,
-                "forget_size": curve.forget_size,
-                "first": curve.first.label,
-                "second": curve.second.label,
-                "t": t,
-                "point_id": point,
-                "role": "curve",
-                "blend": self.plan.points[point].blend.model_dump_json(),
-                "label": self.plan.points[point].label,
-            }
-            for curve in self.plan.curves.values()
-            for t, point in curve.walk
-        ]
-        rows += [
-            {
-                "curve_id": walk.id,
-                "family": walk.family,
-                "forget_size": walk.forget_size,
-                "first": "original",
-                "second": walk.label,
-                "t": t,
-                "point_id": point,
-                "role": "walk",
-                "blend": self.plan.points[point].blend.model_dump_json(),
-                "label": f"{walk.family}({walk.label}) {label}",
-            }
-            for walk in self.plan.walks.values()
-            for t, point, label in walk.steps
-        ]
-        self.run.write_part("points", "all", tables.from_rows("points", rows))
+        points = tables.from_rows("points", self.plan.point_rows())
+        self.run.write_part("points", "all", points)
 
 
 def _stage(recipe: Recipe) -> str:

@@ -165,6 +165,8 @@ class Plan:
     estimates: Mapping[str, float | None]
     asked: str = ""
     """Id of the plan this one was made from by what findings say."""
+    more: More = field(default_factory=More)
+    """What it was made with beyond the file."""
 
     @property
     def has_choice(self) -> bool:
@@ -303,3 +305,52 @@ class Plan:
                 for t, point, label in w.steps
             ],
         }
+
+    def point_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of table ``points``."""
+        rows: list[dict[str, Any]] = [
+            {
+                "forget_size": point.forget_size,
+                "point_id": point.id,
+                "role": point.role,
+                "blend": point.blend.model_dump_json(),
+                "first": point.label,
+                "label": point.label,
+            }
+            for point in self.points.values()
+            if point.role not in {"curve", "walk"}
+        ]
+        rows += [
+            {
+                "curve_id": curve.id,
+                "setting": curve.setting,
+                "family": curve.family,
+                "forget_size": curve.forget_size,
+                "first": curve.first.label,
+                "second": curve.second.label,
+                "t": t,
+                "point_id": point,
+                "role": "curve",
+                "blend": self.points[point].blend.model_dump_json(),
+                "label": self.points[point].label,
+            }
+            for curve in self.curves.values()
+            for t, point in curve.walk
+        ]
+        rows += [
+            {
+                "curve_id": walk.id,
+                "family": walk.family,
+                "forget_size": walk.forget_size,
+                "first": "original",
+                "second": walk.label,
+                "t": t,
+                "point_id": point,
+                "role": "walk",
+                "blend": self.points[point].blend.model_dump_json(),
+                "label": f"{walk.family}({walk.label}) {label}",
+            }
+            for walk in self.walks.values()
+            for t, point, label in walk.steps
+        ]
+        return rows

@@ -210,6 +210,7 @@ class _Planner:
                 self.recipes,
                 Counter(p.forget_size for p in self.points.values()),
             ),
+            more=self.more,
         )
 
     def _references(self) -> None:
