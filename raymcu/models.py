@@ -203,9 +203,10 @@ def count_parameters(source: ModelSource) -> int | None:
 
 
 def layer_names(source: ModelSource) -> tuple[str, ...]:
-    """Return the beginnings of the weight names of each decoder layer; none of a model on a hub.
+    """Return the beginnings of the weight names of each decoder layer.
 
-    They are told from the names alone: the numbered part that holds the most weights.
+    They are told from the names alone: the numbered part that holds the most weights. Of a model on
+    a hub as many as ``model.num_layers`` says.
     """
     if source.path is None:
         number = source.scratch.num_layers if source.scratch else 0
@@ -216,8 +217,10 @@ def layer_names(source: ModelSource) -> tuple[str, ...]:
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
                 if match := re.match(r"(.*?\.)(\d+)\.", name):
                     found.setdefault(match[1], Counter())[int(match[2])] += 1
-    stem = max(found, key=lambda stem: found[stem].total(), default="")
-    return tuple(f"{stem}{layer}." for layer in sorted(found.get(stem, ())))
+    if not found:
+        return tuple(f"model.layers.{layer}." for layer in range(source.num_layers or 0))
+    stem = max(found, key=lambda stem: found[stem].total())
+    return tuple(f"{stem}{layer}." for layer in sorted(found[stem]))
 
 
 def fingerprint(path: str, revision: str) -> str:

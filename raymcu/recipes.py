@@ -86,7 +86,7 @@ class Recipe(BaseModel):
     def id(self) -> str:
         """Hash of all that decides the weights, and what is recorded of the training."""
         content = self.model_dump(mode="json", exclude={"label", "benchmark"})
-        for place in ("path", "revision"):
+        for place in ("path", "revision", "num_layers"):
             del content["model"][place]
         if content["model"]["tokenizer"] is None:  # the id of before there was a choice
             del content["model"]["tokenizer"]
@@ -118,9 +118,11 @@ def siblings(leader: Recipe, num_bends: int) -> list[Recipe]:
 
 
 def leader_of(bend: Recipe) -> Recipe:
-    """Return the first bend of the curve that a bend belongs to, itself if it is that."""
+    """Return the first bend of the curve that a bend belongs to; any other recipe as it is."""
+    if not bend.bend:
+        return bend
     parents = {end: key for end, key in bend.parents.items() if end != "leader"}
-    label = bend.label.removesuffix(f" {bend.bend + 1}") if bend.bend else bend.label
+    label = bend.label.removesuffix(f" {bend.bend + 1}")
     return Recipe(**{**bend.model_dump(), "bend": 0, "parents": parents, "label": label})
 
 

@@ -194,6 +194,9 @@ class ModelSource(Section):
     """``plain``: ``Question: …\\nAnswer: …``; ``chat``: the tokenizer's own chat template."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the weights in training and measuring. Losses are always computed in float32."""
+    num_layers: PositiveInt | None = None
+    """Decoder layers of a hub model named ``model.layers.N.…``; only walks over layers ask. A
+    folder's are counted."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
 

@@ -113,8 +113,15 @@ def write_blend(
         sources: Weights of each checkpoint.
 
     Raises:
-        StoreError: If a checkpoint lacks a weight or has it in another shape.
+        StoreError: If a checkpoint lacks a weight or has it in another shape, or no weight belongs
+            to a layer that the blend names.
     """
+    for prefix in blend.layers:
+        if not any(name.startswith(prefix) for name in weights):
+            raise StoreError(
+                f"layer '{prefix}': the model has no weight of such a name. Its first is "
+                f"'{next(iter(weights))}'."
+            )
     wanted = [(out.data, _terms(name, out, blend, sources)) for name, out in weights.items()]
     for out, terms in _brought(wanted):
         combine(out, terms, fast=True)
