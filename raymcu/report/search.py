@@ -103,13 +103,13 @@ class Searched:
 
     @property
     def studies(self) -> tuple[str, ...]:
-        """Studies that have a trial, in the grid's order as far as that began."""
+        """Studies that have a trial, in the grid's order."""
         return unique(trial.study for trial in self.trials)
 
     @property
     def num_cells(self) -> int:
         """Studies that were asked for."""
-        return math.prod(len(values) for values in self.asked.get("grid", {}).values())
+        return math.prod(len(values) for values in (self.asked.get("grid") or {}).values())
 
     def of(self, study: str) -> tuple[Trial, ...]:
         """Return a study's trials, by number."""
@@ -138,26 +138,38 @@ def read_search(run: RunFolder) -> Searched | None:
 
 
 def read_trials(run: RunFolder) -> tuple[Trial, ...]:
-    """Return the trials of a run with their values, by study and number.
+    """Return the trials of a run with their values, by cell of the grid and number.
 
     Raises:
         StoreError: If a table is damaged.
     """
-    tables = (run.read_table(name).to_pylist() for name in ("trials", "trial_values"))
-    return trials_of(*tables)
+    rows, values = (run.read_table(name).to_pylist() for name in ("trials", "trial_values"))
+    return trials_of(rows, values, search_asked(run.plan) or {})
 
 
 def trials_of(
-    rows: Iterable[Mapping[str, Any]], values: Iterable[Mapping[str, Any]]
+    rows: Iterable[Mapping[str, Any]],
+    values: Iterable[Mapping[str, Any]],
+    asked: Mapping[str, Any],
 ) -> tuple[Trial, ...]:
-    """Put rows of ``trials`` and of ``trial_values`` together; studies in order of appearance."""
+    """Put rows of ``trials`` and of ``trial_values`` together, in the order of the asked grid."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for value in values:
         if value["value"] is not None and math.isfinite(value["value"]):
             found.setdefault(value["trial_id"], []).append(value)
     trials = [_trial(row, found.get(row["trial_id"], [])) for row in rows]
-    rank = {study: index for index, study in enumerate(unique(t.study for t in trials))}
-    return tuple(sorted(trials, key=lambda trial: (rank[trial.study], trial.number)))
+    grid = asked.get("grid") or {}
+    return tuple(
+        sorted(trials, key=lambda trial: (_place(trial.cell, grid), trial.study, trial.number))
+    )
+
+
+def _place(cell: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> list[int]:
+    """Return where a cell stands in the grid; one that is not of it stands last."""
+    return [
+        values.index(cell[key]) if cell.get(key) in values else len(values)
+        for key, values in grid.items()
+    ]
 
 
 def _trial(row: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> Trial:

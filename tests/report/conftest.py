@@ -1,6 +1,7 @@
 """A made-up run folder: 2 forget sizes, Rand and Met, 3 methods, 2 curve families, 7 points."""
 
 import itertools
+import json
 import math
 import shutil
 
@@ -258,3 +259,84 @@ def _half_run(tmp_path_factory):
 @pytest.fixture
 def half_run(_half_run, tmp_path):
     return RunFolder(str(shutil.copytree(_half_run.url, tmp_path / "half")))
+
+
+def add_search(run, objectives=("model_utility", "forget_quality_log10"), num_trials=20):
+    """Make a run a search over two studies: a bowl over log learning rate, npo's beta best at 1.
+
+    The last trial of the second study runs; every seventh is infeasible; with one objective every
+    fifth is pruned after two looks, with two it failed.
+    """
+    search = {
+        "objectives": list(objectives), "constraints": ["retain_loss <= 0.8"], "sampler": "tpe",
+        "trials": num_trials, "curve": None, "grid": {"forget_size": list(SIZES)},
+        "space": {
+            "method": {"choice": ["grad_diff", "npo"]},
+            "unlearning.training.learning_rate": {"float": [1e-6, 1e-3], "log": True},
+            "methods.npo.beta": {"float": [0.1, 10.0], "log": True, "when": {"method": "npo"}},
+            "unlearning.training.epochs": {"int": [1, 8]},
+        },
+    }  # fmt: skip
+    for asked in search["space"].values():
+        asked.update({"log": asked.get("log", False), "step": None, "when": asked.get("when", {})})
+    plan = run.plan
+    plan["search_space"]["search"] = search
+    run.write_json("plan.json", plan)
+    for size, number in itertools.product(SIZES, range(num_trials)):
+        _write_trial(run, size, number, objectives, is_last=size == SIZES[1] and number == 19)
+    return run
+
+
+def _write_trial(run, size, number, objectives, is_last):
+    study = f"forget_size={size}"
+    trial = f"{study}/{number}"
+    rate = 10 ** (-6 + 3 * ((number * 0.618) % 1))
+    params = {"method": ("grad_diff", "npo")[number % 2], "unlearning.training.learning_rate": rate}
+    if number % 2:
+        params["methods.npo.beta"] = 10 ** (-1 + 2 * ((number * 0.382) % 1))
+    params["unlearning.training.epochs"] = 1 + number % 8
+    away = (math.log10(rate) + 4.5) ** 2
+    away += 0.3 * math.log10(params.get("methods.npo.beta", 3.0)) ** 2
+    made = {
+        "model_utility": 0.6 - 0.12 * away,
+        "forget_quality_log10": -1 - 4 * (rate * 1e3 - 1) ** 2,
+    }
+    state = "running" if is_last else "complete"
+    if number % 5 == 4 and not is_last:
+        state = "pruned" if len(objectives) == 1 else "failed"
+    is_feasible = number % 7 != 3 if state == "complete" else None
+    values = []
+    if state == "complete":
+        values += [{"kind": "objective", "name": n, "value": made[n]} for n in objectives]
+        violation = -0.1 if is_feasible else 0.2
+        values.append({"kind": "constraint", "name": "retain_loss <= 0.8", "value": violation})
+    if len(objectives) == 1:
+        looks = {"complete": 4, "pruned": 2, "running": 1}[state]
+        values += [
+            {"kind": "look", "name": objectives[0], "look": look,
+             "value": 0.7 - (0.7 - made[objectives[0]]) * look / 4}
+            for look in range(1, looks + 1)
+        ]  # fmt: skip
+    row = {
+        "trial_id": trial, "study": study, "number": number, "state": state,
+        "cell": json.dumps({"forget_size": size}), "params": json.dumps(params),
+        "point_ids": [_id("trial", trial)] if state == "complete" else [],
+        "trained": [_id("recipe", trial)], "is_feasible": is_feasible,
+        "took_s": None if state == "running" else 30.0 + number,
+        "message": {"pruned": "hopeless at look 2", "failed": EVIL}.get(state),
+    }  # fmt: skip
+    run.write_part("trials", _id(trial), tables.from_rows("trials", [row]))
+    values = [{"trial_id": trial, **value} for value in values]
+    run.write_part("trial_values", _id(trial), tables.from_rows("trial_values", values))
+
+
+@pytest.fixture
+def search_run(half_run):
+    """A search with two objectives."""
+    return add_search(half_run)
+
+
+@pytest.fixture
+def pruned_run(half_run):
+    """A search with one objective and a pruner."""
+    return add_search(half_run, objectives=("model_utility",))
