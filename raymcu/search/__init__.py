@@ -1,0 +1,1 @@
+"""`raymcu search`: an Optuna study for each cell of a grid, its trials run by Ray Tune."""
