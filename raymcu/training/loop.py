@@ -1,6 +1,6 @@
 """The training loop: one objective, one stream of steps, weights that move. No Ray.
 
-The same loop trains an original model, unlearns, and finds the bend of a curve. It knows nothing
+The same loop trains an original model, unlearns, and finds the bends of a curve. It knows nothing
 of methods but their loss, and nothing of sharding but a `Group` to sum over.
 """
 
@@ -88,7 +88,7 @@ class Loop:
         training: Optimizer, budget and bounds.
         reference: What the start model said, where a method needs it.
         pad: Token to pad with.
-        walk: Curve whose bend is trained in place of the weights; None trains the weights.
+        walk: Curve whose bends are trained in place of the weights; None trains the weights.
         frozen: Weights that an update mask keeps from moving; None lets all move.
         superloss: Curriculum that weighs sequences; None weighs them alike.
         dtype: ``bfloat16`` computes under autocast; weights stay float32.
@@ -129,9 +129,7 @@ class Loop:
         self.is_bfloat16 = dtype == "bfloat16"
         self.group = group or Alone()
         self.observe = observe
-        self.moved: Mapping[str, Tensor] = (
-            weights if walk is None else {name: walk.bend[name] for name in weights}
-        )
+        self.moved: Mapping[str, Tensor] = weights if walk is None else walk.movable(weights)
         self.optimizer = Optimizer(self.moved, training)
         self.num_steps = stream.num_steps(training.epochs)
         self.progress = Progress()
@@ -277,8 +275,8 @@ class Loop:
         """Add up gradients over the pieces of this worker's share; return the batch's losses."""
         slope = self._slope(t)
         losses = self._evaluate(batch, lambda loss: torch.autograd.backward(loss * slope))
-        if self.walk is not None:
-            self.walk.take_gradients()
+        if self.walk is not None and t is not None:
+            self.walk.take_gradients(t)
         return losses
 
     def _slope(self, t: float | None) -> float:
@@ -383,8 +381,8 @@ class Loop:
                 losses.append(-part.log_probs.gather(1, labels).sum())
             scale = self._slope(t) * self.group.size / total * picked.is_real
             torch.autograd.backward(torch.stack(losses).sum() * scale)
-        if self.walk is not None:
-            self.walk.take_gradients()
+        if self.walk is not None and t is not None:
+            self.walk.take_gradients(t)
         self.optimizer.update_curvature(total**0.5)
         for weight in self.moved.values():
             weight.grad = None

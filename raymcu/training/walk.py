@@ -1,8 +1,9 @@
-"""The curve whose bend is trained: where the model stands, and where its gradient goes."""
+"""The curve whose bends are trained: where the model stands, and where its gradient goes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from raymcu.curves.blend import combine
@@ -11,32 +12,72 @@ from raymcu.models import local
 
 @dataclass
 class Walk:
-    """The curve whose bend is trained: the model's weights are a point of it at every step.
+    """The curve whose bends are trained: the model's weights are a point of it at every step.
 
-    Only the bend is private memory; both ends stay mapped from the store.
+    Only the bends are private memory; both ends stay mapped from the store.
     """
 
     coefficients: Callable[[float], tuple[float, ...]]
-    """t to coefficients of (first, bend, second)."""
+    """t to coefficients of (first, *bends, second)."""
     weights: Mapping[str, Tensor]
     """All weights of the model, which are overwritten."""
     first: Mapping[str, Tensor]
     second: Mapping[str, Tensor]
-    bend: dict[str, Tensor]
+    bends: Sequence[Mapping[str, Tensor]]
+
+    @classmethod
+    def on_chord(
+        cls,
+        coefficients: Callable[[float], tuple[float, ...]],
+        weights: Mapping[str, Tensor],
+        first: Mapping[str, Tensor],
+        second: Mapping[str, Tensor],
+    ) -> "Walk":
+        """Begin with the bends on the chord, at equal steps from the first end to the second."""
+        steps = len(coefficients(0.0)) - 1
+        bends = []
+        for number in range(1, steps):
+            share = number / steps
+            bend = {name: torch.empty_like(weight.detach()) for name, weight in weights.items()}
+            for name, weight in bend.items():
+                combine(local(weight), [(1 - share, first[name]), (share, second[name])])
+            bends.append(bend)
+        return cls(coefficients, weights, first, second, bends)
 
     def place(self, t: float) -> None:
         """Write phi(t) into the model in place."""
-        c = self.coefficients(t)
+        start, *shares, end = self.coefficients(t)
         for name, weight in self.weights.items():
-            terms = [(c[0], self.first[name]), (c[1], local(self.bend[name]))]
-            combine(local(weight.detach()), [*terms, (c[2], self.second[name])])
+            bends = [(c, local(b[name])) for c, b in zip(shares, self.bends, strict=True)]
+            terms = [(start, self.first[name]), *bends, (end, self.second[name])]
+            combine(local(weight.detach()), terms)
+
+    def movable(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Return the weights of those names of all bends; the first's keep their names."""
+        found = list(names)
+        return {
+            f"{name} of bend {number}" if number else name: bend[name]
+            for number, bend in enumerate(self.bends)
+            for name in found
+        }
 
     def slope(self, t: float) -> float:
-        """Return d phi(t) / d bend, which a loss is scaled by before its backward pass."""
-        return self.coefficients(t)[1]
+        """Return what a loss is scaled by before its backward pass, for `take_gradients`.
 
-    def take_gradients(self) -> None:
-        """Give the bend the gradients of the loss so scaled: by the chain rule they are its own."""
+        d phi(t) / d bend of a single bend, which spares it a pass over its gradients; else 1.
+        """
+        return self.coefficients(t)[1] if len(self.bends) == 1 else 1.0
+
+    def take_gradients(self, t: float) -> None:
+        """Give the bends the gradients of the loss so scaled.
+
+        By the chain rule a bend's own is its coefficient at t times that of phi(t).
+        """
+        shares = self.coefficients(t)[1:-1]
         for name, weight in self.weights.items():
-            if weight.grad is not None:
-                self.bend[name].grad, weight.grad = weight.grad, None
+            gradient, weight.grad = weight.grad, None
+            if gradient is None:
+                continue
+            for share, bend in zip(shares[1:], self.bends[1:], strict=True):
+                bend[name].grad = gradient * share
+            self.bends[0][name].grad = gradient if len(shares) == 1 else gradient.mul_(shares[0])

@@ -27,7 +27,7 @@ from raymcu.curves.blend import combine, load_weights
 from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
 from raymcu.models import Encoder, Scorer, local
-from raymcu.plan import Recipe
+from raymcu.recipes import Recipe, leader_of, siblings
 from raymcu.search_space import BenchmarkUse
 from raymcu.store import CheckpointStore
 from raymcu.training.adapters import base_name, inject, merge
@@ -82,6 +82,9 @@ class Workshop:
     def make(self, recipe: Recipe, report: Report) -> None:
         """Make the recipe's checkpoint unless it is done; go on from a saved state if there is one.
 
+        One training finds all bends of a curve: whichever is asked for, all that are missing are
+        saved.
+
         Raises:
             WorkError: If the training diverges or the device's memory does not suffice.
         """
@@ -91,7 +94,7 @@ class Workshop:
             if recipe.training is None:
                 self._copy_ready_model(recipe)
             else:
-                self._train(self._prepare(recipe), report)
+                self._train(self._prepare(leader_of(recipe)), report)
         except torch.OutOfMemoryError as error:
             raise WorkError(
                 "out_of_memory",
@@ -201,6 +204,8 @@ class Workshop:
             self.shard(scorer, recipe.model.dtype)
         weights = _movable(job)
         walk = self._walk(recipe, job.model) if recipe.role == "bend" else None
+        made = [recipe, *siblings(recipe, len(walk.bends))] if walk is not None else [recipe]
+        missing = {one.id for one in made if not self.store.is_done(one.id)}
         loop = Loop(
             scorer=scorer,
             weights=weights,
@@ -225,10 +230,13 @@ class Workshop:
             if not is_last and self._is_time(time.monotonic() - saved):
                 self._save_state(recipe, loop)
                 saved = time.monotonic()
-        if walk is not None:
-            bends = {name: bend.detach() for name, bend in walk.bend.items()}
-            _fill(dict(job.model.named_parameters()), bends)
-        self._save(job, loop.progress)
+        for one in made:
+            if one.id in missing:
+                if walk is not None:
+                    _fill(dict(job.model.named_parameters()), walk.bends[one.bend])
+                self._save(job, one, loop.progress)
+        if self.group.rank == 0:
+            self.store.folder.remove(f".partial/{recipe.id}")
 
     def _frozen_parent(self, recipe: Recipe) -> Callable[[], Scorer] | None:
         """Return how to open the start model of a bend, which starts from elsewhere itself."""
@@ -243,15 +251,11 @@ class Workshop:
         return self.group.sum([is_late])[0] > 0
 
     def _walk(self, recipe: Recipe, model: Any) -> Walk:
-        """Set up the curve: both ends mapped, the bend in the middle of the chord."""
+        """Set up the curve: both ends mapped, the bends on the chord."""
         weights = dict(model.named_parameters())
-        ends = [self._end(recipe.parents[end], weights) for end in ("first", "second")]
-        bend = {}
-        for name, weight in weights.items():
-            bend[name] = torch.empty_like(weight.detach())
-            combine(local(bend[name]), [(0.5, ends[0][name]), (0.5, ends[1][name])])
-        family = CURVES[recipe.curve or ""]()
-        return Walk(family.coefficients, weights, ends[0], ends[1], bend)
+        first, second = (self._end(recipe.parents[end], weights) for end in ("first", "second"))
+        family = CURVES[recipe.curve or ""](**recipe.curve_options)
+        return Walk.on_chord(family.coefficients, weights, first, second)
 
     def _end(self, key: str, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return an end's weights on the device; the last few stay, as bends share their ends."""
@@ -263,8 +267,8 @@ class Workshop:
         self._ends.move_to_end(key)
         return self._ends[key]
 
-    def _save(self, job: Job, progress: Progress) -> None:
-        recipe = job.recipe
+    def _save(self, job: Job, recipe: Recipe, progress: Progress) -> None:
+        """Write the open model's weights as a recipe's checkpoint; collective if sharded."""
         dtype = models.DTYPES[recipe.model.dtype]
         kept = job.model.state_dict().keys()  # tied weights twice, passing buffers not at all
         named = chain(job.model.named_parameters(), job.model.named_buffers())
@@ -278,7 +282,6 @@ class Workshop:
                 models.save_checkpoint(job.model, job.tokenizer, folder, weights)
                 _write_recipe(recipe, folder, progress)
                 _write_samples(job, folder)
-            self.store.folder.remove(f".partial/{recipe.id}")
 
     def _step_back(self, job: Job, weights: Mapping[str, Tensor]) -> None:
         """Make the unlearner of methods that train a model to step away from, in place."""

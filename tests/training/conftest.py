@@ -126,7 +126,9 @@ def make(tiny_llama, rows_of, authors, encoder, recipes):
     forget, retain = (rows_of(name) for name in ("forget10", "retain90"))
     start = {name: weight.clone() for name, weight in tiny_llama.state_dict().items()}
 
-    def build(*names, training=None, frozen=None, superloss=None, double=False, **changes):
+    def build(
+        *names, training=None, frozen=None, superloss=None, walk=None, double=False, **changes
+    ):
         tiny_llama.load_state_dict(start)
         tiny_llama.to(torch.float64 if double else torch.float32)
         scorer = models.Scorer(tiny_llama)
@@ -153,15 +155,17 @@ def make(tiny_llama, rows_of, authors, encoder, recipes):
             if need.reference_nll:
                 nll = reference.nll(part, dict.fromkeys(rows), torch.device("cpu"))
                 reference.means[part] = float(nll.mean())
+        weights = models.trainable(tiny_llama)
         return Loop(
             scorer=scorer,
-            weights=models.trainable(tiny_llama),
+            weights=weights,
             methods=methods,
             stream=stream,
             material=material,
             training=training,
             reference=reference,
             pad=0,
+            walk=walk and walk(weights),
             frozen=frozen,
             superloss=superloss,
         )

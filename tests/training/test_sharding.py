@@ -4,13 +4,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raymcu.recipes import Choice, GEffects
+from raymcu.recipes import Choice, GEffects, siblings
 from raymcu.search_space import Lora
 
 KINDS = (
     "npo",
     "bend",
     "bend-muon",
+    "bends",
     "bfloat16",
     "lora",
     "spsa",
@@ -20,7 +21,7 @@ KINDS = (
     "superloss",
 )
 ROUNDED = {"bend-muon": 1e-3, "bfloat16": 1e-2}
-INTERRUPTED = ("bend-muon", "lora", "superloss")
+INTERRUPTED = ("bend-muon", "bends", "lora", "superloss")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def made(study, recipes):
         "npo": npo(g_effects=GEffects(every=1, examples=3)),
         "bend": recipes.bend(*ends, methods=npo().methods, training=training),
         "bend-muon": recipes.bend(*ends, methods=npo().methods, training=muon),
+        "bends": recipes.bend(*ends, methods=npo().methods, training=training, curve="bezier"),
         "bfloat16": recipes.unlearner(study.original, model=half, training=whole),
         "lora": npo(
             training=recipes.training(lora=Lora(), **few), g_effects=GEffects(every=2, examples=3)
@@ -81,6 +83,14 @@ def test_two_workers_train_as_one(stores, made, lab, kind):
         assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=10 * tolerance)
     weights = [lab.weights(stores[name], made[kind]) for name in ("one", "two")]
     assert lab.distance(*weights) < 10 * tolerance
+
+
+def test_two_workers_find_all_bends_of_a_curve(stores, made, lab):
+    (other,) = siblings(made["bends"], 2)
+    one, two, again = (lab.weights(stores[name], other) for name in stores)
+    assert lab.distance(one, two) < 1e-4
+    assert lab.same_bits(two, again)
+    assert lab.distance(two, lab.weights(stores["two"], made["bends"])) > 1e-4
 
 
 @pytest.mark.parametrize("kind", ["npo", "lora"])

@@ -1,4 +1,4 @@
-"""The bend of a curve: where the model stands, and where its gradient goes."""
+"""The bends of a curve: where the model stands, and where its gradient goes."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def resident(tiny_tokenizer):
 
 def walk(resident, first, bend, second):
     weights = models.trainable(resident.model)
-    return Walk(CURVES["quadratic"]().coefficients, weights, first, second, bend)
+    return Walk(CURVES["quadratic"]().coefficients, weights, first, second, [bend])
 
 
 def chord(first, second):
@@ -41,29 +41,71 @@ def placed(a_walk, t):
     return {name: weight.detach().clone() for name, weight in a_walk.weights.items()}
 
 
+FAMILIES = [("quadratic", 1), ("bezier", 2), ("bezier", 3), ("polygon", 2)]
+
+
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.5, 0.9])
-def test_the_bends_gradient_is_that_of_autograd_through_the_curve(resident, ends, encoder, t):
-    """dL/dbend = 2t(1-t) dL/dphi, against functional_call on the interpolated weights."""
+@pytest.mark.parametrize(("name", "num_bends"), FAMILIES)
+def test_a_bends_gradient_is_that_of_autograd_through_the_curve(
+    resident, ends, encoder, tiny_tokenizer, name, num_bends, t
+):
+    """dL/dbend = its coefficient times dL/dphi, against functional_call on interpolated weights."""
     first, bend, second = ends
+    bends = [{n: w * (1 + k / 8) for n, w in bend.items()} for k in range(num_bends)]
+    family = CURVES[name](**({} if name == "quadratic" else {"num_bends": num_bends}))
     batch = models.collate([encoder.encode("Who?", "Ada."), encoder.encode("Q", "No")], 0, "cpu")
     inputs = (batch.input_ids, batch.row, batch.column)
 
-    leaves = {name: w.clone().requires_grad_() for name, w in bend.items()}
+    leaves = [{n: w.clone().requires_grad_() for n, w in one.items()} for one in bends]
+    controls = [first, *leaves, second]
     phi = {
-        f"model.{n}": (1 - t) ** 2 * first[n] + 2 * t * (1 - t) * leaves[n] + t**2 * second[n]
-        for n in bend
+        f"model.{n}": sum(
+            c * one[n] for c, one in zip(family.coefficients(t), controls, strict=True)
+        )
+        for n in first
     }
     logits = functional_call(resident, phi, inputs, tie_weights=True)
     torch.nn.functional.cross_entropy(logits, batch.labels).backward()
 
-    own = walk(resident, first, bend, second)
+    own = Walk(family.coefficients, models.trainable(resident.model), first, second, bends)
     own.place(t)
     loss = torch.nn.functional.cross_entropy(resident(*inputs), batch.labels)
-    (loss * own.slope(t)).backward()
-    own.take_gradients()
-    for name, leaf in leaves.items():
-        assert torch.allclose(bend[name].grad, leaf.grad, rtol=1e-4, atol=1e-7), name
-        assert own.weights[name].grad is None
+    for part in (0.25, 0.75):  # as a batch in two pieces, which add up
+        (loss * part * own.slope(t)).backward(retain_graph=True)
+    own.take_gradients(t)
+    for trained, leaf in zip(bends, leaves, strict=True):
+        for n in first:
+            assert torch.allclose(trained[n].grad, leaf[n].grad, rtol=1e-4, atol=1e-7), n
+            assert own.weights[n].grad is None
+
+
+@pytest.mark.parametrize(("name", "num_bends"), FAMILIES)
+def test_bends_begin_on_the_chord_at_equal_steps(resident, ends, name, num_bends):
+    first, _, second = ends
+    family = CURVES[name](**({} if name == "quadratic" else {"num_bends": num_bends}))
+    weights = models.trainable(resident.model)
+    own = Walk.on_chord(family.coefficients, weights, first, second)
+    assert len(own.bends) == num_bends
+    for number, bend in enumerate(own.bends, start=1):
+        for n in first:
+            step = torch.lerp(first[n], second[n], number / (num_bends + 1))
+            assert torch.allclose(bend[n], step, atol=1e-6)
+    for t in GRID:
+        found = placed(own, t)
+        assert all(
+            torch.allclose(found[n], torch.lerp(first[n], second[n], t), atol=1e-6) for n in first
+        )
+
+
+def test_all_bends_move_under_names_of_their_own(resident, ends):
+    first, _, second = ends
+    own = Walk.on_chord(
+        CURVES["bezier"]().coefficients, models.trainable(resident.model), first, second
+    )
+    name = next(iter(first))
+    moved = own.movable([name])
+    assert list(moved) == [name, f"{name} of bend 1"]
+    assert [w.data_ptr() for w in moved.values()] == [b[name].data_ptr() for b in own.bends]
 
 
 @pytest.mark.parametrize("t", GRID)
