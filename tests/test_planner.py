@@ -75,7 +75,8 @@ def test_without_pairs_only_what_walks_need_is_trained(planned):
         "original",
         "retrained/forget10",
     ]
-    assert plan.summary["pairs"] == 0 and not plan.curves
+    assert plan.summary["pairs"] == 0
+    assert not plan.curves
     assert [(w.family, w.label) for w in plan.walks.values()] == [
         ("mixing", "npo/seed0"),
         ("mixing", "mox/seed0"),
@@ -124,9 +125,11 @@ def test_pairs_end_at_an_unlearner_made_from_its_memorizer(planned):
     plan = planned("", 'unlearning.settings=["Met"]', "methods.1.alpha=2.0")
     unlearner = recipe(plan, "mox/seed0")
     memorizer = recipe(plan, "mox/seed0/memorizer")
-    assert unlearner.training is None and unlearner.coefficient == -2.0
+    assert unlearner.training is None
+    assert unlearner.coefficient == -2.0
     assert unlearner.parents == {"start": recipe(plan, "original").id, "memorizer": memorizer.id}
-    assert "alpha" in unlearner.methods[0].options and "alpha" not in memorizer.methods[0].options
+    assert "alpha" in unlearner.methods[0].options
+    assert "alpha" not in memorizer.methods[0].options
     assert [len(level) for level in plan.levels[:3]] == [2, 2, 1]
 
 
