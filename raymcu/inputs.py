@@ -1,6 +1,7 @@
 """What is looked at before a study is planned and started: components, data, models."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +72,30 @@ def look_around(space: SearchSpace) -> Surroundings:
     return Surroundings(
         fingerprint=facts.fingerprint,
         sets=facts.sets,
-        families={use.title: CURVES[use.name](**use.options) for use in space.curves.families},
-        walks={use.title: WALKS[use.name](**use.options) for use in space.walks},
         retain_sets={size: benchmark.retain_of(size) for size in benchmark.forget_sizes},
         retrained_sets={size: benchmark.retrained_on(size) for size in benchmark.forget_sizes},
-        methods=dict(_methods(space)),
-        masks={m.title: _resolved(MASKS, m.mask) for m in space.methods if m.mask},
-        curriculum=_resolved(CURRICULA, space.unlearning.curriculum),
         model_fingerprints={p: models.fingerprint(p, space.model.revision) for p in paths if p},
         num_parameters=models.count_parameters(space.model),
         asked=facts.asked,
         layers=models.layer_names(space.model),
+        **_components(space),
     )
+
+
+def look_again(around: Surroundings, space: SearchSpace) -> Surroundings:
+    """Return what the plan of a trial has to know: other components in the same surroundings."""
+    return replace(around, **_components(space))
+
+
+def _components(space: SearchSpace) -> dict[str, Any]:
+    """Return the components that a space uses, their options resolved."""
+    return {
+        "families": {u.title: CURVES[u.name](**u.options) for u in space.curves.families},
+        "walks": {use.title: WALKS[use.name](**use.options) for use in space.walks},
+        "methods": dict(_methods(space)),
+        "masks": {m.title: _resolved(MASKS, m.mask) for m in space.methods if m.mask},
+        "curriculum": _resolved(CURRICULA, space.unlearning.curriculum),
+    }
 
 
 def _methods(space: SearchSpace) -> Iterator[tuple[tuple[str, bool], MethodFacts]]:
