@@ -1,4 +1,4 @@
-"""Draws the two figures that show a whole study: the map of barriers and the trade-off scatter."""
+"""Draws the map of barriers: every curve of a study in one figure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,26 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
-from raymcu.report.data import Endpoint, Study, metric_info, unique
+from raymcu.report.data import Study, unique
 from raymcu.report.figures import (
-    INK,
-    LEGEND_ROW,
-    MARKERS,
     MUTED,
-    PALETTE,
     STYLE,
     Drawing,
-    draw_legend,
     fitted,
-    legend_rows,
     render,
-    set_log,
 )
-from raymcu.report.panels import balanced, needs_log
+from raymcu.report.panels import balanced
 
 MAX_MAP_ROWS = 30
 CELL_W, CELL_H = 0.62, 0.26
@@ -184,159 +175,3 @@ def _cell(ax: Axes, corner: tuple[float, float], color: Any, text: str, ink: str
         Rectangle((x + 0.015, y + 0.015), CELL_W - 0.03, CELL_H - 0.03, fc=color, ec="none")
     )
     ax.text(x + CELL_W / 2, y + CELL_H / 2, text, ha="center", va="center", color=ink, fontsize=7)
-
-
-_TRADEOFFS = (
-    ("retain_knowmem", ("verbmem",)),
-    ("retain_accuracy", ("forget_accuracy",)),
-    ("model_utility", ("forget_quality_log10", "forget_loss")),
-    ("retain_loss", ("forget_quality_log10", "forget_loss")),
-)
-"""What is kept and how forgetting is told; the first that was scored is drawn."""
-
-
-def tradeoff(study: Study) -> Drawing | None:
-    """Draw forgetting against utility for every point; None if neither was scored."""
-    found = ((x, [y for y in ys if _points(study, (x, y))]) for x, ys in _TRADEOFFS)
-    x, ys = next(((x, ys) for x, ys in found if ys), ("", []))
-    if not ys:
-        return None
-    sizes = study.forget_sizes
-    methods = unique(_method(end.label) for end in study.endpoints if end.role == "unlearner")
-    with mpl.rc_context(STYLE):
-        width = max(1.1 + PLOT * len(sizes), 6.2)
-        legend = legend_rows(_scatter_handles(study, methods), width - 0.2)
-        height = 0.6 + LEGEND_ROW * len(legend) + 2.6 * len(ys)
-        figure = Figure(figsize=(width, height))
-        FigureCanvasAgg(figure)
-        for row, y in enumerate(ys):
-            xs, values = zip(*_points(study, (x, y)), strict=True)
-            is_log = needs_log(values, metric_info(y))
-            for column, size in enumerate(sizes):
-                box = (0.75 + PLOT * column, 0.45 + 2.6 * (len(ys) - 1 - row), PLOT - 0.4, 1.85)
-                ax = figure.add_axes(_relative(figure, box))
-                if is_log:
-                    set_log(ax)
-                else:
-                    ax.yaxis.set_major_locator(MaxNLocator(5))
-                ax.set_xlim(_limits(xs))
-                ax.set_ylim(_limits(values, is_log))
-                _scatter(ax, study, size, (x, y), methods)
-                ax.set_ylabel(_axis_label(y) if column == 0 else "")
-        figure.text(0.12 / width, 1 - 0.1 / height, "Forgetting against utility", va="top",
-                    fontsize=10.5, fontweight="bold")  # fmt: skip
-        draw_legend(figure, legend, 0.16)
-        svg, png = render(figure, "tradeoff")
-    caption = (
-        "Every measured point of every curve, the unlearners at the curves' ends, and the two "
-        "reference models. The retrained model is what unlearning aims at. One scale per row."
-    )
-    return Drawing("tradeoff", None, "Forgetting against utility", caption, svg, png)
-
-
-def _points(study: Study, metrics: tuple[str, str]) -> list[tuple[float, float]]:
-    points = [point for curve in study.curves for _, point in curve.points]
-    points += [end.point_id for end in study.endpoints]
-    return [pair for point in points if (pair := _xy(study.scores.get(point, {}), metrics))]
-
-
-def _limits(values: Sequence[float], is_log: bool = False) -> tuple[float, float]:
-    """Return a range that holds all values and leaves room for names."""
-    low, high = min(values), max(values)
-    if is_log:
-        room = (high / low) ** 0.18
-        return low / room, high * room
-    pad = 0.18 * (high - low) or 0.05
-    return low - pad, high + pad
-
-
-def _relative(figure: Figure, box: tuple[float, ...]) -> tuple[float, float, float, float]:
-    width, height = figure.get_size_inches()
-    return (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
-
-
-def _method(label: str) -> str:
-    return label.split("/")[0]
-
-
-def _scatter(
-    ax: Axes, study: Study, size: str, metrics: tuple[str, str], methods: Sequence[str]
-) -> None:
-    for family in study.families:
-        xy = [
-            pair
-            for curve in study.curves
-            if (curve.forget_size, curve.family) == (size, family)
-            for t, point in curve.points
-            if t not in (0, 1) and (pair := _xy(study.scores.get(point, {}), metrics))
-        ]
-        if xy:
-            ax.scatter(*zip(*xy, strict=True), **_family_style(study.families.index(family)))
-    for end in study.endpoints:
-        xy_end = _xy(end.scores, metrics)
-        if end.forget_size == size and xy_end:
-            _mark_endpoint(ax, end, xy_end, methods)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.set_title(size, loc="left", fontsize=8, fontweight="bold")
-    ax.set_xlabel(_axis_label(metrics[0]))
-
-
-def _xy(scores: Mapping[str, float | None], metrics: tuple[str, str]) -> tuple[float, float] | None:
-    x, y = (scores.get(metric) for metric in metrics)
-    return None if x is None or y is None else (x, y)
-
-
-def _axis_label(metric: str) -> str:
-    info = metric_info(metric)
-    return info.label + (f" ({info.unit_text})" if info.unit_text else "")
-
-
-def _family_style(index: int) -> dict[str, Any]:
-    return {
-        "marker": ("o", "s", "^", "D")[index % 4],
-        "s": 11,
-        "facecolors": MUTED if index % 2 == 0 else "none",
-        "edgecolors": MUTED,
-        "linewidths": 0.7,
-        "alpha": 0.6,
-        "zorder": 2,
-    }
-
-
-def _mark_endpoint(
-    ax: Axes, end: Endpoint, xy: tuple[float, float], methods: Sequence[str]
-) -> None:
-    if end.role == "unlearner":
-        index = methods.index(_method(end.label))
-        ax.scatter(*xy, s=34, zorder=3, **_method_style(index))
-        return
-    marker = "*" if end.role == "original" else "X"
-    ax.scatter(*xy, s=90 if marker == "*" else 55, marker=marker, color=INK, zorder=4)
-    is_below = end.role == "original"  # so that the two names part when the models are close
-    ax.annotate(end.role, xy, xytext=(0, -8 if is_below else 7), textcoords="offset points",
-                ha="center", va="top" if is_below else "bottom", fontweight="bold",
-                zorder=5)  # fmt: skip
-
-
-def _method_style(index: int) -> dict[str, Any]:
-    return {
-        "marker": MARKERS[index % len(MARKERS)],
-        "color": PALETTE[index % len(PALETTE)],
-        "edgecolors": INK,
-        "linewidths": 0.5,
-    }
-
-
-def _scatter_handles(study: Study, methods: Sequence[str]) -> list[Line2D]:
-    handles = [
-        Line2D([], [], ls="", ms=6, mec=INK, mew=0.5, label=method,
-               marker=MARKERS[i % len(MARKERS)], color=PALETTE[i % len(PALETTE)])
-        for i, method in enumerate(methods)
-    ]  # fmt: skip
-    for index, family in enumerate(study.families):
-        style = _family_style(index)
-        handles.append(
-            Line2D([], [], ls="", ms=3.5, mec=MUTED, mew=0.7, marker=style["marker"],
-                   mfc=style["facecolors"], label=f"inside a {family} curve")
-        )  # fmt: skip
-    return handles

@@ -15,12 +15,24 @@ from markupsafe import Markup, escape
 
 from raymcu.errors import ConfigError
 from raymcu.report.assets import asset, report_policy
+from raymcu.report.calibrated import best_calibrated, calibration_drawings
 from raymcu.report.console import headline_metrics, number
-from raymcu.report.data import Curve, Study, load_study, metric_info
+from raymcu.report.data import (
+    REFERENCES,
+    Curve,
+    Study,
+    calibrated,
+    chosen_layers,
+    layers_label,
+    load_study,
+    metric_info,
+)
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
-from raymcu.report.overview import barrier_maps, tradeoff
+from raymcu.report.overview import barrier_maps
 from raymcu.report.panels import metric_families
 from raymcu.report.status import duration
+from raymcu.report.tradeoff import tradeoff
+from raymcu.report.walks import layer_drawings, walk_drawings
 from raymcu.store import RunFolder
 
 PAGE = "report/index.html"
@@ -32,9 +44,10 @@ class Headline:
     """The study's outcome in one sentence and a few numbers."""
 
     sentence: str
-    connected: int
-    judged: int
-    planned: int
+    connected: int = 0
+    judged: int = 0
+    planned: int = 0
+    """Curves; 0 if the study is of walks or single models alone."""
 
 
 def write_report(run: RunFolder) -> str:
@@ -64,7 +77,14 @@ def write_report(run: RunFolder) -> str:
 def draw_all(study: Study) -> list[Drawing]:
     """Draw every figure of a study, the overview first."""
     scatter = tradeoff(study)
-    return [*barrier_maps(study), *([scatter] if scatter else []), *curve_drawings(study)]
+    return [
+        *barrier_maps(study),
+        *([scatter] if scatter else []),
+        *walk_drawings(study),
+        *calibration_drawings(study),
+        *layer_drawings(study),
+        *curve_drawings(study),
+    ]
 
 
 def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> str:
@@ -73,7 +93,6 @@ def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> st
     environment.filters |= {"number": number, "duration": duration, "quantity": quantity}
     template = environment.from_string(asset("template.html"))
     notes = run.read_json("run.json") if run.exists("run.json") else {}
-    overview = [drawing for drawing in drawings if drawing.setting is None]
     return template.render(
         study=study,
         headline=headline(study),
@@ -81,7 +100,11 @@ def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> st
         headline_metrics=headline_metrics(study.endpoints),
         endpoint_metrics=metric_families(endpoint_metrics(study)),
         gains=gain_rows(study),
-        overview=[_figure(drawing) for drawing in overview],
+        parts=_parts(drawings),
+        references=REFERENCES,
+        calibrations=calibrated(study.calibrations),
+        layers=[(layers_label(row), row) for row in chosen_layers(study.layer_choices)],
+        layer_choice=study.plan["search_space"].get("layer_choice") or {},
         sections=[(setting, *_figures_of(setting, drawings)) for setting in study.settings],
         costs=cost_rows(study.plan),
         search_space=_search_space(run, study),
@@ -94,6 +117,8 @@ def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> st
 
 def headline(study: Study) -> Headline:
     """Say how many curves are connected, at what tolerance, and where it is worst."""
+    if not study.curves:
+        return Headline(best_calibrated(study) or "No curve between unlearners was asked for.")
     judged = [row for row in study.findings.values() if row["is_connected"] is not None]
     connected = sum(row["is_connected"] for row in judged)
     if not judged:
@@ -176,13 +201,19 @@ def cost_rows(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the plan's counts and estimates as (what, how much)."""
     counts, estimates = plan["counts"], plan["estimates"]
     naive, unique = counts["endpoints"]["naive"], counts["endpoints"]["unique"]
-    rows = [
-        ("endpoint trainings, one pair at a time", f"{naive}"),
-        ("endpoint trainings, each model once", f"{unique}{_saving(naive, unique)}"),
-        ("bends of curves", f"{counts['bends']}"),
+    rows = []
+    if counts["curves"]:
+        rows = [
+            ("endpoint trainings, one pair at a time", f"{naive}"),
+            ("endpoint trainings, each model once", f"{unique}{_saving(naive, unique)}"),
+            ("bends of curves", f"{counts['bends']}"),
+            ("pairs", f"{counts['pairs']}"),
+            ("curves", f"{counts['curves']}"),
+        ]
+    if counts.get("walks"):  # a plan of before there were any says nothing of them
+        rows.append(("walks", f"{counts['walks']}"))
+    rows += [
         ("trainings in all", f"{counts['trainings']['unique']}"),
-        ("pairs", f"{counts['pairs']}"),
-        ("curves", f"{counts['curves']}"),
         ("points", f"{counts['points']}"),
     ]
     for key, name, unit in (
@@ -210,6 +241,15 @@ def quantity(value: float) -> str:
 
 def _figure(drawing: Drawing) -> Mapping[str, Any]:
     return {"drawing": drawing, "svg": Markup(themed(drawing))}
+
+
+def _parts(drawings: Sequence[Drawing]) -> Mapping[str, list[Mapping[str, Any]]]:
+    """Return the figures that are of no setting, by the section they stand in."""
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    for drawing in drawings:
+        if drawing.setting is None:
+            parts.setdefault(drawing.section, []).append(_figure(drawing))
+    return parts
 
 
 def _figures_of(

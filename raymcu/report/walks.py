@@ -1,0 +1,407 @@
+"""Draws the walks from the original: what each metric does along alpha, or layer by layer.
+
+A figure holds a panel per metric and a line per model. What is drawn is worked out first, as plain
+values (``walk_pages``, ``layer_pages``); drawing only puts ink to it.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from raymcu.report.data import REFERENCES, Study, Walk, metric_info, short_labels, unique
+from raymcu.report.figures import (
+    INK,
+    LEGEND_ROW,
+    MARKERS,
+    MUTED,
+    PALETTE,
+    STYLE,
+    Drawing,
+    draw_legend,
+    legend_rows,
+    render,
+    set_log,
+)
+from raymcu.report.panels import Axis, groups, needs_log, slug, value_axis
+
+WALK_METRICS = (
+    "model_utility",
+    "forget_quality_log10",
+    "verbmem",
+    "forget_knowmem",
+    "retain_knowmem",
+    "privleak",
+    "retain_accuracy",
+    "forget_accuracy",
+    "retain_es",
+    "forget_es",
+    "retain_loss",
+    "forget_loss",
+    "retain_rouge",
+    "forget_rouge",
+)
+"""What is drawn of a walk, in this order, as far as it was scored; what it is calibrated by too."""
+MAX_WALK_PANELS = 8
+MAX_TICKS = 7
+REFERENCE_LINES: dict[str, Any] = {"original": (0, (4, 2)), "retrained": "-"}
+UNLEARNER = "unlearner"
+"""Name of the last position of a walk over layers: all weights from the unlearner."""
+
+
+@dataclass(frozen=True)
+class Across:
+    """The axis of positions."""
+
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+    title: str
+    linear_to: float | None = None
+    """On a logarithmic axis: up to here it is linear, so that 0 is on it."""
+
+
+@dataclass(frozen=True)
+class WalkLine:
+    """One metric along one walk."""
+
+    name: str
+    """Of the model."""
+    family: str
+    values: tuple[tuple[float, float], ...]
+    """(position, score)."""
+    place: tuple[float, float] | None = None
+    """Where the unlearner itself is."""
+    is_joined: bool = True
+
+
+@dataclass(frozen=True)
+class WalkPanel:
+    """One metric along all walks of a figure."""
+
+    metric: str
+    axis: Axis
+    lines: tuple[WalkLine, ...]
+    references: tuple[tuple[str, float], ...]
+    """(role, score) of the original and the retrained model."""
+
+
+@dataclass(frozen=True)
+class WalkPage:
+    """One figure."""
+
+    name: str
+    title: str
+    forget_size: str
+    across: Across
+    models: tuple[str, ...]
+    panels: tuple[WalkPanel, ...]
+    has_names: bool = False
+
+
+def walk_pages(study: Study) -> list[WalkPage]:
+    """Lay out the walks along alpha: a page per kind of walk and forget set."""
+    walks = [walk for walk in study.walks if not walk.has_names]
+    families = unique(walk.family for walk in walks)
+    made = []
+    for family in families:
+        for size in study.forget_sizes:
+            here = [w for w in walks if (w.family, w.forget_size) == (family, size)]
+            drawn = [(walk, walk.points, _place(study, walk)) for walk in here]
+            across = across_amounts([t for walk in here for t, _ in walk.points])
+            if here and (panels := _panels(study, size, drawn)):
+                name = f"walk_{slug(family)}_{slug(size)}"
+                made.append(WalkPage(name, family, size, across, _models(here), panels))
+    return made
+
+
+def layer_pages(study: Study) -> list[WalkPage]:
+    """Lay out the walks over layers: pages of walks whose positions can stand side by side."""
+    made = []
+    for size in study.forget_sizes:
+        walks = [walk for walk in study.walks if walk.has_names and walk.forget_size == size]
+        for families in _apart(walks):
+            here = [walk for walk in walks if walk.family in families]
+            names = unique(step.label for walk in here for step in walk.steps)
+            drawn = []
+            for walk in here:
+                points = [(float(names.index(s.label)), s.point_id) for s in walk.steps]
+                drawn.append((walk, tuple(points), (float(len(names)), _unlearner(study, walk))))
+            across = across_names([*names, UNLEARNER])
+            if panels := _panels(study, size, drawn):
+                name = f"layers_{slug('_'.join(families))}_{slug(size)}"
+                title = ", ".join(family.replace("_", " ") for family in families)
+                models = _models(here)
+                made.append(WalkPage(name, title, size, across, models, panels, has_names=True))
+    return made
+
+
+def _apart(walks: Sequence[Walk]) -> list[list[str]]:
+    """Put kinds of walks together as long as no position has a name that another one has."""
+    labels: dict[str, set[str]] = {}
+    for walk in walks:
+        labels.setdefault(walk.family, set()).update(step.label for step in walk.steps)
+    parts: list[tuple[list[str], set[str]]] = []
+    for family, found in labels.items():
+        for names, taken in parts:
+            if not taken & found:
+                names.append(family)
+                taken |= found
+                break
+        else:
+            parts.append(([family], set(found)))
+    return [names for names, _ in parts]
+
+
+def across_amounts(ts: Iterable[float], title: str = "alpha (0 = the original)") -> Across:
+    """Choose the axis of alpha: by powers of 2 where positions are, as .5, 1, 2, 4, 8."""
+    ts = sorted(set(ts)) or [0.0, 1.0]
+    low, high = ts[0], ts[-1]
+    positive = [t for t in ts if t > 0]
+    if not positive or high <= 1 or median(positive) > 0.4 * high:
+        pad = 0.04 * (high - low or 1.0)
+        places = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        ticks = tuple((float(t), f"{t:g}") for t in places if low - pad <= t <= high + pad)
+        return Across(low - pad, high + pad, ticks, title)
+    start = positive[0]
+    powers = [start * 2**k for k in range(math.floor(math.log2(high / start) + 1e-9) + 1)]
+    below = [-t for t in reversed(powers) if -t >= low - 1e-9] if low < 0 else []
+    powers = powers[-1 :: -math.ceil(len(powers) / MAX_TICKS)][::-1]
+    ticks = tuple((t, f"{t:g}") for t in [*below, *([0.0] if low <= 0 else []), *powers])
+    left = -0.12 * start if low >= 0 else low * 1.1
+    return Across(left, high * 1.12, ticks, title, linear_to=start)
+
+
+def across_names(names: Sequence[str]) -> Across:
+    """Give every named position a place; ``layer 3`` is written as its number."""
+    ticks = tuple((float(n), name.removeprefix("layer ")) for n, name in enumerate(names))
+    return Across(-0.6, len(names) - 0.4, ticks, "decoder layer")
+
+
+def set_across(ax: Axes, across: Across) -> None:
+    """Make the axis of positions."""
+    if across.linear_to is not None:
+        ax.set_xscale("symlog", base=2, linthresh=across.linear_to, linscale=1.0)
+        ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks([t for t, _ in across.ticks], [text for _, text in across.ticks])
+    ax.set_xlim(across.low, across.high)
+
+
+def _models(walks: Sequence[Walk]) -> tuple[str, ...]:
+    return unique(short_labels(walk.second for walk in walks).values())
+
+
+def _unlearner(study: Study, walk: Walk) -> str:
+    """Return the point of the unlearner that a walk is about; empty if it was not planned."""
+    return next(
+        (
+            end.point_id
+            for end in study.endpoints
+            if (end.role, end.label, end.forget_size)
+            == ("unlearner", walk.second, walk.forget_size)
+        ),
+        "",
+    )
+
+
+def _place(study: Study, walk: Walk) -> tuple[float, str] | None:
+    """Return where on a walk the unlearner itself is, if it is on it."""
+    point = _unlearner(study, walk)
+    return next(((t, here) for t, here in walk.points if here == point), None)
+
+
+_Drawn = tuple[Walk, tuple[tuple[float, str], ...], tuple[float, str] | None]
+"""A walk, where its points are put, and where its unlearner is."""
+
+
+def _panels(study: Study, size: str, drawn: Sequence[_Drawn]) -> tuple[WalkPanel, ...]:
+    names = short_labels(walk.second for walk, *_ in drawn)
+    scored = {
+        metric
+        for _, points, _ in drawn
+        for _, point in points
+        for metric, value in study.scores.get(point, {}).items()
+        if value is not None
+    }
+    made = []
+    for metric in shown_metrics(study, scored):
+        lines = tuple(
+            line for row in drawn if (line := _line(study, metric, names[row[0].second], row))
+        )
+        references = tuple(
+            (end.role, value)
+            for end in study.endpoints
+            if end.role in REFERENCES and end.forget_size == size
+            if (value := end.scores.get(metric)) is not None
+        )
+        values = [v for line in lines for _, v in line.values] + [v for _, v in references]
+        values += [line.place[1] for line in lines if line.place]
+        info = metric_info(metric)
+        axis = value_axis(values, info, needs_log(values, info))
+        made.append(WalkPanel(metric, axis, lines, references))
+    return tuple(made)
+
+
+def shown_metrics(study: Study, scored: Iterable[str]) -> tuple[str, ...]:
+    """Choose what is drawn of walks; where none of the usual was scored, whatever was."""
+    scored = set(scored)
+    judged_by = [row[key] for row in study.calibrations for key in ("metric", "rank_by")]
+    wanted = unique([*judged_by, *WALK_METRICS])
+    usual = [metric for metric in wanted if metric in scored][:MAX_WALK_PANELS]
+    if not usual:
+        found = [metric for group in groups(sorted(scored)) for metric in group.metrics]
+        return tuple(found[:MAX_WALK_PANELS])
+    return tuple(sorted(usual, key=lambda m: _RANK.get(m, len(_RANK))))
+
+
+_RANK = {metric: index for index, metric in enumerate(WALK_METRICS)}
+
+
+def _line(study: Study, metric: str, name: str, drawn: _Drawn) -> WalkLine | None:
+    walk, points, place = drawn
+
+    def score(point: str) -> float | None:
+        return study.scores.get(point, {}).get(metric)
+
+    values = tuple((t, v) for t, point in points if (v := score(point)) is not None)
+    if not values:
+        return None
+    at = score(place[1]) if place else None
+    spot = (place[0], at) if place and at is not None else None
+    is_joined = not walk.has_names or all(re.search(r"\d$", step.label) for step in walk.steps)
+    return WalkLine(name, walk.family, values, spot, is_joined)
+
+
+_LEFT, _TOP, _LOW, _HEIGHT, _GAP_X, _GAP_Y = 0.62, 0.66, 0.46, 1.35, 0.62, 0.52
+_ROOM = 10.6
+
+
+def walk_drawings(study: Study) -> list[Drawing]:
+    """Draw the walks along alpha."""
+    return [_draw(page, "walks") for page in walk_pages(study)]
+
+
+def layer_drawings(study: Study) -> list[Drawing]:
+    """Draw the walks over layers."""
+    return [_draw(page, "layers") for page in layer_pages(study)]
+
+
+def _draw(page: WalkPage, section: str) -> Drawing:
+    with mpl.rc_context(STYLE):
+        figure, axes = _grid(page)
+        for panel, ax in zip(page.panels, axes, strict=True):
+            _draw_panel(ax, page, panel)
+        _label(figure, page)
+        svg, png = render(figure, page.name)
+    title = f"{page.title}, {page.forget_size}"
+    return Drawing(page.name, None, title, _caption(page), svg, png, section=section)
+
+
+def _grid(page: WalkPage) -> tuple[Figure, list[Axes]]:
+    count = len(page.panels)
+    width = min(9.4, max(2.3, 0.24 * len(page.across.ticks))) if page.has_names else 2.15
+    low = _LOW + (0.3 if page.has_names else 0.0)
+    columns = min(count, max(1, int((_ROOM - _LEFT + _GAP_X) / (width + _GAP_X))))
+    rows = math.ceil(count / columns)
+    total_width = max(_LEFT + columns * width + (columns - 1) * _GAP_X + 0.15, 5.2)
+    lines = len(legend_rows(_legend(page), total_width - 0.2))
+    top = _TOP + LEGEND_ROW * lines
+    gap_y = _GAP_Y + (0.3 if page.has_names else 0.0)
+    total_height = top + rows * _HEIGHT + (rows - 1) * gap_y + low
+    figure = Figure(figsize=(total_width, total_height))
+    FigureCanvasAgg(figure)
+    axes = []
+    for index in range(count):
+        row, column = divmod(index, columns)
+        left = _LEFT + column * (width + _GAP_X)
+        bottom = total_height - top - _HEIGHT - row * (_HEIGHT + gap_y)
+        box = (left / total_width, bottom / total_height, width / total_width)
+        axes.append(figure.add_axes((*box, _HEIGHT / total_height)))
+    return figure, axes
+
+
+def model_style(index: int) -> dict[str, Any]:
+    """Return colour and marker of a model's line, the same in all figures of walks."""
+    color = PALETTE[index % len(PALETTE)]
+    return {"color": color, "marker": MARKERS[index % len(MARKERS)], "mew": 0.8, "mec": color}
+
+
+def _draw_panel(ax: Axes, page: WalkPage, panel: WalkPanel) -> None:
+    set_across(ax, page.across)
+    if page.has_names:
+        for label in ax.get_xticklabels():
+            if not label.get_text().isdigit():
+                label.set(rotation=40, ha="right", rotation_mode="anchor")
+    if panel.axis.is_log:
+        set_log(ax)
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+    ax.set_ylim(panel.axis.low, panel.axis.high)
+    for role, value in panel.references:
+        ax.axhline(value, color=INK, lw=0.9, ls=REFERENCE_LINES[role], zorder=1.6)
+    for line in panel.lines:
+        index = page.models.index(line.name)
+        style = model_style(index)
+        shift = _dodge(index, len(page.models)) if page.has_names else 0.0
+        xs, ys = zip(*line.values, strict=True)
+        thin = 0.8 if page.has_names else 1.4
+        ax.plot([x + shift for x in xs], ys, lw=thin, ms=2.8, clip_on=False, zorder=3,
+                ls="-" if line.is_joined else "", **style)  # fmt: skip
+        if line.place:
+            x, y = line.place
+            ax.plot(x + shift, y, ls="", ms=7, mfc="none", clip_on=False, zorder=4,
+                    marker="o", mew=1.3, mec=style["color"])  # fmt: skip
+    info = metric_info(panel.metric)
+    unit = f" ({info.unit_text})" if info.unit_text else ""
+    ax.set_title(info.label + unit, loc="left", fontsize=8, fontweight="bold")
+
+
+def _dodge(index: int, count: int) -> float:
+    """Return how far aside a model's marks stand, so that equal scores can all be seen."""
+    return 0.0 if count == 1 else 0.5 * (index / (count - 1) - 0.5)
+
+
+def _label(figure: Figure, page: WalkPage) -> None:
+    width, height = figure.get_size_inches()
+    figure.text(0.12 / width, 1 - 0.1 / height, f"{page.title}, {page.forget_size}", va="top",
+                fontsize=10.5, fontweight="bold")  # fmt: skip
+    draw_legend(figure, legend_rows(_legend(page), width - 0.2), 0.16)
+    figure.text(0.5, 0.06 / height, page.across.title, ha="center", va="bottom", color=MUTED)
+
+
+def _legend(page: WalkPage) -> list[Line2D]:
+    handles = [
+        Line2D([], [], label=name, lw=1.4, ms=3.6, **model_style(index))
+        for index, name in enumerate(page.models)
+    ]
+    lines = [line for panel in page.panels for line in panel.lines]
+    if any(line.place for line in lines):
+        handles.append(
+            Line2D([], [], ls="", marker="o", ms=7, mfc="none", mec=MUTED, mew=1.3,
+                   label="the unlearner as trained")
+        )  # fmt: skip
+    roles = unique(role for panel in page.panels for role, _ in panel.references)
+    return handles + [
+        Line2D([], [], color=INK, lw=0.9, ls=REFERENCE_LINES[role], label=role) for role in roles
+    ]
+
+
+def _caption(page: WalkPage) -> str:
+    if page.has_names:
+        return (
+            "Each position takes the decoder layers it names from one of the two models and the "
+            "rest from the other. Rings: the unlearners. Every panel has its own scale."
+        )
+    return (
+        "Weights between and beyond the original and a trained model. Rings: the unlearners as "
+        "trained, where the walk passes them. Every panel has its own scale."
+    )
