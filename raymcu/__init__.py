@@ -43,6 +43,8 @@ _API = {
     "findings_table": "raymcu.report.console",
     "settings_table": "raymcu.report.console",
     "endpoints_table": "raymcu.report.console",
+    "calibrations_table": "raymcu.report.console",
+    "layers_table": "raymcu.report.console",
     "load_study": "raymcu.report.data",
     "serve": "raymcu.report.dashboard",
     "RunFolder": "raymcu.store",

@@ -9,7 +9,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from raymcu.report.data import Endpoint, metric_info, pair_label
+from raymcu.report.data import (
+    Endpoint,
+    calibrated,
+    chosen_layers,
+    layers_label,
+    metric_info,
+    pair_label,
+)
 
 HEADLINE_METRICS = (
     ("verbmem", "forget_knowmem", "retain_knowmem", "privleak", "retain_loss"),
@@ -133,6 +140,67 @@ def endpoints_table(endpoints: Sequence[Endpoint]) -> Table:
     return table
 
 
+def calibrations_table(calibrations: pa.Table) -> Table:
+    """Lay the calibration out: how far each model goes, and its place before and after."""
+    rows = calibrated(calibrations.to_pylist())
+    kept = sorted({f"{row['metric']} at least {row['keep']:g}" for _, row in rows})
+    caption = f"keeps {', '.join(kept)} × the original's; * it recovers further on"
+    table = plain_table("Calibration", caption if rows else None)
+    for name in ("walk", "forget\nset", "model"):
+        table.add_column(name, overflow="fold")
+    for name in ("alpha", "kept"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("ranked by", overflow="fold")
+    for name in ("before", "after", "place"):
+        table.add_column(name, justify="right", no_wrap=True)
+    group = ("", "", "")
+    for name, row in rows:
+        here = (row["family"], row["forget_size"], row["rank_by"])
+        if group[0] and here != group:
+            table.add_section()
+        shown = [text if here[: n + 1] != group[: n + 1] else "" for n, text in enumerate(here[:2])]
+        group = here
+        places = (row["rank_before"], row["rank_after"])
+        table.add_row(
+            *map(Text, shown),
+            Text(name),
+            number(row["t"]) + "*" * (row["is_monotone"] is False),
+            number(row["value"]),
+            Text(metric_info(row["rank_by"]).label),
+            number(row["before"]),
+            number(row["after"]),
+            " → ".join("–" if place is None else str(place) for place in places),
+        )
+    return table
+
+
+def layers_table(layer_choices: pa.Table) -> Table:
+    """Lay out which layers of each unlearner were chosen, between the original and all of it."""
+    caption = "chosen on the validation half of the examples; the other half is the test"
+    table = plain_table("Layers put into the original", caption)
+    for name in ("forget\nset", "unlearner", "from the unlearner"):
+        table.add_column(name, overflow="fold")
+    for half in ("validation", "test"):
+        for name in ("utility", "forget"):
+            table.add_column(f"{name},\n{half}", justify="right", no_wrap=True)
+    table.add_column("chosen", no_wrap=True)
+    group = ("", "")
+    for row in chosen_layers(layer_choices.to_pylist()):
+        if row["kind"] not in ("original", "unlearner") and not row["is_chosen"]:
+            continue
+        here = (row["forget_size"], row["second"])
+        if group[0] and here != group:
+            table.add_section()
+        shown = here if here != group else ("", "")
+        group = here
+        values = (row["utility"], row["forget"], row["test_utility"], row["test_forget"])
+        chosen = Text("✓", style="green") if row["is_chosen"] else Text("")
+        table.add_row(
+            *map(Text, shown), Text(layers_label(row)), *(number(v) for v in values), chosen
+        )
+    return table
+
+
 def plan_table(name: str, summary: Mapping[str, Any]) -> Table:
     """Show what a plan asks for: counts, what sharing saves, estimated cost."""
     naive, unique = summary["endpoints"]["naive"], summary["endpoints"]["unique"]
@@ -141,13 +209,17 @@ def plan_table(name: str, summary: Mapping[str, Any]) -> Table:
     at_most = " at most: only where the linear curve has a barrier" * bool(
         summary["bends_if_barrier"]
     )
-    rows = [
+    of_curves = [
         ("pairs of unlearners", f"{summary['pairs']}"),
         ("unlearners if each pair trained its own", f"{naive}"),
         ("unlearners, each trained once", f"{unique}{saved}"),
         ("bends of curves", f"{summary['bends']}{at_most}"),
-        ("trainings in all", f"{summary['trainings']['unique']}"),
         ("curves", f"{summary['curves']}"),
+    ]
+    rows = [
+        *(of_curves if summary["curves"] else []),
+        *([("walks", f"{summary['walks']}")] if summary["walks"] else []),
+        ("trainings in all", f"{summary['trainings']['unique']}"),
         ("points to measure", f"{summary['points']}"),
         ("model parameters", _amount(estimates["parameters"], "")),
         ("training", _amount(estimates["train_flops"], " FLOPs")),
