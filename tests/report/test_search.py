@@ -5,6 +5,7 @@ import math
 import pytest
 from rich.console import Console
 
+from raymcu.report.data import load_study
 from raymcu.report.search import (
     Objective,
     Trial,
@@ -20,6 +21,7 @@ from raymcu.report.search import (
     trials_of,
     trials_table,
 )
+from raymcu.report.search_figures import search_drawings
 
 UTILITY = Objective("utility", "higher")
 LOSS = Objective("loss", "lower")
@@ -203,3 +205,39 @@ def test_trials_table_of_two_objectives_is_the_front(search_run):
     text = printed(trials_table(search_run))
     assert all(t.point_ids[0] in text for front in fronts.values() for t in front)
     assert "Pareto front" in text
+
+
+def drawings_of(run):
+    return {d.name: d for d in search_drawings(read_search(run), load_study(run).endpoints)}
+
+
+def test_figures_of_two_objectives(search_run):
+    found = drawings_of(search_run)
+    assert list(found) == [
+        "search_history", "search_pareto", "search_importance",
+        "search_slices_1", "search_slices_2",
+    ]  # fmt: skip
+    assert {d.section for d in found.values()} == {"search"}
+    pareto = found["search_pareto"].svg.decode()
+    assert "retrained" in pareto
+    assert "forget quality log10 ↑" in pareto
+    assert "learning_rate" in found["search_importance"].svg.decode()
+
+
+def test_figures_of_one_objective_show_the_looks_and_no_front(pruned_run):
+    found = drawings_of(pruned_run)
+    assert "search_looks" in found
+    assert "search_pareto" not in found
+    assert "pruned" in found["search_history"].svg.decode()
+
+
+def test_figures_repeat_byte_by_byte(search_run):
+    one, two = drawings_of(search_run), drawings_of(search_run)
+    assert all(one[name].svg == two[name].svg for name in one)
+
+
+def test_nothing_is_drawn_before_a_trial_has_a_value(half_run):
+    plan = half_run.plan
+    plan["search_space"]["search"] = {"objectives": ["utility"], "space": {}, "grid": {}}
+    half_run.write_json("plan.json", plan)
+    assert drawings_of(half_run) == {}
