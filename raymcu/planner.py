@@ -414,13 +414,9 @@ class _Planner:
                     steps.append((t, self._point(blend, size, "walk", f"{name} {what}"), what))
                 self.walks[key] = Walk(key, use.title, size, recipe, unlearner.label, tuple(steps))
                 for chosen in self.more.layers.get(key, ()):
-                    blend = self._with_layers(through, chosen)
+                    blend = self._alone(self.original).with_layers(through, chosen, layers)
                     what = ", ".join(map(str, chosen))
                     self._point(blend, size, "layers", f"layers {what} of {unlearner.label}")
-
-    def _with_layers(self, unlearner: Blend, chosen: Sequence[int]) -> Blend:
-        names = [self.around.layers[number] for number in chosen]
-        return Blend.of({self.original.id: 1.0}, dict.fromkeys(names, unlearner.terms))
 
     def _by_hand(self, use: BlendUse, size: str) -> None:
         layers = {prefix: self._row(row, size).terms for prefix, row in use.layers.items()}

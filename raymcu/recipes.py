@@ -183,6 +183,18 @@ class Blend(BaseModel):
             ]
         )
 
+    def with_layers(self, other: "Blend", chosen: Sequence[int], layers: Sequence[str]) -> "Blend":
+        """Return this blend with some layers' weights of another; with all, the other (CRU).
+
+        Args:
+            other: Where the layers are from. Embeddings, final norm and head stay this blend's.
+            chosen: Numbers of the layers.
+            layers: Beginnings of the weight names of every layer.
+        """
+        if len(set(chosen)) == len(layers):
+            return other
+        return Blend.of(self.terms, {layers[number]: other.terms for number in chosen})
+
     @property
     def terms(self) -> dict[str, float]:
         """Coefficients by checkpoint, of the weights that no layer prefix names."""

@@ -7,23 +7,13 @@ from raymcu.curves._base import WALKS, Walk
 from raymcu.plan import Blend
 
 
-def replaced(base: Blend, other: Blend, layers: Sequence[str]) -> Blend:
-    """Return ``base`` with the weights of some layers taken from ``other``.
-
-    Args:
-        base: Where all else is from: embeddings, final norm and head too.
-        other: Where the layers are from.
-        layers: Beginnings of their weight names.
-    """
-    return Blend.of(base.terms, dict.fromkeys(layers, other.terms))
-
-
 class _Replacing(Walk):
     """What both walks share."""
 
     direction: Literal["put_in", "restore"] = "put_in"
     """``put_in``: the unlearner's layers into the original; ``restore``: the original's layers into
-    the unlearner. Embeddings, final norm and head are of the model the layers are put into."""
+    the unlearner. Embeddings, final norm and head are of the model the layers are put into, but
+    come along with all layers at once."""
 
     def groups(self, num_layers: int) -> list[tuple[str, range]]:
         """Return name and layers of each position."""
@@ -45,7 +35,7 @@ class _Replacing(Walk):
         _, chosen = groups[int(t)]
         ends = Blend.of({original: 1.0}), trained
         base, other = ends if self.direction == "put_in" else ends[::-1]
-        return replaced(base, other, [layers[number] for number in chosen])
+        return base.with_layers(other, chosen, layers)
 
     def label(self, t: float, num_layers: int) -> str:
         """Name the group."""

@@ -6,7 +6,6 @@ from pydantic import ValidationError
 
 from raymcu.curves._base import WALKS
 from raymcu.curves.blend import write_blend
-from raymcu.curves.layers import replaced
 from raymcu.recipes import Blend
 
 LAYERS = [f"model.layers.{number}." for number in range(12)]
@@ -104,8 +103,9 @@ def test_thirds_are_shallow_middle_and_deep():
         "deep",
         "all layers",
     ]
-    for t, numbers in enumerate([range(4), range(4, 8), range(8, 12), range(12)]):
+    for t, numbers in enumerate([range(4), range(4, 8), range(8, 12)]):
         assert from_trained(at("layer_groups", float(t))) == of_layers(*numbers)
+    assert at("layer_groups", 3.0) == TRAINED
 
 
 def test_a_model_of_two_layers_has_no_empty_third():
@@ -113,7 +113,7 @@ def test_a_model_of_two_layers_has_no_empty_third():
     positions = walk.positions(2)
     assert [walk.label(t, 2) for t in positions] == ["shallow", "deep", "all layers"]
     found = [from_trained(at("layer_groups", t, LAYERS[:2])) for t in positions]
-    assert found == [of_layers(0), of_layers(1), of_layers(0, 1)]
+    assert found == [of_layers(0), of_layers(1), set(NAMES)]
 
 
 def test_putting_layers_in_is_restoring_the_others():
@@ -134,11 +134,13 @@ def test_the_two_directions_swap_the_models():
 
 
 def test_no_layer_and_all_layers_are_the_two_ends():
-    assert replaced(ORIGINAL, TRAINED, []) == ORIGINAL
-    found = from_trained(replaced(ORIGINAL, TRAINED, LAYERS))
-    assert found == set(NAMES) - set(OUTSIDE)
-    found = from_trained(replaced(TRAINED, ORIGINAL, LAYERS))
-    assert found == set(OUTSIDE)
+    everything = range(len(LAYERS))
+    for one, other in ((ORIGINAL, TRAINED), (TRAINED, ORIGINAL)):
+        assert one.with_layers(other, [], LAYERS) == one
+        assert one.with_layers(other, everything, LAYERS) == other
+        # short of one layer, embeddings, norm and head stay
+        found = from_trained(one.with_layers(other, everything[1:], LAYERS))
+        assert found & set(OUTSIDE) == (set(OUTSIDE) if one is TRAINED else set())
 
 
 def test_layers_of_a_blend_are_blended():
