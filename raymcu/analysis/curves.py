@@ -15,7 +15,7 @@ from raymcu import tables
 from raymcu.analysis.barriers import curvature, forget_barrier, retain_barrier, total_variation
 from raymcu.metrics._base import METRICS, Better, Floats
 
-_CURVE_COLUMNS = ("curve_id", "setting", "family", "forget_size", "first", "second")
+CURVE_COLUMNS = ("curve_id", "setting", "family", "forget_size", "first", "second")
 _CLEARLY = 1e-9
 """By how much an interior score has to beat an end to be called better."""
 
@@ -49,7 +49,8 @@ def analyze(points: pa.Table, scores: pa.Table, tolerance: float) -> tuple[pa.Ta
     that leaves no interior point, and curvatures are too: two ends alone show nothing.
 
     Args:
-        points: Table ``points``; rows without a curve are single checkpoints and are ignored.
+        points: Table ``points``; rows without a curve are single checkpoints, rows without a
+            setting walks, whose ends are no pair: both are ignored.
         scores: Table ``scores`` of these points; null values are left out.
         tolerance: Largest barrier that still counts as none, in nats, >= 0.
 
@@ -75,18 +76,19 @@ def analyze(points: pa.Table, scores: pa.Table, tolerance: float) -> tuple[pa.Ta
 
 def _curves(points: pa.Table, scores: pa.Table) -> Iterator[tuple[dict[str, Any], _Curve]]:
     """Yield what each curve is and its traces."""
-    values = _values(scores)
+    values = values_of(scores)
     heads: dict[str, dict[str, Any]] = {}
     places: dict[str, dict[float, str]] = {}
-    for row in points.select([*_CURVE_COLUMNS, "t", "point_id"]).to_pylist():
-        if row["curve_id"] is not None:
-            heads[row["curve_id"]] = {name: row[name] for name in _CURVE_COLUMNS}
+    for row in points.select([*CURVE_COLUMNS, "t", "point_id"]).to_pylist():
+        if row["curve_id"] is not None and row["setting"] is not None:
+            heads[row["curve_id"]] = {name: row[name] for name in CURVE_COLUMNS}
             places.setdefault(row["curve_id"], {})[row["t"]] = row["point_id"]
-    for curve_id in sorted(heads, key=lambda name: _sort_key(heads[name])):
+    for curve_id in sorted(heads, key=lambda name: sort_key(heads[name])):
         yield heads[curve_id], _traces(places[curve_id], values)
 
 
-def _values(scores: pa.Table) -> dict[str, dict[str, float]]:
+def values_of(scores: pa.Table) -> dict[str, dict[str, float]]:
+    """Return the scores that have a value, by point and metric."""
     values: dict[str, dict[str, float]] = {}
     for row in scores.select(["point_id", "metric", "value"]).to_pylist():
         if row["value"] is not None:
@@ -94,7 +96,8 @@ def _values(scores: pa.Table) -> dict[str, dict[str, float]]:
     return values
 
 
-def _sort_key(head: Mapping[str, Any]) -> tuple[str, ...]:
+def sort_key(head: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what rows of curves are ordered by: what the curve connects."""
     order = ("forget_size", "setting", "first", "second", "family", "curve_id")
     return tuple(head[name] or "" for name in order)
 

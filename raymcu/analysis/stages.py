@@ -4,13 +4,20 @@ import importlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import repeat
 from multiprocessing import get_context
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raymcu import tables
+from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.curves import analyze
-from raymcu.metrics._base import Measured
-from raymcu.metrics._scoring import score_point
+from raymcu.analysis.layers import Layers, Worth, choose_layers
+from raymcu.beyond import LayerChoice
+from raymcu.metrics._base import METRICS, Measured
+from raymcu.metrics._scoring import score, score_point
 from raymcu.plan import More, Plan
 from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
@@ -38,9 +45,9 @@ def score_points(run: RunFolder, points: Sequence[Mapping[str, str]], watch: Wat
     """
     workers = min(os.cpu_count() or 1, len(points) // _POINTS_PER_WORKER)
     if workers < 2:
-        score = _Scorer(run)
+        scorer = _Scorer(run)
         for point in points:
-            watch([score(point)], [])
+            watch([scorer(point)], [])
         return
     # Not forked: the process that scores may have threads, and has talked to Ray.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -93,15 +100,81 @@ def _score_there(url: str, point: Mapping[str, str]) -> str:
     return _scorer(url)(point)
 
 
-def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
-    """Say what findings call for beyond the file, earlier calls included."""
-    del run, plan, space
-    return More()
-
-
 def analyze_run(run: RunFolder, space: SearchSpace) -> None:
-    """Judge every curve from the points and scores tables."""
-    tolerance = space.analysis.tolerance
-    findings, ranges = analyze(run.read_table("points"), run.read_table("scores"), tolerance)
+    """Judge every curve, calibrate, and choose layers, from the points, scores and measurements."""
+    points, scores = run.read_table("points"), run.read_table("scores")
+    findings, ranges = analyze(points, scores, space.analysis.tolerance)
     run.write_part("findings", "all", findings)
     run.write_part("metric_findings", "all", ranges)
+    run.remove_part("calibrations", "all")  # which another search space may have asked for
+    if space.calibration:
+        run.write_part("calibrations", "all", calibrate(points, scores, space.calibration))
+    run.remove_part("layer_choices", "all")
+    if space.layer_choice:
+        run.write_part("layer_choices", "all", _choose(run, points, space, space.layer_choice)[0])
+
+
+def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
+    """Say what calibration and layer choice call for beyond the file, earlier calls included.
+
+    A walk calls for more once each of its points has scores or has failed. All is worked out from
+    the plan and the scores, so a run that was killed goes the way that it would have gone.
+    """
+    points = tables.from_rows("points", plan.point_rows())
+    done = set(run.parts("scores")) | set(run.parts("failures"))
+    ids, curves = (points[name].to_pylist() for name in ("point_id", "curve_id"))
+    waiting = {curve for point, curve in zip(ids, curves, strict=True) if point not in done}
+    positions = {key: set(ts) for key, ts in plan.more.positions.items()}
+    layers = dict(plan.more.layers)
+    if space.calibration:
+        found = calibrate(points, run.read_table("scores"), space.calibration)
+        for key, t in next_positions(found, space.calibration.resolution).items():
+            if key not in waiting:
+                positions.setdefault(key, set()).add(t)
+    if space.layer_choice:
+        _, sets = _choose(run, points, space, space.layer_choice)
+        layers |= {k: nested for k, nested in sets.items() if nested and k not in waiting}
+    return More({key: tuple(sorted(ts)) for key, ts in positions.items()}, layers)
+
+
+def _choose(
+    run: RunFolder, points: pa.Table, space: SearchSpace, choice: LayerChoice
+) -> tuple[pa.Table, dict[str, tuple[Layers, ...]]]:
+    """Choose layers by what is measured."""
+    rows = points.select(["point_id", "forget_size", "role"]).to_pylist()
+    measured = set(run.parts("measurements"))
+    sizes = {row["point_id"]: row["forget_size"] for row in rows if row["point_id"] in measured}
+    learned = [row["point_id"] for row in rows if row["role"] == "retrained"]
+    retrained = {sizes[point]: point for point in learned if point in sizes}
+    put_in = [
+        use.title
+        for use in space.walks
+        if use.name == "layers" and use.options.get("direction") != "restore"
+    ]
+
+    def worth(point: str) -> Worth | None:
+        if point not in sizes:
+            return None
+        return _worth(run.url, point, retrained.get(sizes[point]), choice.utility, choice.forget)
+
+    return choose_layers(points, put_in, choice, worth)
+
+
+@cache
+def _worth(url: str, point: str, retrained: str | None, utility: str, forget: str) -> Worth:
+    """Compute two metrics on each half of a point's examples; every round asks for them again."""
+    values = []
+    for parity in (0, 1):  # even rows of every probe choose, odd ones test
+        here = _half(url, point, parity)
+        there = _half(url, retrained, parity) if retrained else None
+        for name in (utility, forget):
+            metric = METRICS[name]
+            is_there = metric.is_measured(here)
+            values.append(score(metric, here, there).value if is_there else None)
+    return Worth(*values)
+
+
+@lru_cache(maxsize=4)
+def _half(url: str, point: str, parity: int) -> Measured:
+    rows = RunFolder(url).read_part("measurements", point)
+    return Measured(rows.filter(pc.equal(pc.bit_wise_and(rows["example"], 1), parity)))

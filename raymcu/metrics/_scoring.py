@@ -35,14 +35,15 @@ def score_point(
     point = Measured(measurements, others)
     reference = Measured(retrained) if isinstance(retrained, pa.Table) else retrained
     rows = [
-        _row(point_id, entry.name, _score(entry.component, point, reference))
+        _row(point_id, entry.name, score(entry.component, point, reference))
         for entry in METRICS
         if entry.component.is_measured(point)
     ]
     return tables.from_rows("scores", rows)
 
 
-def _score(metric: Metric, point: Measured, retrained: Measured | None) -> Score:
+def score(metric: Metric, point: Measured, retrained: Measured | None) -> Score:
+    """Compute one metric of a point that has what it takes, see ``score_point``."""
     if metric.needs_retrained and retrained is None:
         return NO_RETRAINED
     return metric.compute(point, retrained)
