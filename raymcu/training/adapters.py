@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
@@ -58,12 +59,15 @@ def base_name(name: str) -> str:
     return _ADAPTER.sub("", name)
 
 
-def merge(state: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
+def merge(
+    state: Mapping[str, Tensor], lora: Lora, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Return the weights of the plain model: W + alpha/rank · B·A, computed in float32.
 
     Args:
         state: Full tensors by the names of the model with adapters.
         lora: What was put in.
+        dtype: Of the weights that carry an adapter; the others stay as they are.
     """
     merged = {}
     for name, value in state.items():
@@ -74,7 +78,7 @@ def merge(state: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
         up = state.get(plain.removesuffix(".weight") + ".lora_B.default.weight")
         if down is not None and up is not None:
             update = (up.float() @ down.float()).mul_(lora.alpha / lora.rank)
-            merged[plain] = (value.float() + update).to(value.dtype)
+            merged[plain] = (value.float() + update).to(dtype)
         else:
             merged[plain] = value
     return merged

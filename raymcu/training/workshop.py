@@ -23,11 +23,11 @@ from raymcu import models, tables
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.curricula._base import CURRICULA, Weighing
 from raymcu.curves._base import CURVES
-from raymcu.curves.blend import combine, load_weights
+from raymcu.curves.blend import load_weights, write_blend
 from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
 from raymcu.models import Encoder, Scorer, local
-from raymcu.recipes import Recipe, leader_of, siblings
+from raymcu.recipes import Blend, Recipe, leader_of, siblings
 from raymcu.search_space import BenchmarkUse
 from raymcu.store import CheckpointStore
 from raymcu.training.adapters import base_name, inject, merge
@@ -91,7 +91,9 @@ class Workshop:
         if self.store.is_done(recipe.id):
             return
         try:
-            if recipe.training is None:
+            if recipe.coefficient is not None:
+                self._step_away(recipe, recipe.coefficient)
+            elif recipe.training is None:
                 self._copy_ready_model(recipe)
             else:
                 self._train(self._prepare(leader_of(recipe)), report)
@@ -106,6 +108,24 @@ class Workshop:
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
             models.save_checkpoint(model, tokenizer, folder)
             _write_recipe(recipe, folder, Progress())
+
+    def _step_away(self, recipe: Recipe, coefficient: float) -> None:
+        """Write (1-c)·start + c·memorizer: added up in float32, rounded once to what is saved.
+
+        Bit for bit the blend of these coefficients that is measured. Nothing is shared among
+        workers.
+        """
+        if self.group.rank != 0:
+            return
+        start, memorizer = (recipe.parents[parent] for parent in ("start", "memorizer"))
+        folder = self.store.local_dir(start)
+        model = models.open_model(folder, recipe.model.dtype, torch.device("cpu"))
+        sources = {key: load_weights(self.store.local_dir(key)) for key in (start, memorizer)}
+        blend = Blend.of([(start, 1 - coefficient), (memorizer, coefficient)])
+        write_blend(dict(model.named_parameters()), blend, sources)
+        with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as made:
+            models.save_checkpoint(model, models.open_tokenizer(folder), made)
+            _write_recipe(recipe, made, Progress())
 
     def _prepare(self, recipe: Recipe) -> Job:
         assert recipe.training is not None  # noqa: S101 - ready models are not prepared
@@ -268,30 +288,23 @@ class Workshop:
         return self._ends[key]
 
     def _save(self, job: Job, recipe: Recipe, progress: Progress) -> None:
-        """Write the open model's weights as a recipe's checkpoint; collective if sharded."""
-        dtype = models.DTYPES[recipe.model.dtype]
+        """Write the open model's weights as a recipe's checkpoint; collective if sharded.
+
+        A memorizer's stay in float32: a step away multiplies their rounding, and what bfloat16
+        rounds off a weight is more than a small rate moves it by.
+        """
+        dtype = models.DTYPES["float32" if recipe.role == "memorizer" else recipe.model.dtype]
         kept = job.model.state_dict().keys()  # tied weights twice, passing buffers not at all
         named = chain(job.model.named_parameters(), job.model.named_buffers())
         whole = {name: _full(weight).contiguous() for name, weight in named if name in kept}
         if job.training.lora is not None:
-            whole = merge(whole, job.training.lora)
-        self._step_back(job, whole)
+            whole = merge(whole, job.training.lora, dtype)
         weights = {n: w.to(dtype) if w.is_floating_point() else w for n, w in whole.items()}
         if self.group.rank == 0:
             with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
                 models.save_checkpoint(job.model, job.tokenizer, folder, weights)
                 _write_recipe(recipe, folder, progress)
                 _write_samples(job, folder)
-
-    def _step_back(self, job: Job, weights: Mapping[str, Tensor]) -> None:
-        """Make the unlearner of methods that train a model to step away from, in place."""
-        coefficient = job.methods[0].coefficient()
-        if job.recipe.role == "unlearner" and coefficient != 1:
-            start = load_weights(self.store.local_dir(job.recipe.parents["start"]))
-            for name, weight in weights.items():
-                if name in start:
-                    trained = weight.clone()
-                    combine(weight, [(1 - coefficient, start[name]), (coefficient, trained)])
 
     def _save_state(self, recipe: Recipe, loop: Loop) -> None:
         moved = {name: _full(weight).contiguous() for name, weight in loop.moved.items()}

@@ -130,11 +130,12 @@ def test_weights_that_carry_adapters_have_no_master_copy(tiny_llama, recipes):
     for weight in models.trainable(half).values():
         weight.data.normal_()
     whole = {name: weight.detach() for name, weight in half.named_parameters()}
-    found = merge(whole, recipes.lora(rank=2))
+    found = merge(whole, recipes.lora(rank=2), torch.bfloat16)
     name = "model.layers.0.mlp.up_proj"
     update = whole[f"{name}.lora_B.default.weight"] @ whole[f"{name}.lora_A.default.weight"]
     expected = whole[f"{name}.base_layer.weight"].float() + update * 16 / 2
     assert torch.equal(found[f"{name}.weight"], expected.bfloat16())
+    assert torch.equal(merge(whole, recipes.lora(rank=2))[f"{name}.weight"], expected)
     ids = torch.arange(6)[None]
     assert torch.isfinite(half(input_ids=ids).logits).all()
 

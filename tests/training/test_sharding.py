@@ -55,6 +55,12 @@ def made(study, recipes):
         "rmu": npo("rmu", {"layer": 1}),
         "pdu": npo("pdu", {"warmup_epochs": 0}),
         "superloss": npo(curriculum=superloss),
+        "away": recipes.make(
+            role="unlearner",
+            parents={"start": study.original.id, "memorizer": study.first.id},
+            training=None,
+            coefficient=-2.0,
+        ),
     }
 
 
@@ -65,7 +71,7 @@ def stores(study, made, lab, gang, tmp_path_factory):
     for name in ("one", "two", "interrupted"):
         found[name] = study.copy(tmp_path_factory.mktemp(name))
     lab.train(found["one"], *made.values())
-    tasks = [gang.task(found["two"], made[kind]) for kind in KINDS]
+    tasks = [gang.task(found["two"], made[kind]) for kind in (*KINDS, "away")]
     tasks += [gang.task(found["interrupted"], made[kind], (2,)) for kind in INTERRUPTED]
     gang(*tasks)
     return found
@@ -83,6 +89,10 @@ def test_two_workers_train_as_one(stores, made, lab, kind):
         assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=10 * tolerance)
     weights = [lab.weights(stores[name], made[kind]) for name in ("one", "two")]
     assert lab.distance(*weights) < 10 * tolerance
+
+
+def test_a_gang_steps_away_as_one_worker_does(stores, made, lab):
+    assert lab.same_bits(*(lab.weights(stores[name], made["away"]) for name in ("one", "two")))
 
 
 def test_two_workers_find_all_bends_of_a_curve(stores, made, lab):
