@@ -17,8 +17,7 @@ def rescore(run: RunFolder, console: Console, *, is_quiet: bool = False) -> int:
         ConfigError: If the retrained model was measured on other questions.
         StoreError: If a measurements file is damaged.
     """
-    for module in run.plan["search_space"]["extensions"]:
-        importlib.import_module(module)  # metrics of the user's own
+    _import_extensions(run)
     measured = set(run.parts("measurements"))
     points = [point for point in run.plan["points"] if point["id"] in measured]
     with (
@@ -30,8 +29,14 @@ def rescore(run: RunFolder, console: Console, *, is_quiet: bool = False) -> int:
 
 
 def reanalyze(run: RunFolder) -> None:
-    """Judge every curve anew, at the tolerance the run was asked for."""
+    """Judge every curve anew, calibrate and choose layers, as the run was asked to."""
+    _import_extensions(run)
     analyze_run(run, SearchSpace.model_validate(run.plan["search_space"]))
+
+
+def _import_extensions(run: RunFolder) -> None:
+    for module in run.plan["search_space"]["extensions"]:
+        importlib.import_module(module)  # metrics of the user's own
 
 
 def verify(run: RunFolder) -> tuple[list[str], list[str]]:

@@ -72,7 +72,13 @@ def run(tmp_path):
         for size in SIZES
         for number, role in enumerate(["retrained"] + ["curve"] * (NUM_POINTS // 2 - 1))
     ]
-    space = {"extensions": ["own_metrics"], "analysis": {"tolerance": 0.05}}
+    space = {
+        "name": "again",
+        "extensions": ["own_metrics"],
+        "benchmark": {"name": "tofu", "forget_sizes": SIZES},
+        "model": {"path": "a/model"},
+        "methods": [{"name": "npo"}],
+    }
     plan = {"points": points, "curves": [], "curve_points": [], "store": None}
     made.write_json("plan.json", plan | {"search_space": space})
     for seed, point in enumerate(points):
