@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
+from raymcu.loading import strictly
 from raymcu.report.console import number, plain_table
 from raymcu.report.data import metric_info, unique
+from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
+from raymcu.trials import cells
 
 Better = Literal["higher", "lower"]
 LEAST_FOR_IMPORTANCE = 4
@@ -89,6 +93,8 @@ class Searched:
     """Of the search space."""
     asked: Mapping[str, Any]
     """The ``[search]`` table as plan.json has it."""
+    num_studies: int
+    """Studies that the grid has, begun or not."""
     trials: tuple[Trial, ...]
 
     @property
@@ -106,11 +112,6 @@ class Searched:
         """Studies that have a trial, in the grid's order."""
         return unique(trial.study for trial in self.trials)
 
-    @property
-    def num_cells(self) -> int:
-        """Studies that were asked for."""
-        return math.prod(len(values) for values in (self.asked.get("grid") or {}).values())
-
     def of(self, study: str) -> tuple[Trial, ...]:
         """Return a study's trials, by number."""
         return tuple(trial for trial in self.trials if trial.study == study)
@@ -126,6 +127,17 @@ def search_asked(plan: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return asked
 
 
+def num_studies(plan: Mapping[str, Any]) -> int:
+    """Return how many studies the grid of the plan's search has; 0 if the run is no search."""
+    asked = search_asked(plan)
+    if asked is None:
+        return 0
+    try:
+        return len(cells(strictly(SearchSpace, plan["search_space"])))
+    except ValidationError:  # of another raymcu: cells may be counted that do not exist
+        return math.prod(len(values) for values in (asked.get("grid") or {}).values())
+
+
 def read_search(run: RunFolder) -> Searched | None:
     """Read a run's search; None if it is none.
 
@@ -134,7 +146,9 @@ def read_search(run: RunFolder) -> Searched | None:
     """
     plan = run.plan
     asked = search_asked(plan)
-    return None if asked is None else Searched(plan["name"], asked, read_trials(run))
+    if asked is None:
+        return None
+    return Searched(plan["name"], asked, num_studies(plan), read_trials(run))
 
 
 def read_trials(run: RunFolder) -> tuple[Trial, ...]:
@@ -361,6 +375,42 @@ def params_text(trial: Trial, names: Mapping[str, str]) -> str:
     """Write a trial's parameters: ``learning_rate=1e-05, beta=0.1``."""
     return ", ".join(
         f"{names.get(key, key)}={value_text(value)}" for key, value in trial.params.items()
+    )
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Trials of one study by what became of them."""
+
+    study: str
+    complete: int
+    running: int
+    pruned: int
+    failed: int
+    budget: int | None
+    """Trials asked for; None if only time or trainings end the search."""
+
+    @property
+    def ended(self) -> int:
+        """Trials that count against the budget."""
+        return self.complete + self.pruned + self.failed
+
+
+def tallies(trials: Iterable[Trial], budget: int | None) -> tuple[Tally, ...]:
+    """Count each study's trials by state."""
+    states: dict[str, list[str]] = {}
+    for trial in trials:
+        states.setdefault(trial.study, []).append(trial.state)
+    return tuple(
+        Tally(
+            study=study,
+            complete=found.count("complete"),
+            running=found.count("running"),
+            pruned=found.count("pruned"),
+            failed=found.count("failed"),
+            budget=budget,
+        )
+        for study, found in states.items()
     )
 
 

@@ -323,7 +323,7 @@ def _ways(trials: Sequence[Trial], objective: Objective) -> Callable[[Axes], Non
 
 def _head(searched: Searched, study: str, objective: Objective | None = None) -> str:
     """Name a panel by its study, if there are several, and by its objective."""
-    words = [study] if searched.num_cells > 1 else []
+    words = [study] if searched.num_studies > 1 else []
     return " · ".join([*words, *([objective.label] if objective else [])])
 
 

@@ -14,7 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from raymcu.report.data import Curve, read_curves
+from raymcu.report.data import Curve, Walk, read_curves, read_walks
+from raymcu.report.search import Tally, Trial, num_studies, read_trials, search_asked, tallies
 from raymcu.store import RunFolder
 
 HEARTBEAT_S = 30.0
@@ -52,6 +53,17 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class WalkCell:
+    """The walks of one family through the models of one method and forget size."""
+
+    family: str
+    method: str
+    forget_size: str
+    points: int
+    points_done: int
+
+
+@dataclass(frozen=True)
 class Driver:
     """What the driver said in its last heartbeat."""
 
@@ -73,6 +85,9 @@ class Status:
     url: str
     stages: tuple[Stage, ...]
     cells: tuple[Cell, ...]
+    walks: tuple[WalkCell, ...]
+    trials: tuple[Tally, ...]
+    """Trials of each study that has begun; none if the run is no search."""
     failures: tuple[Mapping[str, Any], ...]
     """Rows of the failures table whose item is still not done."""
     driver: Driver | None
@@ -87,8 +102,12 @@ class Status:
         return asdict(self) | {"stages": stages, "is_running": self.driver is not None}
 
 
-def read_status(run: RunFolder) -> Status:
+def read_status(run: RunFolder, trials: Sequence[Trial] | None = None) -> Status:
     """Work out the status of a run.
+
+    Args:
+        run: Its folder.
+        trials: Those of its search, if they have been read.
 
     Raises:
         StoreError: If the plan or the failures table is damaged.
@@ -96,12 +115,21 @@ def read_status(run: RunFolder) -> Status:
     plan = run.plan
     notes = run.read_json("run.json") if run.exists("run.json") else {}
     measured, scored = set(run.parts("measurements")), set(run.parts("scores"))
-    stages = _stages(run, plan, measured, scored, notes.get("times_s") or {})
+    done, times = measured | scored, notes.get("times_s") or {}
+    stages = _stages(run, plan, measured, scored, times)
+    asked, counts = search_asked(plan), tuple[Tally, ...]()
+    if asked is not None:
+        budget = asked["trials"]
+        counts = tallies(read_trials(run) if trials is None else trials, budget)
+        search = _search_stage(counts, num_studies(plan), budget, times.get("search"))
+        stages.insert(-2, (search, ()))
     return Status(
         name=plan["name"],
         url=run.url,
         stages=tuple(stage for stage, _ in stages),
-        cells=read_cells(read_curves(plan), measured | scored),
+        cells=read_cells(read_curves(plan), done),
+        walks=read_walk_cells(read_walks(plan), done),
+        trials=counts,
         failures=tuple(row for _, failures in stages for row in failures),
         driver=_driver(run),
         started=notes.get("started"),
@@ -130,6 +158,29 @@ def _cell(setting: str, size: str, curves: Sequence[Curve], done: Collection[str
         points=sum(total for total, _ in counts),
         points_done=sum(here for _, here in counts),
     )
+
+
+def read_walk_cells(walks: Iterable[Walk], done: Collection[str]) -> tuple[WalkCell, ...]:
+    """Count finished points of each (walk family, method, forget size)."""
+    cells: dict[tuple[str, str, str], list[str]] = {}
+    for walk in walks:
+        key = (walk.family, walk.second.split("/")[0], walk.forget_size)
+        cells.setdefault(key, []).extend(point for _, point in walk.points)
+    return tuple(
+        WalkCell(*key, len(points), sum(point in done for point in points))
+        for key, points in cells.items()
+    )
+
+
+def _search_stage(
+    counts: Sequence[Tally], studies: int, budget: int | None, took_s: float | None
+) -> Stage:
+    """Sum a search up; without a bound on trials it has as many as there are."""
+    asked = budget or 0
+    total = sum(max(asked, count.ended + count.running) for count in counts)
+    total += asked * max(0, studies - len(counts))
+    done = sum(count.complete + count.pruned for count in counts)
+    return Stage("search", done, total, sum(count.failed for count in counts), 0, took_s)
 
 
 _Failures = tuple[Mapping[str, Any], ...]
@@ -221,15 +272,22 @@ def driver_sentence(status: Status) -> str:
     return text + (f", about {duration(left)} left" if left is not None else "")
 
 
+_AFTERWARDS = {"analyze", "report"}
+"""Stages that have commands of their own."""
+
+
 def _idle_sentence(status: Status) -> str:
-    again = "the same `raymcu run` command"
-    if any(stage.left for stage in status.stages[:4]):
+    left = {stage.name for stage in status.stages if stage.left}
+    has_ended = status.finished is not None  # a search may, by time or trainings, before its trials
+    is_search = any(stage.name == "search" for stage in status.stages)
+    again = f"the same `raymcu {'search' if is_search else 'run'}` command"
+    if left - _AFTERWARDS - ({"search"} if has_ended else set()):
         return f"no driver is at work; {again} goes on where it stopped"
     failed = sum(stage.failed for stage in status.stages)
     skipped = sum(stage.skipped for stage in status.stages)
     if failed or skipped:
         return f"the run ended; {failed} failed and {skipped} skipped: {again} tries them again"
-    if any(stage.left for stage in status.stages):
+    if left & _AFTERWARDS:
         return "no driver is at work; `raymcu analyze` and `raymcu report` make what is left"
     return "the run is complete"
 
@@ -241,8 +299,10 @@ def render_status(status: Status) -> RenderableType:
     parts.append(_stages_of(status))
     if status.driver and status.driver.running:
         parts.append(Text("running: " + ", ".join(status.driver.running)))
-    if status.cells:
+    if status.cells or status.walks:
         parts += [Text(""), _cells_of(status)]
+    if status.trials:
+        parts += [Text(""), _trials_of(status)]
     if status.failures:
         parts += [Text(""), failures_table(status.failures)]
     return Group(*parts)
@@ -269,23 +329,44 @@ def _stages_of(status: Status) -> Table:
 
 
 def _cells_of(status: Status) -> Table:
-    sizes = list(dict.fromkeys(cell.forget_size for cell in status.cells))
+    rows: dict[str, dict[str, Cell | WalkCell]] = {}
+    for cell in status.cells:
+        rows.setdefault(cell.setting, {})[cell.forget_size] = cell
+    for walk in status.walks:
+        rows.setdefault(f"{walk.family} · {walk.method}", {})[walk.forget_size] = walk
+    sizes = list(dict.fromkeys(size for row in rows.values() for size in row))
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
     table.add_column("points measured")
     for size in sizes:
         table.add_column(Text(size), justify="right")
-    for setting in dict.fromkeys(cell.setting for cell in status.cells):
-        found = {cell.forget_size: cell for cell in status.cells if cell.setting == setting}
-        cells = [_cell_text(found[size]) if size in found else Text("") for size in sizes]
-        table.add_row(Text(setting), *cells)
+    for name, row in rows.items():
+        cells = [_cell_text(row[size]) if size in row else Text("") for size in sizes]
+        table.add_row(Text(name), *cells)
     return table
 
 
-def _cell_text(cell: Cell) -> Text:
+def _cell_text(cell: Cell | WalkCell) -> Text:
     is_done = cell.points_done == cell.points
     mark = " ✓" if is_done else "  "
     style = "green" if is_done else ("" if cell.points_done else "dim")
     return Text(f"{cell.points_done}/{cell.points}{mark}", style=style)
+
+
+def _trials_of(status: Status) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("trials of study", overflow="fold")
+    for name in ("complete", "pruned", "failed", "running", "of"):
+        table.add_column(name, justify="right")
+    for count in status.trials:
+        table.add_row(
+            Text(count.study),
+            str(count.complete),
+            Text(str(count.pruned), style="" if count.pruned else "dim"),
+            Text(str(count.failed), style="bold red" if count.failed else "dim"),
+            Text(str(count.running), style="" if status.driver else "dim"),
+            "–" if count.budget is None else str(count.budget),
+        )
+    return table
 
 
 def failures_table(failures: Iterable[Mapping[str, Any]]) -> Table:

@@ -340,3 +340,179 @@ def search_run(half_run):
 def pruned_run(half_run):
     """A search with one objective and a pruner."""
     return add_search(half_run, objectives=("model_utility",))
+
+
+WALKED = {"grad_diff": (0.55, 0.9), "npo": (0.25, 0.75), "rmu": (0.1, 0.45), "mox": (0.3, 0.8)}
+"""Method to how much of what is retained, and of what is to be forgotten, it destroys at t = 1."""
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STEPS_AWAY = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+MOX_ALPHA = 2.0
+LAYERS = tuple(f"layer {n}" for n in range(4))
+GROUPS = ("shallow", "middle", "deep", "all layers")
+KEEP = 0.95
+
+
+def walk_scores(method, t):
+    """Made scores at a share t of the way to the unlearner; the retain ES is 0.8 at t = 0."""
+    lost, forgotten = WALKED[method]
+    loss = lost * t**2
+    memory = 0.8 * math.exp(-2 * forgotten * t)
+    return {
+        "model_utility": 0.62 * math.exp(-loss),
+        "forget_quality_log10": -9.0 * abs(memory - 0.1),
+        "retain_es": 0.8 * math.exp(-loss),
+        "forget_es": memory,
+        "retain_loss": 0.5 + 3 * loss,
+        "forget_loss": 0.4 + 3 * forgotten * t,
+    }
+
+
+def _walks_of(size):
+    """Yield (family, method, [(t, label, point id, scores)]) of every walk."""
+
+    def point(*parts):
+        return _id("walk point", size, *parts)
+
+    for method in WALKED:
+        steps = []
+        for alpha in ALPHAS:
+            ends = {0.0: _id("point", "original", size), 1.0: point(method, "unlearner")}
+            where = ends.get(alpha) or point(method, "mixing", alpha)
+            steps.append((alpha, f"alpha={alpha:.4g}", where, walk_scores(method, alpha)))
+        yield "mixing", method, steps
+    steps = []
+    for alpha in STEPS_AWAY:
+        ends = {0.0: _id("point", "original", size), MOX_ALPHA: point("mox", "unlearner")}
+        where = ends.get(alpha) or point("mox", "away", alpha)
+        scores = walk_scores("mox", alpha / MOX_ALPHA)
+        steps.append((alpha, f"alpha={alpha:.4g}", where, scores))
+    yield "extrapolation", "mox", steps
+    for method in ("npo", "rmu"):
+        for family, names in (("layers", LAYERS), ("layer_groups", GROUPS)):
+            yield (
+                family,
+                method,
+                [
+                    (float(n), name, point(method, name), walk_scores(method, 0.1 + 0.7 * n / 3))
+                    for n, name in enumerate(names)
+                ],
+            )
+
+
+def _add_walks(plan, size, made):
+    points = {row["id"]: row for row in plan["points"]}
+    for role in ("original", "retrained"):
+        key = _id("point", role, size)
+        points[key] = {"id": key, "forget_size": size, "role": role, "label": role}
+        made[key] = walk_scores("rmu", 0.0)
+    made[_id("point", "retrained", size)] |= {"forget_quality_log10": 0.0, "forget_es": 0.1}
+    for method in WALKED:
+        key, label = _id("walk point", size, method, "unlearner"), f"{method}/seed0"
+        points[key] = {"id": key, "forget_size": size, "role": "unlearner", "label": label}
+        made[key] = walk_scores(method, 1.0)
+    for family, method, steps in _walks_of(size):
+        label = f"{method}/seed0"
+        walk = _id(family, label, size)
+        plan["walks"].append(
+            {"id": walk, "family": family, "forget_size": size, "first": "original",
+             "second": label, "second_id": _id(label, size)}
+        )  # fmt: skip
+        for t, what, key, scores in steps:
+            plan["walk_points"].append({"curve_id": walk, "t": t, "point_id": key, "label": what})
+            made[key] = scores
+            told = f"{family}({label}) {what}"
+            points.setdefault(key, {"id": key, "forget_size": size, "role": "walk", "label": told})
+    for role, label, scores in (
+        ("ensemble", "ensemble of linear(npo/seed0, npo/seed1)", walk_scores("npo", 0.8)),
+        ("blend", "half npo, half rmu", walk_scores("npo", 0.6)),
+        ("layers", "layers 0, 1 of npo/seed0", walk_scores("npo", 0.4)),
+        ("layers", "layers 0, 1, 2 of npo/seed0", walk_scores("npo", 0.7)),
+    ):
+        key = _id(role, label, size)
+        points[key] = {"id": key, "forget_size": size, "role": role, "label": label}
+        made[key] = scores
+    plan["points"] = list(points.values())
+
+
+def _calibrations(size):
+    """Made rows: the last of ALPHAS that keeps the bar, and places by forget ES."""
+    rows = []
+    for method in WALKED:
+        kept = [t for t in ALPHAS if walk_scores(method, t)["retain_es"] >= KEEP * 0.8]
+        t = max(kept)
+        at, end = walk_scores(method, t), walk_scores(method, 1.0)
+        rows.append(
+            {"curve_id": _id("mixing", f"{method}/seed0", size), "family": "mixing",
+             "forget_size": size, "first": "original", "second": f"{method}/seed0",
+             "metric": "retain_es", "keep": KEEP, "at_original": 0.8, "bar": KEEP * 0.8, "t": t,
+             "value": at["retain_es"], "is_monotone": method != "rmu", "rank_by": "forget_es",
+             "before": end["forget_es"], "after": at["forget_es"]}
+        )  # fmt: skip
+    for when in ("before", "after"):
+        for place, row in enumerate(sorted(rows, key=lambda row: row[when]), start=1):
+            row[f"rank_{when}"] = place
+    return rows
+
+
+def _layer_choices(size):
+    rows = []
+    for kind, layers, key, t in (
+        ("original", (), _id("point", "original", size), 0.0),
+        ("unlearner", (0, 1, 2, 3), _id("walk point", size, "npo", "unlearner"), 1.0),
+        *(("layer", (n,), _id("walk point", size, "npo", LAYERS[n]), 0.1 + 0.7 * n / 3)
+          for n in range(4)),
+        ("set", (0, 1), _id("layers", "layers 0, 1 of npo/seed0", size), 0.4),
+        ("set", (0, 1, 2), _id("layers", "layers 0, 1, 2 of npo/seed0", size), 0.7),
+    ):  # fmt: skip
+        scores = walk_scores("npo", t)
+        utility, forget = scores["model_utility"], scores["forget_quality_log10"]
+        rows.append(
+            {"forget_size": size, "second": "npo/seed0", "kind": kind, "layers": list(layers),
+             "point_id": key, "utility": utility, "forget": forget, "test_utility": utility - 0.01,
+             "test_forget": forget - 0.1, "keeps_utility": t < 0.5, "is_chosen": layers == (0, 1)}
+        )  # fmt: skip
+    return rows
+
+
+def make_walked_run(folder, has_curves=True):
+    """Write a run folder with walks, ensembles, blends by hand, calibrations and chosen layers."""
+    plan = make_plan("walks")
+    if not has_curves:
+        plan |= {"curves": [], "curve_points": [], "points": []}
+        plan["counts"] |= {"pairs": 0, "curves": 0, "bends": 0}
+    plan |= {"walks": [], "walk_points": []}
+    plan["search_space"]["layer_choice"] = {
+        "utility": "model_utility", "forget": "forget_quality_log10", "keep": KEEP
+    }  # fmt: skip
+    run, made = RunFolder(str(folder)), {}
+    for size in SIZES:
+        _add_walks(plan, size, made)
+    plan["counts"] |= {"walks": len(plan["walks"]), "points": len(plan["points"])}
+    run.write_json("plan.json", plan)
+    if has_curves:
+        on_curves = [row["point_id"] for row in plan["curve_points"]]
+        _write_scores(run, plan, on_curves)
+        _write_findings(run, plan)
+    rows = [
+        {"point_id": point, "metric": metric, "value": value, "num_examples": 20}
+        for point, scores in made.items()
+        for metric, value in scores.items()
+    ]
+    run.write_part("scores", "walks", tables.from_rows("scores", rows))
+    for name, of_size in (("calibrations", _calibrations), ("layer_choices", _layer_choices)):
+        rows = [row for size in SIZES for row in of_size(size)]
+        run.write_part(name, "all", tables.from_rows(name, rows))
+    return run
+
+
+@pytest.fixture(scope="session")
+def walked_run(tmp_path_factory):
+    return make_walked_run(tmp_path_factory.mktemp("walked"), has_curves=False)
+
+
+@pytest.fixture
+def ended_search(finished_run, tmp_path):
+    """A search whose other stages are done, and that no driver goes on with."""
+    run = RunFolder(str(shutil.copytree(finished_run.url, tmp_path / "ended")))
+    run.write_bytes("report/index.html", b"")
+    return add_search(run)

@@ -74,6 +74,63 @@ def test_checkpoints_of_other_studies_in_a_shared_store_do_not_count(half_run):
     assert stages(read_status(half_run))["train"].done == 15
 
 
+def test_counts_of_a_search(pruned_run):
+    status = read_status(pruned_run)
+    assert [stage.name for stage in status.stages] == [
+        "train", "connect", "measure", "score", "search", "analyze", "report",
+    ]  # fmt: skip
+    search = stages(status)["search"]
+    assert (search.done, search.total, search.failed, search.left) == (39, 40, 0, 1)
+    assert [(t.study, t.complete, t.running, t.pruned, t.budget) for t in status.trials] == [
+        ("forget_size=forget01", 16, 0, 4, 20),
+        ("forget_size=forget05", 16, 1, 3, 20),
+    ]
+    assert "forget_size=forget05" in text_of(status)
+    assert "`raymcu search`" in driver_sentence(status)
+
+
+def test_studies_that_have_not_begun_are_left(search_run):
+    for part in search_run.parts("trials"):
+        if search_run.read_part("trials", part)["study"][0].as_py() == "forget_size=forget05":
+            search_run.remove_part("trials", part)
+    search = stages(read_status(search_run))["search"]
+    assert (search.done, search.failed, search.left, search.total) == (16, 4, 20, 40)
+
+
+def test_a_search_may_end_by_time_before_its_trials(ended_search):
+    run, plan = ended_search, ended_search.plan
+    plan["search_space"]["search"]["trials"] = 100
+    run.write_json("plan.json", plan)
+    status = read_status(run)
+    assert stages(status)["search"].left > 0
+    assert driver_sentence(status).startswith("the run ended; 7 failed")
+    plan["search_space"]["search"]["trials"] = None
+    run.write_json("plan.json", plan)
+    search = stages(read_status(run))["search"]
+    assert (search.total, search.left) == (40, 1)
+
+
+def test_walks_have_cells_by_method(half_run):
+    plan = half_run.plan
+    done, missing = half_run.parts("scores")[0], plan["points"][-1]["id"]
+    plan["walks"] = [
+        {"id": f"w{n}", "family": "mixing", "forget_size": "forget01", "first": "original",
+         "second": f"npo/seed{n}", "second_id": "x"}
+        for n in (0, 1)
+    ]  # fmt: skip
+    plan["walk_points"] = [
+        {"curve_id": "w0", "t": 0.5, "point_id": done, "label": "alpha=0.5"},
+        {"curve_id": "w0", "t": 1.0, "point_id": missing, "label": "alpha=1"},
+        {"curve_id": "w1", "t": 0.5, "point_id": missing, "label": "alpha=0.5"},
+    ]
+    half_run.write_json("plan.json", plan)
+    status = read_status(half_run)
+    (cell,) = status.walks
+    assert (cell.family, cell.method, cell.forget_size) == ("mixing", "npo", "forget01")
+    assert (cell.points_done, cell.points) == (1, 3)
+    assert "mixing · npo" in text_of(status)
+
+
 def test_a_fresh_heartbeat_is_believed(half_run):
     beat(half_run)
     status = read_status(half_run)
