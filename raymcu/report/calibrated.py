@@ -15,7 +15,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from raymcu.report.data import Study, calibrated, metric_info, short_labels, unique
+from raymcu.report.console import number
+from raymcu.report.data import (
+    Curve,
+    Study,
+    Walk,
+    calibrated,
+    colors_of,
+    metric_info,
+    short_labels,
+    unique,
+)
 from raymcu.report.figures import (
     INK,
     LEGEND_ROW,
@@ -40,6 +50,7 @@ class Kept:
     """What is to be kept along one walk or curve."""
 
     name: str
+    color: int
     values: tuple[tuple[float, float], ...]
     """(t, score)."""
     place: tuple[float, float] | None
@@ -75,33 +86,40 @@ class Calibrated:
 def calibrations(study: Study) -> list[Calibrated]:
     """Put table ``calibrations`` together, by family and forget set."""
     named = calibrated(study.calibrations)
-    lines = {curve.curve_id: curve for curve in study.curves}
-    walks = {walk.walk_id: walk for walk in study.walks}
-    made = []
-    for family in unique(row["family"] for _, row in named):
-        for size in study.forget_sizes:
-            here = [
-                (name, row)
-                for name, row in named
-                if (row["family"], row["forget_size"]) == (family, size)
-            ]
-            if not here:
-                continue
-            short = short_labels(name for name, _ in here)
-            metrics = unique(row["rank_by"] for _, row in here)
-            first = here[0][1]
-            kept = []
-            for name, row in here:
-                if row["rank_by"] != metrics[0]:
-                    continue
-                line = walks.get(row["curve_id"]) or lines[row["curve_id"]]
-                place = None if row["t"] is None else (row["t"], row["value"])
-                kept.append(Kept(short[name], study.values(line, row["metric"]), place))
-            rankings = tuple((m, tuple(_ranked(short[n], r) for n, r in here if r["rank_by"] == m))
-                             for m in metrics)  # fmt: skip
-            made.append(Calibrated(family, size, first["metric"], first["keep"], first["bar"],
-                                   first["at_original"], tuple(kept), rankings))  # fmt: skip
-    return made
+    return [
+        _calibrated(study, here)
+        for family in unique(row["family"] for _, row in named)
+        for size in study.forget_sizes
+        if (here := [pair for pair in named
+                     if (pair[1]["family"], pair[1]["forget_size"]) == (family, size)])
+    ]  # fmt: skip
+
+
+def _calibrated(study: Study, named: Sequence[tuple[str, Mapping[str, Any]]]) -> Calibrated:
+    lines: dict[str, Curve | Walk] = {curve.curve_id: curve for curve in study.curves}
+    lines |= {walk.walk_id: walk for walk in study.walks}
+    short = _short(study, unique(name for name, _ in named))
+    metrics = unique(row["rank_by"] for _, row in named)
+    kept = []
+    for name, row in named:
+        if row["rank_by"] == metrics[0]:
+            place = None if row["t"] is None else (row["t"], row["value"])
+            values = study.values(lines[row["curve_id"]], row["metric"])
+            kept.append(Kept(*short[name], values, place))
+    rankings = tuple(
+        (metric, tuple(_ranked(short[n][0], row) for n, row in named if row["rank_by"] == metric))
+        for metric in metrics
+    )
+    first = named[0][1]
+    what = (first["metric"], first["keep"], first["bar"], first["at_original"])
+    return Calibrated(first["family"], first["forget_size"], *what, tuple(kept), rankings)
+
+
+def _short(study: Study, names: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Return short name and colour of walked models; curves have colours of their own."""
+    colors = colors_of(study)
+    short = short_labels(walk.second for walk in study.walks)
+    return {n: (short.get(n, n), colors.get(n, index)) for index, n in enumerate(names)}
 
 
 def _ranked(name: str, row: Mapping[str, Any]) -> Ranked:
@@ -133,7 +151,7 @@ def _kept_share(one: Calibrated) -> str:
     return f"{100 * one.keep:g}% of the original's"
 
 
-_LEFT, _PLOT, _GAP, _RIGHT, _LOW, _GAP_Y = 0.62, 3.3, 0.35, 0.62, 0.46, 0.62
+_LEFT, _PLOT, _GAP, _RIGHT, _LOW, _GAP_Y = 0.62, 3.3, 0.4, 0.62, 0.46, 0.62
 
 
 def calibration_drawings(study: Study) -> list[Drawing]:
@@ -149,7 +167,7 @@ def calibration_drawings(study: Study) -> list[Drawing]:
 
 
 def _draw(rows: Sequence[Calibrated], name: str) -> Drawing:
-    models = unique(kept.name for one in rows for kept in one.kept)
+    models = {kept.name: kept.color for one in rows for kept in one.kept}
     with mpl.rc_context(STYLE):
         title = f"Calibration: {rows[0].family}"
         _draw_all(figure := _figure(rows, models), rows, models, title)
@@ -163,11 +181,11 @@ def _draw(rows: Sequence[Calibrated], name: str) -> Drawing:
     return Drawing(name, None, title, caption, svg, png, section="calibration")
 
 
-def _names_room(models: Sequence[str]) -> float:
+def _names_room(models: Mapping[str, int]) -> float:
     return 0.2 + 0.075 * min(26, max(len(name) for name in models))
 
 
-def _ranking_width(models: Sequence[str]) -> float:
+def _ranking_width(models: Mapping[str, int]) -> float:
     return _GAP + _names_room(models) + 2.2 + _RIGHT
 
 
@@ -175,7 +193,7 @@ def _row_height(one: Calibrated) -> float:
     return max(1.6, 0.2 * len(one.kept) + 0.2)
 
 
-def _figure(rows: Sequence[Calibrated], models: Sequence[str]) -> Figure:
+def _figure(rows: Sequence[Calibrated], models: Mapping[str, int]) -> Figure:
     columns = max(len(one.rankings) for one in rows)
     width = _LEFT + _PLOT + columns * _ranking_width(models)
     lines = len(legend_rows(_legend(models), width - 0.2))
@@ -184,7 +202,7 @@ def _figure(rows: Sequence[Calibrated], models: Sequence[str]) -> Figure:
 
 
 def _draw_all(
-    figure: Figure, rows: Sequence[Calibrated], models: Sequence[str], title: str
+    figure: Figure, rows: Sequence[Calibrated], models: Mapping[str, int], title: str
 ) -> None:
     FigureCanvasAgg(figure)
     width, height = figure.get_size_inches()
@@ -207,7 +225,7 @@ def _draw_all(
                 va="bottom", color=MUTED)  # fmt: skip
 
 
-def _draw_kept(ax: Axes, one: Calibrated, across: Across, models: Sequence[str]) -> None:
+def _draw_kept(ax: Axes, one: Calibrated, across: Across, models: Mapping[str, int]) -> None:
     info = metric_info(one.metric)
     values = [v for kept in one.kept for _, v in kept.values]
     values += [v for v in (one.bar, one.at_original) if v is not None]
@@ -220,19 +238,21 @@ def _draw_kept(ax: Axes, one: Calibrated, across: Across, models: Sequence[str])
     if ax.get_yscale() != "log":
         ax.yaxis.set_major_locator(MaxNLocator(4))
     for kept in one.kept:
-        style = model_style(models.index(kept.name))
+        style = model_style(kept.color)
         if kept.values:
             ax.plot(*zip(*kept.values, strict=True), lw=1.2, ms=2, clip_on=False, **style)
         if kept.place:
             ax.plot(*kept.place, ls="", ms=7, clip_on=False, zorder=4, **(style | {"mec": INK}))
     if one.bar is not None:
         ax.axhline(one.bar, color=INK, lw=0.9, ls=(0, (4, 2)), zorder=1.6)
-        ax.text(across.high, one.bar, f"{one.keep:g} × original ", ha="right", va="bottom",
-                fontsize=7, zorder=5)  # fmt: skip
+        ax.text(1.01, one.bar, f"bar\n{number(one.bar)}", transform=ax.get_yaxis_transform(),
+                va="center", fontsize=7)  # fmt: skip
     ax.set_title(f"{one.forget_size}: {info.label}", loc="left", fontsize=8, fontweight="bold")
 
 
-def _draw_ranking(ax: Axes, metric: str, ranked: Sequence[Ranked], models: Sequence[str]) -> None:
+def _draw_ranking(
+    ax: Axes, metric: str, ranked: Sequence[Ranked], models: Mapping[str, int]
+) -> None:
     info = metric_info(metric)
     values = [v for model in ranked for v in (model.before, model.after) if v is not None]
     if values:
@@ -248,7 +268,7 @@ def _draw_ranking(ax: Axes, metric: str, ranked: Sequence[Ranked], models: Seque
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     for y, model in enumerate(ranked):
-        style = model_style(models.index(model.name))
+        style = model_style(models[model.name])
         if model.before is not None and model.after is not None:
             ax.plot([model.before, model.after], [y, y], color=style["color"], lw=1.6, alpha=0.5)
         if model.before is not None:
@@ -268,8 +288,8 @@ def _clear_of_marks(axis: Axis) -> Axis:
     return Axis(axis.low - pad, axis.high + pad)
 
 
-def _legend(models: Sequence[str]) -> list[Line2D]:
+def _legend(models: Mapping[str, int]) -> list[Line2D]:
     return [
         Line2D([], [], label=name, lw=1.4, ms=3.6, **model_style(index))
-        for index, name in enumerate(models)
+        for name, index in sorted(models.items(), key=lambda item: item[1])
     ]

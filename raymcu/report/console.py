@@ -143,8 +143,8 @@ def endpoints_table(endpoints: Sequence[Endpoint]) -> Table:
 def calibrations_table(calibrations: pa.Table) -> Table:
     """Lay the calibration out: how far each model goes, and its place before and after."""
     rows = calibrated(calibrations.to_pylist())
-    kept = sorted({f"{row['metric']} at least {row['keep']:g}" for _, row in rows})
-    caption = f"keeps {', '.join(kept)} × the original's; * it recovers further on"
+    kept = sorted({f"{100 * row['keep']:g}% of the original's {row['metric']}" for _, row in rows})
+    caption = f"alpha: the last that keeps {', '.join(kept)}; * not monotone along the way"
     table = plain_table("Calibration", caption if rows else None)
     for name in ("walk", "forget\nset", "model"):
         table.add_column(name, overflow="fold")

@@ -194,6 +194,21 @@ def short_labels(labels: Iterable[str]) -> dict[str, str]:
     return dict(zip(labels, heads if same_tail else labels, strict=True))
 
 
+def methods_of(study: Study) -> tuple[str, ...]:
+    """Return the methods of a study by title, each of which has a colour."""
+    labels = [end.label for end in study.endpoints if end.role in ("unlearner", "memorizer")]
+    return unique(label.split("/")[0] for label in [*labels, *(w.second for w in study.walks)])
+
+
+def colors_of(study: Study) -> dict[str, int]:
+    """Number the walked models by label: as their methods, or each by itself if seeds differ."""
+    short = short_labels(walk.second for walk in study.walks)
+    methods = methods_of(study)
+    if set(short.values()) <= set(methods):
+        return {label: methods.index(name) for label, name in short.items()}
+    return {label: index for index, label in enumerate(short)}
+
+
 def pair_label(first: str, second: str) -> str:
     """Name a pair by what differs: ``npo · seed0 ↔ seed1``, ``ga ↔ npo``."""
     one, two = first.split("/"), second.split("/")

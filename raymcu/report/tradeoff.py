@@ -15,7 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from raymcu.report.data import REFERENCES, Endpoint, Study, Walk, metric_info, unique
+from raymcu.report.data import (
+    REFERENCES,
+    Endpoint,
+    Study,
+    Walk,
+    methods_of,
+    metric_info,
+    unique,
+)
 from raymcu.report.figures import (
     INK,
     LEGEND_ROW,
@@ -61,7 +69,7 @@ def tradeoff(study: Study) -> Drawing | None:
     with mpl.rc_context(STYLE):
         width = max(0.7 + (wide + 0.4) * len(sizes), 6.2)
         legend = legend_rows(_handles(study, methods), width - 0.2)
-        height = 0.6 + LEGEND_ROW * len(legend) + (tall + 0.75) * len(ys)
+        height = 0.45 + LEGEND_ROW * len(legend) + (tall + 0.75) * len(ys)
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         for row, y in enumerate(ys):
@@ -92,12 +100,6 @@ def _caption(study: Study) -> str:
     if study.walks:
         text += "Lines join the points of a walk along alpha, which is written where it fits. "
     return text + "The retrained model is what unlearning aims at. One scale per row."
-
-
-def methods_of(study: Study) -> tuple[str, ...]:
-    """Return the methods of a study, each of which has a colour."""
-    labels = [end.label for end in study.endpoints if end.role in ("unlearner", "memorizer")]
-    return unique(_method(label) for label in [*labels, *(walk.second for walk in study.walks)])
 
 
 def walk_path(
@@ -212,21 +214,29 @@ def _scatter(
             x, y = ax.transData.transform(xy_end)
             wide = 6.5 * len(end.role) / 2
             labels.taken.append((x - wide, y + below - 7, x + wide, y + below + 7))
+    walks = [walk for walk in study.walks if walk.forget_size == size]
+    for walk in walks:
+        for _, xy_step in walk_path(study, walk, metrics):
+            labels.mark(xy_step, 3.0)
     blends = [(end, xy) for end, xy in ends if end.role == "blend"]
     for end, xy_end in blends if len(blends) <= MAX_NAMED_BLENDS else []:
         labels.put(xy_end, end.label, color=INK, fontweight="bold")
-    _walk_lines(study, size, metrics, methods, labels)
+    _walk_lines(study, walks, metrics, methods, labels)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_title(size, loc="left", fontsize=8, fontweight="bold")
     ax.set_xlabel(_axis_label(metrics[0]))
 
 
 def _walk_lines(
-    study: Study, size: str, metrics: tuple[str, str], methods: Sequence[str], labels: _Labels
+    study: Study,
+    walks: Sequence[Walk],
+    metrics: tuple[str, str],
+    methods: Sequence[str],
+    labels: _Labels,
 ) -> None:
     families = unique(walk.family for walk in study.walks)
-    for walk in study.walks:
-        path = walk_path(study, walk, metrics) if walk.forget_size == size else ()
+    for walk in walks:
+        path = walk_path(study, walk, metrics)
         if not path:
             continue
         color = PALETTE[methods.index(_method(walk.second)) % len(PALETTE)]

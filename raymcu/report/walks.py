@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from raymcu.report.data import REFERENCES, Study, Walk, metric_info, short_labels, unique
+from raymcu.report.data import REFERENCES, Study, Walk, colors_of, metric_info, short_labels, unique
 from raymcu.report.figures import (
     INK,
     LEGEND_ROW,
@@ -103,7 +103,8 @@ class WalkPage:
     title: str
     forget_size: str
     across: Across
-    models: tuple[str, ...]
+    models: tuple[tuple[str, int], ...]
+    """Name and number of its colour, the same in every figure of walks."""
     panels: tuple[WalkPanel, ...]
     has_names: bool = False
 
@@ -120,7 +121,7 @@ def walk_pages(study: Study) -> list[WalkPage]:
             across = across_amounts([t for walk in here for t, _ in walk.points])
             if here and (panels := _panels(study, size, drawn)):
                 name = f"walk_{slug(family)}_{slug(size)}"
-                made.append(WalkPage(name, family, size, across, _models(here), panels))
+                made.append(WalkPage(name, family, size, across, _models(study, here), panels))
     return made
 
 
@@ -140,7 +141,7 @@ def layer_pages(study: Study) -> list[WalkPage]:
             if panels := _panels(study, size, drawn):
                 name = f"layers_{slug('_'.join(families))}_{slug(size)}"
                 title = ", ".join(family.replace("_", " ") for family in families)
-                models = _models(here)
+                models = _models(study, here)
                 made.append(WalkPage(name, title, size, across, models, panels, has_names=True))
     return made
 
@@ -196,8 +197,10 @@ def set_across(ax: Axes, across: Across) -> None:
     ax.set_xlim(across.low, across.high)
 
 
-def _models(walks: Sequence[Walk]) -> tuple[str, ...]:
-    return unique(short_labels(walk.second for walk in walks).values())
+def _models(study: Study, walks: Sequence[Walk]) -> tuple[tuple[str, int], ...]:
+    short, colors = short_labels(walk.second for walk in study.walks), colors_of(study)
+    here = sorted({(colors[walk.second], short[walk.second]) for walk in walks})
+    return tuple((name, color) for color, name in here)
 
 
 def _unlearner(study: Study, walk: Walk) -> str:
@@ -224,7 +227,7 @@ _Drawn = tuple[Walk, tuple[tuple[float, str], ...], tuple[float, str] | None]
 
 
 def _panels(study: Study, size: str, drawn: Sequence[_Drawn]) -> tuple[WalkPanel, ...]:
-    names = short_labels(walk.second for walk, *_ in drawn)
+    names = short_labels(walk.second for walk in study.walks)
     scored = {
         metric
         for _, points, _ in drawn
@@ -282,20 +285,22 @@ def _line(study: Study, metric: str, name: str, drawn: _Drawn) -> WalkLine | Non
 
 
 _LEFT, _TOP, _LOW, _HEIGHT, _GAP_X, _GAP_Y = 0.62, 0.66, 0.46, 1.35, 0.62, 0.52
-_ROOM = 10.6
+_ROOM = 10.8
+_MOST_SIZES = 3
+"""Forget sets whose figures the page shows at once."""
 
 
 def walk_drawings(study: Study) -> list[Drawing]:
     """Draw the walks along alpha."""
-    return [_draw(page, "walks") for page in walk_pages(study)]
+    return [_draw(study, page, "walks") for page in walk_pages(study)]
 
 
 def layer_drawings(study: Study) -> list[Drawing]:
     """Draw the walks over layers."""
-    return [_draw(page, "layers") for page in layer_pages(study)]
+    return [_draw(study, page, "layers") for page in layer_pages(study)]
 
 
-def _draw(page: WalkPage, section: str) -> Drawing:
+def _draw(study: Study, page: WalkPage, section: str) -> Drawing:
     with mpl.rc_context(STYLE):
         figure, axes = _grid(page)
         for panel, ax in zip(page.panels, axes, strict=True):
@@ -303,12 +308,13 @@ def _draw(page: WalkPage, section: str) -> Drawing:
         _label(figure, page)
         svg, png = render(figure, page.name)
     title = f"{page.title}, {page.forget_size}"
-    return Drawing(page.name, None, title, _caption(page), svg, png, section=section)
+    is_first = page.forget_size in study.forget_sizes[:_MOST_SIZES]
+    return Drawing(page.name, None, title, _caption(page), svg, png, is_first, section)
 
 
 def _grid(page: WalkPage) -> tuple[Figure, list[Axes]]:
     count = len(page.panels)
-    width = min(9.4, max(2.3, 0.24 * len(page.across.ticks))) if page.has_names else 2.15
+    width = min(9.4, max(2.3, 0.24 * len(page.across.ticks))) if page.has_names else 2.05
     low = _LOW + (0.3 if page.has_names else 0.0)
     columns = min(count, max(1, int((_ROOM - _LEFT + _GAP_X) / (width + _GAP_X))))
     rows = math.ceil(count / columns)
@@ -348,10 +354,11 @@ def _draw_panel(ax: Axes, page: WalkPage, panel: WalkPanel) -> None:
     ax.set_ylim(panel.axis.low, panel.axis.high)
     for role, value in panel.references:
         ax.axhline(value, color=INK, lw=0.9, ls=REFERENCE_LINES[role], zorder=1.6)
+    colors = dict(page.models)
     for line in panel.lines:
-        index = page.models.index(line.name)
-        style = model_style(index)
-        shift = _dodge(index, len(page.models)) if page.has_names else 0.0
+        style = model_style(colors[line.name])
+        place = list(colors).index(line.name)
+        shift = _dodge(place, len(colors)) if page.has_names else 0.0
         xs, ys = zip(*line.values, strict=True)
         thin = 0.8 if page.has_names else 1.4
         ax.plot([x + shift for x in xs], ys, lw=thin, ms=2.8, clip_on=False, zorder=3,
@@ -381,7 +388,7 @@ def _label(figure: Figure, page: WalkPage) -> None:
 def _legend(page: WalkPage) -> list[Line2D]:
     handles = [
         Line2D([], [], label=name, lw=1.4, ms=3.6, **model_style(index))
-        for index, name in enumerate(page.models)
+        for name, index in page.models
     ]
     lines = [line for panel in page.panels for line in panel.lines]
     if any(line.place for line in lines):
