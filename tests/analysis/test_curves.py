@@ -91,6 +91,12 @@ def test_single_checkpoints_are_ignored(study):
     assert findings_of(study) == ({}, {})
 
 
+def test_walks_have_no_findings(study):
+    losses = {"retain_loss": FLAT, "forget_loss": TS}
+    study.curve("w", losses, TS, setting=None, family="mixing", first="original", role="walk")
+    assert findings_of(study) == ({}, {})
+
+
 def test_metric_findings_follow_the_metric_direction(study):
     study.curve(
         "c",
