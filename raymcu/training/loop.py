@@ -21,6 +21,7 @@ from raymcu.masks._base import Frozen
 from raymcu.methods._base import Labelled, Method, Needs, Part, StepLoss, all_needs
 from raymcu.models import Encoded, Scorer, collate, local
 from raymcu.search_space import Training
+from raymcu.training.averaging import MovingAverage
 from raymcu.training.data import Stream
 from raymcu.training.group import Alone as Alone
 from raymcu.training.group import Group as Group
@@ -130,6 +131,7 @@ class Loop:
         self.group = group or Alone()
         self.observe = observe
         self.moved: Mapping[str, Tensor] = weights if walk is None else walk.movable(weights)
+        self.average = MovingAverage(self.moved, training.average) if training.average else None
         self.optimizer = Optimizer(self.moved, training)
         self.num_steps = stream.num_steps(training.epochs)
         self.progress = Progress()
@@ -137,6 +139,9 @@ class Loop:
 
     def run(self) -> Iterator[Progress]:
         """Train, yielding after every step; the consumer may save, report, or stop reading.
+
+        Weights are averaged, where asked, beside the training; after the last step the average
+        takes their place.
 
         Raises:
             WorkError: ``diverged`` on a loss or gradient that is NaN, or a loss beyond
@@ -158,6 +163,8 @@ class Loop:
                 progress.epoch_losses = []
             yield progress
         progress.is_finished = True
+        if self.average is not None:
+            self.average.put_in(self.moved)
         self.scorer.eval()
 
     def _step(self, number: int) -> dict[str, float | None]:
@@ -186,7 +193,7 @@ class Loop:
         if number == 0 and norm == 0:
             raise _unmoved()
         factor = schedule(number, self.num_steps, self.training)
-        self._move(factor, is_first=number == 0)
+        self._move(factor, number)
         is_epoch_end = (number + 1) % self.stream.steps_per_epoch == 0
         for place, method in enumerate(self.methods):
             memory = self.progress.memory[f"method {place}"]
@@ -229,11 +236,11 @@ class Loop:
                 mean = torch.tensor([total / count], dtype=torch.float64)
                 self.progress.memory[_key(part)] = dict(self.superloss.begin(mean))
 
-    def _move(self, factor: float, *, is_first: bool) -> None:
-        """Let the optimizer move what may move."""
+    def _move(self, factor: float, number: int) -> None:
+        """Let the optimizer move what may move, and the average follow."""
         if self.frozen is not None:
             self.frozen.mask_gradients(self.moved)
-        before = _sampled(self.moved) if is_first else None
+        before = _sampled(self.moved) if number == 0 else None
         self.optimizer.step(factor)
         if self.frozen is not None:
             self.frozen.restore(self.moved)
@@ -243,6 +250,10 @@ class Loop:
             moved = sum(not torch.equal(flat[places], values) for flat, places, values in before)
             if self.group.sum([float(moved)])[0] == 0:
                 raise _unmoved()
+        if self.average is not None:
+            is_last = number + 1 == self.num_steps  # where an epoch may be cut short
+            is_epoch_end = is_last or (number + 1) % self.stream.steps_per_epoch == 0
+            self.average.follow(self.moved, is_epoch_end=is_epoch_end)
 
     def _diverged(self, what: str, number: int) -> WorkError:
         where = f"at step {number + 1} of {self.num_steps}"

@@ -28,7 +28,7 @@ from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
 from raymcu.models import Encoder, Scorer, local
 from raymcu.recipes import Blend, Recipe, leader_of, siblings
-from raymcu.search_space import BenchmarkUse
+from raymcu.search_space import BenchmarkUse, Training
 from raymcu.store import CheckpointStore
 from raymcu.training.adapters import base_name, inject, merge
 from raymcu.training.data import Stream
@@ -209,6 +209,7 @@ class Workshop:
 
     def _train(self, job: Job, report: Report) -> None:
         recipe = job.recipe
+        _check_average(job.training)
         scorer = Scorer(job.model)
         scorer.check()
         order_rows(job, scorer)  # first, as it decides what the training will ask
@@ -309,10 +310,14 @@ class Workshop:
     def _save_state(self, recipe: Recipe, loop: Loop) -> None:
         moved = {name: _full(weight).contiguous() for name, weight in loop.moved.items()}
         optimizer = loop.optimizer.state()
+        averaged = loop.average.values if loop.average is not None else {}
+        average = {name: _full(weight).contiguous() for name, weight in averaged.items()}
         if self.group.rank == 0:
             with self.store.writing(f".partial/{recipe.id}") as folder:
                 save_file(moved, folder / "weights.safetensors")
                 save_file(optimizer, folder / "optimizer.safetensors")
+                if average:
+                    save_file(average, folder / "average.safetensors")
                 (folder / "progress.json").write_text(json.dumps(vars(loop.progress)))
 
     def _resume(self, recipe: Recipe, loop: Loop) -> None:
@@ -321,6 +326,8 @@ class Workshop:
         folder = self.store.local_dir(f".partial/{recipe.id}")
         _fill(loop.moved, load_file(folder / "weights.safetensors"))
         loop.optimizer.load(load_file(folder / "optimizer.safetensors"))
+        if loop.average is not None:
+            _fill(loop.average.values, load_file(folder / "average.safetensors"))
         loop.progress = Progress(**json.loads((folder / "progress.json").read_text()))
 
     def _benchmark(self, use: BenchmarkUse) -> Benchmark:
@@ -381,6 +388,15 @@ def _movable(job: Job) -> dict[str, Tensor]:
             "Set the method's layer or variant to suit the model, or leave out lora.",
         )
     return weights
+
+
+def _check_average(training: Training) -> None:
+    if training.average is not None and training.lora is not None:
+        raise WorkError(
+            "averaged_adapters",
+            "training.average cannot average adapters: the mean of B and the mean of A do not "
+            "multiply to the mean of B·A. Leave out training.lora or training.average.",
+        )
 
 
 def _write_samples(job: Job, folder: Path) -> None:

@@ -12,7 +12,7 @@ from raymcu.curves._base import CURVES
 from raymcu.errors import WorkError
 from raymcu.methods._base import FORGET, METHODS, RETAIN, Labelled
 from raymcu.recipes import Choice
-from raymcu.search_space import Lora, ModelSource
+from raymcu.search_space import Average, Lora, ModelSource
 from raymcu.store import CheckpointStore
 from raymcu.training.data import Stream
 from raymcu.training.workshop import Workshop
@@ -32,12 +32,23 @@ RESUMED = {
     "refusals": (("idk", {}), {}, {}),
     "superloss": (NPO, {}, {"curriculum": Choice(name="superloss", options={"lam": 0.05})}),
     "difficulty": (NPO, {}, {"curriculum": Choice(name="difficulty", options={"start": 0.3})}),
+    "averaged": (NPO, {"average": Average(every="step")}, {}),
+    "averaged epochs": (NPO, {"average": Average(eta=0.3)}, {}),
     "mask": (NPO, {}, {"mask": Choice(name="wagle", options={"keep": 0.3})}),
 }
 """Method and its options, changes to the training, changes to the recipe."""
 
 
-@pytest.fixture(params=[*RESUMED, "bend adamw", "bend muon", "bend sophia_g", "bend alternating"])
+@pytest.fixture(
+    params=[
+        *RESUMED,
+        "bend adamw",
+        "bend muon",
+        "bend sophia_g",
+        "bend alternating",
+        "bend averaged",
+    ]
+)
 def recipe(request, recipes, study):
     """Five steps from the original, or between two unlearners."""
     (method, options), training, changes = RESUMED[request.param.removeprefix("bend ")]
