@@ -1,0 +1,159 @@
+"""Runs trials in one warm process: trains what a trial lacks, measures its points, judges them.
+
+No Ray, but for a trial whose recipes ask for several workers: its gang is a Train run of its own.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from raymcu.analysis.curves import analyze
+from raymcu.errors import WorkError
+from raymcu.measurement.driver import PointActor, setup_of
+from raymcu.measurement.measurer import Measurer
+from raymcu.metrics._base import METRICS, Measured, Score
+from raymcu.metrics._scoring import score
+from raymcu.objectives import judged, judged_along
+from raymcu.plan import Curve, Point
+from raymcu.recipes import Recipe
+from raymcu.search.spec import Look, Progress, TrialSpec
+from raymcu.search_space import SearchSpace
+from raymcu.store import RunFolder
+from raymcu.tables import from_rows
+from raymcu.training.workshop import Workshop
+from raymcu.trials import search_of
+
+def bench_setup(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
+    """Return what a `TrialBench` is made from, as JSON values; the reference points are measured."""
+    return {**setup_of(run, space), "space": space.model_dump(mode="json")}
+
+
+class TrialBench:
+    """One process's workshop and measuring model, kept from trial to trial.
+
+    Args:
+        setup: See `bench_setup`.
+    """
+
+    def __init__(self, setup: dict[str, Any]) -> None:
+        self.space = SearchSpace.model_validate(setup["space"])
+        self.search = search_of(self.space)
+        self.run_folder = RunFolder(setup["run"], setup["store"])
+        self.store = self.run_folder.checkpoints
+        self.workshop = Workshop(self.store, self.space.execution.save_every_s)
+        self.actor = PointActor({k: v for k, v in setup.items() if k != "space"})
+        self.glance = Glance(self.space, self.actor)
+
+    def run(self, spec: TrialSpec, look: Look, progress: Progress) -> dict[str, float]:
+        """Train, measure and judge one trial, see `raymcu.search.spec.Bench`."""
+        for level in spec.levels:
+            for recipe in level:
+                self._make(recipe, spec, look, progress)
+        for number, point in enumerate(spec.points):
+            progress(f"measuring {point.label}", number / len(spec.points), None)
+            if not self.run_folder.has_part("scores", point.id):
+                self.actor.measure(point.id, point.blend.model_dump_json(), point.forget_size)
+        if self.search.curve is not None:
+            return judged_along(self.search, self._findings(spec.curves))
+        (size,) = {point.forget_size for point in spec.points}
+        return judged(
+            self.search, [self._scores(point.id) for point in spec.points], self._references(size)
+        )
+
+    def _make(self, recipe: Recipe, spec: TrialSpec, look: Look, progress: Progress) -> None:
+        points = [point for point in spec.points if recipe.id in point.blend.checkpoints]
+        watched = None
+        if self.search.pruner != "none" and points and points[0] == spec.points[0]:
+
+            def watched(weights: Mapping[str, Tensor]) -> None:
+                look(self.glance.at(points[0], recipe.id, weights))
+
+        self.workshop.make(
+            recipe,
+            lambda step, steps, loss: progress(f"training {recipe.label}", step / steps, loss),
+            look=watched,
+            looks=self.search.looks,
+        )
+
+    def _scores(self, point_id: str) -> dict[str, Score]:
+        rows = self.run_folder.read_part("scores", point_id).to_pylist()
+        return {row["metric"]: Score(row["value"], row["num_examples"], row["note"]) for row in rows}
+
+    def _references(self, size: str) -> dict[str, dict[str, Score]]:
+        return {
+            role: self._scores(point)
+            for (forget_size, role), (point, _) in self.actor.alone.items()
+            if forget_size == size and self.run_folder.has_part("scores", point)
+        }
+
+    def _findings(self, curves: tuple[Curve, ...]) -> list[dict[str, Any]]:
+        rows = [
+            {**curve.head, "t": t, "point_id": point, "role": "curve"}
+            for curve in curves
+            for t, point in curve.walk
+        ]
+        scores = [
+            {"point_id": key, "metric": name, "value": found.value}
+            for key in {row["point_id"] for row in rows}
+            for name, found in self._scores(key).items()
+        ]
+        tolerance = self.space.analysis.tolerance
+        tables = from_rows("points", rows), from_rows("scores", scores)
+        return list(analyze(*tables, tolerance)[0].to_pylist())
+
+
+class Glance:
+    """Looks at an unfinished training: the objective, on a few examples of each probe.
+
+    Args:
+        space: With a ``search`` that prunes, or this is never called.
+        actor: Who knows the reference models.
+    """
+
+    def __init__(self, space: SearchSpace, actor: PointActor) -> None:
+        search = search_of(space)
+        self.names = search.objectives
+        self.actor = actor
+        asked = space.measurement.model_copy(
+            update={
+                "max_examples": search.look_examples,
+                "paraphrased": (),
+                "moments": (),
+                "gradient_norms": (),
+                "representations": (),
+            }
+        )
+        self.measurer = Measurer(
+            actor.run.checkpoints, space.benchmark, space.model, asked, cuts_forget=True
+        )
+        self.retrained: dict[str, Measured | None] = {}
+
+    def at(self, point: Point, key: str, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the objective at a point, one of whose checkpoints is still being trained.
+
+        Args:
+            point: The trial's.
+            key: Recipe id of that checkpoint.
+            weights: All of its weights as they stand.
+
+        Raises:
+            WorkError: If the objective is undefined.
+        """
+        size = point.forget_size
+        if size not in self.retrained:
+            self.retrained[size] = self._reference(size)
+        rows = self.measurer.measure(point.id, point.blend, size, {key: weights})
+        found = {}
+        for name in self.names:
+            value = score(METRICS[name], Measured(rows), self.retrained[size])
+            if value.value is None:
+                raise WorkError("undefined", f"{name} of an unfinished training: {value.note}")
+            found[name] = value.value
+        return found
+
+    def _reference(self, size: str) -> Measured | None:
+        for role in ("original", "retrained"):  # the first opens the model
+            point, blend = self.actor.alone.get((size, role), ("", None))
+            rows = self.measurer.measure(point, blend, size) if blend is not None else None
+        return None if rows is None else Measured(rows)

@@ -1,0 +1,307 @@
+"""Runs a search as one Ray Tune experiment: warm worker processes, rows as trials end, resume.
+
+All that a search knows is in Optuna's database in the run folder, so Tune's own restore is not
+used: the same command goes on where the last one was.
+"""
+
+import importlib
+import math
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from ray import tune
+from ray.tune.logger import TBXLoggerCallback
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from raymcu import tables
+from raymcu.errors import StoreError, WorkError
+from raymcu.search.searcher import DAMAGED, CellSearcher, Failure, Proposal, Told
+from raymcu.search.spec import Bench, TrialSpec, Work
+from raymcu.search.study import StudySearch
+from raymcu.search_space import SearchSpace
+from raymcu.session import Cluster
+from raymcu.store import RunFolder, content_id, failure_row
+from raymcu.trials import cells, search_of
+from raymcu.watch import Running, Watch
+
+DATABASE = "optuna.db"
+_LOCK_S = 60
+"""How long to wait for a reader of the database, such as optuna-dashboard."""
+_REPORT_EVERY_S = 1.0
+_benches: dict[str, Bench] = {}
+"""Of this worker process, by what they are set up with: kept from trial to trial."""
+
+
+def run_search(
+    space: SearchSpace, run: RunFolder, cluster: Cluster, work: Work, watch: Watch
+) -> None:
+    """Run the trials of a search that are left, until its budgets are spent.
+
+    Args:
+        space: With a ``search``, checked by `raymcu.trials.search_faults`.
+        run: Where database, tables and files for TensorBoard go.
+        cluster: What may be used at once.
+        work: How values become trials, and who runs them.
+        watch: Told of progress.
+
+    Raises:
+        ConfigError: If the folder's database is of another search.
+        StoreError: If a file is damaged.
+    """
+    search = search_of(space)
+    concurrent = search.concurrent or cluster.workers(space.execution)
+    with database(run) as (storage, keep):
+        studies = open_studies(space, storage, is_alone=concurrent == 1)
+        record_missing(run, studies)
+        book = _Book(run, keep)
+        searcher = CellSearcher(studies, work, Told(book.begun, book.ended, book.failure))
+        _fit(space, run, cluster, searcher, watch)
+        if searcher.broken is not None:
+            raise searcher.broken
+        if searcher.running:  # Tune swallows the first Ctrl-C
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def database(run: RunFolder) -> Iterator[tuple[Any, Any]]:
+    """Open Optuna's database; yield it, and what copies it to where the run folder is.
+
+    SQLite needs a local file. For a folder behind a URL that is a copy, kept up after each trial.
+    """
+    with tempfile.TemporaryDirectory(prefix="raymcu-optuna-") as cache:
+        path = Path(run.path(DATABASE)) if run.is_local else Path(cache) / DATABASE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not run.is_local and run.exists(DATABASE):
+            path.write_bytes(run.read_bytes(DATABASE))
+        options = {"connect_args": {"timeout": _LOCK_S}}
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=options)
+
+        def keep() -> None:
+            if not run.is_local:
+                run.write_bytes(DATABASE, path.read_bytes())
+
+        try:
+            yield storage, keep
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+            keep()
+
+
+def open_studies(space: SearchSpace, storage: Any, *, is_alone: bool) -> list[StudySearch]:
+    """Begin, or take up again, the study of each cell."""
+    return [StudySearch(space, cell, storage, is_alone=is_alone) for cell in cells(space)]
+
+
+def record_missing(run: RunFolder, studies: list[StudySearch]) -> None:
+    """Write the rows of trials that ended just when a driver was killed."""
+    known = {row["trial_id"]: row["state"] for row in run.read_table("trials").to_pylist()}
+    for study in studies:
+        for trial in study.trials():
+            head, _ = study.rows(trial)
+            if trial.state.is_finished() and known.get(head["trial_id"]) != head["state"]:
+                _write_rows(run, study, trial)
+
+
+def _write_rows(run: RunFolder, study: StudySearch, trial: Any) -> None:
+    head, values = study.rows(trial)
+    part = content_id(head["trial_id"])
+    run.write_part("trial_values", part, tables.from_rows("trial_values", values))
+    run.write_part("trials", part, tables.from_rows("trials", [head]))
+
+
+@dataclass
+class _Book:
+    """Keeps the run folder up with the trials."""
+
+    run: RunFolder
+    keep: Any
+
+    def begun(self, proposal: Proposal) -> None:
+        self.run.remove_part("failures", proposal.part)  # of before a restart
+        self._write(proposal)
+
+    def ended(self, proposal: Proposal) -> None:
+        self._write(proposal)
+        self.keep()
+
+    def failure(self, proposal: Proposal) -> Failure | None:
+        if not self.run.has_part("failures", proposal.part):
+            return None
+        (row,) = self.run.read_part("failures", proposal.part).to_pylist()
+        return row["reason"], row["message"]
+
+    def _write(self, proposal: Proposal) -> None:
+        _write_rows(self.run, proposal.study, proposal.study.frozen(proposal.key))
+
+
+def _fit(
+    space: SearchSpace, run: RunFolder, cluster: Cluster, searcher: CellSearcher, watch: Watch
+) -> None:
+    search, work, execution = search_of(space), searcher.work, space.execution
+    common = {
+        "run": run.url,
+        "extensions": list(space.extensions),
+        "threads": execution.cpus_per_worker,
+        "setup": work.setup,
+    }
+    resources = {"cpu": execution.cpus_per_worker, "gpu": cluster.gpus_per_worker(execution)}
+    trainable = tune.with_parameters(_run_trial, make_bench=work.make_bench, common=common)
+    callbacks: list[Any] = [_Watcher(watch)]
+    with suppress(ImportError):  # without tensorboardX there are no files for TensorBoard
+        callbacks.append(_Board())
+    tune.Tuner(
+        tune.with_resources(trainable, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=_Pruning(searcher),
+            num_samples=-1,
+            max_concurrent_trials=search.concurrent or cluster.workers(execution),
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"raymcu {trial.config['trial']}".replace("/", " "),
+            trial_dirname_creator=lambda trial: trial.config["part"],
+        ),
+        run_config=tune.RunConfig(
+            name=f"search-{int(time.time())}",
+            storage_path=f"{run.url}/tune",
+            verbose=0,
+            callbacks=callbacks,
+            failure_config=tune.FailureConfig(max_failures=execution.max_attempts - 1),
+        ),
+    ).fit()
+
+
+class _Pruning(FIFOScheduler):  # type: ignore[misc] # Ray is untyped
+    """Ends trials that their study's pruner calls hopeless.
+
+    Tune's own rules begin with nothing after a restart, and weigh the trials of different cells
+    against each other; a study keeps its looks.
+    """
+
+    def __init__(self, searcher: CellSearcher) -> None:
+        super().__init__()
+        self.searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Decide at each look."""
+        is_look = bool(result.get("look")) and not result.get("done")
+        is_hopeless = is_look and self.searcher.look(trial.trial_id, result)
+        return str(TrialScheduler.STOP if is_hopeless else TrialScheduler.CONTINUE)
+
+
+class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
+    """Passes on what trials report."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.running: dict[str, Running] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Stay out of Tune's snapshots: the display holds a terminal, and we never restore one."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Show a trial that begins."""
+        self.running[trial.trial_id] = Running(trial.config["trial"])
+        self.watch([], list(self.running.values()))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Show how far a trial is."""
+        if result.get("running"):
+            label = f"{trial.config['trial']}: {result['running']}"
+            self.running[trial.trial_id] = Running(label, result["fraction"], result["loss"])
+            self.watch([], list(self.running.values()))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Count a trial that has ended."""
+        self.running.pop(trial.trial_id, None)
+        self.watch([trial.config["trial"]], list(self.running.values()))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Count a trial that died for good."""
+        self.on_trial_complete(iteration, trials, trial)
+
+
+class _Board(TBXLoggerCallback):  # type: ignore[misc] # Ray is untyped
+    """Files for TensorBoard: looks, objectives, and the trial's values as its hyperparameters."""
+
+    def log_trial_start(self, trial: Any) -> None:
+        """Name the trial's values, not all that its process is sent, as its parameters."""
+        trial.evaluated_params = dict(trial.config["values"])
+        super().log_trial_start(trial)
+
+
+def _run_trial(config: dict[str, Any], make_bench: Any, common: Mapping[str, Any]) -> None:
+    """Run one trial in this process; a failure becomes a row, which the driver reads."""
+    spec = TrialSpec.model_validate_json(config["spec"])
+    looks = 0
+    last = -math.inf
+
+    def look(numbers: Mapping[str, float]) -> None:
+        nonlocal looks
+        looks += 1
+        tune.report({**_checked(numbers, numbers), "look": looks})
+
+    def progress(label: str, fraction: float, loss: float | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _REPORT_EVERY_S:
+            last = time.monotonic()
+            tune.report({"running": label, "fraction": fraction, "loss": loss})
+
+    try:
+        numbers = _checked(
+            _bench(make_bench, common).run(spec, look, progress), dict.fromkeys(config["names"])
+        )
+    except StoreError as error:
+        _record(config, common, DAMAGED, str(error), None)
+    except WorkError as error:
+        _record(config, common, error.reason, str(error), None)
+    except Exception as error:  # noqa: BLE001 - the process edge: one trial, not the search
+        told = f"{type(error).__name__}: {error}"
+        _record(config, common, "error", told, traceback.format_exc())
+    else:
+        tune.report({**numbers, "is_final": True})
+
+
+def _bench(make_bench: Any, common: Mapping[str, Any]) -> Bench:
+    key = content_id(common)
+    if key not in _benches:
+        torch.set_num_threads(common["threads"])
+        for module in common["extensions"]:
+            importlib.import_module(module)
+        _benches[key] = make_bench(common["setup"])
+    return _benches[key]
+
+
+def _checked(numbers: Mapping[str, float], names: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of those names; Optuna would keep a trial that is told NaN for ever.
+
+    Raises:
+        WorkError: If one is not finite.
+    """
+    found = {name: float(numbers[name]) for name in names}
+    if wrong := {name: value for name, value in found.items() if not math.isfinite(value)}:
+        raise WorkError("undefined", f"not finite: {wrong}")
+    return found
+
+
+def _record(
+    config: Mapping[str, Any],
+    common: Mapping[str, Any],
+    reason: str,
+    message: str,
+    trace: str | None,
+) -> None:
+    row = failure_row(config["trial"], "search", config["trial"], reason, message, trace)
+    table = tables.from_rows("failures", [row])
+    RunFolder(common["run"]).write_part("failures", config["part"], table)
