@@ -102,17 +102,22 @@ class Status:
         return asdict(self) | {"stages": stages, "is_running": self.driver is not None}
 
 
-def read_status(run: RunFolder, trials: Sequence[Trial] | None = None) -> Status:
+def read_status(
+    run: RunFolder,
+    plan: Mapping[str, Any] | None = None,
+    trials: Sequence[Trial] | None = None,
+) -> Status:
     """Work out the status of a run.
 
     Args:
         run: Its folder.
+        plan: Its plan, if it has been read.
         trials: Those of its search, if they have been read.
 
     Raises:
         StoreError: If the plan or the failures table is damaged.
     """
-    plan = run.plan
+    plan = run.plan if plan is None else plan
     notes = run.read_json("run.json") if run.exists("run.json") else {}
     measured, scored = set(run.parts("measurements")), set(run.parts("scores"))
     done, times = measured | scored, notes.get("times_s") or {}

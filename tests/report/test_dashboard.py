@@ -8,7 +8,7 @@ import pytest
 
 from raymcu import tables
 from raymcu.errors import ConfigError
-from raymcu.report.dashboard import Watch, is_loopback, serve
+from raymcu.report.dashboard import Parts, Watch, is_loopback, serve
 
 
 @pytest.fixture
@@ -108,7 +108,63 @@ def test_a_new_score_appears_and_a_changed_one_is_read_again(half_run):
     half_run.write_part("scores", known, part.slice(0, 0))
     snapshot = watch.snapshot()
     assert snapshot["curves"][-1]["done"] == 1
-    assert known not in watch._scores()
+    assert known not in watch.scores()
+
+
+def test_a_part_is_read_once_until_it_changes(search_run):
+    read = []
+    parts = Parts(search_run, "trials", lambda table: read.append(table) or table["number"][0])
+    assert len(parts.values()) == len(parts.values()) == len(read) == 40
+    part = search_run.parts("trials")[0]
+    search_run.write_part("trials", part, search_run.read_part("trials", part))
+    assert (len(parts.values()), len(read)) == (40, 41)
+    search_run.remove_part("trials", part)
+    assert (len(parts.values()), len(read)) == (39, 41)
+
+
+def test_status_json_has_the_trials_of_a_search(search_run):
+    found = json.loads(Watch(search_run).body())
+    search = found["search"]
+    assert [each["label"] for each in search["objectives"]] == [
+        "model utility ↑",
+        "forget quality log10 ↑",
+    ]
+    assert search["parameters"] == ["method", "learning_rate", "beta", "epochs"]
+    first = search["trials"][1]
+    assert (first["study"], first["number"], first["kind"]) == (
+        "forget_size=forget01", 1, "feasible",
+    )  # fmt: skip
+    assert first["parameters"]["method"] == "npo"
+    assert len(first["objectives"]) == 2
+    steps = search["studies"][0]["histories"][0]
+    assert [number for number, *_ in steps] == list(range(20))
+    assert [kind for _, _, kind, _ in steps][:5] == [
+        "feasible", "feasible", "feasible", "infeasible", "failed",
+    ]  # fmt: skip
+    bests = [best for *_, best in steps]
+    assert bests == sorted(bests)
+    assert any(trial["is_best"] for trial in search["trials"])
+    assert found["trials"][1]["running"] == 1
+
+
+def test_status_json_of_a_run_that_is_no_search(half_run):
+    assert Watch(half_run).snapshot()["search"] is None
+
+
+def test_status_json_has_walks_as_their_points_arrive(half_run):
+    plan = half_run.plan
+    done, missing = half_run.parts("scores")[0], plan["points"][-1]["id"]
+    plan["walks"] = [{"id": "w", "family": "mixing", "forget_size": "forget01",
+                      "first": "original", "second": "npo/seed0", "second_id": "x"}]  # fmt: skip
+    plan["walk_points"] = [
+        {"curve_id": "w", "t": t, "point_id": point, "label": f"alpha={t:g}"}
+        for t, point in ((1.0, missing), (0.5, done))
+    ]
+    half_run.write_json("plan.json", plan)
+    (walk,) = Watch(half_run).snapshot()["walk_lines"]
+    assert (walk["done"], walk["total"], walk["model"]) == (1, 2, "npo/seed0")
+    assert walk["steps"] == [[0.5, "alpha=0.5"], [1.0, "alpha=1"]]
+    assert [t for t, _ in walk["retain"]] == [0.5]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
