@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raymcu import models
+from raymcu.asked import analysis_faults
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES, WALKS
@@ -24,7 +25,7 @@ REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, li
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
     """Read and check a search space; every fault of the file is in the one `ConfigError`."""
-    return load(path, overrides, REGISTRIES)
+    return load(path, overrides, REGISTRIES, analysis_faults)
 
 
 def check_inputs(space: SearchSpace) -> None:

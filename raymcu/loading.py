@@ -8,7 +8,7 @@ against the registries that the caller hands in, so this module needs no torch.
 import importlib
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,7 +54,12 @@ class Registries:
     settings: Sequence[str]
 
 
-def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> SearchSpace:
+def load(
+    path: str | Path,
+    overrides: Sequence[str],
+    registries: Registries,
+    check: Callable[[SearchSpace], Sequence[str]] | None = None,
+) -> SearchSpace:
     """Read a search space from a TOML file.
 
     Args:
@@ -62,6 +67,7 @@ def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> 
         overrides: ``key.path=value`` each; values are written as in TOML, and a value that is
             not TOML is taken as a string. A number in the key path picks a list element.
         registries: Components that may be named.
+        check: Finds more faults in what the file says.
 
     Raises:
         ConfigError: With every fault of file and overrides.
@@ -73,6 +79,7 @@ def load(path: str | Path, overrides: Sequence[str], registries: Registries) -> 
     faults += _extension_faults(raw)
     space, more = checked(raw, registries)
     faults += more
+    faults += check(space) if space and check else []
     if space is None or faults:
         raise ConfigError([f"{path}: {fault}" for fault in dict.fromkeys(faults)])
     return space

@@ -193,10 +193,10 @@ def _name_faults(name: str, space: SearchSpace) -> Iterator[str]:
     elif name not in METRICS:
         yield unknown_name("metric", name, [entry.name for entry in METRICS])
     else:
-        yield from _measuring_faults(name, space)
+        yield from measuring_faults(name, space)
 
 
-def _measuring_faults(name: str, space: SearchSpace) -> Iterator[str]:
+def measuring_faults(name: str, space: SearchSpace) -> Iterator[str]:
     """Refuse a metric that the study's measurements leave without a value."""
     metric, asked = METRICS[name], space.measurement
     key = _MEASURED_BY.get(metric.kind, "probes")

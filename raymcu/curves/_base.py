@@ -54,6 +54,8 @@ class Walk(Component, ABC):
 
     trained: ClassVar[Literal["unlearner", "memorizer"]] = "unlearner"
     """Which model: the unlearner, or what a method trains to step away from."""
+    is_continuous: ClassVar[bool] = True
+    """Whether there is something at every t between two positions."""
 
     @abstractmethod
     def positions(self, num_layers: int) -> tuple[float, ...]:

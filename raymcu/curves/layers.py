@@ -1,7 +1,7 @@
 """Layer replacement (CRU): some decoder layers from one model, the rest from the other."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from raymcu.curves._base import WALKS, Walk
 from raymcu.plan import Blend
@@ -9,6 +9,8 @@ from raymcu.plan import Blend
 
 class _Replacing(Walk):
     """What both walks share."""
+
+    is_continuous: ClassVar[bool] = False
 
     direction: Literal["put_in", "restore"] = "put_in"
     """``put_in``: the unlearner's layers into the original; ``restore``: the original's layers into
