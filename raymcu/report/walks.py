@@ -136,7 +136,8 @@ def layer_pages(study: Study) -> list[WalkPage]:
             drawn = []
             for walk in here:
                 points = [(float(names.index(s.label)), s.point_id) for s in walk.steps]
-                drawn.append((walk, tuple(points), (float(len(names)), _unlearner(study, walk))))
+                ends = _unlearners(study, walk)
+                drawn.append((walk, tuple(points), (float(len(names)), ends[0]) if ends else None))
             across = across_names([*names, UNLEARNER])
             if panels := _panels(study, size, drawn):
                 name = f"layers_{slug('_'.join(families))}_{slug(size)}"
@@ -203,23 +204,16 @@ def _models(study: Study, walks: Sequence[Walk]) -> tuple[tuple[str, int], ...]:
     return tuple((name, color) for color, name in here)
 
 
-def _unlearner(study: Study, walk: Walk) -> str:
-    """Return the point of the unlearner that a walk is about; empty if it was not planned."""
-    return next(
-        (
-            end.point_id
-            for end in study.endpoints
-            if (end.role, end.label, end.forget_size)
-            == ("unlearner", walk.second, walk.forget_size)
-        ),
-        "",
-    )
+def _unlearners(study: Study, walk: Walk) -> list[str]:
+    """Return the points of the unlearner that a walk is about: a checkpoint, a blend, or both."""
+    sought = ("unlearner", walk.second, walk.forget_size)
+    return [e.point_id for e in study.endpoints if (e.role, e.label, e.forget_size) == sought]
 
 
 def _place(study: Study, walk: Walk) -> tuple[float, str] | None:
     """Return where on a walk the unlearner itself is, if it is on it."""
-    point = _unlearner(study, walk)
-    return next(((t, here) for t, here in walk.points if here == point), None)
+    ends = _unlearners(study, walk)
+    return next(((t, here) for t, here in walk.points if here in ends), None)
 
 
 _Drawn = tuple[Walk, tuple[tuple[float, str], ...], tuple[float, str] | None]

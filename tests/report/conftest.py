@@ -74,11 +74,7 @@ def make_plan(name="demo study"):
                 points[point] = {"id": point, "forget_size": size, "role": role}
                 curve_points.append({"curve_id": curve_id, "t": t, "point_id": point})
     return {
-        "version": 1,
-        "raymcu": "0.1.0",
-        "plan_id": "abc123",
-        "name": name,
-        "store": None,
+        "version": 1, "raymcu": "0.1.0", "plan_id": "abc123", "name": name, "store": None,
         "search_space": {
             "name": name,
             "benchmark": {"name": "authors", "forget_sizes": list(SIZES)},
@@ -86,24 +82,17 @@ def make_plan(name="demo study"):
             "curves": {"families": ["linear", "quadratic"], "num_points": 7, "enabled": True},
         },
         "counts": {
-            "endpoints": {"naive": 48, "unique": 12},
-            "bends": 12,
-            "trainings": {"unique": len(recipes)},
-            "pairs": 12,
-            "curves": len(curves),
-            "points": len(points),
+            "endpoints": {"naive": 48, "unique": 12}, "trainings": {"unique": len(recipes)},
+            "bends": 12, "pairs": 12, "curves": len(curves), "points": len(points),
         },
         "estimates": {
-            "train_flops": 3.2e15,
-            "measure_flops": 8.1e14,
-            "memory_gib": 1.7,
-            "disk_gib": 0.42,
+            "train_flops": 3.2e15, "measure_flops": 8.1e14, "memory_gib": 1.7, "disk_gib": 0.42,
         },
         "recipes": recipes,
         "curves": curves,
         "points": list(points.values()),
         "curve_points": curve_points,
-    }
+    }  # fmt: skip
 
 
 def _strength(label, size):
@@ -154,13 +143,11 @@ def _finding(curve):
         "retain_barrier_t": barriers["retain_loss"][1],
         "forget_barrier": barriers["forget_loss"][0],
         "forget_barrier_t": barriers["forget_loss"][1],
-        "retain_curvature": 0.1,
-        "forget_curvature": 0.2,
-        "retain_variation": 0.3,
-        "forget_variation": 0.4,
+        **{f"{side}_{what}": 0.1 for side in ("retain", "forget")
+           for what in ("curvature", "variation")},
         "tolerance": TOLERANCE,
         "is_connected": max(b for b, _ in barriers.values()) <= TOLERANCE,
-    }
+    }  # fmt: skip
 
 
 def _curve_fields(curve):
@@ -191,20 +178,15 @@ def _write_findings(run, plan):
     rows, ranges = [], []
     for curve in plan["curves"]:
         rows.append(_curve_fields(curve) | _finding(curve))
-        values = [(point_scores(curve, t)["model_utility"], t) for t in TS]
+        values = [point_scores(curve, t)["model_utility"] for t in TS]
+        low, high = min(values), max(values)
+        is_better = (curve["setting"], curve["family"]) == ("Rand", "linear")
         ranges.append(
             _curve_fields(curve)
-            | {
-                "metric": "model_utility",
-                "at_first": values[0][0],
-                "at_second": values[-1][0],
-                "minimum": min(values)[0],
-                "maximum": max(values)[0],
-                "spread": max(values)[0] - min(values)[0],
-                "best_t": 0.5,
-                "interior_beats_ends": curve["setting"] == "Rand" and curve["family"] == "linear",
-            }
-        )
+            | {"metric": "model_utility", "at_first": values[0], "at_second": values[-1],
+               "minimum": low, "maximum": high, "spread": high - low, "best_t": 0.5,
+               "interior_beats_ends": is_better}
+        )  # fmt: skip
     run.write_part("findings", "all", tables.from_rows("findings", rows))
     run.write_part("metric_findings", "all", tables.from_rows("metric_findings", ranges))
 
@@ -347,8 +329,16 @@ WALKED = {"grad_diff": (0.55, 0.9), "npo": (0.25, 0.75), "rmu": (0.1, 0.45), "mo
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS_AWAY = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 MOX_ALPHA = 2.0
-LAYERS = tuple(f"layer {n}" for n in range(4))
-GROUPS = ("shallow", "middle", "deep", "all layers")
+NAMED = {
+    "layers": tuple(f"layer {n}" for n in range(4)),
+    "layer_groups": ("shallow", "middle", "deep", "all layers"),
+}
+OTHERS = (
+    ("ensemble", "ensemble of linear(npo/seed0, npo/seed1)", 0.8),
+    ("blend", "half npo, half rmu", 0.6),
+    ("layers", "layers 0, 1 of npo/seed0", 0.4),
+    ("layers", "layers 0, 1, 2 of npo/seed0", 0.7),
+)
 KEEP = 0.95
 
 
@@ -370,46 +360,39 @@ def walk_scores(method, t):
 def _walks_of(size):
     """Yield (family, method, [(t, label, point id, scores)]) of every walk."""
 
-    def point(*parts):
-        return _id("walk point", size, *parts)
+    def at(method, t, what, family=None):
+        if t in (0, 1) and family:
+            key = _id("point", f"{method}/seed0" if t else "original", size)
+        else:
+            key = _id("walk point", size, method, family, what)
+        return key, walk_scores(method, t)
 
     for method in WALKED:
-        steps = []
-        for alpha in ALPHAS:
-            ends = {0.0: _id("point", "original", size), 1.0: point(method, "unlearner")}
-            where = ends.get(alpha) or point(method, "mixing", alpha)
-            steps.append((alpha, f"alpha={alpha:.4g}", where, walk_scores(method, alpha)))
-        yield "mixing", method, steps
-    steps = []
-    for alpha in STEPS_AWAY:
-        ends = {0.0: _id("point", "original", size), MOX_ALPHA: point("mox", "unlearner")}
-        where = ends.get(alpha) or point("mox", "away", alpha)
-        scores = walk_scores("mox", alpha / MOX_ALPHA)
-        steps.append((alpha, f"alpha={alpha:.4g}", where, scores))
-    yield "extrapolation", "mox", steps
-    for method in ("npo", "rmu"):
-        for family, names in (("layers", LAYERS), ("layer_groups", GROUPS)):
-            yield (
-                family,
-                method,
-                [
-                    (float(n), name, point(method, name), walk_scores(method, 0.1 + 0.7 * n / 3))
-                    for n, name in enumerate(names)
-                ],
-            )
+        yield "mixing", method, [
+            (t, f"alpha={t:.4g}", *at(method, t, t, "mixing")) for t in ALPHAS
+        ]  # fmt: skip
+    yield "extrapolation", "mox", [
+        (t, f"alpha={t:.4g}", *at("mox", t / MOX_ALPHA, t, "away")) for t in STEPS_AWAY
+    ]  # fmt: skip
+    for method, (family, names) in itertools.product(("npo", "rmu"), NAMED.items()):
+        yield family, method, [
+            (float(n), name, *at(method, 0.1 + 0.7 * n / 3, name)) for n, name in enumerate(names)
+        ]  # fmt: skip
 
 
 def _add_walks(plan, size, made):
     points = {row["id"]: row for row in plan["points"]}
-    for role in ("original", "retrained"):
-        key = _id("point", role, size)
-        points[key] = {"id": key, "forget_size": size, "role": role, "label": role}
-        made[key] = walk_scores("rmu", 0.0)
-    made[_id("point", "retrained", size)] |= {"forget_quality_log10": 0.0, "forget_es": 0.1}
+
+    def add(key, role, label, scores):
+        points.setdefault(key, {"id": key, "forget_size": size, "role": role, "label": label})
+        made[key] = scores
+
+    add(_id("point", "original", size), "original", "original", walk_scores("rmu", 0.0))
+    best = walk_scores("rmu", 0.0) | {"forget_quality_log10": 0.0, "forget_es": 0.1}
+    add(_id("point", "retrained", size), "retrained", f"retrained/{size}", best)
     for method in WALKED:
-        key, label = _id("walk point", size, method, "unlearner"), f"{method}/seed0"
-        points[key] = {"id": key, "forget_size": size, "role": "unlearner", "label": label}
-        made[key] = walk_scores(method, 1.0)
+        label = f"{method}/seed0"
+        add(_id("point", label, size), "unlearner", label, walk_scores(method, 1.0))
     for family, method, steps in _walks_of(size):
         label = f"{method}/seed0"
         walk = _id(family, label, size)
@@ -418,19 +401,11 @@ def _add_walks(plan, size, made):
              "second": label, "second_id": _id(label, size)}
         )  # fmt: skip
         for t, what, key, scores in steps:
-            plan["walk_points"].append({"curve_id": walk, "t": t, "point_id": key, "label": what})
-            made[key] = scores
-            told = f"{family}({label}) {what}"
-            points.setdefault(key, {"id": key, "forget_size": size, "role": "walk", "label": told})
-    for role, label, scores in (
-        ("ensemble", "ensemble of linear(npo/seed0, npo/seed1)", walk_scores("npo", 0.8)),
-        ("blend", "half npo, half rmu", walk_scores("npo", 0.6)),
-        ("layers", "layers 0, 1 of npo/seed0", walk_scores("npo", 0.4)),
-        ("layers", "layers 0, 1, 2 of npo/seed0", walk_scores("npo", 0.7)),
-    ):
-        key = _id(role, label, size)
-        points[key] = {"id": key, "forget_size": size, "role": role, "label": label}
-        made[key] = scores
+            row = {"curve_id": walk, "t": t, "point_id": key, "label": what}
+            plan["walk_points"].append(row)
+            add(key, "walk", f"{family}({label}) {what}", scores)
+    for role, label, t in OTHERS:
+        add(_id(role, label, size), role, label, walk_scores("npo", t))
     plan["points"] = list(points.values())
 
 
@@ -456,20 +431,21 @@ def _calibrations(size):
 
 def _layer_choices(size):
     rows = []
-    for kind, layers, key, t in (
-        ("original", (), _id("point", "original", size), 0.0),
-        ("unlearner", (0, 1, 2, 3), _id("walk point", size, "npo", "unlearner"), 1.0),
-        *(("layer", (n,), _id("walk point", size, "npo", LAYERS[n]), 0.1 + 0.7 * n / 3)
-          for n in range(4)),
-        ("set", (0, 1), _id("layers", "layers 0, 1 of npo/seed0", size), 0.4),
-        ("set", (0, 1, 2), _id("layers", "layers 0, 1, 2 of npo/seed0", size), 0.7),
-    ):  # fmt: skip
+    for kind, layers, t in (
+        ("unlearner", (0, 1, 2, 3), 1.0),
+        ("set", (0, 1, 2), 0.7),
+        ("set", (0, 1), 0.4),
+        *(("layer", (n,), 0.1 + 0.7 * n / 3) for n in range(4)),
+        ("original", (), 0.0),
+    ):
         scores = walk_scores("npo", t)
         utility, forget = scores["model_utility"], scores["forget_quality_log10"]
+        label = f"layers {', '.join(map(str, layers))} of npo/seed0"
         rows.append(
             {"forget_size": size, "second": "npo/seed0", "kind": kind, "layers": list(layers),
-             "point_id": key, "utility": utility, "forget": forget, "test_utility": utility - 0.01,
-             "test_forget": forget - 0.1, "keeps_utility": t < 0.5, "is_chosen": layers == (0, 1)}
+             "point_id": _id("layers", label, size), "utility": utility, "forget": forget,
+             "test_utility": utility - 0.01, "test_forget": forget - 0.1,
+             "keeps_utility": t < 0.5, "is_chosen": layers == (0, 1)}
         )  # fmt: skip
     return rows
 
