@@ -28,6 +28,7 @@ _API = {
     "load_space": "raymcu.inputs",
     "plan_study": "raymcu.pipeline",
     "run_study": "raymcu.pipeline",
+    "search_study": "raymcu.pipeline",
     "export": "raymcu.measurement.export",
     "catalog": "raymcu.catalog",
     "Judge": "raymcu.judge",

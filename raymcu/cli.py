@@ -72,6 +72,30 @@ def run(
 
 
 @app.command()
+def search(
+    space: Space,
+    out: Out,
+    sets: Set = None,
+    quiet: Quiet = False,
+    ray_dashboard: RayDashboard = False,
+) -> None:
+    """Search hyperparameters with Optuna, as [search] of the file says. Resumes where it ended."""
+    ledger = raymcu.search_study(
+        raymcu.load_space(space, sets or []),
+        out,
+        console,
+        is_quiet=quiet,
+        ray_dashboard=ray_dashboard,
+        command=shlex.join(["raymcu", *sys.argv[1:]]),
+    )
+    console.print(raymcu.trials_table(ledger.run))
+    console.print(
+        f"trials: optuna-dashboard sqlite:///{ledger.run.path('optuna.db')}", soft_wrap=True
+    )
+    _end(ledger)
+
+
+@app.command()
 def status(run: Run, as_json: Json = False) -> None:
     """Show what is done, running, failed and left, with times."""
     found = raymcu.read_status(raymcu.RunFolder.open(run))
@@ -218,11 +242,23 @@ def _run(space: Path, out: str, sets: list[str], *, quiet: bool, **switches: boo
     )
     console.print(raymcu.endpoints_table(raymcu.load_study(ledger.run).endpoints))
     findings = ledger.run.read_table("findings")
-    if findings.num_rows <= _MOST_CURVES:
+    if 0 < findings.num_rows <= _MOST_CURVES:
         console.print(raymcu.findings_table(findings))
-    else:
+    elif findings.num_rows:
         console.print(raymcu.settings_table(findings))
         console.print(f"each of the {findings.num_rows} curves: raymcu analyze {out}")
+    for name, lay_out in (
+        ("calibrations", raymcu.calibrations_table),
+        ("layer_choices", raymcu.layers_table),
+    ):
+        table = ledger.run.read_table(name)
+        if table.num_rows:
+            console.print(lay_out(table))
+    _end(ledger)
+
+
+def _end(ledger: Any) -> None:
+    """Say what failed and where the report is; exit with 1 if anything failed."""
     failures = ledger.failures()
     if failures.num_rows:
         console.print(raymcu.failures_table(failures.to_pylist()))

@@ -19,13 +19,18 @@ from raymcu.plan import Choice, MethodFacts, Surroundings
 from raymcu.registry import Registry
 from raymcu.search_space import Named, SearchSpace
 from raymcu.settings import SETTINGS
+from raymcu.trials import search_faults
 
 REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
 
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
     """Read and check a search space; every fault of the file is in the one `ConfigError`."""
-    return load(path, overrides, REGISTRIES, analysis_faults)
+    return load(path, overrides, REGISTRIES, _faults)
+
+
+def _faults(space: SearchSpace) -> list[str]:
+    return [*analysis_faults(space), *search_faults(space, REGISTRIES)]
 
 
 def check_inputs(space: SearchSpace) -> None:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -99,14 +99,16 @@ class Ledger:
             yield
             done = plan.content
 
-    def extend(self, plan: Plan) -> None:
-        """Add what another plan holds, e.g. a trial's."""
+    def extend(self, plans: Iterable[Plan]) -> None:
+        """Add what other plans hold, e.g. those of trials; what is there keeps its name."""
+        here = self.plan
+        recipes, curves, points = dict(here.recipes), dict(here.curves), dict(here.points)
+        for plan in plans:
+            recipes = {**plan.recipes, **recipes}
+            curves = {**plan.curves, **curves}
+            points = {**plan.points, **points}
         self.plan = replace(
-            self.plan,
-            recipes={**self.plan.recipes, **plan.recipes},
-            curves={**self.plan.curves, **plan.curves},
-            points={**plan.points, **self.plan.points},
-            asked=self._whole.id,
+            here, recipes=recipes, curves=curves, points=points, asked=self._whole.id
         )
         self._write_plan()
 

@@ -11,13 +11,15 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, called_for, score_points, unscored
-from raymcu.inputs import check_inputs, look_around
+from raymcu.inputs import check_inputs, look_again, look_around
 from raymcu.ledger import Ledger
 from raymcu.measurement.driver import Crew
 from raymcu.plan import Plan
 from raymcu.planner import make_plan
 from raymcu.report.live import Progress
 from raymcu.report.page import write_report
+from raymcu.search.driver import run_search
+from raymcu.search.planning import TrialPlanner, without_trials
 from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
 from raymcu.training.driver import train_level
@@ -65,6 +67,48 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
                 ledger.write_recipes()
                 score(folder, progress)
                 analyze_run(folder, space)
+            ledger.note_times(progress.times)
+            ledger.note(finished=datetime.now(UTC).isoformat())
+            report(folder, progress)
+    return ledger
+
+
+def search_study(
+    space: SearchSpace,
+    out: str,
+    console: Console,
+    *,
+    is_quiet: bool = False,
+    ray_dashboard: bool = False,
+    command: str = "",
+) -> Ledger:
+    """Search: train and measure what trials are compared with, then run trials within the budgets.
+
+    A trial plans itself in the same surroundings, trains what is not in the store yet, and is
+    measured by the process that trained it. Raises as `run_study` does.
+    """
+    base, around = without_trials(space), look_around(space)
+    folder = RunFolder(out, space.store)
+    folder.ensure_writable()
+    with folder.lock():
+        ledger = Ledger(folder, make_plan(base, look_again(around, base)))
+        check_inputs(space)
+        ledger.begin(space, extend=False)
+        ledger.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
+        with (
+            Progress(folder, console, is_quiet=is_quiet) as progress,
+            Crew(folder, base, ray_dashboard=ray_dashboard) as crew,
+        ):
+            train(ledger, base, crew, progress)
+            measure(ledger, crew, progress)
+            score(folder, progress)
+            crew.dismiss()
+            trials = TrialPlanner(ledger, space, around)
+            trials.recall()
+            with progress.stage("search", *trials.count()):
+                run_search(space, folder, crew.cluster, trials.work(), progress)
+            ledger.write_recipes()
+            analyze_run(folder, base)
             ledger.note_times(progress.times)
             ledger.note(finished=datetime.now(UTC).isoformat())
             report(folder, progress)

@@ -46,6 +46,18 @@ class Curve:
     waits_for: str | None = None
     """Linear curve between the same ends; this one is walked only if that one has a barrier."""
 
+    @property
+    def head(self) -> dict[str, Any]:
+        """What the rows of tables say of the curve."""
+        return {
+            "curve_id": self.id,
+            "setting": self.setting,
+            "family": self.family,
+            "forget_size": self.forget_size,
+            "first": self.first.label,
+            "second": self.second.label,
+        }
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -322,12 +334,7 @@ class Plan:
         ]
         rows += [
             {
-                "curve_id": curve.id,
-                "setting": curve.setting,
-                "family": curve.family,
-                "forget_size": curve.forget_size,
-                "first": curve.first.label,
-                "second": curve.second.label,
+                **curve.head,
                 "t": t,
                 "point_id": point,
                 "role": "curve",

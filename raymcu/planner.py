@@ -91,7 +91,7 @@ def _walk_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
         if not around.layers and use.name in {"layers", "layer_groups"}:
             yield (
                 f"{where}: '{use.name}' needs the names of the model's layers, and model.path = "
-                f"{shown(space.model.path)} is no folder here. Set model.num_layers, or give a folder."
+                f"{shown(space.model.path)} is no folder here. Set model.num_layers or give one."
             )
     known = [walk.title for walk in space.walks] + [f.title for f in space.curves.families]
     for name in space.calibration.curves if space.calibration else ():

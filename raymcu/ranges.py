@@ -80,11 +80,12 @@ class Search(Section):
     trainings: NonNegativeInt | None = None
     """Begin no trial that needs a training beyond so many in the whole search; None: no bound."""
     pruner: Literal["none", "median", "asha"] = "none"
-    """Ends hopeless trainings early, by the objective at a few looks on the way."""
+    """Ends hopeless trainings early, by the objective at a few looks on the way, of the trial's
+    first seed."""
     looks: Annotated[int, Field(ge=2)] = 4
     """Equal parts of a training after which, but for the last, a pruner looks at it."""
     look_examples: PositiveInt = 32
-    """First examples of each probe that a look measures, without generation."""
+    """First examples of each probe that a look measures."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(unique)] = (0,)
     """Seeds of a trial's unlearner; it is scored by the mean over them."""
     curve: str | None = None

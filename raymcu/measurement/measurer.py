@@ -37,6 +37,7 @@ class Measurer:
         benchmark: What to ask.
         source: Prompt and dtype.
         asked: Which probes, and how.
+        cuts_forget: Whether ``max_examples`` cuts the forget probe too, as no study does.
     """
 
     def __init__(
@@ -45,11 +46,14 @@ class Measurer:
         benchmark: BenchmarkUse,
         source: ModelSource,
         asked: Measurement,
+        *,
+        cuts_forget: bool = False,
     ) -> None:
         self.store = store
         self.benchmark: Benchmark = BENCHMARKS[benchmark.name](**benchmark.options)
         self.source = source
         self.asked = asked
+        self.cuts_forget = cuts_forget
         self.device = models.best_device()
         self._scorer: Scorer | None = None
         self._encoder: Encoder | None = None
@@ -60,14 +64,32 @@ class Measurer:
         self.bounds = Bounds(asked.batch_tokens)
         models.quiet()
 
-    def measure(self, point_id: str, blend: Blend, forget_size: str) -> pa.Table:
+    def measure(
+        self,
+        point_id: str,
+        blend: Blend,
+        forget_size: str,
+        unfinished: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> pa.Table:
         """Return the measurements table of one point.
+
+        Args:
+            point_id: Goes into the rows.
+            blend: What to measure.
+            forget_size: On which forget set's probes.
+            unfinished: Weights of checkpoints that are not in the store, by recipe id. Some other
+                point must have been measured before, which opens the model.
 
         Raises:
             WorkError: ``diverged`` if the blend's likelihoods are not finite.
             StoreError: If a checkpoint is damaged or does not fit the others.
         """
-        scorer, encoder = self.place(blend)
+        self._endpoints.update(unfinished or {})
+        try:
+            scorer, encoder = self.place(blend)
+        finally:
+            for key in unfinished or ():
+                del self._endpoints[key]
         rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size)]
         stop = stop_tokens(scorer, encoder.eos)
         found = measure_likelihood(
@@ -181,7 +203,7 @@ class Measurer:
         if key not in self._probes:
             assert self._encoder is not None  # noqa: S101 - place() opened it
             examples: Sequence[Example] = self.benchmark.probe(probe, forget_size)
-            if probe != "forget":
+            if probe != "forget" or self.cuts_forget:
                 examples = examples[: self.asked.max_examples]
             manner = self.benchmark.manners.get(probe, Manner())
             rows = RowMaker(self._encoder, self.asked, probe, manner)

@@ -1,37 +1,25 @@
 // Draws /status.json every two seconds. All text from the run goes in as text, never as markup.
 "use strict";
-const SVG = "http://www.w3.org/2000/svg";
-const byId = (id) => document.getElementById(id);
 const LOSSES = ["retain", "forget"];
 let shownLayout = "";
+let shownCoverage = "";
 let zoomed = null;
 const cells = new Map();
 
-function make(tag, options = {}, ...children) {
-  const { cls, text, ...attributes } = options;
-  const node = document.createElement(tag);
-  if (cls) node.className = cls;
-  if (text !== undefined) node.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
+// Curves and walks in one form: a section, a row and a column of it, and where along x each t is.
+function linesOf(status) {
+  const curves = status.curves.map((c) => ({ ...c, section: c.setting, row: c.pair, column: c.family, x: (t) => t,
+    ticks: [0, 0.5, 1].map((t) => [t, `t = ${t}`]) }));
+  const walks = status.walk_lines.map((w) => {
+    const place = new Map(w.steps.map(([t], i) => [t, w.steps.length > 1 ? i / (w.steps.length - 1) : 0.5]));
+    const every = Math.ceil(w.steps.length / 5);
+    return { ...w, section: `Walk: ${w.family}`, row: w.model, column: "", x: (t) => place.get(t),
+      ticks: w.steps.filter((_, i) => i % every === 0).map(([t, label]) => [place.get(t), label]) };
+  });
+  return [...curves, ...walks];
 }
 
-function draw(tag, attributes, text) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-const duration = (s) => {
-  if (s < 60) return `${Math.round(s)} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
-  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-};
-const short = (value) => Number(value.toPrecision(3)).toString();
-
-// The range of a loss over the curve families of one pair, so that these compare.
+// The range of a loss over the lines of one row, so that these compare.
 function rangeOf(curves, name) {
   const values = curves.flatMap((curve) => curve[name].map((point) => point[1]));
   if (!values.length) return null;
@@ -41,13 +29,14 @@ function rangeOf(curves, name) {
 }
 
 // One loss in a box: its curve and its chord.
-function plot(svg, points, name, box, range) {
+function plot(svg, line, name, box, range) {
+  const points = line[name];
   if (!points.length) return;  // the range is null then
   const [low, high] = range;
-  const x = (t) => (box.x + t * box.w).toFixed(1);
+  const x = (t) => (box.x + line.x(t) * box.w).toFixed(1);
   const y = (value) => (box.y + box.h - ((value - low) / (high - low)) * box.h).toFixed(1);
   const [first, last] = [points[0], points[points.length - 1]];
-  if (first[0] === 0 && last[0] === 1)
+  if (line.setting && first[0] === 0 && last[0] === 1)
     svg.append(draw("path", { class: "chord", d: `M${x(0)} ${y(first[1])}L${x(1)} ${y(last[1])}` }));
   const path = points.map(([t, value], i) => `${i ? "L" : "M"}${x(t)} ${y(value)}`).join("");
   svg.append(draw("path", { class: name, d: path }));
@@ -58,7 +47,7 @@ function plot(svg, points, name, box, range) {
 
 function smallPlot(curve) {
   const svg = draw("svg", { viewBox: "0 0 134 46", "aria-hidden": "true" });
-  LOSSES.forEach((name, i) => plot(svg, curve[name], name, { x: 3 + i * 70, y: 4, w: 58, h: 38 }, curve.ranges[name]));
+  LOSSES.forEach((name, i) => plot(svg, curve, name, { x: 3 + i * 70, y: 4, w: 58, h: 38 }, curve.ranges[name]));
   return svg;
 }
 
@@ -71,28 +60,27 @@ function largePlot(curve) {
     svg.append(draw("text", { class: "head", x: box.x - 8, y: 22 }, head));
     const range = curve.ranges[name];
     if (range) {
-      plot(svg, curve[name], name, box, range);
+      plot(svg, curve, name, box, range);
       svg.append(draw("text", { x: box.x - 14, y: box.y + 4, "text-anchor": "end" }, short(range[1])));
       svg.append(draw("text", { x: box.x - 14, y: box.y + box.h + 4, "text-anchor": "end" }, short(range[0])));
     }
-    for (const t of [0, 0.5, 1])
-      svg.append(draw("text", { x: box.x + t * box.w, y: box.y + box.h + 26, "text-anchor": "middle" }, `t = ${t}`));
+    for (const [at, label] of curve.ticks)
+      svg.append(draw("text", { x: box.x + at * box.w, y: box.y + box.h + 26, "text-anchor": "middle" }, label));
   });
   return svg;
 }
 
-const nameOf = (c) => `${c.setting} · ${c.pair} · ${c.family} · ${c.forget_size}`;
-const unique = (items) => [...new Set(items)];
+const nameOf = (c) => [c.section, c.row, c.column, c.forget_size].filter(Boolean).join(" · ");
 
 function verdict(curve) {
-  if (curve.is_connected === null) return make("span");
+  if (curve.is_connected == null) return make("span");
   return curve.is_connected ? make("span", { cls: "yes", text: "✓ connected" }) : make("span", { cls: "no", text: "✗ barrier" });
 }
 
 function fillZoom(curve) {
   byId("zoom-title").textContent = nameOf(curve);
   byId("zoom-plot").replaceChildren(largePlot(curve));
-  const barriers = curve.retain_barrier === null || curve.forget_barrier === null ? "" :
+  const barriers = curve.retain_barrier == null || curve.forget_barrier == null ? "" :
     ` Retain barrier ${short(curve.retain_barrier)}, forget barrier ${short(curve.forget_barrier)} nats: ${curve.is_connected ? "connected" : "not connected"}.`;
   byId("zoom-note").textContent = `${curve.done} of ${curve.total} points scored.${barriers}`;
 }
@@ -108,20 +96,21 @@ function fillCell(cell, curve) {
   cell.button.replaceChildren(smallPlot(curve), foot);
 }
 
-function layOut(curves) {
+function layOut(lines) {
   cells.clear();
-  byId("grid").replaceChildren(...unique(curves.map((c) => c.setting)).map((setting) => {
-    const here = curves.filter((c) => c.setting === setting);
-    const columns = unique(here.map((c) => JSON.stringify([c.forget_size, c.family]))).map((key) => JSON.parse(key));
+  byId("grid").replaceChildren(...unique(lines.map((c) => c.section)).map((section, index) => {
+    const here = lines.filter((c) => c.section === section);
+    const columns = unique(here.map((c) => JSON.stringify([c.forget_size, c.column]))).map((key) => JSON.parse(key));
     columns.sort((a, b) => here.findIndex((c) => c.forget_size === a[0]) - here.findIndex((c) => c.forget_size === b[0]));
     const sizes = unique(columns.map((column) => column[0]));
     const table = make("table", { cls: "curves" });
-    const top = make("tr", {}, make("th"), ...sizes.map((size) =>
-      make("th", { cls: "size", text: size, colspan: columns.filter((column) => column[0] === size).length })));
-    const second = make("tr", {}, make("th"), ...columns.map((column) => make("th", { text: column[1] })));
-    const body = make("tbody", {}, ...unique(here.map((c) => c.pair)).map((pair) =>
-      make("tr", {}, make("th", { text: pair, scope: "row" }), ...columns.map((column) => {
-        const curve = here.find((c) => c.pair === pair && c.forget_size === column[0] && c.family === column[1]);
+    const heads = [make("tr", {}, make("th"), ...sizes.map((size) =>
+      make("th", { cls: "size", text: size, colspan: columns.filter((column) => column[0] === size).length })))];
+    if (columns.some((column) => column[1])) heads.push(make("tr", {}, make("th"), ...columns.map((column) => make("th", { text: column[1] }))));
+    const byPlace = new Map(here.map((c) => [JSON.stringify([c.row, c.forget_size, c.column]), c]));
+    const body = make("tbody", {}, ...unique(here.map((c) => c.row)).map((row) =>
+      make("tr", {}, make("th", { text: row, scope: "row" }), ...columns.map((column) => {
+        const curve = byPlace.get(JSON.stringify([row, ...column]));
         if (!curve) return make("td");
         const cell = { button: make("button", { type: "button" }), curve };
         cell.button.addEventListener("click", () => {
@@ -133,11 +122,36 @@ function layOut(curves) {
         cells.set(curve.id, cell);
         return make("td", {}, cell.button);
       }))));
-    table.append(make("thead", {}, top, second), body);
-    const head = make("h2", { text: setting });
-    head.append(make("span", { cls: "sub progress", "data-setting": setting }));
-    return make("section", {}, head, make("div", { cls: "scroll wide" }, table));
+    table.append(make("thead", {}, ...heads), body);
+    return make("section", { id: `section-${index}` }, make("h2", { text: section }), make("div", { cls: "scroll wide" }, table));
   }));
+}
+
+// The whole grid at a glance: rows are settings and walks, columns forget sets, inside pairs and models.
+function showCoverage(lines) {
+  const sections = unique(lines.map((c) => c.section));
+  const sizes = unique(lines.map((c) => c.forget_size));
+  const counts = new Map();
+  for (const c of lines) {
+    const key = JSON.stringify([c.section, c.forget_size]);
+    if (!counts.has(key)) counts.set(key, new Map());
+    const rows = counts.get(key);
+    const [done, total] = rows.get(c.row) ?? [0, 0];
+    rows.set(c.row, [done + c.done, total + c.total]);
+  }
+  const state = JSON.stringify([...counts].map(([key, rows]) => [key, [...rows]]));
+  byId("coverage-box").hidden = byId("lines-key").hidden = !lines.length;
+  if (state === shownCoverage) return;
+  shownCoverage = state;
+  const chip = (index) => ([row, [done, total]]) =>
+    make("a", { cls: done === total ? "chip full" : "chip", href: `#section-${index}` },
+      make("span", { text: row }), make("span", { cls: "count", text: `${done}/${total}` }),
+      make("progress", { max: Math.max(1, total), value: done, "aria-label": row }));
+  const head = make("thead", {}, make("tr", {}, make("th"), ...sizes.map((size) => make("th", { text: size }))));
+  const body = make("tbody", {}, ...sections.map((section, index) => make("tr", {}, make("th", { text: section, scope: "row" }),
+    ...sizes.map((size) => make("td", {}, make("div", { cls: "chips" },
+      ...[...(counts.get(JSON.stringify([section, size])) ?? [])].map(chip(index))))))));
+  byId("coverage").replaceChildren(head, body);
 }
 
 function showStages(status) {
@@ -174,19 +188,18 @@ function show(status) {
   byId("report").hidden = !status.has_report;
   showStages(status);
   showLists(status);
-  const layout = JSON.stringify(status.curves.map((c) => c.id));
-  if (layout !== shownLayout) layOut(status.curves);
+  showSearch(status);
+  const lines = linesOf(status);
+  showCoverage(lines);
+  const layout = JSON.stringify(lines.map((c) => c.id));
+  if (layout !== shownLayout) layOut(lines);
   shownLayout = layout;
-  const rows = Map.groupBy(status.curves, (c) => JSON.stringify([c.setting, c.forget_size, c.pair]));
+  const rows = Map.groupBy(lines, (c) => JSON.stringify([c.section, c.forget_size, c.row]));
   for (const row of rows.values()) {
     const ranges = Object.fromEntries(LOSSES.map((name) => [name, rangeOf(row, name)]));
     for (const curve of row) curve.ranges = ranges;
   }
-  for (const curve of status.curves) fillCell(cells.get(curve.id), curve);
-  for (const node of document.querySelectorAll(".progress")) {
-    const here = status.cells.filter((cell) => cell.setting === node.dataset.setting);
-    node.textContent = "  " + here.map((cell) => `${cell.forget_size}: ${cell.points_done}/${cell.points} points`).join(" · ");
-  }
+  for (const curve of lines) fillCell(cells.get(curve.id), curve);
   if (zoomed && byId("zoom").open) fillZoom(cells.get(zoomed).curve);
 }
 

@@ -41,6 +41,7 @@ _ASSETS = {
     "/": ("dashboard.html", "text/html"),
     "/dashboard.css": ("dashboard.css", "text/css"),
     "/dashboard.js": ("dashboard.js", "text/javascript"),
+    "/dashboard_search.js": ("dashboard_search.js", "text/javascript"),
 }
 
 

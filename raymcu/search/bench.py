@@ -21,11 +21,15 @@ from raymcu.search.spec import Look, Progress, TrialSpec
 from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
 from raymcu.tables import from_rows
-from raymcu.training.workshop import Workshop
+from raymcu.training.workshop import Looks, Workshop
 from raymcu.trials import search_of
 
+
 def bench_setup(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
-    """Return what a `TrialBench` is made from, as JSON values; the reference points are measured."""
+    """Return what a `TrialBench` is made from, as JSON values.
+
+    Made when the points of the original and the retrained models are in the folder.
+    """
     return {**setup_of(run, space), "space": space.model_dump(mode="json")}
 
 
@@ -62,23 +66,23 @@ class TrialBench:
         )
 
     def _make(self, recipe: Recipe, spec: TrialSpec, look: Look, progress: Progress) -> None:
-        points = [point for point in spec.points if recipe.id in point.blend.checkpoints]
-        watched = None
-        if self.search.pruner != "none" and points and points[0] == spec.points[0]:
-
-            def watched(weights: Mapping[str, Tensor]) -> None:
-                look(self.glance.at(points[0], recipe.id, weights))
-
+        (first, *_) = spec.points  # one training a trial is looked at, that of its first seed
+        looks = None
+        if self.search.pruner != "none" and recipe.id in first.blend.checkpoints:
+            looks = Looks(
+                self.search.looks, lambda weights: look(self.glance.at(first, recipe.id, weights))
+            )
         self.workshop.make(
             recipe,
             lambda step, steps, loss: progress(f"training {recipe.label}", step / steps, loss),
-            look=watched,
-            looks=self.search.looks,
+            looks,
         )
 
     def _scores(self, point_id: str) -> dict[str, Score]:
         rows = self.run_folder.read_part("scores", point_id).to_pylist()
-        return {row["metric"]: Score(row["value"], row["num_examples"], row["note"]) for row in rows}
+        return {
+            row["metric"]: Score(row["value"], row["num_examples"], row["note"]) for row in rows
+        }
 
     def _references(self, size: str) -> dict[str, dict[str, Score]]:
         return {
@@ -153,7 +157,10 @@ class Glance:
         return found
 
     def _reference(self, size: str) -> Measured | None:
-        for role in ("original", "retrained"):  # the first opens the model
-            point, blend = self.actor.alone.get((size, role), ("", None))
-            rows = self.measurer.measure(point, blend, size) if blend is not None else None
-        return None if rows is None else Measured(rows)
+        """Measure the reference models as a look does; the first of them opens the model."""
+        rows = {
+            role: self.measurer.measure(*self.actor.alone[size, role], size)
+            for role in ("original", "retrained")
+            if (size, role) in self.actor.alone
+        }
+        return Measured(rows["retrained"]) if "retrained" in rows else None

@@ -9,6 +9,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,19 @@ Report = Callable[[int, int, float | None], None]
 """Told (steps done, steps in all, loss) after every step."""
 
 
+@dataclass(frozen=True)
+class Looks:
+    """Looks at a training on its way, after equal parts of its steps, but for the last."""
+
+    parts: int
+    at: Callable[[Mapping[str, Tensor]], None]
+    """Shown all weights as they stand, on the CPU, to read only. It may raise, which ends all."""
+
+    def is_time(self, step: int, steps: int) -> bool:
+        """Say whether a part of the training ends with a step, from 1, that is not the last."""
+        return step < steps and step * self.parts // steps > (step - 1) * self.parts // steps
+
+
 class Workshop:
     """Where checkpoints are made.
 
@@ -79,7 +93,7 @@ class Workshop:
         self._ends: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
         models.quiet()
 
-    def make(self, recipe: Recipe, report: Report) -> None:
+    def make(self, recipe: Recipe, report: Report, looks: Looks | None = None) -> None:
         """Make the recipe's checkpoint unless it is done; go on from a saved state if there is one.
 
         One training finds all bends of a curve: whichever is asked for, all that are missing are
@@ -96,7 +110,7 @@ class Workshop:
             elif recipe.training is None:
                 self._copy_ready_model(recipe)
             else:
-                self._train(self._prepare(leader_of(recipe)), report)
+                self._train(self._prepare(leader_of(recipe)), report, looks)
         except torch.OutOfMemoryError as error:
             raise WorkError(
                 "out_of_memory",
@@ -207,7 +221,7 @@ class Workshop:
         self._warm = (config, model, tokenizer) if is_kept else None
         return model, tokenizer
 
-    def _train(self, job: Job, report: Report) -> None:
+    def _train(self, job: Job, report: Report, looks: Looks | None) -> None:
         recipe = job.recipe
         _check_average(job.training)
         scorer = Scorer(job.model)
@@ -244,13 +258,7 @@ class Workshop:
             observe=observe,
         )
         self._resume(recipe, loop)
-        saved = time.monotonic()
-        for progress in loop.run():
-            report(progress.step, loop.num_steps, progress.history[-1]["loss"])
-            is_last = progress.step == loop.num_steps or progress.is_finished
-            if not is_last and self._is_time(time.monotonic() - saved):
-                self._save_state(recipe, loop)
-                saved = time.monotonic()
+        self._run(job, loop, report, looks)
         for one in made:
             if one.id in missing:
                 if walk is not None:
@@ -258,6 +266,18 @@ class Workshop:
                 self._save(job, one, loop.progress)
         if self.group.rank == 0:
             self.store.folder.remove(f".partial/{recipe.id}")
+
+    def _run(self, job: Job, loop: Loop, report: Report, looks: Looks | None) -> None:
+        """Train to the end, telling how far it is and saving resumable states."""
+        saved = time.monotonic()
+        for progress in loop.run():
+            report(progress.step, loop.num_steps, progress.history[-1]["loss"])
+            is_last = progress.step == loop.num_steps or progress.is_finished
+            if not is_last and self._is_time(time.monotonic() - saved):
+                self._save_state(job.recipe, loop)
+                saved = time.monotonic()
+            if looks is not None and looks.is_time(progress.step, loop.num_steps):
+                looks.at(_whole(job, torch.float32))
 
     def _frozen_parent(self, recipe: Recipe) -> Callable[[], Scorer] | None:
         """Return how to open the start model of a bend, which starts from elsewhere itself."""
@@ -295,11 +315,7 @@ class Workshop:
         rounds off a weight is more than a small rate moves it by.
         """
         dtype = models.DTYPES["float32" if recipe.role == "memorizer" else recipe.model.dtype]
-        kept = job.model.state_dict().keys()  # tied weights twice, passing buffers not at all
-        named = chain(job.model.named_parameters(), job.model.named_buffers())
-        whole = {name: _full(weight).contiguous() for name, weight in named if name in kept}
-        if job.training.lora is not None:
-            whole = merge(whole, job.training.lora, dtype)
+        whole = _whole(job, dtype)
         weights = {n: w.to(dtype) if w.is_floating_point() else w for n, w in whole.items()}
         if self.group.rank == 0:
             with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
@@ -365,6 +381,14 @@ def _joined(sets: Sequence[Rows]) -> Rows:
         tuple(chain.from_iterable(rows.questions for rows in sets)),
         tuple(chain.from_iterable(rows.answers for rows in sets)),
     )
+
+
+def _whole(job: Job, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return all of the open model's weights, adapters merged; collective if sharded."""
+    kept = job.model.state_dict().keys()  # tied weights twice, passing buffers not at all
+    named = chain(job.model.named_parameters(), job.model.named_buffers())
+    whole = {name: _full(weight).contiguous() for name, weight in named if name in kept}
+    return whole if job.training.lora is None else merge(whole, job.training.lora, dtype)
 
 
 def _movable(job: Job) -> dict[str, Tensor]:

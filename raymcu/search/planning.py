@@ -1,0 +1,94 @@
+"""What a trial needs, planned like any study in the same surroundings; the plan of all so far."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raymcu.inputs import look_again
+from raymcu.ledger import Ledger
+from raymcu.plan import Plan, Surroundings
+from raymcu.planner import make_plan, plan_trial
+from raymcu.search.bench import TrialBench, bench_setup
+from raymcu.search.spec import TrialSpec, Work
+from raymcu.search_space import SearchSpace
+from raymcu.trials import applied, cells, listed, mixing_of, search_of
+
+
+class TrialPlanner:
+    """Plans trials, and adds each plan to the run folder's.
+
+    Args:
+        ledger: Its plan has the reference models.
+        space: With a ``search``.
+        around: What the space's plans have to know.
+    """
+
+    def __init__(self, ledger: Ledger, space: SearchSpace, around: Surroundings) -> None:
+        self.ledger = ledger
+        self.space = space
+        self.search = search_of(space)
+        self.around = around
+
+    def recall(self) -> None:
+        """Add the plans of the trials that the folder knows: it began with the reference models."""
+        rows = self.ledger.run.read_table("trials").select(["cell", "params"]).to_pylist()
+        values = [{**json.loads(row["cell"]), **json.loads(row["params"])} for row in rows]
+        self.ledger.extend([self.plan(one) for one in values])
+
+    def count(self) -> tuple[int, int]:
+        """Return how many trials have ended, and how many there are to be at most."""
+        states = self.ledger.run.read_table("trials")["state"].to_pylist()
+        done = sum(state != "running" for state in states)
+        if self.search.sampler == "grid":
+            sizes = [len(listed(self.space, cell)) for cell in cells(self.space)]
+        else:
+            sizes = [self.search.trials or 0] * len(cells(self.space))
+        most = self.search.trials
+        return done, max(done, sum(size if most is None else min(size, most) for size in sizes))
+
+    def plan(self, values: Mapping[str, Any]) -> Plan:
+        """Plan a trial by the values of its cell and parameters.
+
+        Raises:
+            ConfigError: If they do not fit the file's rules.
+        """
+        space = applied(self.space, values)
+        around = look_again(self.around, space)
+        if self.search.curve is not None:
+            return make_plan(space, around)
+        return plan_trial(space, around, self.search.seeds, mixing_of(values))
+
+    def spec(self, values: Mapping[str, Any]) -> TrialSpec:
+        """Plan a trial, and keep its plan."""
+        plan = self.plan(values)
+        self.ledger.extend([plan])
+        along = {point for curve in plan.curves.values() for _, point in curve.walk}
+        return TrialSpec(
+            values=values,
+            levels=tuple(tuple(level) for level in plan.levels),
+            points=tuple(p for p in plan.points.values() if p.id in along or p.role == "trial"),
+            curves=tuple(plan.curves.values()),
+        )
+
+    def missing(self, spec: TrialSpec) -> Sequence[str]:
+        """Return the recipes that have to be trained for a trial."""
+        store = self.ledger.run.checkpoints
+        recipes = (recipe for level in spec.levels for recipe in level)
+        return [r.id for r in recipes if r.training is not None and not store.is_done(r.id)]
+
+    def work(self) -> Work:
+        """Return what runs the trials; the reference models have been measured."""
+        return Work(self.spec, self.missing, TrialBench, bench_setup(self.ledger.run, self.space))
+
+
+def without_trials(space: SearchSpace) -> SearchSpace:
+    """Return the space of what trials are compared with: no pairs, no walks."""
+    return space.model_copy(
+        update={
+            "unlearning": space.unlearning.model_copy(update={"settings": ()}),
+            "walks": (),
+            "blends": (),
+            "calibration": None,
+            "layer_choice": None,
+        }
+    )
