@@ -278,7 +278,7 @@ def themed(drawing: Drawing) -> str:
     head, _, body = svg.partition(">")
     box = re.findall(r'viewBox="([\d. ]+)"', head)[0]
     width = float(box.split()[2]) * PIXELS_PER_POINT
-    label = escape(f"{drawing.setting or 'Overview'}: {drawing.title}")
+    label = escape(f"{drawing.setting or drawing.section.capitalize()}: {drawing.title}")
     return (
         f'<svg role="img" aria-label="{label}" viewBox="{box}" style="width:{width:.0f}px">{body}'
     )

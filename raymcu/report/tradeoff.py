@@ -64,8 +64,8 @@ def tradeoff(study: Study) -> Drawing | None:
     if not ys:
         return None
     methods = methods_of(study)
-    wide, tall = (4.7, 2.7) if study.walks else (3.2, 1.85)
     sizes = study.forget_sizes
+    wide, tall = (4.7, 2.7) if study.walks and len(sizes) <= 3 else (3.2, 1.85)
     with mpl.rc_context(STYLE):
         width = max(0.7 + (wide + 0.4) * len(sizes), 6.2)
         legend = legend_rows(_handles(study, methods), width - 0.2)
