@@ -259,7 +259,7 @@ class Workshop:
         )
         self._resume(recipe, loop)
         self._run(job, loop, report, looks)
-        for one in made:
+        for one in reversed(made):  # the leader last: while it is missing, all are made with it
             if one.id in missing:
                 if walk is not None:
                     _fill(dict(job.model.named_parameters()), walk.bends[one.bend])

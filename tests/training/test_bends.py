@@ -95,6 +95,27 @@ def test_one_training_finds_all_bends(store, bends, lab, family, num_bends):
         Workshop(store, 0).make(one, report)
 
 
+def test_a_process_that_dies_while_bends_are_saved_leaves_the_leader_to_do(
+    store, bends, lab, monkeypatch
+):
+    """Or its siblings would be made at once, each by a training of all of them."""
+    made = bends(3)
+    saved, save = [], Workshop._save
+
+    def dying(self, job, recipe, progress):
+        if len(saved) == 2:
+            raise MemoryError
+        saved.append(recipe)
+        save(self, job, recipe, progress)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Workshop, "_save", dying)
+        lab.train(store, made[0])
+    assert [store.is_done(one.id) for one in made] == [False, True, True]
+    lab.train(store, made[0])
+    assert store.is_done(made[0].id)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sophia_g", "spsa"])
 def test_bends_are_found_again_after_an_interruption(store, bends, lab, optimizer):
     """The state covers all of them: each ends with the bits of an undisturbed training."""
