@@ -4,7 +4,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Iterator
 
 import optuna
@@ -12,7 +11,7 @@ import pytest
 from ray import cloudpickle
 
 from raymcu.errors import StoreError, WorkError
-from raymcu.search.driver import DATABASE, database, run_search
+from raymcu.search.driver import DATABASE, database, record_missing, run_search
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.session import Cluster, connect
 from raymcu.store import Folder, RunFolder
@@ -106,7 +105,7 @@ def rows_of(folder):
 
 @pytest.mark.ray
 def test_search_fills_the_tables_and_goes_on_where_it_was(search, tmp_path):
-    """Ended by a damaged file; started again it repeats nothing and begins with that trial."""
+    """Ended by a damaged file; started again, with two trials at once, it repeats nothing."""
     choices = [0.5, 0.25, 0.75, 1.0]
     with pytest.raises(StoreError, match="has 3 bytes"):
         search(choices, raises={0.75: "StoreError"})
@@ -115,7 +114,7 @@ def test_search_fills_the_tables_and_goes_on_where_it_was(search, tmp_path):
     assert states == {0: "complete", 1: "complete", 2: "running"}
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "notes").iterdir()}
 
-    search(choices)
+    search(choices, concurrent=2)
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "notes").iterdir()}
     assert before.items() - after.items() == {("begun-0.75", before["begun-0.75"])}
     rows = rows_of(folder)
@@ -129,10 +128,8 @@ def test_search_fills_the_tables_and_goes_on_where_it_was(search, tmp_path):
         assert found[f"toy/{number}", "objective", "retain_loss"] == abs(mixing - 0.7)
         assert found[f"toy/{number}", "constraint", "retain_es >= 0.5"] == 0.5 - mixing
     assert folder.parts("failures") == []
-    assert search.notes.ended == ["toy/2", "toy/3"]
+    assert sorted(search.notes.ended) == ["toy/2", "toy/3"]
     assert "toy/2: training toy" in search.notes.labels
-    processes = {json.loads((tmp_path / "notes" / f"whole-{m}").read_text()) for m in (0.75, 1.0)}
-    assert len(processes) == 1, "one process stays warm from trial to trial"
     assert list((tmp_path / "run" / "tune").rglob("events.out.tfevents*"))
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'run' / DATABASE}")
     study = optuna.load_study(study_name="toy", storage=storage)
@@ -170,28 +167,9 @@ def test_hopeless_failed_and_killed_trials_do_not_stop_the_rest(search, tmp_path
     assert json.loads((tmp_path / "notes" / "begun-0.68").read_text()) != processes[0]
 
 
-@pytest.mark.ray
-def test_two_cells_run_at_once(search):
-    began = time.monotonic()
-    folder = search(
-        [0.25, 0.5, 0.75],
-        space={"mixing": {"choice": [0.25, 0.5, 0.75]}},
-        grid={"method": ["npo", "grad_diff"]},
-        concurrent=2,
-    )
-    assert time.monotonic() > began
-    rows = folder.read_table("trials").to_pylist()
-    assert {(row["study"], row["number"]) for row in rows} == {
-        (f"method={method}", number) for method in ("npo", "grad_diff") for number in range(3)
-    }
-    assert {row["state"] for row in rows} == {"complete"}
-
-
 def test_rows_of_trials_whose_driver_was_killed_are_written_at_the_next_start(
     toy, memory, tmp_path
 ):
-    from raymcu.search.driver import record_missing
-
     run = RunFolder(str(tmp_path))
     found = toy({"trials": 3}, storage=memory()).run(2)
     found.suggest()
