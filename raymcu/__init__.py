@@ -45,6 +45,7 @@ _API = {
     "settings_table": "raymcu.report.console",
     "endpoints_table": "raymcu.report.console",
     "calibrations_table": "raymcu.report.console",
+    "trials_table": "raymcu.report.search",
     "layers_table": "raymcu.report.console",
     "load_study": "raymcu.report.data",
     "serve": "raymcu.report.dashboard",

@@ -24,6 +24,7 @@ from raymcu.report.search import (
     Searched,
     Trial,
     best_trials,
+    budgets,
     history,
     search_asked,
     short_names,
@@ -109,11 +110,12 @@ class Watch:
     def snapshot(self) -> dict[str, Any]:
         """Return the status, each curve's and walk's losses so far, and the search's trials."""
         plan = self.run.plan
-        asked = search_asked(plan)
+        asked, studies = search_asked(plan), budgets(plan)
         trials: tuple[Trial, ...] = ()
         if asked is not None:
-            trials = trials_of(self._all("trials"), self._all("trial_values"), asked)
+            trials = trials_of(self._all("trials"), self._all("trial_values"), studies)
         status = read_status(self.run, plan, trials)
+        searched = None if asked is None else Searched(status.name, asked, len(studies), trials)
         scores = self.scores()
         findings = {row["curve_id"]: row for row in self._all("findings")}
         return status.to_dict() | {
@@ -124,7 +126,7 @@ class Watch:
                 for curve in read_curves(plan)
             ],
             "walk_lines": [_walk(walk, scores) for walk in read_walks(plan)],
-            "search": _search(Searched(status.name, asked, 0, trials)) if asked else None,
+            "search": None if searched is None else _search(searched),
         }
 
     def _all(self, table: str) -> list[dict[str, Any]]:

@@ -25,7 +25,8 @@ const duration = (s) => {
   if (s < 3600) return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 };
-const short = (value) => Number(value.toPrecision(3)).toString();
+const short = (value) => value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(2).replace(/\.?0+e/, "e")
+  : Number(value.toPrecision(3)).toString();
 const unique = (items) => [...new Set(items)];
 
 const MOST_TRIALS = 200;  // rows shown until asked for all

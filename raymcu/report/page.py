@@ -30,6 +30,17 @@ from raymcu.report.data import (
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
 from raymcu.report.overview import barrier_maps
 from raymcu.report.panels import metric_families
+from raymcu.report.search import (
+    Searched,
+    Trial,
+    best_found,
+    best_trials,
+    params_text,
+    read_search,
+    short_names,
+    tally,
+)
+from raymcu.report.search_figures import search_drawings
 from raymcu.report.status import duration
 from raymcu.report.tradeoff import tradeoff
 from raymcu.report.walks import layer_drawings, walk_drawings
@@ -63,14 +74,17 @@ def write_report(run: RunFolder) -> str:
             f"{run.url}: has no scores yet, so there is nothing to report. "
             "Run `raymcu run` to the end, or `raymcu score` if points were measured."
         )
+    searched = read_search(run)
     drawings = draw_all(study)
+    if searched is not None:
+        drawings += search_drawings(searched, study.endpoints)
     wanted = {f"{drawing.name}.{kind}" for drawing in drawings for kind in ("svg", "png")}
     for drawing in drawings:
         run.write_bytes(f"{FIGURES}/{drawing.name}.svg", drawing.svg)
         run.write_bytes(f"{FIGURES}/{drawing.name}.png", drawing.png)
     for name in set(run.names(FIGURES)) - wanted:
         run.remove(f"{FIGURES}/{name}")
-    run.write_bytes(PAGE, render_page(run, study, drawings).encode())
+    run.write_bytes(PAGE, render_page(run, study, drawings, searched).encode())
     return run.path_url(PAGE)
 
 
@@ -87,7 +101,9 @@ def draw_all(study: Study) -> list[Drawing]:
     ]
 
 
-def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> str:
+def render_page(
+    run: RunFolder, study: Study, drawings: Sequence[Drawing], searched: Searched | None
+) -> str:
     """Return the page as HTML."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": number, "duration": duration, "quantity": quantity}
@@ -95,7 +111,10 @@ def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> st
     notes = run.read_json("run.json") if run.exists("run.json") else {}
     return template.render(
         study=study,
-        headline=headline(study),
+        headline=headline(study, searched),
+        search=searched,
+        best=best_rows(searched) if searched else [],
+        tally=tally,
         findings=finding_rows(study),
         headline_metrics=headline_metrics(study.endpoints),
         endpoint_metrics=metric_families(endpoint_metrics(study)),
@@ -115,8 +134,20 @@ def render_page(run: RunFolder, study: Study, drawings: Sequence[Drawing]) -> st
     )
 
 
-def headline(study: Study) -> Headline:
-    """Say how many curves are connected, at what tolerance, and where it is worst."""
+def best_rows(searched: Searched) -> list[tuple[Trial, str]]:
+    """Return the best trials of a search with their parameters, by study."""
+    names = short_names(searched.asked["space"])
+    fronts = best_trials(searched.trials, searched.objectives)
+    return [(trial, params_text(trial, names)) for front in fronts.values() for trial in front]
+
+
+def headline(study: Study, searched: Searched | None = None) -> Headline:
+    """Say how many curves are connected, at what tolerance, and where it is worst.
+
+    Without curves: what was found by calibration or by a search.
+    """
+    if not study.curves and searched is not None:
+        return Headline(best_found(searched))
     if not study.curves:
         return Headline(best_calibrated(study) or "No curve between unlearners was asked for.")
     judged = [row for row in study.findings.values() if row["is_connected"] is not None]

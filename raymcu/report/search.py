@@ -5,6 +5,8 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +19,7 @@ from raymcu.report.console import number, plain_table
 from raymcu.report.data import metric_info, unique
 from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
-from raymcu.trials import cells
+from raymcu.trials import cells, listed, study_name
 
 Better = Literal["higher", "lower"]
 LEAST_FOR_IMPORTANCE = 4
@@ -127,15 +129,34 @@ def search_asked(plan: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return asked
 
 
-def num_studies(plan: Mapping[str, Any]) -> int:
-    """Return how many studies the grid of the plan's search has; 0 if the run is no search."""
-    asked = search_asked(plan)
-    if asked is None:
-        return 0
+def budgets(plan: Mapping[str, Any]) -> Mapping[str, int | None]:
+    """Return the studies of the plan's search, in the grid's order, and how many trials each has.
+
+    None where only time or trainings end a study. Nothing if the run is no search.
+    """
+    if search_asked(plan) is None:
+        return {}
+    return _budgets(json.dumps(plan["search_space"]))
+
+
+@lru_cache(maxsize=4)
+def _budgets(text: str) -> Mapping[str, int | None]:
+    raw = json.loads(text)
+    asked = raw["search"]
     try:
-        return len(cells(strictly(SearchSpace, plan["search_space"])))
-    except ValidationError:  # of another raymcu: cells may be counted that do not exist
-        return math.prod(len(values) for values in (asked.get("grid") or {}).values())
+        space = strictly(SearchSpace, raw)
+    except ValidationError:  # of another raymcu: cells that do not exist may be among these
+        grid = asked.get("grid") or {}
+        found = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+        names = (", ".join(f"{key}={value}" for key, value in cell.items()) for cell in found)
+        return {name or raw["name"]: asked["trials"] for name in names}
+    known: dict[str, int | None] = {}
+    for cell in cells(space):
+        bounds = [] if asked["trials"] is None else [asked["trials"]]
+        if asked["sampler"] == "grid":
+            bounds.append(len(listed(space, cell)))
+        known[study_name(space, cell)] = min(bounds, default=None)
+    return known
 
 
 def read_search(run: RunFolder) -> Searched | None:
@@ -148,7 +169,7 @@ def read_search(run: RunFolder) -> Searched | None:
     asked = search_asked(plan)
     if asked is None:
         return None
-    return Searched(plan["name"], asked, num_studies(plan), read_trials(run))
+    return Searched(plan["name"], asked, len(budgets(plan)), read_trials(run))
 
 
 def read_trials(run: RunFolder) -> tuple[Trial, ...]:
@@ -158,32 +179,23 @@ def read_trials(run: RunFolder) -> tuple[Trial, ...]:
         StoreError: If a table is damaged.
     """
     rows, values = (run.read_table(name).to_pylist() for name in ("trials", "trial_values"))
-    return trials_of(rows, values, search_asked(run.plan) or {})
+    return trials_of(rows, values, budgets(run.plan))
 
 
 def trials_of(
     rows: Iterable[Mapping[str, Any]],
     values: Iterable[Mapping[str, Any]],
-    asked: Mapping[str, Any],
+    studies: Iterable[str],
 ) -> tuple[Trial, ...]:
-    """Put rows of ``trials`` and of ``trial_values`` together, in the order of the asked grid."""
+    """Put rows of ``trials`` and ``trial_values`` together, by number in the order of studies."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for value in values:
         if value["value"] is not None and math.isfinite(value["value"]):
             found.setdefault(value["trial_id"], []).append(value)
     trials = [_trial(row, found.get(row["trial_id"], [])) for row in rows]
-    grid = asked.get("grid") or {}
-    return tuple(
-        sorted(trials, key=lambda trial: (_place(trial.cell, grid), trial.study, trial.number))
-    )
-
-
-def _place(cell: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> list[int]:
-    """Return where a cell stands in the grid; one that is not of it stands last."""
-    return [
-        values.index(cell[key]) if cell.get(key) in values else len(values)
-        for key, values in grid.items()
-    ]
+    rank = {study: place for place, study in enumerate(studies)}
+    last = len(rank)
+    return tuple(sorted(trials, key=lambda t: (rank.get(t.study, last), t.study, t.number)))
 
 
 def _trial(row: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> Trial:
@@ -396,9 +408,14 @@ class Tally:
         return self.complete + self.pruned + self.failed
 
 
-def tallies(trials: Iterable[Trial], budget: int | None) -> tuple[Tally, ...]:
-    """Count each study's trials by state."""
-    states: dict[str, list[str]] = {}
+def tallies(trials: Iterable[Trial], asked: Mapping[str, int | None]) -> tuple[Tally, ...]:
+    """Count each study's trials by state; studies that have not begun have none.
+
+    Args:
+        trials: Of the search.
+        asked: Budget by study, as `budgets` gives them.
+    """
+    states: dict[str, list[str]] = {study: [] for study in asked}
     for trial in trials:
         states.setdefault(trial.study, []).append(trial.state)
     return tuple(
@@ -408,7 +425,7 @@ def tallies(trials: Iterable[Trial], budget: int | None) -> tuple[Tally, ...]:
             running=found.count("running"),
             pruned=found.count("pruned"),
             failed=found.count("failed"),
-            budget=budget,
+            budget=asked.get(study),
         )
         for study, found in states.items()
     )
@@ -423,6 +440,24 @@ def tally(trials: Iterable[Trial]) -> str:
         text += f" ({bad} infeasible)"
     counts = ((kind, kinds.count(kind)) for kind in ("pruned", "failed", "running"))
     return ", ".join([text, *(f"{count} {kind}" for kind, count in counts if count)])
+
+
+def best_found(searched: Searched) -> str:
+    """Say in a sentence or two what became of the trials, and what the best one is."""
+    objectives = searched.objectives
+    text = f"Of {len(searched.trials)} trials: {tally(searched.trials)}."
+    fronts = best_trials(searched.trials, objectives).values()
+    found = [trial for front in fronts for trial in front]
+    if not found:
+        return f"{text} None is complete and feasible."
+    if len(objectives) > 1:
+        names = " and ".join(objective.label for objective in objectives)
+        return f"{text} {len(found)} are on the Pareto front of {names}."
+    (objective,) = objectives
+    choose = max if objective.better == "higher" else min
+    best = choose(found, key=lambda trial: trial.objectives[objective.name])
+    value = number(best.objectives[objective.name])
+    return f"{text} Best {objective.label}: {value}, {best.trial_id}."
 
 
 def trials_table(run: RunFolder) -> Table:

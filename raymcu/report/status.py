@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raymcu.report.data import Curve, Walk, read_curves, read_walks
-from raymcu.report.search import Tally, Trial, num_studies, read_trials, search_asked, tallies
+from raymcu.report.search import Tally, Trial, budgets, read_trials, tallies
 from raymcu.store import RunFolder
 
 HEARTBEAT_S = 30.0
@@ -87,7 +87,7 @@ class Status:
     cells: tuple[Cell, ...]
     walks: tuple[WalkCell, ...]
     trials: tuple[Tally, ...]
-    """Trials of each study that has begun; none if the run is no search."""
+    """Trials of each study; none if the run is no search."""
     failures: tuple[Mapping[str, Any], ...]
     """Rows of the failures table whose item is still not done."""
     driver: Driver | None
@@ -122,12 +122,11 @@ def read_status(
     measured, scored = set(run.parts("measurements")), set(run.parts("scores"))
     done, times = measured | scored, notes.get("times_s") or {}
     stages = _stages(run, plan, measured, scored, times)
-    asked, counts = search_asked(plan), tuple[Tally, ...]()
-    if asked is not None:
-        budget = asked["trials"]
-        counts = tallies(read_trials(run) if trials is None else trials, budget)
-        search = _search_stage(counts, num_studies(plan), budget, times.get("search"))
-        stages.insert(-2, (search, ()))
+    counts: tuple[Tally, ...] = ()
+    if asked := budgets(plan):
+        trials = read_trials(run) if trials is None else trials
+        counts = tallies(trials, asked)
+        stages.insert(-2, (_search_stage(counts, times.get("search")), _failed_trials(run, trials)))
     return Status(
         name=plan["name"],
         url=run.url,
@@ -177,18 +176,23 @@ def read_walk_cells(walks: Iterable[Walk], done: Collection[str]) -> tuple[WalkC
     )
 
 
-def _search_stage(
-    counts: Sequence[Tally], studies: int, budget: int | None, took_s: float | None
-) -> Stage:
-    """Sum a search up; without a bound on trials it has as many as there are."""
-    asked = budget or 0
-    total = sum(max(asked, count.ended + count.running) for count in counts)
-    total += asked * max(0, studies - len(counts))
-    done = sum(count.complete + count.pruned for count in counts)
-    return Stage("search", done, total, sum(count.failed for count in counts), 0, took_s)
+def _search_stage(counts: Iterable[Tally], took_s: float | None) -> Stage:
+    """Sum a search up; a study without a bound on trials has as many as there are."""
+    done = total = failed = 0
+    for count in counts:
+        done += count.complete + count.pruned
+        failed += count.failed
+        total += max(count.budget or 0, count.ended + count.running)
+    return Stage("search", done, total, failed, 0, took_s)
 
 
 _Failures = tuple[Mapping[str, Any], ...]
+
+
+def _failed_trials(run: RunFolder, trials: Iterable[Trial]) -> _Failures:
+    failed = {trial.trial_id for trial in trials if trial.state == "failed"}
+    rows = run.read_table("failures").to_pylist()
+    return tuple(row for row in rows if row["stage"] == "search" and row["item_id"] in failed)
 
 
 def _stages(

@@ -1,15 +1,20 @@
 """What a search found: known answers of plain values, then its figures, table and page section."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from raymcu.loading import strictly
 from raymcu.report.data import load_study
+from raymcu.report.page import write_report
 from raymcu.report.search import (
     Objective,
     Trial,
+    best_found,
     best_trials,
+    budgets,
     history,
     importances,
     pareto_front,
@@ -22,6 +27,7 @@ from raymcu.report.search import (
     trials_table,
 )
 from raymcu.report.search_figures import search_drawings
+from raymcu.search_space import SearchSpace
 
 UTILITY = Objective("utility", "higher")
 LOSS = Objective("loss", "lower")
@@ -135,7 +141,7 @@ def test_a_value_that_is_no_number_is_left_out():
            "message": None}  # fmt: skip
     values = [{"trial_id": "s/0", "kind": "objective", "name": "utility", "value": value}
               for value in (None, math.nan)]  # fmt: skip
-    (found,) = trials_of([row], values, {})
+    (found,) = trials_of([row], values, [])
     assert found.objectives == {}
     assert found.at([UTILITY]) is None
 
@@ -161,15 +167,43 @@ def test_trials_are_read_from_the_tables(search_run):
     assert tally(searched.trials) == "32 complete (6 infeasible), 7 failed, 1 running"
 
 
-def test_studies_stand_in_the_grid_s_order_and_their_trials_by_number():
+def test_studies_stand_in_the_order_asked_and_their_trials_by_number():
     rows = [
         {"trial_id": f"{method}/{n}", "study": method, "number": n, "state": "running",
          "cell": f'{{"method": "{method}"}}', "params": "{}", "point_ids": [],
          "is_feasible": None, "took_s": None, "message": None}
         for method, n in [("dpo", 1), ("npo", 0), ("dpo", 0), ("ga", 0)]
     ]  # fmt: skip
-    trials = trials_of(rows, [], {"grid": {"method": ["npo", "ga", "dpo"]}})
+    trials = trials_of(rows, [], ["npo", "ga", "dpo"])
     assert [t.trial_id for t in trials] == ["npo/0", "ga/0", "dpo/0", "dpo/1"]
+
+
+def test_budgets_by_study():
+    """By hand: npo with two betas and grad_diff, which has none, are three cells."""
+    raw = {
+        "name": "toy",
+        "benchmark": {"name": "authors", "num_authors": 20, "forget_sizes": ["forget05"]},
+        "model": {"scratch": {}},
+        "methods": [{"name": "npo"}, {"name": "grad_diff"}],
+        "search": {
+            "grid": {"method": ["npo", "grad_diff"], "methods.npo.beta": [0.1, 0.5]},
+            "space": {"mixing": {"choice": [0.25, 0.5, 1.0]}},
+            "trials": 12,
+        },
+    }
+
+    def budgets_with(**search):
+        raw["search"] |= search
+        return budgets({"search_space": strictly(SearchSpace, raw).model_dump(mode="json")})
+
+    assert budgets_with() == {
+        "method=npo, methods.npo.beta=0.1": 12,
+        "method=npo, methods.npo.beta=0.5": 12,
+        "method=grad_diff": 12,
+    }
+    assert set(budgets_with(sampler="grid").values()) == {3}
+    assert set(budgets_with(sampler="tpe", trials=None, hours=2.0).values()) == {None}
+    assert budgets({"search_space": {}}) == {}
 
 
 def test_looks_are_read_in_their_order(pruned_run):
@@ -225,15 +259,36 @@ def test_figures_of_two_objectives(search_run):
     assert "learning_rate" in found["search_importance"].svg.decode()
 
 
-def test_figures_of_one_objective_show_the_looks_and_no_front(pruned_run):
-    found = drawings_of(pruned_run)
-    assert "search_looks" in found
-    assert "search_pareto" not in found
-    assert "pruned" in found["search_history"].svg.decode()
-
-
 def test_nothing_is_drawn_before_a_trial_has_a_value(half_run):
     plan = half_run.plan
-    plan["search_space"]["search"] = {"objectives": ["utility"], "space": {}, "grid": {}}
+    plan["search_space"]["search"] = {
+        "objectives": ["utility"], "space": {}, "grid": {}, "trials": 3,
+    }  # fmt: skip
     half_run.write_json("plan.json", plan)
     assert drawings_of(half_run) == {}
+
+
+def test_the_report_of_a_search_alone(pruned_run):
+    plan = pruned_run.plan | {"curves": [], "curve_points": []}
+    pruned_run.write_json("plan.json", plan)
+    write_report(pruned_run)
+    page = pruned_run.read_bytes("report/index.html").decode()
+    searched = read_search(pruned_run)
+    best = best_trials(searched.trials, searched.objectives)
+    assert f'<p class="verdict">{best_found(searched)}</p>' in page
+    assert all(front[0].point_ids[0] in page for front in best.values())
+    assert "retain_loss &lt;= 0.8" in page
+    figures = pruned_run.names("report/figures")
+    assert {"search_history.svg", "search_looks.png", "search_slices_2.svg"} <= set(figures)
+    assert "search_pareto.svg" not in figures
+    assert "pruned" in pruned_run.read_bytes("report/figures/search_looks.svg").decode()
+
+
+def test_what_was_found_in_a_sentence(pruned_run):
+    searched = read_search(pruned_run)
+    assert best_found(searched) == (
+        "Of 40 trials: 32 complete (6 infeasible), 7 pruned, 1 running. "
+        "Best model utility ↑: 0.584, forget_size=forget01/12."
+    )
+    none = replace(searched, trials=searched.trials[4:5])
+    assert best_found(none) == "Of 1 trials: 0 complete, 1 pruned. None is complete and feasible."

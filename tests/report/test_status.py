@@ -86,7 +86,19 @@ def test_counts_of_a_search(pruned_run):
         ("forget_size=forget05", 16, 1, 3, 20),
     ]
     assert "forget_size=forget05" in text_of(status)
+    assert [row["stage"] for row in status.failures] == ["connect", "measure"]
     assert "`raymcu search`" in driver_sentence(status)
+
+
+def test_failed_trials_are_among_the_failures(search_run):
+    rows = [
+        {"item_id": f"forget_size=forget01/{number}", "stage": "search", "label": "trial",
+         "reason": "diverged", "message": "m"}
+        for number in (4, 5)
+    ]  # fmt: skip
+    search_run.write_part("failures", "search", tables.from_rows("failures", rows))
+    told = [row["item_id"] for row in read_status(search_run).failures if row["stage"] == "search"]
+    assert told == ["forget_size=forget01/4"]  # 5 is complete
 
 
 def test_studies_that_have_not_begun_are_left(search_run):
