@@ -48,17 +48,18 @@ def estimates(
         / 4
     )
     width = 4 if space.model.dtype == "float32" else 2
+    widths = (4 if recipe.role == "memorizer" else width for recipe in recipes.values())
     return {
         "parameters": num,
         "train_flops": None if num is None else 6.0 * num * train_tokens,
         "measure_flops": None if num is None else 2.0 * num * measure_tokens,
         "memory_gib": None if num is None else num * (2 * width + 8) / 2**30,
-        "disk_gib": None if num is None else num * width * len(recipes) / 2**30,
+        "disk_gib": None if num is None else num * sum(widths) / 2**30,
     }
 
 
 def _trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
-    if recipe.training is None:
+    if recipe.training is None or recipe.bend:  # a curve's other bends come with its first
         return 0.0
     if recipe.train_sets:
         anchor = sum(sets[name].num_characters for name in recipe.train_sets)

@@ -259,14 +259,19 @@ def _second_order_faults(
 
 
 def _adapter_faults(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Refuse a mask over adapters: at the start B is zero, so no A would ever be ranked."""
-    common = _table(_table(raw.get("unlearning")).get("training")).get("lora")
+    """Refuse what adapters cannot do: be masked (at the start B is zero) or averaged factor-wise."""
+    common = _table(_table(raw.get("unlearning")).get("training"))
     for index, method in enumerate(map(_table, _list(raw.get("methods")))):
-        has_adapters = common or _table(method.get("training")).get("lora")
-        if has_adapters and method.get("mask"):
+        training = merged(common, _table(method.get("training")))
+        if training.get("lora") and method.get("mask"):
             yield (
                 f"methods.{index}.mask: a mask chooses among the model's weights, and with lora "
                 "only adapters are trained. Leave out the one or the other."
+            )
+        if training.get("lora") and training.get("average"):
+            yield (
+                f"methods.{index}.training: average and lora do not go together: the mean of B and "
+                "the mean of A do not multiply to the mean of B·A. Leave out the one or the other."
             )
 
 

@@ -240,7 +240,9 @@ class Plan:
             "endpoints": {"naive": 2 * self.num_pairs, "unique": roles.count("unlearner")},
             "bends": roles.count("bend"),
             "bends_if_barrier": sum(curve.waits_for is not None for curve in self.curves.values()),
-            "trainings": {"unique": sum(r.training is not None for r in self.recipes.values())},
+            "trainings": {
+                "unique": sum(r.training is not None and not r.bend for r in self.recipes.values())
+            },
             "pairs": self.num_pairs,
             "curves": len(self.curves),
             "walks": len(self.walks),

@@ -153,6 +153,7 @@ class _Planner:
         self.walks: dict[str, Walk] = {}
         self.points: dict[str, Point] = {}
         self.num_pairs = 0
+        self._ends: set[tuple[UnlearnerKey, str]] = set()
         self.original = self._learner(None)
         self.retrained: dict[str, Recipe] = {}
         self._learning = {
@@ -316,6 +317,7 @@ class _Planner:
                 seed=key.seed,
             )
         self._point(self._alone(recipe), size, "unlearner", recipe.label)
+        self._ends.add((key, size))
         return recipe
 
     def _bends(self, use: FamilyUse, size: str, first: Recipe, second: Recipe) -> list[Recipe]:
@@ -400,7 +402,8 @@ class _Planner:
             for seed in use.seeds or self.space.unlearning.seeds[:1]:
                 unlearner = UnlearnerKey(title, seed, Variation())
                 recipe, through = self._trained(unlearner, size)
-                self._point(through, size, "unlearner", unlearner.label)
+                if (unlearner, size) not in self._ends:  # else it is a point by itself already
+                    self._point(through, size, "unlearner", unlearner.label)
                 if family.trained == "memorizer":
                     through = self._alone(recipe)
                 key = content_id([use.model_dump(mode="json", include={"name", "label"}),

@@ -1,0 +1,108 @@
+"""Beyond the segment: walks, calibration, layers, ensembles and hand-written blends, in one run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from raymcu.store import RunFolder
+
+from .conftest import run_command
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+CHANGES = {
+    "model.scratch.num_layers": "2",
+    "original.training.epochs": "4",
+    "unlearning.settings": '["Met"]',
+    "methods": '[{ name = "grad_diff" }, { name = "mox", memorizer = "ce", alpha = 2.0, '
+    'training = { average = { eta = 0.5, every = "step" } } }]',
+    "curves": '{ families = [{ name = "bezier", num_bends = 2 }], num_points = 3, ensemble = 3, '
+    "bend = { training = { learning_rate = 1e-3, epochs = 0.5, batch_size = 4 } } }",
+    "walks": '[{ name = "mixing", at = [0.0, 0.5, 1.0] }, '
+    '{ name = "extrapolation", at = [-1.0, 0.0, 2.0] }, { name = "layers" }, '
+    '{ name = "layer_groups", methods = ["grad_diff"] }]',
+    "blends": '[{ label = "mine", terms = { original = 0.25, "grad_diff/seed0" = 0.75 }, '
+    'layers = { "model.layers.1." = { retrained = 1.0 } } }]',
+    "calibration": '{ metric = "retain_probability", rank_by = ["forget_loss"], '
+    "resolution = 0.13 }",
+    "layer_choice": '{ utility = "retain_probability", forget = "forget_quality_log10", '
+    "keep = 0.5 }",
+    "measurement.generate": "[]",
+    "measurement.probes": '["forget", "retain"]',
+}
+
+
+@pytest.fixture(scope="module")
+def beyond(space_path: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    out = tmp_path_factory.mktemp("beyond") / "run"
+    arguments = [part for key, value in CHANGES.items() for part in ("--set", f"{key}={value}")]
+    done = run_command("run", space_path, "--out", out, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (out / "output.txt").write_text(done.stdout)
+    (out / "again.txt").write_text(run_command("run", space_path, "--out", out, *arguments).stdout)
+    return RunFolder(str(out))
+
+
+def weights(run: RunFolder, label: str) -> dict[str, np.ndarray]:
+    rows = run.read_table("recipes").to_pylist()
+    (key,) = [row["recipe_id"] for row in rows if row["label"] == label]
+    return load_file(Path(run.url) / "checkpoints" / key / "model.safetensors")
+
+
+def test_an_unlearner_lies_beyond_the_original_from_its_memorizer(beyond: RunFolder) -> None:
+    original, memorizer = weights(beyond, "original"), weights(beyond, "mox/seed0/memorizer")
+    for name, weight in weights(beyond, "mox/seed0").items():
+        expected = 3.0 * original[name].astype(float) - 2.0 * memorizer[name].astype(float)
+        np.testing.assert_allclose(weight, expected, atol=1e-6)
+
+
+def test_every_planned_point_was_scored_and_nothing_failed(beyond: RunFolder) -> None:
+    assert beyond.parts("failures") == []
+    planned = {point["id"] for point in beyond.plan["points"]}
+    assert set(beyond.parts("scores")) == planned
+    roles = {point["role"] for point in beyond.plan["points"]}
+    assert {"ensemble", "blend", "walk", "curve", "layers", "unlearner"} - roles <= {"layers"}
+
+
+def test_calibration_halved_the_step_after_the_last_that_retains(beyond: RunFolder) -> None:
+    rows = beyond.read_table("calibrations").to_pylist()
+    assert {row["second"] for row in rows} == {"grad_diff/seed0", "mox/seed0"}
+    scores = {
+        (row["point_id"], row["metric"]): row["value"]
+        for row in beyond.read_table("scores").to_pylist()
+    }
+    original = next(p["id"] for p in beyond.plan["points"] if p["role"] == "original")
+    for row in rows:
+        assert row["at_original"] == scores[original, "retain_probability"]
+        assert row["bar"] == pytest.approx(0.95 * row["at_original"])
+        assert row["value"] == scores[row["point_id"], "retain_probability"] >= row["bar"]
+        if row["fails_at"] is not None:
+            assert 0 < row["fails_at"] - row["t"] <= 0.13
+    assert sorted(row["rank_after"] for row in rows) in ([1, 1], [1, 2])
+
+
+def test_a_choice_of_layers_is_made_on_one_half_and_told_on_both(beyond: RunFolder) -> None:
+    rows = beyond.read_table("layer_choices").to_pylist()
+    for second in ("grad_diff/seed0", "mox/seed0"):
+        mine = [row for row in rows if row["second"] == second]
+        assert sum(row["is_chosen"] for row in mine) == 1
+        kept = [row["forget"] for row in mine if row["keeps_utility"] and row["kind"] != "layer"]
+        (chosen,) = [row for row in mine if row["is_chosen"]]
+        assert chosen["forget"] == max(kept)
+
+
+def test_the_same_command_again_has_nothing_to_do(beyond: RunFolder) -> None:
+    again = Path(beyond.url, "again.txt").read_text()
+    assert not any(line.startswith(("train", "connect", "measure")) for line in again.splitlines())
+
+
+def test_the_console_and_the_page_tell_of_all(beyond: RunFolder) -> None:
+    output = Path(beyond.url, "output.txt").read_text()
+    page = Path(beyond.url, "report/index.html").read_text()
+    for told in ("mine", "ensemble", "mixing", "mox/seed0"):
+        assert told in output + page
+        assert told in page
+    assert json.loads(Path(beyond.url, "plan.json").read_text())["counts"]["walks"] == 7
