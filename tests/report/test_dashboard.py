@@ -2,24 +2,35 @@
 
 import http.client
 import json
+import os
+import re
+import subprocess
 import threading
+from contextlib import contextmanager
 
 import pytest
 
 from raymcu import tables
 from raymcu.errors import ConfigError
+from raymcu.report.assets import asset
 from raymcu.report.dashboard import Parts, Watch, is_loopback, serve
 
 
-@pytest.fixture
-def server(half_run):
-    server = serve(half_run.url, port=0)
+@contextmanager
+def serving(run):
+    server = serve(run.url, port=0)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def server(half_run):
+    with serving(half_run) as server:
+        yield server
 
 
 def ask(server, path, method="GET", **headers):
@@ -53,6 +64,7 @@ def test_an_unchanged_status_is_not_sent_again(server):
 @pytest.mark.parametrize(
     ("path", "kind", "text"),
     [("/", "text/html", b"dashboard.js"), ("/dashboard.js", "text/javascript", b"status.json"),
+     ("/dashboard_search.js", "text/javascript", b"showSearch"),
      ("/dashboard.css", "text/css", b"--paper")],
 )  # fmt: skip
 def test_the_page_and_its_files(server, path, kind, text):
@@ -61,6 +73,25 @@ def test_the_page_and_its_files(server, path, kind, text):
     assert answer.getheader("Content-Type").startswith(kind)
     assert "script-src 'self'" in answer.getheader("Content-Security-Policy")
     assert text in body
+
+
+def test_every_element_that_the_scripts_ask_for_is_on_the_page():
+    scripts = asset("dashboard.js") + asset("dashboard_search.js")
+    asked = set(re.findall(r'byId\("([^"]+)"\)', scripts))
+    there = set(re.findall(r'\bid="([^"]+)"', asset("dashboard.html")))
+    assert asked == there
+    files = re.findall(r'(?:src|href)="(/dashboard[^"]*)"', asset("dashboard.html"))
+    assert files == ["/dashboard.css", "/dashboard_search.js", "/dashboard.js"]
+
+
+def test_every_key_that_the_scripts_read_is_in_the_json(search_run):
+    found = Watch(search_run).snapshot()
+    scripts = asset("dashboard.js") + asset("dashboard_search.js")
+    search, (first, *_) = found["search"], found["search"]["trials"]
+    for name, value in (("status", found), ("search", search), ("t", first),
+                        ("count", found["trials"][0])):  # fmt: skip
+        read = set(re.findall(rf"(?<![\w./]){name}\.(\w+)", scripts))
+        assert read <= set(value), name
 
 
 def test_the_report_is_served_once_it_is_there(server, half_run):
@@ -194,3 +225,20 @@ def test_a_folder_without_a_run_is_a_clear_error(tmp_path):
 def test_loopback_names():
     assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.8.8.8", "::1"]))
     assert not any(map(is_loopback, ["", "0.0.0.0", "localhost.evil.example", "10.0.0.1"]))
+
+
+@pytest.mark.slow
+def test_the_page_shows_the_trials_in_a_browser(search_run):
+    """Needs Chromium, whose path RAYMCU_CHROMIUM may give; no CI has it."""
+    chromium = os.environ.get("RAYMCU_CHROMIUM", "chromium")
+    with serving(search_run) as server:
+        command = [
+            chromium, "--headless", "--no-sandbox", "--disable-gpu",
+            "--virtual-time-budget=5000", "--enable-logging=stderr", "--dump-dom", server.url,
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    for text in ("forget_size=forget05", "learning_rate", "npo · seed0 ↔ seed1", "16 ★"):
+        assert text in done.stdout
+    assert done.stdout.count('<circle class="trial') == 2 * 2 * 16
+    assert "&lt;script&gt;alert(1)" in done.stdout
+    assert "CONSOLE" not in done.stderr
