@@ -21,6 +21,7 @@ function draw(tag, attributes, text) {
 }
 
 const duration = (s) => {
+  if (s < 10) return `${Number(s.toFixed(1))} s`;
   if (s < 60) return `${Math.round(s)} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
@@ -31,7 +32,7 @@ const unique = (items) => [...new Set(items)];
 
 const MOST_TRIALS = 200;  // rows shown until asked for all
 const MOST_COLUMNS = 8;  // parameters that have columns of their own; more share one
-const PLOT = { x: 46, y: 24, w: 282, h: 80 };
+const PLOT = { x: 56, y: 24, w: 272, h: 80 };
 let shownStudies = "";
 let shownTrials = "";
 let sorted = { column: null, isUp: false };
