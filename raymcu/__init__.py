@@ -29,6 +29,7 @@ _API = {
     "plan_study": "raymcu.pipeline",
     "run_study": "raymcu.pipeline",
     "search_study": "raymcu.pipeline",
+    "search_summary": "raymcu.trials",
     "export": "raymcu.measurement.export",
     "catalog": "raymcu.catalog",
     "Judge": "raymcu.judge",

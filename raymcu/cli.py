@@ -52,10 +52,11 @@ def plan(space: Space, sets: Set = None, as_json: Json = False) -> None:
     """Print what would be trained, measured, saved by reuse, and what it would cost."""
     wanted = raymcu.load_space(space, sets or [])
     made = raymcu.plan_study(wanted)
+    summary = {**made.summary, **raymcu.search_summary(wanted)}
     if as_json:
-        _print_json({"name": made.name, "plan_id": made.id, **made.summary})
+        _print_json({"name": made.name, "plan_id": made.id, **summary})
         return
-    console.print(raymcu.plan_table(made.name, made.summary))
+    console.print(raymcu.plan_table(made.name, summary))
 
 
 @app.command()

@@ -71,6 +71,22 @@ def cells(space: SearchSpace) -> list[Values]:
     return found
 
 
+def search_summary(space: SearchSpace) -> dict[str, Any]:
+    """Return how many studies and trials a search has; nothing if the file has none."""
+    if space.search is None:
+        return {}
+    return {"search": {"studies": len(cells(space)), "trials": most_trials(space)}}
+
+
+def most_trials(space: SearchSpace) -> int | None:
+    """Return how many trials there are at most over all studies; None if only time ends them."""
+    search, studies = search_of(space), cells(space)
+    if search.sampler != "grid":
+        return None if search.trials is None else search.trials * len(studies)
+    sizes = [len(listed(space, cell)) for cell in studies]
+    return sum(min(size, search.trials or size) for size in sizes)
+
+
 def study_name(space: SearchSpace, cell: Values) -> str:
     """Name a cell's study: its values, or the search space's name if there is no grid."""
     words = {k: v if isinstance(v, str) else canonical_json(v) for k, v in cell.items()}

@@ -11,7 +11,7 @@ from raymcu.planner import make_plan, plan_trial
 from raymcu.search.bench import TrialBench, bench_setup
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.search_space import SearchSpace
-from raymcu.trials import applied, cells, listed, mixing_of, search_of
+from raymcu.trials import applied, mixing_of, most_trials, search_of
 
 
 class TrialPlanner:
@@ -39,12 +39,7 @@ class TrialPlanner:
         """Return how many trials have ended, and how many there are to be at most."""
         states = self.ledger.run.read_table("trials")["state"].to_pylist()
         done = sum(state != "running" for state in states)
-        if self.search.sampler == "grid":
-            sizes = [len(listed(self.space, cell)) for cell in cells(self.space)]
-        else:
-            sizes = [self.search.trials or 0] * len(cells(self.space))
-        most = self.search.trials
-        return done, max(done, sum(size if most is None else min(size, most) for size in sizes))
+        return done, max(done, most_trials(self.space) or 0)
 
     def plan(self, values: Mapping[str, Any]) -> Plan:
         """Plan a trial by the values of its cell and parameters.
