@@ -259,7 +259,7 @@ def _second_order_faults(
 
 
 def _adapter_faults(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Refuse what adapters cannot do: be masked (at the start B is zero) or averaged factor-wise."""
+    """Refuse what adapters cannot: be masked (B is zero at the start), be averaged by factors."""
     common = _table(_table(raw.get("unlearning")).get("training"))
     for index, method in enumerate(map(_table, _list(raw.get("methods")))):
         training = merged(common, _table(method.get("training")))
