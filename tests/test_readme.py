@@ -8,6 +8,7 @@ import tomli_w
 
 from raymcu.inputs import load_space, look_around
 from raymcu.planner import make_plan
+from raymcu.trials import cells
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,8 +27,12 @@ def planned(tmp_path, shown):
 
 def test_the_search_spaces_of_the_readme_can_be_planned(tmp_path):
     blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (grid, plan), (asked, _), (muse, _) = (planned(tmp_path, shown) for shown in blocks)
+    (grid, plan), (beyond, walked), (searched, _), (asked, _), (muse, _) = (
+        planned(tmp_path, shown) for shown in blocks
+    )
     assert len(grid.unlearning.settings) == 10
     assert plan.has_choice
+    assert {walk.family for walk in walked.walks.values()} == {use.name for use in beyond.walks}
+    assert len(cells(searched)) == 2
     assert asked.measurement.moments == ("forget", "holdout")
     assert muse.benchmark.name == "muse"
