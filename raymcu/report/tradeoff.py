@@ -58,7 +58,9 @@ MAX_NAMED_BLENDS = 8
 
 
 def tradeoff(study: Study) -> Drawing | None:
-    """Draw forgetting against utility for every point; None if neither was scored."""
+    """Draw forgetting against utility for every point; None if there is nothing to compare."""
+    if not (study.curves or study.walks or any(e.role not in REFERENCES for e in study.endpoints)):
+        return None
     found = ((x, [y for y in ys if _points(study, (x, y))]) for x, ys in _TRADEOFFS)
     x, ys = next(((x, ys) for x, ys in found if ys), ("", []))
     if not ys:
