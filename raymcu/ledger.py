@@ -107,6 +107,8 @@ class Ledger:
             recipes = {**plan.recipes, **recipes}
             curves = {**plan.curves, **curves}
             points = {**plan.points, **points}
+        new = recipes.keys() - here.recipes.keys()
+        self.reused |= {key for key in new if self.run.checkpoints.is_done(key)}
         self.plan = replace(
             here, recipes=recipes, curves=curves, points=points, asked=self._whole.id
         )

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.loading import Registries, checked, strictly
+from raymcu.metrics._base import METRICS
 from raymcu.objectives import objective_faults
 from raymcu.ranges import Range, Search
 from raymcu.search_space import SearchSpace
@@ -23,7 +24,11 @@ from raymcu.store import canonical_json
 _CHOOSES = ("method", "forget_size")
 """Parameters that choose among what the file names; all others may hang on them."""
 _NOT_OF_TRIALS = ("walks", "blends", "calibration", "layer_choice")
-_FIXED = ("name", "description", "store", "extensions", "search", "execution", *_NOT_OF_TRIALS)
+_FIXED = (
+    *("name", "description", "store", "extensions", "search", "execution", *_NOT_OF_TRIALS),
+    # What all trials are compared with, and how: what a trial is asked is asked of these too.
+    *("benchmark", "model", "original", "retrained", "measurement", "analysis"),
+)
 _MOST_LISTED = 100_000
 """Trials of the largest grid a search may go through."""
 
@@ -156,7 +161,7 @@ def search_faults(space: SearchSpace, registries: Registries) -> list[str]:
         *objective_faults(space),
     ]
     if not faults:  # else what cannot be tried would be told as a fault of its value
-        faults = list(_value_faults(space, registries))
+        faults = list(_value_faults(space, registries)) or list(_pruner_faults(space))
     return list(dict.fromkeys(faults))
 
 
@@ -286,10 +291,11 @@ def _key_faults(space: SearchSpace) -> Iterator[str]:
             yield f"{where}: {told} Write methods.TITLE.KEY."
         elif found and found[1] in {"name", "label"}:
             yield f"{where}: a method is chosen by its title. Search 'method' instead."
-        elif root in _FIXED or key == "benchmark.forget_sizes":
+        elif root in _FIXED:
+            instead = key == "benchmark.forget_sizes"
             yield (
                 f"{where}: is the same for all trials. "
-                f"{'Search forget_size instead' if root == 'benchmark' else 'Leave it out'}."
+                f"{'Search forget_size instead' if instead else 'Leave it out'}."
             )
     families = [family.title for family in space.curves.families]
     if search.curve is not None and search.curve not in families:
@@ -375,6 +381,47 @@ def _step_faults(search: Search) -> Iterator[str]:
             f"search.sampler: a grid of up to {math.prod(sizes):.3g} trials is too many; "
             f"{_MOST_LISTED:g} are not. Give steps or fewer values, or another sampler."
         )
+
+
+def _pruner_faults(space: SearchSpace) -> Iterator[str]:
+    search = search_of(space)
+    if search.pruner == "none":
+        return
+    if most_workers(space) > 1:
+        yield (
+            f"search.pruner: '{search.pruner}' looks at unfinished trainings, which gangs of "
+            "training.workers > 1 do not show. Set pruner = 'none' or workers = 1."
+        )
+    for name in search.objectives:
+        if METRICS[name].kind == "representations":
+            yield (
+                f"search.pruner: '{search.pruner}' looks at unfinished trainings by '{name}', "
+                "which is not measured there. Set pruner = 'none' or take another objective."
+            )
+
+
+def most_workers(space: SearchSpace) -> int:
+    """Return by how many workers a trial's recipe may be trained, by the file or by a value.
+
+    Raises:
+        ConfigError: If values do not fit the file's rules.
+    """
+    search = search_of(space)
+    return max(
+        workers
+        for _, key in _named(search)
+        for value in _tried(search, key)
+        for workers in _workers(applied(space, {**_context(space, key), key: value}))
+    )
+
+
+def _workers(trial: SearchSpace) -> Iterator[int]:
+    has_pairs = bool(trial.unlearning.settings)
+    for method in trial.methods:
+        for is_second_order in (False, True) if has_pairs else (False,):
+            yield trial.use_of(method, is_second_order=is_second_order)[1].workers
+    if has_pairs:
+        yield trial.curves.bend.training.workers
 
 
 def _tried(search: Search, key: str) -> Sequence[Any]:

@@ -7,7 +7,16 @@ from raymcu.errors import ConfigError
 from raymcu.inputs import REGISTRIES
 from raymcu.loading import strictly
 from raymcu.search_space import SearchSpace
-from raymcu.trials import applied, cells, listed, mixing_of, search_faults, study_name, suggested
+from raymcu.trials import (
+    applied,
+    cells,
+    listed,
+    mixing_of,
+    most_workers,
+    search_faults,
+    study_name,
+    suggested,
+)
 
 METHODS = [
     {"name": "npo", "beta": 0.2, "training": {"epochs": 3.0}},
@@ -233,7 +242,9 @@ MIX = {"mixing": {"float": [0.0, 1.0]}}
         ({"space": {**NPO, "methods.npo.name": {"choice": ["dpo"]}}}, ["search.space.methods.npo.name: a method is chosen by its title."]),
         ({"space": {**NPO, "execution.cpus_per_worker": {"int": [1, 2]}}}, ["search.space.execution.cpus_per_worker: is the same for all trials."]),
         ({"space": {**NPO, "unlearning.seeds.first": {"int": [1, 2]}}}, ["search.space.unlearning.seeds.first: 'unlearning.seeds' is a list of 2."]),
-        ({"space": {**NPO, "model.prompt.kind": {"int": [1, 2]}}}, ["search.space.model.prompt.kind: 'model.prompt' is a value, not a table."]),
+        ({"space": {**NPO, "unlearning.training.schedule.kind": {"int": [1, 2]}}}, ["search.space.unlearning.training.schedule.kind: 'unlearning.training.schedule' is a value, not a table."]),
+        ({"space": {**NPO, "benchmark.num_authors": {"choice": [10, 20]}, "model.dtype": {"choice": ["bfloat16"]}, "original.seed": {"int": [0, 1]}, "retrained.train": {"choice": [False]}, "measurement.max_examples": {"int": [1, 2]}, "analysis.tolerance": {"float": [0.0, 0.1]}}}, [f"search.space.{key}: is the same for all trials. Leave it out." for key in ("benchmark.num_authors", "model.dtype", "original.seed", "retrained.train", "measurement.max_examples", "analysis.tolerance")]),
+        ({"space": {**NPO, "methods.npo.training.workers": {"int": [1, 2]}}, "objectives": ["model_utility"], "pruner": "median"}, ["search.pruner: 'median' looks at unfinished trainings, which gangs of training.workers > 1 do not show."]),
         ({"space": {"method": {"choice": ["npo", "npoo"]}}}, ["search.space.method: no method of this file is named 'npoo'. Did you mean 'npo'?"]),
         ({"space": {"method": {"int": [0, 1]}}}, ["search.space.method: is chosen by name. Write { choice = ['npo', 'grad_diff', 'npo.long run'] }."]),
         ({"space": {**NPO, "forget_size": {"choice": ["forget01"]}}}, ["search.space.forget_size: no forget size of this file is named 'forget01'."]),
@@ -281,3 +292,29 @@ def test_curves_need_pairs():
         unlearning={"settings": []},
     )  # fmt: skip
     assert fault.startswith("search.curve: needs unlearners to connect")
+
+
+def test_pruner_needs_an_objective_that_looks_measure():
+    (fault,) = faults(
+        {"space": NPO, "objectives": ["retain_cka_retrained"], "pruner": "asha"},
+        measurement={"representations": ["retain"]},
+    )
+    assert fault.startswith("search.pruner: 'asha' looks at unfinished trainings by 'retain_cka_re")
+
+
+# gangs
+
+
+@pytest.mark.parametrize(
+    ("search", "content", "expected"),
+    [
+        ({"space": NPO}, {}, 1),
+        ({"space": NPO}, {"unlearning": {"training": {"workers": 4}}}, 4),
+        ({"space": {**NPO, "methods.npo.training.workers": {"choice": [1, 3]}}}, {}, 3),
+        ({"space": MIX, "grid": {"method": ["npo"], "unlearning.training": [{}, {"workers": 2}]}}, {}, 2),
+        ({"space": NPO}, {"curves": {"bend": {"training": {"workers": 2}}}}, 1),
+        ({"space": NPO, "curve": "quadratic", "objectives": ["forget_barrier"]}, {"curves": {"bend": {"training": {"workers": 2}}}}, 2),
+    ],
+)  # fmt: skip
+def test_workers_of_a_trial_are_the_most_that_a_recipe_of_it_may_have(search, content, expected):
+    assert most_workers(space(search, **content)) == expected

@@ -1,9 +1,10 @@
 """Runs trials in one warm process: trains what a trial lacks, measures its points, judges them.
 
-No Ray, but for a trial whose recipes ask for several workers: its gang is a Train run of its own.
+No Ray; trials whose recipes ask for several workers are `raymcu.search.gangs`' business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -43,21 +44,28 @@ class TrialBench:
     def __init__(self, setup: dict[str, Any]) -> None:
         self.space = SearchSpace.model_validate(setup["space"])
         self.search = search_of(self.space)
+        self.setup = {key: value for key, value in setup.items() if key != "space"}
         self.run_folder = RunFolder(setup["run"], setup["store"])
         self.store = self.run_folder.checkpoints
         self.workshop = Workshop(self.store, self.space.execution.save_every_s)
-        self.actor = PointActor({k: v for k, v in setup.items() if k != "space"})
-        self.glance = Glance(self.space, self.actor)
+
+    @cached_property
+    def actor(self) -> PointActor:
+        """Who measures here."""
+        return PointActor(self.setup)
+
+    @cached_property
+    def glance(self) -> "Glance":
+        """Who looks at unfinished trainings."""
+        return Glance(self.space, self.actor)
 
     def run(self, spec: TrialSpec, look: Look, progress: Progress) -> dict[str, float]:
         """Train, measure and judge one trial, see `raymcu.search.spec.Bench`."""
         for level in spec.levels:
-            for recipe in level:
-                self._make(recipe, spec, look, progress)
-        for number, point in enumerate(spec.points):
-            progress(f"measuring {point.label}", number / len(spec.points), None)
-            if not self.run_folder.has_part("scores", point.id):
-                self.actor.measure(point.id, point.blend.model_dump_json(), point.forget_size)
+            self._train([r for r in level if not self.store.is_done(r.id)], spec, look, progress)
+        self._measure(
+            [p for p in spec.points if not self.run_folder.has_part("scores", p.id)], progress
+        )
         if self.search.curve is not None:
             return judged_along(self.search, self._findings(spec.curves))
         (size,) = {point.forget_size for point in spec.points}
@@ -65,12 +73,20 @@ class TrialBench:
             self.search, [self._scores(point.id) for point in spec.points], self._references(size)
         )
 
+    def _train(
+        self, recipes: Sequence[Recipe], spec: TrialSpec, look: Look, progress: Progress
+    ) -> None:
+        """Make what is missing of a level."""
+        for recipe in recipes:
+            self._make(recipe, spec, look, progress)
+
     def _make(self, recipe: Recipe, spec: TrialSpec, look: Look, progress: Progress) -> None:
         (first, *_) = spec.points  # one training a trial is looked at, that of its first seed
         looks = None
         if self.search.pruner != "none" and recipe.id in first.blend.checkpoints:
             looks = Looks(
-                self.search.looks, lambda weights: look(self.glance.at(first, recipe.id, weights))
+                self.search.looks,
+                lambda number, weights: look(number, self.glance.at(first, recipe.id, weights)),
             )
         self.workshop.make(
             recipe,
@@ -78,7 +94,19 @@ class TrialBench:
             looks,
         )
 
+    def _measure(self, points: Sequence[Point], progress: Progress) -> None:
+        """Measure and score what is missing of a trial's points."""
+        for number, point in enumerate(points):
+            progress(f"measuring {point.label}", number / len(points), None)
+            self.actor.measure(point.id, point.blend.model_dump_json(), point.forget_size)
+
     def _scores(self, point_id: str) -> dict[str, Score]:
+        if not self.run_folder.has_part("scores", point_id):  # see `PointActor.measure`
+            raise WorkError(
+                "unscored",
+                f"point {point_id} has no scores: the retrained model that it is compared with was "
+                "not measured. See the failures, or set retrained.train = false.",
+            )
         rows = self.run_folder.read_part("scores", point_id).to_pylist()
         return {
             row["metric"]: Score(row["value"], row["num_examples"], row["note"]) for row in rows
@@ -86,9 +114,9 @@ class TrialBench:
 
     def _references(self, size: str) -> dict[str, dict[str, Score]]:
         return {
-            role: self._scores(point)
-            for (forget_size, role), (point, _) in self.actor.alone.items()
-            if forget_size == size and self.run_folder.has_part("scores", point)
+            row["role"]: self._scores(row["point_id"])
+            for row in self.setup["alone"]
+            if row["forget_size"] == size and self.run_folder.has_part("scores", row["point_id"])
         }
 
     def _findings(self, curves: tuple[Curve, ...]) -> list[dict[str, Any]]:
@@ -104,11 +132,21 @@ class TrialBench:
         ]
         tolerance = self.space.analysis.tolerance
         tables = from_rows("points", rows), from_rows("scores", scores)
-        return list(analyze(*tables, tolerance)[0].to_pylist())
+        found = list(analyze(*tables, tolerance)[0].to_pylist())
+        judged_ids = {row["curve_id"] for row in found}
+        for curve in curves:  # the worst of the others would be no worst
+            if curve.id not in judged_ids:
+                raise WorkError(
+                    "undefined", f"{curve.family} curve {curve.id}: an end of it has no loss"
+                )
+        return found
 
 
 class Glance:
-    """Looks at an unfinished training: the objective, on a few examples of each probe.
+    """Looks at an unfinished training: the objective, on the first examples of each probe.
+
+    All else is asked as of the points, as objectives may be made of all of it, but for the states
+    of layers, which `raymcu.trials.search_faults` leaves no objective to ask for.
 
     Args:
         space: With a ``search`` that prunes, or this is never called.
@@ -119,15 +157,9 @@ class Glance:
         search = search_of(space)
         self.names = search.objectives
         self.actor = actor
-        asked = space.measurement.model_copy(
-            update={
-                "max_examples": search.look_examples,
-                "paraphrased": (),
-                "moments": (),
-                "gradient_norms": (),
-                "representations": (),
-            }
-        )
+        few = min(search.look_examples, space.measurement.max_examples or search.look_examples)
+        update = {"max_examples": few, "representations": ()}
+        asked = space.measurement.model_copy(update=update)
         self.measurer = Measurer(
             actor.run.checkpoints, space.benchmark, space.model, asked, cuts_forget=True
         )

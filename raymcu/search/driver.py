@@ -29,7 +29,7 @@ from raymcu.search.study import StudySearch
 from raymcu.search_space import SearchSpace
 from raymcu.session import Cluster
 from raymcu.store import RunFolder, content_id, failure_row
-from raymcu.trials import cells, search_of
+from raymcu.trials import cells, most_workers, search_of
 from raymcu.watch import Running, Watch
 
 DATABASE = "optuna.db"
@@ -56,10 +56,8 @@ def run_search(
         ConfigError: If the folder's database is of another search.
         StoreError: If a file is damaged.
     """
-    search = search_of(space)
-    concurrent = search.concurrent or cluster.workers(space.execution)
     with database(run) as (storage, keep):
-        studies = open_studies(space, storage, is_alone=concurrent == 1)
+        studies = open_studies(space, storage, is_alone=_concurrent(space, cluster) == 1)
         record_missing(run, studies)
         book = _Book(run, keep)
         searcher = CellSearcher(studies, work, Told(book.begun, book.ended, book.failure))
@@ -68,6 +66,16 @@ def run_search(
             raise searcher.broken
         if searcher.running:  # Tune swallows the first Ctrl-C
             raise KeyboardInterrupt
+
+
+def _concurrent(space: SearchSpace, cluster: Cluster) -> int:
+    """Return how many trials run at once; those that gangs train, no more than there is room for.
+
+    A gang that waits for another one gives up in the end.
+    """
+    workers, asked = most_workers(space), search_of(space).concurrent
+    room = cluster.workers(space.execution)
+    return asked or room if workers == 1 else max(1, min(room // workers, asked or room))
 
 
 @contextmanager
@@ -146,7 +154,7 @@ class _Book:
 def _fit(
     space: SearchSpace, run: RunFolder, cluster: Cluster, searcher: CellSearcher, watch: Watch
 ) -> None:
-    search, work, execution = search_of(space), searcher.work, space.execution
+    work, execution = searcher.work, space.execution
     common = {
         "run": run.url,
         "extensions": list(space.extensions),
@@ -154,6 +162,8 @@ def _fit(
         "setup": work.setup,
     }
     resources = {"cpu": execution.cpus_per_worker, "gpu": cluster.gpus_per_worker(execution)}
+    if most_workers(space) > 1:  # a trial that only drives must not hold what its gang waits for
+        resources = {"memory": 1}
     trainable = tune.with_parameters(_run_trial, make_bench=work.make_bench, common=common)
     callbacks: list[Any] = [_Watcher(watch)]
     with suppress(ImportError):  # without tensorboardX there are no files for TensorBoard
@@ -164,7 +174,7 @@ def _fit(
             search_alg=searcher,
             scheduler=_Pruning(searcher),
             num_samples=-1,
-            max_concurrent_trials=search.concurrent or cluster.workers(execution),
+            max_concurrent_trials=_concurrent(space, cluster),
             reuse_actors=True,
             trial_name_creator=lambda trial: f"raymcu {trial.config['trial']}".replace("/", " "),
             trial_dirname_creator=lambda trial: trial.config["part"],
@@ -244,13 +254,10 @@ class _Board(TBXLoggerCallback):  # type: ignore[misc] # Ray is untyped
 def _run_trial(config: dict[str, Any], make_bench: Any, common: Mapping[str, Any]) -> None:
     """Run one trial in this process; a failure becomes a row, which the driver reads."""
     spec = TrialSpec.model_validate_json(config["spec"])
-    looks = 0
     last = -math.inf
 
-    def look(numbers: Mapping[str, float]) -> None:
-        nonlocal looks
-        looks += 1
-        tune.report({**_checked(numbers, numbers), "look": looks})
+    def look(number: int, numbers: Mapping[str, float]) -> None:
+        tune.report({**_checked(numbers, numbers), "look": number})
 
     def progress(label: str, fraction: float, loss: float | None) -> None:
         nonlocal last

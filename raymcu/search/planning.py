@@ -9,9 +9,10 @@ from raymcu.ledger import Ledger
 from raymcu.plan import Plan, Surroundings
 from raymcu.planner import make_plan, plan_trial
 from raymcu.search.bench import TrialBench, bench_setup
+from raymcu.search.gangs import GangBench
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.search_space import SearchSpace
-from raymcu.trials import applied, mixing_of, most_trials, search_of
+from raymcu.trials import applied, mixing_of, most_trials, most_workers, search_of
 
 
 class TrialPlanner:
@@ -58,22 +59,27 @@ class TrialPlanner:
         plan = self.plan(values)
         self.ledger.extend([plan])
         along = {point for curve in plan.curves.values() for _, point in curve.walk}
+        points = [p for p in plan.points.values() if p.id in along or p.role == "trial"]
+        needed = {key for point in points for key in point.blend.checkpoints}
+        for level in reversed(plan.levels):
+            needed |= {p for r in level if r.id in needed for p in r.parents.values()}
         return TrialSpec(
             values=values,
-            levels=tuple(tuple(level) for level in plan.levels),
-            points=tuple(p for p in plan.points.values() if p.id in along or p.role == "trial"),
+            levels=tuple(tuple(r for r in level if r.id in needed) for level in plan.levels),
+            points=tuple(points),
             curves=tuple(plan.curves.values()),
         )
 
     def missing(self, spec: TrialSpec) -> Sequence[str]:
-        """Return the recipes that have to be trained for a trial."""
+        """Return the recipes that have to be trained for a trial; a curve's bends are one."""
         store = self.ledger.run.checkpoints
-        recipes = (recipe for level in spec.levels for recipe in level)
-        return [r.id for r in recipes if r.training is not None and not store.is_done(r.id)]
+        trained = (r for level in spec.levels for r in level if r.training is not None)
+        return [r.id for r in trained if not r.bend and not store.is_done(r.id)]
 
     def work(self) -> Work:
         """Return what runs the trials; the reference models have been measured."""
-        return Work(self.spec, self.missing, TrialBench, bench_setup(self.ledger.run, self.space))
+        bench = GangBench if most_workers(self.space) > 1 else TrialBench
+        return Work(self.spec, self.missing, bench, bench_setup(self.ledger.run, self.space))
 
 
 def without_trials(space: SearchSpace) -> SearchSpace:

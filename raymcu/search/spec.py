@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from raymcu.plan import Curve, Point
 from raymcu.recipes import Recipe
 
-Look = Callable[[Mapping[str, float]], None]
-"""Told the objective's value at a look at an unfinished training; a pruned trial ends in it."""
+Look = Callable[[int, Mapping[str, float]], None]
+"""Told the number of a look at an unfinished training, from 1, and the objective's value there; a
+pruned trial ends in it."""
 Progress = Callable[[str, float, float | None], None]
 """Told what is at work, how much of it is done in [0, 1], and its loss if it has one."""
 
@@ -37,8 +38,9 @@ class Bench(Protocol):
 
         Args:
             spec: The trial.
-            look: To be called after each part of a training but the last, if the search prunes.
-                It does not return if the trial is hopeless.
+            look: To be called after each part of a training but the last, if the search prunes; one
+                that goes on from a saved state goes on with the number. It does not return if
+                the trial is hopeless.
             progress: May be called at any time.
 
         Returns:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from ray import train, tune
+from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from raymcu.errors import StoreError, WorkError
@@ -56,14 +57,7 @@ def train_level(
     """
     sharded = [recipe for recipe in recipes if _workers(recipe) > 1]
     single = [recipe for recipe in recipes if _workers(recipe) == 1]
-    common = {
-        "run": run.url,
-        "store": run.checkpoints.folder.url,
-        "stage": stage,
-        "save_every_s": space.execution.save_every_s,
-        "extensions": list(space.extensions),
-        "threads": space.execution.cpus_per_worker,
-    }
+    common = _common(stage, run, space)
     if single:
         gpus = cluster.gpus_per_worker(space.execution)
         resources: dict[str, float] = {"cpu": space.execution.cpus_per_worker, "gpu": gpus}
@@ -77,15 +71,55 @@ def train_level(
         gang = [recipe for recipe in sharded if _workers(recipe) == workers]
         gangs = max(1, cluster.workers(space.execution) // workers)
         jobs = [gang[i::gangs] for i in range(gangs) if gang[i::gangs]]
-        more = {
-            **common,
-            "workers": workers,
-            "uses_gpu": bool(cluster.gpus),
-            "attempts": space.execution.max_attempts,
-        }
+        more = {**common, **_of_gang(workers, space, cluster)}
         # A trial that only drives a gang must not hold a CPU that the gang waits for.
         trainable = tune.with_resources(_train_in_gang, {"memory": 1})
         _fit(trainable, jobs, more, space, gangs, run, watch)
+
+
+def train_in_gang(
+    recipes: Sequence[Recipe],
+    workers: int,
+    stage: str,
+    run: RunFolder,
+    space: SearchSpace,
+    cluster: Cluster,
+) -> None:
+    """Train recipes that do not depend on each other by one gang, which this process drives.
+
+    Failures become rows of the failures table, see `train_level`.
+
+    Raises:
+        StoreError: If a parent's checkpoint is damaged.
+        WorkError: If its workers die time and again, or find no room.
+    """
+    encoded = [recipe.model_dump_json() for recipe in recipes]
+    config = {**_common(stage, run, space), **_of_gang(workers, space, cluster)}
+    try:
+        _drive_gang({**config, "recipes": encoded})
+    except TrainingFailedError as error:
+        causes = [_root(one) for one in getattr(error, "worker_failures", {}).values()]
+        for cause in causes:
+            if isinstance(cause, StoreError):
+                raise StoreError(str(cause)) from error
+        told = str(causes[0] if causes else _root(error)).strip().split("\n")[-1]
+        raise WorkError("worker_died", f"a gang of {workers} workers failed. {told}") from error
+
+
+def _common(stage: str, run: RunFolder, space: SearchSpace) -> dict[str, Any]:
+    return {
+        "run": run.url,
+        "store": run.checkpoints.folder.url,
+        "stage": stage,
+        "save_every_s": space.execution.save_every_s,
+        "extensions": list(space.extensions),
+        "threads": space.execution.cpus_per_worker,
+    }
+
+
+def _of_gang(workers: int, space: SearchSpace, cluster: Cluster) -> dict[str, Any]:
+    attempts = space.execution.max_attempts
+    return {"workers": workers, "uses_gpu": bool(cluster.gpus), "attempts": attempts}
 
 
 def _shared(bends: Sequence[Recipe], slots: int) -> list[list[Recipe]]:
@@ -211,7 +245,15 @@ def _train_here(config: dict[str, Any]) -> None:
 
 
 def _train_in_gang(config: dict[str, Any]) -> None:
-    """Drive one Train run whose workers train the recipes one after the other."""
+    """Drive a gang in this trial."""
+    _drive_gang(config)
+    for text in config["recipes"]:
+        ended = Recipe.model_validate_json(text).id
+        tune.report({"ended": ended, "running": "", "fraction": 1.0, "loss": None})
+
+
+def _drive_gang(config: dict[str, Any]) -> None:
+    """Do one Train run whose workers train the recipes one after the other."""
     kind = "gpu" if config["uses_gpu"] else "cpu"
     trainer = TorchTrainer(
         _gang_loop,
@@ -230,9 +272,6 @@ def _train_in_gang(config: dict[str, Any]) -> None:
         ),
     )
     trainer.fit()
-    for text in config["recipes"]:
-        ended = Recipe.model_validate_json(text).id
-        tune.report({"ended": ended, "running": "", "fraction": 1.0, "loss": None})
 
 
 def _gang_loop(config: dict[str, Any]) -> None:

@@ -52,12 +52,14 @@ class Looks:
     """Looks at a training on its way, after equal parts of its steps, but for the last."""
 
     parts: int
-    at: Callable[[Mapping[str, Tensor]], None]
-    """Shown all weights as they stand, on the CPU, to read only. It may raise, which ends all."""
+    at: Callable[[int, Mapping[str, Tensor]], None]
+    """Told how many parts are done, and shown all weights as they would be saved now, in float32 on
+    the CPU, to read only. It may raise, which ends all."""
 
-    def is_time(self, step: int, steps: int) -> bool:
-        """Say whether a part of the training ends with a step, from 1, that is not the last."""
-        return step < steps and step * self.parts // steps > (step - 1) * self.parts // steps
+    def after(self, step: int, steps: int) -> int | None:
+        """Return how many parts end with a step, from 1; None where none does, and at the last."""
+        done = step * self.parts // steps
+        return done if step < steps and done > (step - 1) * self.parts // steps else None
 
 
 class Workshop:
@@ -273,11 +275,14 @@ class Workshop:
         for progress in loop.run():
             report(progress.step, loop.num_steps, progress.history[-1]["loss"])
             is_last = progress.step == loop.num_steps or progress.is_finished
+            # Before the state is saved: who goes on from there would not come by here again.
+            if looks is not None and (number := looks.after(progress.step, loop.num_steps)):
+                average = loop.average.values if loop.average is not None else {}
+                shown = {name: _full(weight) for name, weight in average.items()}
+                looks.at(number, {**_whole(job, torch.float32), **shown})
             if not is_last and self._is_time(time.monotonic() - saved):
                 self._save_state(job.recipe, loop)
                 saved = time.monotonic()
-            if looks is not None and looks.is_time(progress.step, loop.num_steps):
-                looks.at(_whole(job, torch.float32))
 
     def _frozen_parent(self, recipe: Recipe) -> Callable[[], Scorer] | None:
         """Return how to open the start model of a bend, which starts from elsewhere itself."""

@@ -45,7 +45,7 @@ class ToyBench:
         loss = abs(mixing - 0.7)
         for step in (1, 2, 3):
             progress("training toy", step / 4, loss)
-            look({"retain_loss": loss + 1 / step})
+            look(step, {"retain_loss": loss + 1 / step})
         self._note(f"whole-{mixing}", os.getpid())
         return {"retain_loss": loss, "retain_es >= 0.5": 0.5 - mixing}
 
