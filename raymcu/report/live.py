@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,8 @@ from raymcu.store import RunFolder
 from raymcu.watch import Running
 
 _HEARTBEAT_S = 2.0
+_ALIVE_S = 10.0
+"""Heartbeats come that often at least, also while nothing is told: processes start for minutes."""
 _LINE_S = 15.0
 
 
@@ -43,6 +46,9 @@ class Progress:
         self._pace_from = (0.0, 0.0)
         self._beat = 0.0
         self._line = 0.0
+        self._writing = Lock()
+        self._has_ended = Event()
+        self._alive = Thread(target=self._stay_alive, daemon=True)
         self._live: RichLive | None = None
 
     def __enter__(self) -> Self:
@@ -51,6 +57,7 @@ class Progress:
                 get_renderable=self._render, console=self.console, refresh_per_second=4
             )
             self._live.start()
+        self._alive.start()
         return self
 
     def __exit__(
@@ -59,6 +66,8 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._has_ended.set()
+        self._alive.join()
         if self._live is not None:
             self._live.stop()
         if kind is None:
@@ -127,10 +136,17 @@ class Progress:
             lines.append(Text(f"  {share} {item.label}{loss}", style="dim", overflow="ellipsis"))
         return Group(head, *lines)
 
+    def _stay_alive(self) -> None:
+        while not self._has_ended.wait(_ALIVE_S):
+            if time.time() - self._beat > _ALIVE_S:
+                self._heartbeat(is_forced=True)
+
     def _heartbeat(self, *, is_forced: bool = False) -> None:
-        now = time.time()
-        if not is_forced and now - self._beat < _HEARTBEAT_S:
-            return
+        if is_forced or time.time() - self._beat >= _HEARTBEAT_S:
+            with self._writing:
+                self._write(time.time())
+
+    def _write(self, now: float) -> None:
         self._beat = now
         self.run.write_json(
             "progress.json",
