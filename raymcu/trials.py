@@ -440,19 +440,20 @@ def _value_faults(space: SearchSpace, registries: Registries) -> Iterator[str]:
         context = _context(space, key)
         own = ".".join(_place(space, key, "method" in context))
         base = {k: v for k, v in context.items() if k != key}
-        known = set(_trial_faults(space, base, registries)) if key not in _CHOOSES else set()
+        known = set(trial_faults(space, base, registries)) if key not in _CHOOSES else set()
         yield from (f"search: no trial can be made: {f}" for f in known - told)
         told |= known
         for value in _tried(search, key):
-            for fault in _trial_faults(space, {**context, key: value}, registries):
+            for fault in trial_faults(space, {**context, key: value}, registries):
                 if fault not in known:
                     text = re.sub(rf"^{re.escape(own)}: ", "", fault) if own else fault
                     yield f"{where}: {text}"
 
 
-def _trial_faults(
+def trial_faults(
     space: SearchSpace, values: Mapping[str, Any], registries: Registries
 ) -> list[str]:
+    """Say what is wrong with a trial of these values, options of its methods included."""
     try:
         return checked(_raw(space, values), registries)[1]
     except ConfigError as error:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raymcu.inputs import look_again
+from raymcu.errors import ConfigError
+from raymcu.inputs import REGISTRIES, look_again
 from raymcu.ledger import Ledger
 from raymcu.plan import Plan, Surroundings
 from raymcu.planner import make_plan, plan_trial
@@ -12,7 +13,7 @@ from raymcu.search.bench import TrialBench, bench_setup
 from raymcu.search.gangs import GangBench
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.search_space import SearchSpace
-from raymcu.trials import applied, mixing_of, most_trials, most_workers, search_of
+from raymcu.trials import applied, mixing_of, most_trials, most_workers, search_of, trial_faults
 
 
 class TrialPlanner:
@@ -48,6 +49,8 @@ class TrialPlanner:
         Raises:
             ConfigError: If they do not fit the file's rules.
         """
+        if faults := trial_faults(self.space, values, REGISTRIES):
+            raise ConfigError(faults)
         space = applied(self.space, values)
         around = look_again(self.around, space)
         if self.search.curve is not None:
