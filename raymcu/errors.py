@@ -140,7 +140,7 @@ def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
     """Name the fields of the table at that place in the file."""
     here: Any = model
     for part in location:
-        if isinstance(part, int):
+        if part not in here.model_fields:  # an index, or a key of a table of tables
             continue
         annotation = here.model_fields[part].annotation
         candidates = [annotation, *get_args(annotation)]

@@ -2,6 +2,7 @@
 # ruff: noqa: E501 - the sentences to expect stand whole, one a line
 
 import pickle
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import pytest
@@ -30,6 +31,7 @@ class Outer(BaseModel):
     words: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = ("a",)
     inner: Inner = Inner()
     inners: tuple[Inner, ...] = ()
+    named: Mapping[str, Inner] = {}
 
 
 def faults_of(text, **options):
@@ -105,6 +107,7 @@ def test_value_is_shown_as_toml_spells_it(value, text):
         ('{"inner": {"width": 1.5}}', "inner.width: must be a whole number, got 1.5."),
         ('{"inner": {"widht": 1}}', "inner.widht: there is no such key. Did you mean 'width'? Known: width."),
         ('{"inners": [{}, {"x": 1}]}', "inners.1.x: there is no such key. Known: width."),
+        ('{"named": {"a": {"widht": 1}}}', "named.a.widht: there is no such key. Did you mean 'width'? Known: width."),
     ],
 )  # fmt: skip
 def test_fault_is_one_sentence_with_key_value_and_what_is_allowed(text, sentence):
@@ -115,5 +118,5 @@ def test_fault_key_starts_at_the_prefix_and_knows_the_other_keys_allowed_there()
     said = faults_of('{"lable": 1}', prefix="methods.0", also=["label"])
     assert said == [
         "methods.0.lable: there is no such key. Did you mean 'label'? "
-        "Known: inner, inners, kind, label, rate, words."
+        "Known: inner, inners, kind, label, named, rate, words."
     ]
