@@ -166,6 +166,7 @@ class Crew:
             max_concurrency=_AT_ONCE,
             max_restarts=-1,
             max_task_retries=0,  # attempts are counted here: a poison point must not loop
+            scheduling_strategy="DEFAULT",  # not within what a trial that measures was given
         )(PointActor)
 
 

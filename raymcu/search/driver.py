@@ -265,6 +265,7 @@ def _run_trial(config: dict[str, Any], make_bench: Any, common: Mapping[str, Any
             last = time.monotonic()
             tune.report({"running": label, "fraction": fraction, "loss": loss})
 
+    progress("beginning", 0.0, None)  # Tune prints a line of its own for a trial that told nothing
     try:
         numbers = _checked(
             _bench(make_bench, common).run(spec, look, progress), dict.fromkeys(config["names"])
