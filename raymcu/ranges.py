@@ -72,6 +72,8 @@ class Search(Section):
     """E.g. ``"retain_es >= 0.95 * original"``: a metric, <= or >=, and a number, or a multiple of
     the ``original``'s or ``retrained``'s."""
     sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
+    """Optuna's TPE (multivariate), NSGA-II (evolution, for Pareto fronts), Gaussian process (which
+    draws at random what exists only under a condition), or none: random, or all values in turn."""
     seed: NonNegativeInt = 0
     trials: PositiveInt | None = None
     """Trials of each study; None: no such bound."""
