@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from raymcu.errors import ConfigError
@@ -34,8 +35,11 @@ class TrialPlanner:
     def recall(self) -> None:
         """Add the plans of the trials that the folder knows: it began with the reference models."""
         rows = self.ledger.run.read_table("trials").select(["cell", "params"]).to_pylist()
-        values = [{**json.loads(row["cell"]), **json.loads(row["params"])} for row in rows]
-        self.ledger.extend([self.plan(one) for one in values])
+        plans = []
+        for row in rows:
+            with suppress(ConfigError):  # which failed that trial
+                plans.append(self.plan({**json.loads(row["cell"]), **json.loads(row["params"])}))
+        self.ledger.extend(plans)
 
     def count(self) -> tuple[int, int]:
         """Return how many trials have ended, and how many there are to be at most."""
