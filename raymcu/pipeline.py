@@ -23,7 +23,6 @@ from raymcu.search.planning import TrialPlanner, without_trials
 from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
 from raymcu.training.driver import train_level
-from raymcu.trials import search_of
 
 
 def plan_study(space: SearchSpace) -> Plan:
@@ -88,7 +87,6 @@ def search_study(
     A trial plans itself in the same surroundings, trains what is not in the store yet, and is
     measured by the process that trained it. Raises as `run_study` does.
     """
-    search_of(space)  # a file that asks for none is refused before anything is made
     base, around = without_trials(space), look_around(space)
     folder = RunFolder(out, space.store)
     folder.ensure_writable()

@@ -90,7 +90,12 @@ class TrialPlanner:
 
 
 def without_trials(space: SearchSpace) -> SearchSpace:
-    """Return the space of what trials are compared with: no pairs, no walks."""
+    """Return the space of what trials are compared with: no pairs, no walks.
+
+    Raises:
+        ConfigError: If it has no search.
+    """
+    search_of(space)
     return space.model_copy(
         update={
             "unlearning": space.unlearning.model_copy(update={"settings": ()}),
