@@ -237,10 +237,23 @@ def _set_axes(ax: Axes, row: Row) -> None:
     ax.set_ylim(row.axis.low, row.axis.high)
 
 
+_RATIO_OF_STEPS = 10**2.5
+
+
+class _PlainSteps(LogLocator):
+    """Ticks at 1, 2 and 5, or at the powers of ten alone where that would be too many."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Choose by how many decades the axis spans."""
+        is_short = vmin > 0 and vmax / vmin < _RATIO_OF_STEPS
+        self.set_params(subs=(1.0, 2.0, 5.0) if is_short else (1.0,))
+        return super().tick_values(vmin, vmax)
+
+
 def set_log(ax: Axes) -> None:
-    """Make the value axis logarithmic, with plain numbers at 1, 2 and 5."""
+    """Make the value axis logarithmic, with plain numbers."""
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_locator(_PlainSteps())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_locator(NullLocator())
 

@@ -176,7 +176,7 @@ def across_amounts(ts: Iterable[float], title: str = "alpha (0 = the original)")
         return Across(low - pad, high + pad, ticks, title)
     start = positive[0]
     powers = [start * 2**k for k in range(math.floor(math.log2(high / start) + 1e-9) + 1)]
-    below = [-t for t in reversed(powers) if -t >= low - 1e-9] if low < 0 else []
+    below = [-max(t for t in powers if -t >= low - 1e-9)] if -powers[0] >= low - 1e-9 else []
     powers = powers[-1 :: -math.ceil(len(powers) / MAX_TICKS)][::-1]
     ticks = tuple((t, f"{t:g}") for t in [*below, *([0.0] if low <= 0 else []), *powers])
     left = -0.12 * start if low >= 0 else low * 1.1
