@@ -61,8 +61,9 @@ class Search(Section):
     Parameters are keys of this file. ``method`` and ``forget_size`` choose one of those that the
     file names; ``methods.TITLE.KEY`` is an option of one method, or its ``training``; ``mixing`` is
     the share of the unlearner in a mixture with the original. Any other key is written as it
-    stands, e.g. ``unlearning.training.learning_rate``. A trial is scored at its unlearner, or,
-    with ``curve``, along the curves of ``unlearning.settings``.
+    stands, e.g. ``unlearning.training.learning_rate``; but data, model, original, retrained and
+    measurement are the same for all, as what trials are compared with is made once. A trial is
+    scored at its unlearner, or, with ``curve``, along the curves of ``unlearning.settings``.
     """
 
     objectives: Names = ("model_utility", "forget_quality_log10")

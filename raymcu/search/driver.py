@@ -265,7 +265,8 @@ def _run_trial(config: dict[str, Any], make_bench: Any, common: Mapping[str, Any
             last = time.monotonic()
             tune.report({"running": label, "fraction": fraction, "loss": loss})
 
-    progress("beginning", 0.0, None)  # Tune prints a line of its own for a trial that told nothing
+    # Tune prints a line of its own for a trial that told nothing.
+    tune.report({"running": "beginning", "fraction": 0.0, "loss": None})
     try:
         numbers = _checked(
             _bench(make_bench, common).run(spec, look, progress), dict.fromkeys(config["names"])

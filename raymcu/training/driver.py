@@ -95,15 +95,7 @@ def train_in_gang(
     """
     encoded = [recipe.model_dump_json() for recipe in recipes]
     config = {**_common(stage, run, space), **_of_gang(workers, space, cluster)}
-    try:
-        _drive_gang({**config, "recipes": encoded})
-    except TrainingFailedError as error:
-        causes = [_root(one) for one in getattr(error, "worker_failures", {}).values()]
-        for cause in causes:
-            if isinstance(cause, StoreError):
-                raise StoreError(str(cause)) from error
-        told = str(causes[0] if causes else _root(error)).strip().split("\n")[-1]
-        raise WorkError("worker_died", f"a gang of {workers} workers failed. {told}") from error
+    _drive_gang({**config, "recipes": encoded})
 
 
 def _common(stage: str, run: RunFolder, space: SearchSpace) -> dict[str, Any]:
@@ -253,7 +245,12 @@ def _train_in_gang(config: dict[str, Any]) -> None:
 
 
 def _drive_gang(config: dict[str, Any]) -> None:
-    """Do one Train run whose workers train the recipes one after the other."""
+    """Do one Train run whose workers train the recipes one after the other.
+
+    Raises:
+        StoreError: If a worker met one.
+        WorkError: If the gang failed otherwise.
+    """
     kind = "gpu" if config["uses_gpu"] else "cpu"
     trainer = TorchTrainer(
         _gang_loop,
@@ -271,7 +268,15 @@ def _drive_gang(config: dict[str, Any]) -> None:
             ),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        causes = [_root(one) for one in getattr(error, "worker_failures", {}).values()]
+        for cause in causes:
+            if isinstance(cause, StoreError):
+                raise StoreError(str(cause)) from None
+        told = str(causes[0] if causes else _root(error)).strip().split("\n")[-1]
+        raise WorkError("worker_died", told) from None
 
 
 def _gang_loop(config: dict[str, Any]) -> None:
