@@ -84,8 +84,7 @@ def search_study(
 ) -> Ledger:
     """Search: train and measure what trials are compared with, then run trials within the budgets.
 
-    A trial plans itself in the same surroundings, trains what is not in the store yet, and is
-    measured by the process that trained it. Raises as `run_study` does.
+    A trial trains what the store lacks and measures in one process. Raises as `run_study` does.
     """
     base, around = without_trials(space), look_around(space)
     folder = RunFolder(out, space.store)
@@ -106,7 +105,8 @@ def search_study(
             trials = TrialPlanner(ledger, space, around)
             trials.recall()
             with progress.stage("search", *trials.count()):
-                run_search(space, folder, crew.cluster, trials.work(), progress)
+                if not trials.is_over():
+                    run_search(space, folder, crew.cluster, trials.work(), progress)
             ledger.write_recipes()
             analyze_run(folder, base)
             ledger.note_times(progress.times)

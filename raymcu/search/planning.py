@@ -47,6 +47,11 @@ class TrialPlanner:
         done = sum(state != "running" for state in states)
         return done, max(done, most_trials(self.space) or 0)
 
+    def is_over(self) -> bool:
+        """Whether every trial that there may be has ended; one bounded by time alone may go on."""
+        most = most_trials(self.space)
+        return most is not None and self.count()[0] >= most
+
     def plan(self, values: Mapping[str, Any]) -> Plan:
         """Plan a trial by the values of its cell and parameters.
 
