@@ -7,7 +7,7 @@ from raymcu.curves._base import WALKS, Positions, Walk
 from raymcu.plan import Blend
 
 
-@WALKS.register("extrapolation", source="Huang et al., MOX, eq. 2; Ilharco et al. 2022, sec. 3")
+@WALKS.register("extrapolation", source="Huang et al., MOX, eq. 8; Ilharco et al. 2022, sec. 3")
 class Extrapolation(Walk):
     """(1+alpha)·original - alpha·memorizer: 0 is the original, -1 the memorizer.
 
