@@ -6,6 +6,7 @@ used: the same command goes on where the last one was.
 
 import importlib
 import math
+import re
 import tempfile
 import time
 import traceback
@@ -177,7 +178,7 @@ def _fit(
             max_concurrent_trials=_concurrent(space, cluster),
             reuse_actors=True,
             trial_name_creator=lambda trial: f"raymcu {trial.config['trial']}".replace("/", " "),
-            trial_dirname_creator=lambda trial: trial.config["part"],
+            trial_dirname_creator=lambda trial: _folder(trial.config),
         ),
         run_config=tune.RunConfig(
             name=f"search-{int(time.time())}",
@@ -280,6 +281,11 @@ def _run_trial(config: dict[str, Any], make_bench: Any, common: Mapping[str, Any
         _record(config, common, "error", told, traceback.format_exc())
     else:
         tune.report({**numbers, "is_final": True})
+
+
+def _folder(config: Mapping[str, Any]) -> str:
+    """Name a trial's folder, its run in TensorBoard: what people read, and what is unique."""
+    return f"{re.sub(r'[^A-Za-z0-9=.-]+', '_', config['trial'])[:80]}-{config['part'][:6]}"
 
 
 def _bench(make_bench: Any, common: Mapping[str, Any]) -> Bench:

@@ -105,4 +105,4 @@ def test_the_console_and_the_page_tell_of_all(beyond: RunFolder) -> None:
     for told in ("mine", "ensemble", "mixing", "mox/seed0"):
         assert told in output + page
         assert told in page
-    assert json.loads(Path(beyond.url, "plan.json").read_text())["counts"]["walks"] == 7
+    assert json.loads(Path(beyond.url, "plan.json").read_text())["counts"]["walks"] == 6
