@@ -49,8 +49,12 @@ class Ledger:
         self._context: Mapping[str, Any] = {}
         self.reused = {key for key in plan.recipes if run.checkpoints.is_done(key)}
 
-    def begin(self, space: SearchSpace, *, extend: bool) -> None:
+    def begin(self, space: SearchSpace, *, extend: bool | None) -> None:
         """Write what was asked and what must exist; forget failures that are worth a new try.
+
+        Args:
+            space: What was asked.
+            extend: Whether to add to the folder of another search space; None if nobody may.
 
         Raises:
             ConfigError: If the folder holds the run of another search space.
@@ -59,11 +63,12 @@ class Ledger:
         if self.run.exists("plan.json"):
             there = self.run.plan
             if there.get("plan_id") != self.plan.id and not extend:
+                adding = ", or --extend to add this search space's work to that folder"
                 raise ConfigError(
                     f"{self.run.url}: the plan there is of another search space "
                     f"('{there.get('name')}', {there.get('plan_id')}; this one is "
-                    f"'{self.plan.name}', {self.plan.id}). Give a new folder with --out, or "
-                    "--extend to add this search space's work to that folder."
+                    f"'{self.plan.name}', {self.plan.id}). Give a new folder with --out"
+                    f"{'' if extend is None else adding}."
                 )
         resolved = space.model_dump(mode="json", exclude_none=True)
         self.run.write_bytes("search_space.toml", tomli_w.dumps(resolved).encode())

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, called_for, score_points, unscored
-from raymcu.inputs import check_inputs, look_again, look_around
+from raymcu.inputs import check_inputs, look_around
 from raymcu.ledger import Ledger
 from raymcu.measurement.driver import Crew
 from raymcu.plan import Plan
@@ -19,7 +19,7 @@ from raymcu.planner import make_plan
 from raymcu.report.live import Progress
 from raymcu.report.page import write_report
 from raymcu.search.driver import run_search
-from raymcu.search.planning import TrialPlanner, without_trials
+from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
 from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
 from raymcu.training.driver import train_level
@@ -90,9 +90,9 @@ def search_study(
     folder = RunFolder(out, space.store)
     folder.ensure_writable()
     with folder.lock():
-        ledger = Ledger(folder, make_plan(base, look_again(around, base)))
+        ledger = Ledger(folder, reference_plan(space, around))
         check_inputs(space)
-        ledger.begin(space, extend=False)
+        ledger.begin(space, extend=None)
         ledger.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
         with (
             Progress(folder, console, is_quiet=is_quiet) as progress,
@@ -105,8 +105,7 @@ def search_study(
             trials = TrialPlanner(ledger, space, around)
             trials.recall()
             with progress.stage("search", *trials.count()):
-                if not trials.is_over():
-                    run_search(space, folder, crew.cluster, trials.work(), progress)
+                run_search(space, folder, lambda: crew.cluster, trials.work(), progress)
             ledger.write_recipes()
             analyze_run(folder, base)
             ledger.note_times(progress.times)

@@ -19,7 +19,7 @@ from raymcu.metrics._base import METRICS
 from raymcu.objectives import objective_faults
 from raymcu.ranges import Range, Search
 from raymcu.search_space import SearchSpace
-from raymcu.store import canonical_json
+from raymcu.store import canonical_json, content_id
 
 _CHOOSES = ("method", "forget_size")
 """Parameters that choose among what the file names; all others may hang on them."""
@@ -29,6 +29,8 @@ _FIXED = (
     # What all trials are compared with, and how: what a trial is asked is asked of these too.
     *("benchmark", "model", "original", "retrained", "measurement", "analysis"),
 )
+MAY_CHANGE = {"trials", "hours", "trainings", "concurrent", "sampler", "seed", "pruner"}
+"""Keys of a search that may differ from start to start: its trials stay what they are."""
 _MOST_LISTED = 100_000
 """Trials of the largest grid a search may go through."""
 
@@ -74,6 +76,12 @@ def cells(space: SearchSpace) -> list[Values]:
         if cell not in found:
             found.append(cell)
     return found
+
+
+def search_identity(space: SearchSpace) -> str:
+    """Name what a search is, whatever its budgets: trials of another one are not its own."""
+    out: dict[str, Any] = {"description": True, "store": True, "execution": True}
+    return content_id(space.model_dump(mode="json", exclude={**out, "search": MAY_CHANGE}))
 
 
 def search_summary(space: SearchSpace) -> dict[str, Any]:

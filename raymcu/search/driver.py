@@ -10,7 +10,7 @@ import re
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,14 +42,18 @@ _benches: dict[str, Bench] = {}
 
 
 def run_search(
-    space: SearchSpace, run: RunFolder, cluster: Cluster, work: Work, watch: Watch
+    space: SearchSpace,
+    run: RunFolder,
+    cluster_of: Callable[[], Cluster],
+    work: Work,
+    watch: Watch,
 ) -> None:
     """Run the trials of a search that are left, until its budgets are spent.
 
     Args:
         space: With a ``search``, checked by `raymcu.trials.search_faults`.
         run: Where database, tables and files for TensorBoard go.
-        cluster: What may be used at once.
+        cluster_of: Connects to what may be used at once; called if there is a trial left.
         work: How values become trials, and who runs them.
         watch: Told of progress.
 
@@ -58,8 +62,13 @@ def run_search(
         StoreError: If a file is damaged.
     """
     with database(run) as (storage, keep):
-        studies = open_studies(space, storage, is_alone=_concurrent(space, cluster) == 1)
+        studies = open_studies(space, storage)
         record_missing(run, studies)
+        if not any(study.has_more() for study in studies):
+            return
+        cluster = cluster_of()
+        for study in studies:
+            study.is_alone = _concurrent(space, cluster) == 1
         book = _Book(run, keep)
         searcher = CellSearcher(studies, work, Told(book.begun, book.ended, book.failure))
         _fit(space, run, cluster, searcher, watch)
@@ -105,9 +114,9 @@ def database(run: RunFolder) -> Iterator[tuple[Any, Any]]:
             keep()
 
 
-def open_studies(space: SearchSpace, storage: Any, *, is_alone: bool) -> list[StudySearch]:
+def open_studies(space: SearchSpace, storage: Any) -> list[StudySearch]:
     """Begin, or take up again, the study of each cell."""
-    return [StudySearch(space, cell, storage, is_alone=is_alone) for cell in cells(space)]
+    return [StudySearch(space, cell, storage) for cell in cells(space)]
 
 
 def record_missing(run: RunFolder, studies: list[StudySearch]) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from raymcu.errors import ConfigError
@@ -14,7 +15,16 @@ from raymcu.search.bench import TrialBench, bench_setup
 from raymcu.search.gangs import GangBench
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.search_space import SearchSpace
-from raymcu.trials import applied, mixing_of, most_trials, most_workers, search_of, trial_faults
+from raymcu.store import content_id
+from raymcu.trials import (
+    applied,
+    mixing_of,
+    most_trials,
+    most_workers,
+    search_identity,
+    search_of,
+    trial_faults,
+)
 
 
 class TrialPlanner:
@@ -46,11 +56,6 @@ class TrialPlanner:
         states = self.ledger.run.read_table("trials")["state"].to_pylist()
         done = sum(state != "running" for state in states)
         return done, max(done, most_trials(self.space) or 0)
-
-    def is_over(self) -> bool:
-        """Whether every trial that there may be has ended; one bounded by time alone may go on."""
-        most = most_trials(self.space)
-        return most is not None and self.count()[0] >= most
 
     def plan(self, values: Mapping[str, Any]) -> Plan:
         """Plan a trial by the values of its cell and parameters.
@@ -92,6 +97,13 @@ class TrialPlanner:
         """Return what runs the trials; the reference models have been measured."""
         bench = GangBench if most_workers(self.space) > 1 else TrialBench
         return Work(self.spec, self.missing, bench, bench_setup(self.ledger.run, self.space))
+
+
+def reference_plan(space: SearchSpace, around: Surroundings) -> Plan:
+    """Plan what trials are compared with; its id is the search's."""
+    base = without_trials(space)
+    plan = make_plan(base, look_again(around, base))
+    return replace(plan, asked=content_id([plan.id, search_identity(space)]))
 
 
 def without_trials(space: SearchSpace) -> SearchSpace:

@@ -13,8 +13,16 @@ from raymcu.errors import ConfigError
 from raymcu.objectives import directions
 from raymcu.search.samplers import Given, pruner_for, sampler_for
 from raymcu.search_space import SearchSpace
-from raymcu.store import canonical_json, content_id
-from raymcu.trials import Values, listed, search_of, study_name, suggested
+from raymcu.store import canonical_json
+from raymcu.trials import (
+    MAY_CHANGE,
+    Values,
+    listed,
+    search_identity,
+    search_of,
+    study_name,
+    suggested,
+)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -24,8 +32,6 @@ _STATES = {
     TrialState.FAIL: "failed",
 }
 _MODES = {"minimize": "min", "maximize": "max"}
-_MAY_CHANGE = {"trials", "hours", "trainings", "concurrent", "sampler", "seed", "pruner"}
-"""Keys of a search that may differ from start to start: its trials stay what they are."""
 
 
 class StudySearch(OptunaSearch):  # type: ignore[misc] # Ray is untyped
@@ -37,7 +43,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc] # Ray is untyped
     their reason, and pruning by the looks in the study are told to Optuna.
     """
 
-    def __init__(self, space: SearchSpace, cell: Values, storage: Any, *, is_alone: bool) -> None:
+    def __init__(self, space: SearchSpace, cell: Values, storage: Any) -> None:
         search = search_of(space)
         ways = [_MODES[way] for way in directions(search)]
         names = list(search.objectives)
@@ -45,7 +51,8 @@ class StudySearch(OptunaSearch):  # type: ignore[misc] # Ray is untyped
         self.cell = cell
         self.name = study_name(space, cell)
         self._file = space
-        self._is_alone = is_alone
+        self.is_alone = True
+        """Whether trials run one at a time, see `sampler_for`."""
         self._values: Values = {}
         super().__init__(
             space=self._ask,
@@ -70,15 +77,11 @@ class StudySearch(OptunaSearch):  # type: ignore[misc] # Ray is untyped
         Raises:
             ConfigError: If it was not.
         """
-        content = self._file.model_dump(
-            mode="json", exclude={"description": True, "store": True, "execution": True,
-                                  "search": _MAY_CHANGE}
-        )  # fmt: skip
-        own = content_id(content)
+        own = search_identity(self._file)
         if self.study.user_attrs.setdefault("search_space", own) != own:
             raise ConfigError(
                 f"search: the study '{self.name}' there was begun with another search space. Only "
-                f"{', '.join(sorted(_MAY_CHANGE))} may change. Give another folder with --out."
+                f"{', '.join(sorted(MAY_CHANGE))} may change. Give another folder with --out."
             )
         self.study.set_user_attr("search_space", own)
 
@@ -108,7 +111,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc] # Ray is untyped
         else:
             number = len(self.trials())
         if self._rows is None:
-            sampler = sampler_for(self.search, self.name, number, is_alone=self._is_alone)
+            sampler = sampler_for(self.search, self.name, number, is_alone=self.is_alone)
         else:
             sampler = Given(self._rows[number])
         self.study.sampler = sampler

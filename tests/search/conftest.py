@@ -70,7 +70,9 @@ class Toy:
     failures: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        self.studies = open_studies(self.space, self.storage, is_alone=self.is_alone)
+        self.studies = open_studies(self.space, self.storage)
+        for study in self.studies:
+            study.is_alone = self.is_alone
         work = Work(self._spec, lambda spec: self.missing(spec.values), lambda setup: None, {})
         told = Told(
             ended=lambda p: self.ended.append(p.label),

@@ -90,7 +90,7 @@ def search(cluster, toy_space, tmp_path):
         setup = {"notes": str(tmp_path / "notes"), "raises": raises or {}}
         work = Work(lambda values: TrialSpec(values=values), lambda spec: (), ToyBench, setup)
         try:
-            run_search(space, folder, cluster, work, notes)
+            run_search(space, folder, lambda: cluster, work, notes)
         finally:
             run.notes = notes
         return folder
