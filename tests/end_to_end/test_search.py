@@ -183,15 +183,13 @@ def test_a_killed_search_goes_on_to_the_same_trials(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    out = Path(str(arguments[3]))
-    wait_for(lambda: len(list(out.glob("tables/trials/*.parquet"))) >= 3, driver)
-    wait_for(lambda: list((out.parent / "store").glob(".partial/*/progress.json")), driver)
+    begun = Path(str(arguments[3])) / "tables/trials"
+    wait_for(lambda: len(list(begun.glob("*.parquet"))) >= 3, driver)
     kill(driver)
     run = folder_of(arguments)
     known, before = trials(run), made(run)
-    states = [row["state"] for row in known.values()]
-    assert "running" in states
-    assert "complete" in states or "pruned" in states
+    ended = [row for row in known.values() if row["state"] != "running"]
+    assert 0 < len(ended) < len(trials(whole))
     again = run_command(*arguments)
     assert again.returncode == 0, again.stdout + again.stderr
     assert trials(run) == trials(whole)
