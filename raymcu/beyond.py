@@ -5,23 +5,16 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
-from raymcu.sections import Named, Names, Section
+from raymcu.sections import Names, Section, Titled
 
 
-class WalkUse(Named):
+class WalkUse(Titled):
     """A walk from the original through one trained model; other keys are the walk's own options."""
 
     methods: Names | None = None
     """Titles of the methods it is walked for; None: all that it suits."""
     seeds: tuple[NonNegativeInt, ...] | None = None
     """Seeds of the models it goes through; None: the first of ``unlearning.seeds``."""
-    label: str | None = None
-    """Name in tables and figures, for two uses of one walk; default is ``name``."""
-
-    @property
-    def title(self) -> str:
-        """The name in tables and figures."""
-        return self.label or self.name
 
 
 Coefficients = Annotated[Mapping[str, float], Field(min_length=1)]

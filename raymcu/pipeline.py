@@ -46,11 +46,12 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
         ConfigError: If the input is wrong; nothing was started.
         StoreError: If something that was finished is damaged.
     """
-    todo = plan_study(space)
+    around = look_around(space)
+    todo = make_plan(space, around)
     folder = RunFolder(out, space.store)
     folder.ensure_writable()
     with folder.lock():
-        ledger = Ledger(folder, todo, lambda more: make_plan(space, look_around(space), more))
+        ledger = Ledger(folder, todo, lambda more: make_plan(space, around, more))
         has_points = todo.points.keys() <= set(folder.parts("measurements"))
         if ledger.reused < todo.recipes.keys() or not has_points:
             check_inputs(space)

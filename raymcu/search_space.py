@@ -21,7 +21,7 @@ from raymcu.beyond import BlendUse, Calibration, LayerChoice, WalkUse
 from raymcu.errors import shown
 from raymcu.ranges import Search
 from raymcu.sections import Named as Named
-from raymcu.sections import Names, Section, unique
+from raymcu.sections import Names, Section, Titled, titles_differ, unique
 from raymcu.sections import merged as merged
 
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
@@ -233,31 +233,15 @@ NOT_SECOND_ORDER = (
 )
 
 
-class MethodUse(Named):
+class MethodUse(Titled):
     """One unlearning method of the grid; keys not listed here are the method's own options."""
 
-    label: str | None = None
-    """Name in tables and figures, for two entries of one method; default is ``name``."""
     training: Mapping[str, Any] = {}
     """Changes to ``unlearning.training`` for this method."""
     mask: Named | None = None
     """Update mask: only the weights it keeps may move, e.g. ``{ name = "wagle", keep = 0.95 }``."""
     second_order: Mapping[str, Any] = {}
     """Changes to this table for -SO settings: options, and a ``training`` of their own."""
-
-    @property
-    def title(self) -> str:
-        """The name in tables and figures."""
-        return self.label or self.name
-
-
-def _titles_differ(methods: tuple[MethodUse, ...]) -> tuple[MethodUse, ...]:
-    titles = [method.title for method in methods]
-    if twice := sorted({title for title in titles if titles.count(title) > 1}):
-        raise ValueError(
-            f"{', '.join(map(shown, twice))} stands there twice. Give each use a label of its own"
-        )
-    return methods
 
 
 class BenchmarkUse(Named):
@@ -317,24 +301,16 @@ class Bend(Section):
     training: Annotated[Training, AfterValidator(_without_lora)] = Training(epochs=2.0, warmup=0.0)
 
 
-class FamilyUse(Named):
+class FamilyUse(Titled):
     """A curve family; keys not listed here are its own options."""
-
-    label: str | None = None
-    """Name in tables and figures, for two uses of one family; default is ``name``."""
 
     @model_validator(mode="before")
     @classmethod
     def _may_be_a_mere_name(cls, use: Any) -> Any:
         return {"name": use} if isinstance(use, str) else use
 
-    @property
-    def title(self) -> str:
-        """The name in tables and figures."""
-        return self.label or self.name
 
-
-def _family_titles_differ(families: tuple[FamilyUse, ...]) -> tuple[FamilyUse, ...]:
+def _families_differ(families: tuple[FamilyUse, ...]) -> tuple[FamilyUse, ...]:
     unique(tuple(family.title for family in families))
     return families
 
@@ -345,7 +321,7 @@ class Curves(Section):
     families: Annotated[
         tuple[FamilyUse, ...],
         Field(min_length=1),
-        AfterValidator(_family_titles_differ),
+        AfterValidator(_families_differ),
     ] = (FamilyUse(name="linear"), FamilyUse(name="quadratic"))
     """Names, or tables with options: ``["linear", { name = "bezier", num_bends = 2 }]``."""
     num_points: Annotated[int, Field(ge=2)] = 16
@@ -432,9 +408,9 @@ class SearchSpace(Section):
     original: Original = Original()
     retrained: Retrained = Retrained()
     unlearning: Unlearning = Unlearning()
-    methods: Annotated[tuple[MethodUse, ...], Field(min_length=1), AfterValidator(_titles_differ)]
+    methods: Annotated[tuple[MethodUse, ...], Field(min_length=1), AfterValidator(titles_differ)]
     curves: Curves = Curves()
-    walks: tuple[WalkUse, ...] = ()
+    walks: Annotated[tuple[WalkUse, ...], AfterValidator(titles_differ)] = ()
     """Walks from the original through one trained model: no pairs, no bends."""
     blends: tuple[BlendUse, ...] = ()
     """Blends written by hand."""

@@ -40,6 +40,32 @@ class Named(Component):
         return dict(self.model_extra or {})
 
 
+class Titled(Named):
+    """A use of a component that has a name of its own in tables and figures."""
+
+    label: str | None = None
+    """Name in tables and figures, for two uses of one component; default is ``name``."""
+
+    @property
+    def title(self) -> str:
+        """The name in tables and figures."""
+        return self.label or self.name
+
+
+def titles_differ(uses: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the uses if each has a title of its own.
+
+    Raises:
+        ValueError: If two have one title.
+    """
+    titles = [use.title for use in uses]
+    if twice := sorted({title for title in titles if titles.count(title) > 1}):
+        raise ValueError(
+            f"{', '.join(map(shown, twice))} stands there twice. Give each use a label of its own"
+        )
+    return uses
+
+
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the table with changes, table by table; a new optimizer keeps nothing of the old."""
     result = dict(base)

@@ -226,6 +226,10 @@ layers = { "model.layers.0." = { retrained = 1.0 } }
         ),
         ('[[walks]]\nname = "mixing"\nmethods = ["npoo"]\n', "Did you mean 'npo'?"),
         (
+            '[[walks]]\nname = "mixing"\n[[walks]]\nname = "mixing"\nat = [0.5]\n',
+            "walks: 'mixing' stands there twice. Give each use a label of its own",
+        ),
+        (
             '[[blends]]\nlabel = "x"\nterms = { original = 0.5 }\n',
             "blends.0.terms: coefficients must sum to 1, got 0.5",
         ),

@@ -1,5 +1,6 @@
 """Layer replacement (CRU): some decoder layers from one model, the rest from the other."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -17,9 +18,9 @@ class _Replacing(Walk):
     the unlearner. Embeddings, final norm and head are of the model the layers are put into, but
     come along with all layers at once."""
 
+    @abstractmethod
     def groups(self, num_layers: int) -> list[tuple[str, range]]:
         """Return name and layers of each position."""
-        raise NotImplementedError
 
     def positions(self, num_layers: int) -> tuple[float, ...]:
         """Return 0, 1, … for each group."""

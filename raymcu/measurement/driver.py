@@ -148,14 +148,19 @@ class Crew:
             StoreError: If a checkpoint is damaged.
         """
         room = self.space.execution.measure_actors or self.cluster.workers(self.space.execution)
-        for number in range(len(self._actors), min(room, len(points))):
+        more = range(len(self._actors), min(room, len(points)))
+        setup = setup_of(self.run, self.space) if more else None
+        for number in more:
             name = f"raymcu-measure-{number}-{time.time_ns()}"
-            self._actors.append(
-                self._remote.options(name=name).remote(setup_of(self.run, self.space))
-            )
-        pool = _Pool(self._actors, Queue(points, _sizes(self.space)))
+            self._actors.append(self._remote.options(name=name).remote(setup))
+        pool = _Pool(self._actors, Queue(points, self._sizes))
         _drain(pool, self.run, self.space.execution.max_attempts, watch)
         self._actors = [worker.actor for worker in pool.workers]
+
+    @cached_property
+    def _sizes(self) -> dict[str, float]:
+        """About how much a point of each forget set has to read; takes a look at all data."""
+        return _sizes(self.space)
 
     @cached_property
     def _remote(self) -> Any:
