@@ -101,10 +101,10 @@ def search_study(
         ):
             train(ledger, base, crew, progress)
             measure(ledger, crew, progress)
-            score(folder, progress)
-            crew.dismiss()
             trials = TrialPlanner(ledger, space, around)
             trials.recall()
+            score(folder, progress)
+            crew.dismiss()
             with progress.stage("search", *trials.count()):
                 run_search(space, folder, lambda: crew.cluster, trials.work(), progress)
             ledger.write_recipes()
@@ -136,7 +136,7 @@ def measure(ledger: Ledger, crew: Crew, progress: Progress) -> None:
 
 
 def score(run: RunFolder, progress: Progress) -> None:
-    """Compute the metrics of every measured point that has no scores yet."""
+    """Compute the metrics of every measured point whose scores lack any."""
     missing, total = unscored(run)
     with progress.stage("score", total - len(missing), total):
         score_points(run, missing, progress)

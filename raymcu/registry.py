@@ -6,6 +6,7 @@ is read, so a component file is found because it is there. Its decorator carries
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,6 +16,9 @@ from pydantic import BaseModel, ConfigDict
 from raymcu.errors import ConfigError, unknown_name
 
 T = TypeVar("T")
+
+_LOADING = threading.RLock()
+"""Held while any registry loads: one lock for all, as a component may read another's registry."""
 
 
 class Component(BaseModel):
@@ -52,6 +56,7 @@ class Registry(Generic[T]):
         self.package = package
         self._entries: dict[str, Entry[T]] = {}
         self._is_loaded = False
+        self._is_loading = False
 
     def register(self, name: str, *, source: str, described_by: Any = None) -> Callable[[T], T]:
         """Return a decorator that files a component under ``name``.
@@ -108,15 +113,18 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._is_loaded:
             return
-        self._is_loaded = True  # now, as a component may read the registry while it is imported
-        try:
-            package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(package.__path__):
-                if not module.name.startswith("_"):
-                    importlib.import_module(f"{self.package}.{module.name}")
-        except BaseException:
-            self._is_loaded = False  # or the next reader would find half of the components
-            raise
+        with _LOADING:  # a thread that comes second must not find half of the components
+            if self._is_loaded or self._is_loading:  # a component reads it while it is imported
+                return
+            self._is_loading = True
+            try:
+                package = importlib.import_module(self.package)
+                for module in pkgutil.iter_modules(package.__path__):
+                    if not module.name.startswith("_"):
+                        importlib.import_module(f"{self.package}.{module.name}")
+                self._is_loaded = True
+            finally:
+                self._is_loading = False
 
 
 def _own(package: str, kind: str) -> Any:

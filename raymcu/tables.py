@@ -250,7 +250,7 @@ def from_rows(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 def check(name: str, table: pa.Table, origin: str) -> pa.Table:
-    """Return ``table`` in the schema of that name.
+    """Return ``table`` in the schema of that name, with what its metadata says besides.
 
     Raises:
         StoreError: If ``origin`` holds another table or another version of it.
@@ -269,7 +269,8 @@ def check(name: str, table: pa.Table, origin: str) -> pa.Table:
             f"{VERSION}. Use the raymcu that wrote it."
         )
     try:
-        return table.cast(schema)
+        metadata = {**(table.schema.metadata or {}), **(schema.metadata or {})}
+        return table.cast(schema).replace_schema_metadata(metadata)
     except pa.ArrowException as error:
         raise StoreError(
             f"{origin}: is not a '{name}' table of version {VERSION}: {error}. "

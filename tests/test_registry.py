@@ -132,3 +132,33 @@ def test_component_refuses_unknown_options_and_nan_and_changes():
         Line(width=float("nan"))
     with pytest.raises(ValidationError, match="frozen"):
         Line().width = 2.0
+
+
+def test_two_threads_that_score_first_both_find_every_metric():
+    """A measuring actor has two threads; the second one used to find half a registry."""
+    code = """
+import threading
+import pyarrow as pa
+from raymcu import tables
+from raymcu.metrics._base import METRICS
+from raymcu.metrics._scoring import is_whole, score_point
+
+row = {"point_id": "p", "probe": "forget", "example": 0, "example_key": "a", "answer": "a b",
+       "question_kind": "question", "answer_kind": "answer", "answer_index": 0,
+       "logprobs": [-0.5, -0.25], "hits": [True, False], "stops": [False, True]}
+rows, barrier, found = tables.from_rows("measurements", [row]), threading.Barrier(2), []
+
+def work():
+    barrier.wait()
+    found.append(score_point("p", rows, None))
+
+threads = [threading.Thread(target=work) for _ in range(2)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+assert len(METRICS._entries) > 60
+assert all(is_whole(table) for table in found), "one of them had no whole registry"
+print(*(len(table) for table in found))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = map(int, done.stdout.split())
+    assert first == second > 5

@@ -17,7 +17,7 @@ from raymcu.analysis.curves import analyze
 from raymcu.analysis.layers import Layers, Worth, choose_layers
 from raymcu.beyond import LayerChoice
 from raymcu.metrics._base import METRICS, Measured
-from raymcu.metrics._scoring import score, score_point
+from raymcu.metrics._scoring import is_whole, score, score_point
 from raymcu.plan import More, Plan
 from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
@@ -28,10 +28,14 @@ _POINTS_PER_WORKER = 16
 
 
 def unscored(run: RunFolder) -> tuple[list[dict[str, str]], int]:
-    """Return the measured points without scores, and the number of all measured points."""
+    """Return the measured points whose scores lack a metric, and the number of measured points.
+
+    Any metric that is registered now counts, so what another raymcu has scored is scored again.
+    """
     measured, scored = set(run.parts("measurements")), set(run.parts("scores"))
     points = [point for point in run.plan["points"] if point["id"] in measured]
-    return [point for point in points if point["id"] not in scored], len(points)
+    whole = {key for key in scored & measured if is_whole(run.read_part("scores", key))}
+    return [point for point in points if point["id"] not in whole], len(points)
 
 
 def score_points(run: RunFolder, points: Sequence[Mapping[str, str]], watch: Watch) -> None:

@@ -1,5 +1,6 @@
 """Scores one point: its measurements in, one row of table ``scores`` per metric out."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,9 @@ import pyarrow as pa
 
 from raymcu import tables
 from raymcu.metrics._base import METRICS, NO_RETRAINED, Measured, Metric, Score
+
+_TRIED = b"metrics"
+"""Key of the schema's metadata that says which metrics a part of table ``scores`` was tried for."""
 
 
 def score_point(
@@ -27,19 +31,35 @@ def score_point(
 
     Returns:
         Rows of table ``scores``, by metric name. No value is NaN or infinite: it is null, and
-        ``note`` says why.
+        ``note`` says why. The table's metadata keeps which metrics there were, see ``is_whole``.
 
     Raises:
         ConfigError: If the retrained model was measured on other questions.
     """
     point = Measured(measurements, others)
     reference = Measured(retrained) if isinstance(retrained, pa.Table) else retrained
+    entries = list(METRICS)
     rows = [
         _row(point_id, entry.name, score(entry.component, point, reference))
-        for entry in METRICS
+        for entry in entries
         if entry.component.is_measured(point)
     ]
-    return tables.from_rows("scores", rows)
+    table = tables.from_rows("scores", rows)
+    tried = _digest([entry.name for entry in entries])
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _TRIED: tried})
+
+
+def is_whole(scores: pa.Table) -> bool:
+    """Say whether every metric there is now was tried on a point's measurements.
+
+    Not so where a newer raymcu or an extension knows more, nor in folders that do not say it.
+    """
+    tried = (scores.schema.metadata or {}).get(_TRIED)
+    return bool(tried == _digest([entry.name for entry in METRICS]))
+
+
+def _digest(names: list[str]) -> bytes:
+    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:16].encode()
 
 
 def score(metric: Metric, point: Measured, retrained: Measured | None) -> Score:

@@ -4,7 +4,7 @@ import importlib
 
 from rich.console import Console
 
-from raymcu.analysis.stages import analyze_run, score_points
+from raymcu.analysis.stages import analyze_run, score_points, unscored
 from raymcu.report.live import Progress
 from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
@@ -29,8 +29,12 @@ def rescore(run: RunFolder, console: Console, *, is_quiet: bool = False) -> int:
 
 
 def reanalyze(run: RunFolder) -> None:
-    """Judge every curve anew, calibrate and choose layers, as the run was asked to."""
+    """Judge every curve anew, calibrate and choose layers, as the run was asked to.
+
+    Points whose scores lack a metric that there is now are scored first.
+    """
     _import_extensions(run)
+    score_points(run, unscored(run)[0], lambda ended, running: None)
     analyze_run(run, SearchSpace.model_validate(run.plan["search_space"]))
 
 

@@ -5,15 +5,19 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from raymcu import tables
 from raymcu.analysis import stages
-from raymcu.analysis.stages import score_points
+from raymcu.analysis.stages import score_points, unscored
 from raymcu.errors import StoreError
+from raymcu.metrics._base import METRICS
+from raymcu.report.again import reanalyze
 from raymcu.store import RunFolder
+from raymcu.tables import SCHEMAS
 
 SIZES = ("forget01", "forget05")
 NUM_POINTS = 34
@@ -119,6 +123,25 @@ def test_the_command_gives_the_run_its_scores_again_without_torch_or_ray(run, tm
     assert {word for _, word in noted} == {"started", "own"}
     scorers = {process for process, word in noted if word == "own"}
     assert len(scorers) == (3 if (os.cpu_count() or 1) > 1 else 1)  # the command and its workers
+
+
+def test_analyze_scores_what_lacks_metrics_in_any_folder(run, monkeypatch):
+    """Parts that half a registry scored, and parts of folders that do not say who did."""
+    before = scores(run)
+    assert unscored(run) == ([], NUM_POINTS)
+    half, old = "curve-forget01-3", "retrained-forget05-0"
+    with monkeypatch.context() as patched:
+        entries = dict(list(METRICS._entries.items())[:8])
+        patched.setattr(METRICS, "_entries", entries)
+        (point,) = (point for point in run.plan["points"] if point["id"] == half)
+        score_points(run, [point], lambda ended, running: None)
+    assert len(run.read_part("scores", half)) < len(before[half])
+    run.write_part("scores", old, before[old].replace_schema_metadata(SCHEMAS["scores"].metadata))
+    assert {point["id"] for point in unscored(run)[0]} == {half, old}
+    monkeypatch.setitem(sys.modules, "own_metrics", ModuleType("own_metrics"))
+    reanalyze(run)
+    assert unscored(run) == ([], NUM_POINTS)
+    assert all(table.equals(before[part]) for part, table in scores(run).items())
 
 
 def test_the_watch_sees_an_import(tmp_path):
