@@ -18,6 +18,9 @@ from raymcu.store import RunFolder, failure_row
 FINAL_REASONS = frozenset({"diverged", "too_long"})
 """Failures that trying again would only repeat: same seed, same numbers."""
 
+_UNDONE = "skipped"
+"""Part of the failures table with all that was not done for another's sake."""
+
 _PACKAGES = (
     "raymcu",
     "ray",
@@ -82,6 +85,7 @@ class Ledger:
             reasons = set(self.run.read_part("failures", part)["reason"].to_pylist())
             if not reasons <= FINAL_REASONS:
                 self.run.remove_part("failures", part)
+        self.run.remove("devices")  # which failed in an earlier run, and are tried again
 
     def rounds(self, called_for: Callable[[Plan], More]) -> Iterator[None]:
         """Set the plan to what is certain, then to what findings call for, till they call no more.
@@ -125,9 +129,22 @@ class Ledger:
         return {row["curve_id"]: not row["is_connected"] for row in found}
 
     def missing_recipes(self, level: Sequence[Recipe]) -> list[Recipe]:
-        """List recipes of a level that can be trained now and are not."""
-        lost = self._lost()
-        return [r for r in level if r.id not in lost and not self.run.checkpoints.is_done(r.id)]
+        """List recipes of a level that can be trained now: open, and their parents are there."""
+        is_done, failed = self.run.checkpoints.is_done, self.failed()
+        missing = [r for r in level if r.id not in failed and not is_done(r.id)]
+        parents = {parent for recipe in missing for parent in recipe.parents.values()}
+        there = {parent for parent in parents if is_done(parent)}
+        return [recipe for recipe in missing if there.issuperset(recipe.parents.values())]
+
+    def missing_workers(self) -> set[int]:
+        """Return by how many workers each there is to be trained of all that still can be."""
+        lost, found = self.failed(), set()
+        for recipe in self.plan.recipes.values():  # parents first
+            if recipe.id in lost or lost.intersection(recipe.parents.values()):
+                lost.add(recipe.id)
+            elif not self.run.checkpoints.is_done(recipe.id):
+                found.add(recipe.training.workers if recipe.training else 1)
+        return found
 
     def missing_points(self) -> list[Point]:
         """List points that can be measured now and are not, curve by curve."""
@@ -144,29 +161,30 @@ class Ledger:
 
     def failed(self) -> set[str]:
         """Return the ids of recipes and points that failed in themselves."""
-        return {part for part in self.run.parts("failures") if part != "skipped"}
+        return {part for part in self.run.parts("failures") if part != _UNDONE}
 
-    def _lost(self) -> set[str]:
-        """Return what failed, with the recipes that therefore cannot be made."""
+    def record_undone(self) -> None:
+        """Write a row for everything that was planned and is not there: planned minus done is told.
+
+        Most of it is skipped, as a parent or a checkpoint of it is not there. What nobody can
+        account for is called undone.
+        """
         failed = self.failed()
-        return failed | self.plan.dependants(failed)
-
-    def record_skipped(self) -> None:
-        """Write a row for everything that a failure keeps from being made."""
-        failed, lost = self.failed(), self._lost()
+        done = {key for key in self.plan.recipes if self.run.checkpoints.is_done(key)}
+        measured = set(self.run.parts("measurements"))
         rows = [
-            failure_row(r.id, _stage(r), r.label, "skipped", "a parent was not trained.")
+            _undone(r.id, _stage(r), r.label, "a parent", done.issuperset(r.parents.values()))
             for r in self.plan.recipes.values()
-            if r.id in lost - failed
+            if r.id not in done | failed
         ]
         rows += [
-            failure_row(p.id, "measure", p.label, "skipped", "a checkpoint was not trained.")
+            _undone(p.id, "measure", p.label, "a checkpoint", done.issuperset(p.blend.checkpoints))
             for p in self.plan.points.values()
-            if lost & set(p.blend.checkpoints) and p.id not in failed
+            if p.id not in measured | failed
         ]
-        self.run.remove_part("failures", "skipped")
+        self.run.remove_part("failures", _UNDONE)
         if rows:
-            self.run.write_part("failures", "skipped", tables.from_rows("failures", rows))
+            self.run.write_part("failures", _UNDONE, tables.from_rows("failures", rows))
 
     def failures(self) -> pa.Table:
         """Return the failures table."""
@@ -218,6 +236,15 @@ class Ledger:
         self.run.write_json("plan.json", {**self.plan.to_json(), **self._context})
         points = tables.from_rows("points", self.plan.point_rows())
         self.run.write_part("points", "all", points)
+
+
+def _undone(
+    item_id: str, stage: str, label: str, needed: str, has_needed: bool
+) -> Mapping[str, Any]:
+    if has_needed:
+        told = "nobody did it, or said why not. Run the same command again."
+        return failure_row(item_id, stage, label, "undone", told)
+    return failure_row(item_id, stage, label, "skipped", f"{needed} was not trained.")
 
 
 def _stage(recipe: Recipe) -> str:

@@ -7,6 +7,7 @@ stage asks the run folder what is there and does only the rest: the same command
 """
 
 from datetime import UTC, datetime
+from functools import partial
 
 from rich.console import Console
 
@@ -23,6 +24,7 @@ from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
 from raymcu.search_space import SearchSpace
 from raymcu.store import RunFolder
 from raymcu.training.driver import train_level
+from raymcu.trials import most_workers
 
 
 def plan_study(space: SearchSpace) -> Plan:
@@ -64,7 +66,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
             for _ in ledger.rounds(lambda plan: called_for(folder, plan, space)):
                 train(ledger, space, crew, progress)
                 measure(ledger, crew, progress)
-                ledger.record_skipped()
+                ledger.record_undone()
                 ledger.write_recipes()
                 score(folder, progress)
                 analyze_run(folder, space)
@@ -101,12 +103,14 @@ def search_study(
         ):
             train(ledger, base, crew, progress)
             measure(ledger, crew, progress)
+            ledger.record_undone()
             trials = TrialPlanner(ledger, space, around)
             trials.recall()
             score(folder, progress)
             crew.dismiss()
             with progress.stage("search", *trials.count()):
-                run_search(space, folder, lambda: crew.cluster, trials.work(), progress)
+                cluster_of = partial(crew.need, [most_workers(space)], progress.say)
+                run_search(space, folder, cluster_of, trials.work(), progress)
             ledger.write_recipes()
             analyze_run(folder, base)
             ledger.note_times(progress.times)
@@ -117,6 +121,8 @@ def search_study(
 
 def train(ledger: Ledger, space: SearchSpace, crew: Crew, progress: Progress) -> None:
     """Train every missing recipe, parents first; bends come last, as the connect stage."""
+    if workers := ledger.missing_workers():
+        crew.need(workers, progress.say)
     for level in ledger.plan.levels:
         for stage, is_bend in (("train", False), ("connect", True)):
             recipes = [recipe for recipe in level if (recipe.role == "bend") == is_bend]
@@ -132,6 +138,7 @@ def measure(ledger: Ledger, crew: Crew, progress: Progress) -> None:
     missing, total = ledger.missing_points(), len(ledger.plan.points)
     with progress.stage("measure", total - len(missing), total):
         if missing:
+            crew.need([1], progress.say)
             crew.measure(missing, progress)
 
 

@@ -250,14 +250,6 @@ class Plan:
             "estimates": dict(self.estimates),
         }
 
-    def dependants(self, failed: set[str]) -> set[str]:
-        """Return the recipes that cannot be made when those of ``failed`` are missing."""
-        lost = set(failed)
-        for key, recipe in self.recipes.items():
-            if lost & set(recipe.parents.values()):
-                lost.add(key)
-        return lost - failed
-
     def to_json(self) -> dict[str, Any]:
         """Return the plan as the run folder keeps it."""
         level = {r.id: n for n, recipes in enumerate(self.levels) for r in recipes}

@@ -114,7 +114,7 @@ class Registry(Generic[T]):
         if self._is_loaded:
             return
         with _LOADING:  # a thread that comes second must not find half of the components
-            if self._is_loaded or self._is_loading:  # a component reads it while it is imported
+            if self._is_loading:  # a component reads it while it is imported
                 return
             self._is_loading = True
             try:

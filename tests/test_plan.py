@@ -234,17 +234,6 @@ def test_levels_put_parents_first(grid):
     assert roles == [{"original", "retrained"}, {"unlearner"}, {"bend"}]
 
 
-def test_dependants_are_all_that_needs_the_failed_ones(toy):
-    assert toy.dependants(set()) == set()
-    original = by_label(toy, "original")
-    assert toy.dependants({original.id}) == {
-        key for key, recipe in toy.recipes.items() if recipe.role in ("unlearner", "bend")
-    }
-    failed = by_label(toy, "npo/seed1")
-    assert toy.dependants({failed.id}) == {by_label(toy, "bend(npo/seed0, npo/seed1)").id}
-    assert toy.dependants({by_label(toy, "retrained/forget05").id}) == set()
-
-
 def test_bend_of_two_methods_descends_on_both_and_of_one_on_it(toy):
     mixed = by_label(toy, "bend(grad_diff/seed0, npo/seed0)")
     assert [method.name for method in mixed.methods] == ["grad_diff", "npo"]

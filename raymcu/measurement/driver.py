@@ -1,30 +1,26 @@
 """A pool of Ray actors that measure and score points: bounded queue, retries, streamed tables."""
 
-import importlib
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
+from functools import cache, cached_property
 from typing import Any, Self
 
-import pyarrow as pa
 import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.costs import probe_characters
-from raymcu.errors import StoreError, WorkError
-from raymcu.measurement.measurer import Measurer
-from raymcu.metrics._base import Measured
-from raymcu.metrics._scoring import score_point
-from raymcu.plan import Blend, Point
-from raymcu.search_space import BenchmarkUse, Measurement, ModelSource, SearchSpace
-from raymcu.session import Cluster, connect
+from raymcu.devices import DeviceError, Devices
+from raymcu.errors import ConfigError, StoreError, WorkError
+from raymcu.measurement.actor import PointActor, setup_of
+from raymcu.measurement.queue import Queue
+from raymcu.plan import Point
+from raymcu.search_space import SearchSpace
+from raymcu.session import Cluster, connect, wait_for_room
 from raymcu.store import RunFolder, failure_row
 from raymcu.watch import Running, Watch
 
@@ -32,77 +28,8 @@ _AT_ONCE = 2
 """Points an actor works on: one is measured, the other scored and written."""
 _STARTS = 60
 """Times that a process which does not answer is asked for, some seconds each."""
-_NEAR = 64
-"""How far ahead of the queue an actor may look for a point of the checkpoints it holds."""
-
-
-class PointActor:
-    """One warm process: a resident model and tokenised probes; a plain class until Ray wraps it.
-
-    It takes two points at once: while the model measures one, the other is scored and written.
-    """
-
-    def __init__(self, setup: dict[str, Any]) -> None:
-        torch.set_num_threads(setup["threads"])
-        for module in setup["extensions"]:
-            importlib.import_module(module)
-        self.run = RunFolder(setup["run"], setup["store"])
-        self.alone: dict[tuple[str, str], tuple[str, Blend]] = {
-            (row["forget_size"], row["role"]): (
-                row["point_id"],
-                Blend.model_validate_json(row["blend"]),
-            )
-            for row in setup["alone"]
-        }
-        self.references: dict[str, Measured] = {}
-        self.lock = threading.Lock()
-        self.measurer = Measurer(
-            self.run.checkpoints,
-            BenchmarkUse.model_validate(setup["benchmark"]),
-            ModelSource.model_validate(setup["model"]),
-            Measurement.model_validate(setup["measurement"]),
-        )
-
-    def measure(self, point_id: str, blend: str, forget_size: str) -> float:
-        """Measure one point into the run folder, and score it; return the seconds it took.
-
-        Writing a point twice changes nothing, so a call may be repeated after a crash. A point
-        measured before the retrained model it is compared with is left to the score stage.
-        """
-        what = Blend.model_validate_json(blend)
-        with self.lock:  # the model holds one blend
-            started = time.perf_counter()
-            rows = self.measurer.measure(point_id, what, forget_size)
-            others = self._compare(point_id, what, forget_size)
-            took = time.perf_counter() - started
-        gold, _ = self.alone.get((forget_size, "retrained"), (None, None))
-        if point_id == gold:  # scores given so far lacked what they are compared with
-            for point in self.run.plan["points"]:
-                if point["forget_size"] == forget_size:
-                    self.run.remove_part("scores", point["id"])
-        for name, table in others.items():
-            self.run.write_part(name, point_id, table)
-        self.run.write_part("measurements", point_id, rows)
-        if gold is None or self.run.has_part("measurements", gold):
-            reference = None if gold is None else self._reference(gold)
-            self.run.write_part("scores", point_id, score_point(point_id, rows, reference, others))
-        return took
-
-    def _compare(self, point_id: str, blend: Blend, forget_size: str) -> dict[str, pa.Table]:
-        """Return the point's table ``representations``, if it is asked for."""
-        if not self.measurer.asked.representations:
-            return {}
-        against = {
-            role: other
-            for (size, role), (_, other) in self.alone.items()
-            if size == forget_size and self.run.checkpoints.is_done(other.checkpoints[0])
-        }
-        return {"representations": self.measurer.compare(point_id, blend, forget_size, against)}
-
-    def _reference(self, gold: str) -> Measured:
-        if gold not in self.references:
-            self.references[gold] = Measured(self.run.read_part("measurements", gold))
-        return self.references[gold]
+_TOLD_EVERY_S = 15.0
+"""How long nothing may end till whoever watches is told what is under way, once more."""
 
 
 class Crew:
@@ -119,6 +46,8 @@ class Crew:
         self.space = space
         self.ray_dashboard = ray_dashboard
         self._actors: list[Any] = []
+        self._retired: list[Any] = []
+        """Actors that hold devices which take no more work."""
         self._connection = ExitStack()
 
     def __enter__(self) -> Self:
@@ -135,11 +64,40 @@ class Crew:
             connect(self.space.name, dashboard=self.ray_dashboard)
         )
 
+    def need(self, workers: Iterable[int], tell: Callable[[str], None]) -> Cluster:
+        """Return the cluster once it has room for the largest of what there is to do.
+
+        Args:
+            workers: Workers of each training; 1 for a point to measure.
+            tell: Told once a minute what is waited for.
+
+        Raises:
+            ConfigError: If the cluster is ours, so that nothing is to be waited for.
+        """
+        execution, asked = self.space.execution, sorted(set(workers))
+        faults = [fault for n in asked if (fault := self.cluster.fault(execution, n))]
+        if faults and not self.cluster.may_grow:
+            raise ConfigError(faults)
+        if faults:
+            for fault in faults:
+                tell(f"{fault} Waiting for the cluster to grow.")
+            wait_for_room(self.cluster.bundle(execution, asked[-1]), asked[-1], tell)
+        return self.cluster
+
     def dismiss(self) -> None:
         """End the actors, whose processors a training may wait for."""
-        for actor in self._actors:
+        self._keep([])
+        for actor in self._retired:
             ray.kill(actor)
-        self._actors = []
+        self._retired = []
+
+    def _keep(self, actors: list[Any]) -> None:
+        """End all measuring actors but these; one that never answered holds a place in a queue."""
+        kept = {id(actor) for actor in (*actors, *self._retired)}
+        for actor in self._actors:
+            if id(actor) not in kept:
+                ray.kill(actor)
+        self._actors = actors
 
     def measure(self, points: Sequence[Point], watch: Watch) -> None:
         """Measure every point; a point that fails, or kills its actor too often, becomes a row.
@@ -148,14 +106,26 @@ class Crew:
             StoreError: If a checkpoint is damaged.
         """
         room = self.space.execution.measure_actors or self.cluster.workers(self.space.execution)
-        more = range(len(self._actors), min(room, len(points)))
-        setup = setup_of(self.run, self.space) if more else None
-        for number in more:
-            name = f"raymcu-measure-{number}-{time.time_ns()}"
-            self._actors.append(self._remote.options(name=name).remote(setup))
-        pool = _Pool(self._actors, Queue(points, self._sizes))
-        _drain(pool, self.run, self.space.execution.max_attempts, watch)
-        self._actors = [worker.actor for worker in pool.workers]
+        setup = cache(lambda: setup_of(self.run, self.space))
+
+        def start() -> Any:
+            name = f"raymcu-measure-{len(self._actors) + len(self._retired)}-{time.time_ns()}"
+            self._actors.append(self._remote.options(name=name).remote(setup()))
+            return self._actors[-1]
+
+        while len(self._actors) < min(room, len(points)):
+            start()
+
+        def replace() -> Any | None:
+            held = len(pool.retired) + len(self._retired) + len(pool.workers)
+            return start() if held < self.cluster.workers(self.space.execution) else None
+
+        pool = _Pool(self._actors, Queue(points, self._sizes), Devices(self.run), replace)
+        try:
+            _drain(pool, self.run, self.space.execution.max_attempts, watch)
+        finally:
+            self._retired += pool.retired
+            self._keep([worker.actor for worker in pool.workers if worker.is_up])
 
     @cached_property
     def _sizes(self) -> dict[str, float]:
@@ -175,26 +145,6 @@ class Crew:
         )(PointActor)
 
 
-def setup_of(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
-    """Return what a `PointActor` is made from."""
-    return {
-        "run": run.url,
-        "store": run.checkpoints.folder.url,
-        "benchmark": space.benchmark.model_dump(mode="json"),
-        "model": space.model.model_dump(mode="json"),
-        "measurement": space.measurement.model_dump(mode="json"),
-        "extensions": list(space.extensions),
-        "threads": space.execution.cpus_per_worker,
-        "alone": _alone(run),
-    }
-
-
-def _alone(run: RunFolder) -> list[dict[str, str]]:
-    """Return the points of the original and retrained models."""
-    rows = run.read_table("points").select(["point_id", "forget_size", "role", "blend"])
-    return [row for row in rows.to_pylist() if row["role"] in ("original", "retrained")]
-
-
 def _sizes(space: SearchSpace) -> dict[str, float]:
     """Return about how much a point of each forget set has to read."""
     use = space.benchmark
@@ -202,79 +152,82 @@ def _sizes(space: SearchSpace) -> dict[str, float]:
     return {size: probe_characters(space.measurement, size, sets) for size in use.forget_sizes}
 
 
-class Queue:
-    """Points in the order that keeps actors busy to the end, and near what they hold.
-
-    Retrained models come first, as the scores of others need them; then the largest forget set. An
-    actor gets the next point that needs no other checkpoints than its last one, if there is any.
-
-    Args:
-        points: In the order of their curves.
-        sizes: How much work a point of each forget set is.
-    """
-
-    def __init__(self, points: Sequence[Point], sizes: Mapping[str, float]) -> None:
-        def rank(point: Point) -> tuple[bool, float]:
-            return point.role != "retrained", -sizes[point.forget_size]
-
-        self.points = deque(sorted(points, key=rank))
-        self.suspects: deque[Point] = deque()
-        """Points that were under way when a process died: each is tried again with no other."""
-
-    def __bool__(self) -> bool:
-        return bool(self.points or self.suspects)
-
-    def take(self, last: Point | None) -> Point:
-        """Return the next point for an actor that measured ``last`` before."""
-        number = 0
-        if last is not None:
-            held = set(last.blend.checkpoints)
-            near = (
-                number
-                for number, point in enumerate(islice(self.points, _NEAR))
-                if held.issuperset(point.blend.checkpoints)
-                and point.forget_size == last.forget_size
-            )
-            number = next(near, 0)
-        point = self.points[number]
-        del self.points[number]
-        return point
-
-
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     """An actor, and what it does."""
 
     actor: Any
     last: Point | None = None
     under_way: int = 0
-    is_shut: bool = False
-    """Whether it takes no more: it tries a suspect, which must be alone, or its process starts."""
+    """Points that it works on."""
+    is_up: bool = False
+    """Whether its process has answered; it is sent no point before."""
+    is_alone: bool = False
+    """Whether it takes no more: it tries a suspect."""
+    device: str | None = None
+    """Where its process is; None without a GPU."""
     failed_starts: int = 0
 
 
 class _Pool:
-    """Actors that each have one point to measure, and one that they score and write."""
+    """Actors that each have one point to measure, and one that they score and write.
 
-    def __init__(self, actors: Sequence[Any], queue: Queue) -> None:
+    Args:
+        actors: Those there are; they may still be starting.
+        queue: What to measure.
+        devices: Which devices take no more work.
+        replace: Starts an actor in place of one whose device takes no more; None where there is
+            no room for one.
+    """
+
+    def __init__(
+        self,
+        actors: Sequence[Any],
+        queue: Queue,
+        devices: Devices,
+        replace: Callable[[], Any | None] = lambda: None,
+    ) -> None:
         self.workers = [_Worker(actor) for actor in actors]
         self.queue = queue
+        self.devices = devices
+        self.replace = replace
+        self.retired: list[Any] = []
+        """Actors of devices that take no more work: they hold them, so that nobody else does."""
         self.running: dict[Any, tuple[_Worker, Point | None]] = {}
         """Calls under way; without a point, one that asks whether a process has started."""
+        self.failed_on: set[tuple[str | None, str]] = set()
+        """Devices, each with the id of a point that failed on it."""
         self.trouble: str | None = None
         """Why a process did not start, the last time."""
+        for worker in self.workers:
+            self.revive(worker)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no point is left, or nobody to measure it."""
+        is_busy = any(worker.under_way for worker in self.workers)
+        return not self.workers or not (self.queue or is_busy)
 
     def fill(self) -> None:
         """Hand out points: all actors get a first one before any gets a second."""
         for depth in range(_AT_ONCE):
             for worker in self.workers:
-                if worker.is_shut or worker.under_way > depth:
+                if not worker.is_up or worker.is_alone or worker.under_way > depth:
                     continue
-                if self.queue.suspects and not worker.under_way:
-                    worker.is_shut = True
-                    self._send(worker, self.queue.suspects.popleft())
+                if not worker.under_way and (suspect := self._suspect_for(worker)):
+                    worker.is_alone = True
+                    self._send(worker, suspect)
                 elif self.queue.points:
                     self._send(worker, self.queue.take(worker.last))
+
+    def _suspect_for(self, worker: _Worker) -> Point | None:
+        """Take a suspect, but none that failed on the worker's device if there is another one."""
+        has_others = any(other.is_up and other.device != worker.device for other in self.workers)
+        for point in self.queue.suspects:
+            if not has_others or (worker.device, point.id) not in self.failed_on:
+                self.queue.suspects.remove(point)
+                return point
+        return None
 
     def _send(self, worker: _Worker, point: Point) -> None:
         blend = point.blend.model_dump_json()
@@ -283,12 +236,22 @@ class _Pool:
         self.running[call] = (worker, point)
 
     def revive(self, worker: _Worker) -> None:
-        """Send a worker nothing until its new process has started: Ray would fail the calls."""
-        worker.is_shut = True
+        """Send a worker nothing until its process has answered: Ray would fail the calls."""
+        worker.is_up = False
         worker.last = None
         if all(waiting is not worker or point for waiting, point in self.running.values()):
-            worker.under_way += 1
-            self.running[worker.actor.__ray_ready__.remote()] = (worker, None)
+            self.running[worker.actor.where.remote()] = (worker, None)
+
+    def answered(self, worker: _Worker, device: str | None) -> None:
+        """Let a worker begin, unless its device takes no more."""
+        worker.is_up, worker.device, worker.failed_starts = True, device, 0
+        if self.devices.is_broken(device):
+            self.workers.remove(worker)
+            self.retired.append(worker.actor)
+            self.trouble = f"{device} takes no more work"
+            if (actor := self.replace()) is not None:
+                self.workers.append(_Worker(actor))
+                self.revive(self.workers[-1])
 
     def lost(self, worker: _Worker, error: Exception) -> None:
         """Try again to reach a process that does not start; give the worker up in the end."""
@@ -299,51 +262,73 @@ class _Pool:
         else:
             self.workers.remove(worker)
 
-    def wait(self) -> tuple[Any, _Worker, Point | None]:
-        """Return a call that has ended, its worker, and its point if it had one."""
-        (call,), _ = ray.wait(list(self.running), num_returns=1)
-        worker, point = self.running.pop(call)
-        worker.under_way -= 1
-        waits = any(other is worker for other, _ in self.running.values())
-        worker.is_shut = worker.is_shut and waits
-        return call, worker, point
+    def wait(self) -> tuple[Any, _Worker, Point | None] | None:
+        """Return a call that has ended, its worker, and its point if it had one.
+
+        None if nothing ends for a while.
+        """
+        ended, _ = ray.wait(list(self.running), num_returns=1, timeout=_TOLD_EVERY_S)
+        if not ended:
+            return None
+        worker, point = self.running.pop(ended[0])
+        if point is not None:
+            worker.under_way -= 1
+            worker.is_alone = worker.is_alone and worker.under_way > 0
+        return ended[0], worker, point
 
     @property
     def shown(self) -> list[Running]:
         """What is under way, for who watches."""
+        if not any(worker.is_up for worker in self.workers):
+            return [Running("waiting for a measuring process to start")]
         return [Running(point.label) for _, point in self.running.values() if point]
 
 
 def _drain(pool: _Pool, run: RunFolder, max_attempts: int, watch: Watch) -> None:
     """Keep every actor busy until the queue is empty."""
     attempts: Counter[str] = Counter()
-    while pool.workers and (pool.queue or pool.running):
+    while not pool.is_done:
         pool.fill()
         watch([], pool.shown)
-        call, worker, point = pool.wait()
+        if (ended := pool.wait()) is None:
+            continue
+        call, worker, point = ended
         try:
-            ray.get(call)
-        except RayActorError as error:
+            answer = ray.get(call)
+        except (RayActorError, RayTaskError) as error:
             if point is None:
                 pool.lost(worker, error)
                 continue
-            pool.revive(worker)
-            attempts[point.id] += 1
-            if attempts[point.id] < max_attempts:
-                pool.queue.suspects.append(point)
-                continue
-            reason = f"its process died {max_attempts} times while measuring it."
-            _record(run, point, "worker_died", reason, None)
-        except RayTaskError as error:
-            if point is not None:
+            if (why := _fate(pool, worker, error)) is not None:
+                pool.failed_on.add((worker.device, point.id))
+                attempts[point.id] += 1
+                if attempts[point.id] < max_attempts:
+                    pool.queue.suspects.append(point)
+                    continue
+                reason = f"{why} {max_attempts} times while measuring it."
+                _record(run, point, "worker_died", reason, str(error))
+            else:
                 _record_error(run, point, error)
-        if point is not None:
-            watch([point.label], pool.shown)
         else:
-            worker.failed_starts = 0
+            if point is None:
+                pool.answered(worker, answer)
+                continue
+        watch([point.label], pool.shown)
     for point in (*pool.queue.suspects, *pool.queue.points):
-        reason = f"no measuring process could be started, in {_STARTS} attempts."
+        reason = f"no measuring process could be started, in {_STARTS} attempts each."
         _record(run, point, "worker_died", reason, pool.trouble)
+
+
+def _fate(pool: _Pool, worker: _Worker, error: RayActorError | RayTaskError) -> str | None:
+    """Say what befell a worker's process, which starts anew; None if only its point failed."""
+    if isinstance(error, RayActorError):
+        pool.revive(worker)
+        return "its process died"
+    if isinstance(error.cause, DeviceError):
+        ray.kill(worker.actor, no_restart=False)  # its device fails everything it is asked for
+        pool.revive(worker)
+        return "its device failed"
+    return None
 
 
 def _record_error(run: RunFolder, point: Point, error: RayTaskError) -> None:

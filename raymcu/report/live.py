@@ -102,6 +102,12 @@ class Progress:
             line = f"{self.stage_name:<8} {self.done}/{self.total}, {self._left_text()}: {names}"
             self.console.print(line, highlight=False)
 
+    def say(self, text: str) -> None:
+        """Print a sentence that nobody must miss, and show it as what is under way."""
+        self.running = (Running(text),)
+        self._heartbeat(is_forced=True)
+        self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
+
     @property
     def advanced(self) -> float:
         """Items done, with the parts of those that are running."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raymcu.analysis.curves import analyze
 from raymcu.errors import WorkError
-from raymcu.measurement.driver import PointActor, setup_of
+from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import METRICS, Measured, Score
 from raymcu.metrics._scoring import score

@@ -23,12 +23,13 @@ from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from raymcu import tables
+from raymcu.devices import DeviceError, Devices, device_name, is_device_error
 from raymcu.errors import StoreError, WorkError
-from raymcu.search.searcher import DAMAGED, CellSearcher, Failure, Proposal, Told
+from raymcu.search.searcher import BROKEN, DAMAGED, CellSearcher, Failure, Proposal, Told
 from raymcu.search.spec import Bench, TrialSpec, Work
 from raymcu.search.study import StudySearch
 from raymcu.search_space import SearchSpace
-from raymcu.session import Cluster
+from raymcu.session import Cluster, held
 from raymcu.store import RunFolder, content_id, failure_row
 from raymcu.trials import cells, most_workers, search_of
 from raymcu.watch import Running, Watch
@@ -60,22 +61,28 @@ def run_search(
     Raises:
         ConfigError: If the folder's database is of another search.
         StoreError: If a file is damaged.
+        DeviceError: If no device is left that works.
     """
     with database(run) as (storage, keep):
         studies = open_studies(space, storage)
         record_missing(run, studies)
-        if not any(study.has_more() for study in studies):
+        devices, book = Devices(run), _Book(run, keep)
+        while any(study.has_more() for study in studies):
+            cluster = cluster_of()
+            for study in studies:
+                study.is_alone = _concurrent(space, cluster) == 1
+            searcher = CellSearcher(studies, work, Told(book.begun, book.ended, book.failure))
+            broken = devices.broken()
+            with held(broken):
+                _fit(space, run, cluster, searcher, watch)
+            if isinstance(searcher.broken, DeviceError) and len(devices.broken()) < cluster.gpus:
+                studies = open_studies(space, storage)  # with the trials that it left open
+                continue
+            if searcher.broken is not None:
+                raise searcher.broken
+            if searcher.running:  # Tune swallows the first Ctrl-C
+                raise KeyboardInterrupt
             return
-        cluster = cluster_of()
-        for study in studies:
-            study.is_alone = _concurrent(space, cluster) == 1
-        book = _Book(run, keep)
-        searcher = CellSearcher(studies, work, Told(book.begun, book.ended, book.failure))
-        _fit(space, run, cluster, searcher, watch)
-        if searcher.broken is not None:
-            raise searcher.broken
-        if searcher.running:  # Tune swallows the first Ctrl-C
-            raise KeyboardInterrupt
 
 
 def _concurrent(space: SearchSpace, cluster: Cluster) -> int:
@@ -277,18 +284,24 @@ def _run_trial(config: dict[str, Any], make_bench: Any, common: Mapping[str, Any
 
     # Tune prints a line of its own for a trial that told nothing.
     tune.report({"running": "beginning", "fraction": 0.0, "loss": None})
+    devices, here = Devices(RunFolder(common["run"])), device_name()
     try:
+        if devices.is_broken(here):
+            raise WorkError(BROKEN, f"{here} takes no more work.")  # noqa: TRY301
         numbers = _checked(
             _bench(make_bench, common).run(spec, look, progress), dict.fromkeys(config["names"])
         )
-    except StoreError as error:
-        _record(config, common, DAMAGED, str(error), None)
-    except WorkError as error:
-        _record(config, common, error.reason, str(error), None)
-    except Exception as error:  # noqa: BLE001 - the process edge: one trial, not the search
+    except (StoreError, WorkError) as error:
+        _record(config, common, getattr(error, "reason", DAMAGED), str(error), None)
+    except DeviceError:
+        raise
+    except Exception as error:
+        if is_device_error(error):
+            raise devices.failed(config["trial"], error) from error
         told = f"{type(error).__name__}: {error}"
         _record(config, common, "error", told, traceback.format_exc())
     else:
+        devices.worked()
         tune.report({**numbers, "is_final": True})
 
 

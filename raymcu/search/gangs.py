@@ -9,7 +9,7 @@ from raymcu.plan import Point
 from raymcu.recipes import Recipe
 from raymcu.search.bench import TrialBench
 from raymcu.search.spec import Look, Progress, TrialSpec
-from raymcu.training.driver import train_in_gang
+from raymcu.training.gang_driver import train_in_gang
 from raymcu.trials import most_workers
 from raymcu.watch import Running
 

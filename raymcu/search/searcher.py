@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from raymcu.devices import DeviceError
 from raymcu.errors import ConfigError, StoreError
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.search.study import StudySearch
@@ -18,6 +19,10 @@ from raymcu.trials import Values
 
 DAMAGED = "damaged_store"
 """Reason of a failure that ends the search, as the next trial would meet it too."""
+BROKEN = "broken_device"
+"""Reason of one that ends the search till somebody holds the device, as the next trial would come
+to it too."""
+_ENDS = {DAMAGED: StoreError, BROKEN: DeviceError}
 _HOUR_S = 3600.0
 
 Failure = tuple[str, str]
@@ -220,8 +225,8 @@ class CellSearcher(Searcher):  # type: ignore[misc] # Ray is untyped
         study, key = proposal.study, proposal.key
         took_s = self.told.clock() - proposal.began
         failure = self.told.failure(proposal)
-        if failure is not None and failure[0] == DAMAGED:
-            self.broken = StoreError(failure[1])
+        if failure is not None and failure[0] in _ENDS:
+            self.broken = _ENDS[failure[0]](failure[1])
             return
         if failure is not None:
             study.end(key, TrialState.FAIL, took_s, message=failure[1])

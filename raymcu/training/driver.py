@@ -6,28 +6,36 @@ starting a gang costs more than a small training. Our store is asked first: what
 trained again, however a run ended.
 """
 
-import importlib
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from ray import train, tune
-from ray.train import TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray import tune
 
+from raymcu.devices import Devices, device_name, is_device_error
 from raymcu.errors import StoreError, WorkError
 from raymcu.plan import Recipe
 from raymcu.search_space import SearchSpace
-from raymcu.session import Cluster
+from raymcu.session import Cluster, held
 from raymcu.store import CheckpointStore, RunFolder, content_id, failure_row
-from raymcu.training.sharding import Distributed, shard
+from raymcu.training.gang_driver import (
+    common_of,
+    drive_gang,
+    is_open,
+    load_extensions,
+    of_gang,
+    record,
+    root_of,
+)
 from raymcu.training.workshop import Workshop
 from raymcu.watch import Running, Watch
 
 _REPORT_EVERY_S = 1.0
+_AT_REST = {"running": "", "fraction": 1.0, "loss": None, "ended": ""}
+"""What a trial reports, when nothing is under way."""
 _MOST_BENDS = 8
 """Bends that one trial finds, one after the other."""
 _workshops: dict[str, Workshop] = {}
@@ -55,63 +63,51 @@ def train_level(
     Raises:
         StoreError: If a parent's checkpoint is damaged.
     """
-    sharded = [recipe for recipe in recipes if _workers(recipe) > 1]
-    single = [recipe for recipe in recipes if _workers(recipe) == 1]
-    common = _common(stage, run, space)
-    if single:
-        gpus = cluster.gpus_per_worker(space.execution)
-        resources: dict[str, float] = {"cpu": space.execution.cpus_per_worker, "gpu": gpus}
+    common = common_of(stage, run, space)
+    if single := [recipe for recipe in recipes if _workers(recipe) == 1]:
         slots = cluster.workers(space.execution)
         jobs = _shared(single, slots) if stage == "connect" else [[recipe] for recipe in single]
-        trainable = tune.with_resources(_train_here, resources)
-        alone = [[r] for r in _fit(trainable, jobs, common, space, slots, run, watch)]
-        if alone:  # one of several died with its process: each tries again by itself
-            _fit(trainable, alone, common, space, slots, run, watch)
+        _train_apart(jobs, common, space, cluster, run, watch)
+    sharded = [recipe for recipe in recipes if _workers(recipe) > 1]
     for workers in sorted({_workers(recipe) for recipe in sharded}):
         gang = [recipe for recipe in sharded if _workers(recipe) == workers]
         gangs = max(1, cluster.workers(space.execution) // workers)
         jobs = [gang[i::gangs] for i in range(gangs) if gang[i::gangs]]
-        more = {**common, **_of_gang(workers, space, cluster)}
+        more = {**common, **of_gang(workers, space, cluster)}
         # A trial that only drives a gang must not hold a CPU that the gang waits for.
         trainable = tune.with_resources(_train_in_gang, {"memory": 1})
         _fit(trainable, jobs, more, space, gangs, run, watch)
+    for recipe in recipes:
+        if is_open(recipe, run):
+            told = "its trial ended without it and without a word. Run the same command again."
+            run.record_failure(failure_row(recipe.id, stage, recipe.label, "undone", told))
 
 
-def train_in_gang(
-    recipes: Sequence[Recipe],
-    workers: int,
-    stage: str,
-    run: RunFolder,
+def _train_apart(
+    jobs: list[list[Recipe]],
+    common: dict[str, Any],
     space: SearchSpace,
     cluster: Cluster,
+    run: RunFolder,
+    watch: Watch,
 ) -> None:
-    """Train recipes that do not depend on each other by one gang, which this process drives.
+    """Train recipes of one worker each; what a process left undone is tried again by itself.
 
-    Failures become rows of the failures table, see `train_level`.
-
-    Raises:
-        StoreError: If a parent's checkpoint is damaged.
-        WorkError: If its workers die time and again, or find no room.
+    A device that takes no more work passes over what it is given, in no time; it is held idle while
+    that is tried again, elsewhere.
     """
-    encoded = [recipe.model_dump_json() for recipe in recipes]
-    config = {**_common(stage, run, space), **_of_gang(workers, space, cluster)}
-    _drive_gang({**config, "recipes": encoded})
-
-
-def _common(stage: str, run: RunFolder, space: SearchSpace) -> dict[str, Any]:
-    return {
-        "run": run.url,
-        "store": run.checkpoints.folder.url,
-        "stage": stage,
-        "save_every_s": space.execution.save_every_s,
-        "extensions": list(space.extensions),
-        "threads": space.execution.cpus_per_worker,
-    }
-
-
-def _of_gang(workers: int, space: SearchSpace, cluster: Cluster) -> dict[str, Any]:
-    attempts = space.execution.max_attempts
-    return {"workers": workers, "uses_gpu": bool(cluster.gpus), "attempts": attempts}
+    bundle = cluster.bundle(space.execution)
+    resources = {"cpu": bundle["CPU"], "gpu": bundle.get("GPU", 0.0)}
+    trainable = tune.with_resources(_train_here, resources)
+    devices = Devices(run)
+    for _ in range(2 + cluster.gpus):
+        broken = devices.broken()
+        if not jobs or (cluster.gpus and len(broken) >= cluster.gpus):
+            break
+        with held(broken):
+            slots = max(1, cluster.workers(space.execution) - len(broken))
+            left = _fit(trainable, jobs, common, space, slots, run, watch)
+        jobs = [[recipe] for recipe in left]
 
 
 def _shared(bends: Sequence[Recipe], slots: int) -> list[list[Recipe]]:
@@ -133,15 +129,17 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     run: RunFolder,
     watch: Watch,
 ) -> list[Recipe]:
-    """Run one Tune experiment, a trial for each job, and record trials whose process died.
+    """Run one Tune experiment, a trial for each job, and record what made its process die.
 
     Returns:
-        What a job of several recipes left undone without a word: its process died.
+        What is to be tried again by itself: recipes of a job of several whose process died, and
+        those that came to a device which takes no more work.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     encoded = [[recipe.model_dump_json() for recipe in job] for job in jobs]
     labels = {recipe.id: recipe.label for job in jobs for recipe in job}
     name = f"{common['stage']}-{content_id(sorted(labels))}-{int(time.time())}"
+    watcher = _Watcher(watch, labels)
     results = tune.Tuner(
         trainable,
         param_space={**common, "recipes": tune.grid_search(encoded)},
@@ -155,35 +153,24 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
             name=name,
             storage_path=f"{run.url}/tune",
             verbose=0,
-            callbacks=[_Watcher(watch, labels)],
+            callbacks=[watcher],
             failure_config=tune.FailureConfig(max_failures=space.execution.max_attempts - 1),
         ),
     ).fit()
-    damaged = [e for e in results.errors if isinstance(_root(e), StoreError)]
+    damaged = [e for e in results.errors if isinstance(root_of(e), StoreError)]
     if damaged:
-        raise StoreError(str(_root(damaged[0])))
-    left = [
-        (recipe, len(job))
-        for job in jobs
-        for recipe in job
-        if not run.checkpoints.is_done(recipe.id) and not run.has_part("failures", recipe.id)
-    ]
-    for recipe, size in left:
-        if size == 1:
-            message = "; ".join(str(_root(e)).strip().split("\n")[-1] for e in results.errors)
+        raise StoreError(str(root_of(damaged[0])))
+    again = []
+    for job in jobs:
+        for recipe in (recipe for recipe in job if is_open(recipe, run)):
+            if len(job) > 1 or recipe.id in watcher.passed_over:
+                again.append(recipe)
+                continue
+            message = "; ".join(str(root_of(e)).strip().split("\n")[-1] for e in results.errors)
             told = f"its process died {space.execution.max_attempts} times. {message}".strip()
             row = failure_row(recipe.id, common["stage"], recipe.label, "worker_died", told)
             run.record_failure(row)
-    return [recipe for recipe, size in left if size > 1]
-
-
-def _root(error: BaseException) -> BaseException:
-    """Return what lies under Ray's wrappings."""
-    while True:
-        inner = getattr(error, "cause", None) or error.__cause__
-        if not isinstance(inner, BaseException):
-            return error
-        error = inner
+    return again
 
 
 def _trial_name(trial: Any) -> str:
@@ -200,6 +187,8 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
         self.watch = watch
         self.labels = labels
         self.running: dict[str, Running] = {}
+        self.passed_over: set[str] = set()
+        """Recipes that came to a device which takes no more work."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Stay out of Tune's snapshots: the display holds a terminal, and we never restore one."""
@@ -209,6 +198,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
         """Show how far a trial is; count the recipes it has ended."""
+        self.passed_over.update(result.get("passed_over", ()))
         ended = [self.labels[result["ended"]]] if result.get("ended") else []
         if result.get("running"):
             now = Running(result["running"], result["fraction"], result["loss"])
@@ -224,103 +214,50 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
 
 
 def _train_here(config: dict[str, Any]) -> None:
-    """Train one recipe in this trial's process."""
+    """Train recipes in this trial's process."""
     torch.set_num_threads(config["threads"])
+    recipes = [Recipe.model_validate_json(text) for text in config["recipes"]]
+    devices = Devices(RunFolder(config["run"]))
+    if devices.is_broken(device_name()):
+        tune.report({**_AT_REST, "passed_over": [recipe.id for recipe in recipes]})
+        return
     if config["store"] not in _workshops:
-        _load_extensions(config["extensions"])
+        load_extensions(config["extensions"])
         store = CheckpointStore(config["store"])
         _workshops[config["store"]] = Workshop(store, config["save_every_s"])
-    workshop = _workshops[config["store"]]
-    for text in config["recipes"]:
-        recipe = Recipe.model_validate_json(text)
-        _make(workshop, recipe, config, tune.report)
+    for recipe in recipes:
+        _make(_workshops[config["store"]], recipe, config, devices)
+        tune.report({**_AT_REST, "ended": recipe.id})
 
 
-def _train_in_gang(config: dict[str, Any]) -> None:
-    """Drive a gang in this trial."""
-    _drive_gang(config)
-    for text in config["recipes"]:
-        ended = Recipe.model_validate_json(text).id
-        tune.report({"ended": ended, "running": "", "fraction": 1.0, "loss": None})
-
-
-def _drive_gang(config: dict[str, Any]) -> None:
-    """Do one Train run whose workers train the recipes one after the other.
-
-    Raises:
-        StoreError: If a worker met one.
-        WorkError: If the gang failed otherwise.
-    """
-    kind = "gpu" if config["uses_gpu"] else "cpu"
-    trainer = TorchTrainer(
-        _gang_loop,
-        train_loop_config=config,
-        torch_config=TorchConfig(backend="nccl" if kind == "gpu" else "gloo"),
-        scaling_config=train.ScalingConfig(
-            num_workers=config["workers"], use_gpu=config["uses_gpu"]
-        ),
-        run_config=train.RunConfig(
-            name=f"gang-{content_id(config['recipes'])}-{int(time.time())}",
-            storage_path=f"{config['run']}/tune",
-            # Without a limit a controller that finds no room starts anew for ever.
-            failure_config=train.FailureConfig(
-                max_failures=config["attempts"] - 1, controller_failure_limit=3
-            ),
-        ),
-    )
-    try:
-        trainer.fit()
-    except TrainingFailedError as error:
-        causes = [_root(one) for one in getattr(error, "worker_failures", {}).values()]
-        for cause in causes:
-            if isinstance(cause, StoreError):
-                raise StoreError(str(cause)) from None
-        told = str(causes[0] if causes else _root(error)).strip().split("\n")[-1]
-        raise WorkError("worker_died", told) from None
-
-
-def _gang_loop(config: dict[str, Any]) -> None:
-    """Be one worker of a gang."""
-    torch.set_num_threads(config["threads"])
-    _load_extensions(config["extensions"])
-    store = CheckpointStore(config["store"])
-    workshop = Workshop(store, config["save_every_s"], Distributed(), shard)
-    for text in config["recipes"]:
-        recipe = Recipe.model_validate_json(text)
-        if not RunFolder(config["run"]).has_part("failures", recipe.id):
-            _make(workshop, recipe, config, lambda _: None)
-
-
-def _make(
-    workshop: Workshop, recipe: Recipe, config: dict[str, Any], send: Callable[[Any], None]
-) -> None:
-    """Make one checkpoint; a failure becomes a row, a damaged store ends the trial."""
+def _make(workshop: Workshop, recipe: Recipe, config: dict[str, Any], devices: Devices) -> None:
+    """Make one checkpoint; a failure becomes a row, a damaged store or device ends the process."""
     last = 0.0
 
     def report(step: int, steps: int, loss: float | None) -> None:
         nonlocal last
         if time.monotonic() - last >= _REPORT_EVERY_S:
             last = time.monotonic()
-            send({"running": recipe.label, "fraction": step / steps, "loss": loss, "ended": ""})
+            now = {"running": recipe.label, "fraction": step / steps, "loss": loss}
+            tune.report({**_AT_REST, **now})
 
     try:
         workshop.make(recipe, report)
     except StoreError:
         raise
     except WorkError as error:
-        _record(config, recipe, error.reason, str(error), None)
-    except Exception as error:  # noqa: BLE001 - the process edge: one recipe, not the sweep
-        _record(config, recipe, "error", f"{type(error).__name__}: {error}", traceback.format_exc())
-    send({"ended": recipe.id, "running": "", "fraction": 1.0, "loss": None})
+        record(config, recipe, error.reason, str(error), None)
+    except Exception as error:
+        if is_device_error(error):
+            raise devices.failed(recipe.id, error) from error
+        record(config, recipe, "error", f"{type(error).__name__}: {error}", traceback.format_exc())
+    else:
+        devices.worked()
 
 
-def _record(
-    config: dict[str, Any], recipe: Recipe, reason: str, message: str, trace: str | None
-) -> None:
-    row = failure_row(recipe.id, config["stage"], recipe.label, reason, message, trace)
-    RunFolder(config["run"]).record_failure(row)
-
-
-def _load_extensions(modules: Sequence[str]) -> None:
-    for module in modules:
-        importlib.import_module(module)
+def _train_in_gang(config: dict[str, Any]) -> None:
+    """Drive a gang in this trial."""
+    recipes = [Recipe.model_validate_json(text) for text in config["recipes"]]
+    drive_gang(recipes, config)
+    for recipe in recipes:
+        tune.report({**_AT_REST, "ended": recipe.id})

@@ -1,6 +1,6 @@
 """The workers that share one training, as the training sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,3 +33,8 @@ class Alone:
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the values."""
         return list(values)
+
+
+def decides(group: Group, is_so: Callable[[], bool]) -> bool:
+    """Let worker 0 look and decide for all: what each sees of a shared folder may differ."""
+    return group.sum([float(is_so()) if group.rank == 0 else 0.0])[0] > 0

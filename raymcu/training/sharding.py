@@ -5,6 +5,7 @@ each batch; weights are gathered block by block when a pass needs them.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 from torch import distributed, nn
@@ -13,9 +14,15 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from raymcu.models import Scorer
 
+_MEETING_S = 20
+"""How long a worker with an error waits for the others to come with theirs."""
+
 
 class Distributed:
-    """The workers of this process's torch.distributed group."""
+    """The workers of this process's torch.distributed group. All of them make one at once."""
+
+    def __init__(self) -> None:
+        self._meeting = distributed.new_group(backend="gloo", timeout=timedelta(seconds=_MEETING_S))
 
     @property
     def rank(self) -> int:
@@ -34,6 +41,23 @@ class Distributed:
         added = torch.tensor(list(values), dtype=torch.float64, device=device)
         distributed.all_reduce(added)
         return [float(value) for value in added.tolist()]
+
+    def all_failed(self) -> bool:
+        """Say whether all workers came to an error, so that they can go on together.
+
+        If not, the others are in the middle of a pass and wait for this one: its process must end,
+        which ends theirs.
+        """
+        try:
+            distributed.barrier(group=self._meeting)
+        except RuntimeError:  # nobody came in time, or one is gone
+            return False
+        return True
+
+
+def is_of_peer(error: BaseException) -> bool:
+    """Say whether an error only tells that another worker is gone."""
+    return isinstance(error, distributed.DistError) or "gloo/transport" in str(error)
 
 
 def shard(scorer: Scorer, dtype: str) -> None:

@@ -34,7 +34,8 @@ from raymcu.store import CheckpointStore
 from raymcu.training.adapters import base_name, inject, merge
 from raymcu.training.data import Stream
 from raymcu.training.effects import recorder, with_watched
-from raymcu.training.loop import Alone, Group, Loop, Progress
+from raymcu.training.group import Alone, Group, decides
+from raymcu.training.loop import Loop, Progress
 from raymcu.training.material import Material, Rows
 from raymcu.training.start_model import Job, StartModel, check_length, freeze_weights, order_rows
 from raymcu.training.walk import Walk
@@ -104,7 +105,7 @@ class Workshop:
         Raises:
             WorkError: If the training diverges or the device's memory does not suffice.
         """
-        if self.store.is_done(recipe.id):
+        if self._is_done(recipe.id):
             return
         try:
             if recipe.coefficient is not None:
@@ -242,7 +243,7 @@ class Workshop:
         weights = _movable(job)
         walk = self._walk(recipe, job.model) if recipe.role == "bend" else None
         made = [recipe, *siblings(recipe, len(walk.bends))] if walk is not None else [recipe]
-        missing = {one.id for one in made if not self.store.is_done(one.id)}
+        missing = {one.id for one in made if not self._is_done(one.id)}
         loop = Loop(
             scorer=scorer,
             weights=weights,
@@ -291,10 +292,11 @@ class Workshop:
         folder = self.store.local_dir(recipe.parents["reference"])
         return lambda: Scorer(models.open_model(folder, "float32", self.device))
 
+    def _is_done(self, checkpoint: str) -> bool:
+        return decides(self.group, lambda: self.store.is_done(checkpoint))
+
     def _is_time(self, waited: float) -> bool:
-        """Let rank 0 decide for all: saving a sharded state takes every worker."""
-        is_late = float(waited >= self.save_every_s) if self.group.rank == 0 else 0.0
-        return self.group.sum([is_late])[0] > 0
+        return decides(self.group, lambda: waited >= self.save_every_s)
 
     def _walk(self, recipe: Recipe, model: Any) -> Walk:
         """Set up the curve: both ends mapped, the bends on the chord."""
@@ -342,7 +344,7 @@ class Workshop:
                 (folder / "progress.json").write_text(json.dumps(vars(loop.progress)))
 
     def _resume(self, recipe: Recipe, loop: Loop) -> None:
-        if not self.store.is_done(f".partial/{recipe.id}"):
+        if not self._is_done(f".partial/{recipe.id}"):
             return
         folder = self.store.local_dir(f".partial/{recipe.id}")
         _fill(loop.moved, load_file(folder / "weights.safetensors"))

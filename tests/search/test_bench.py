@@ -13,7 +13,7 @@ from raymcu.errors import WorkError
 from raymcu.inputs import look_again, look_around
 from raymcu.ledger import Ledger
 from raymcu.loading import strictly
-from raymcu.measurement.driver import PointActor, setup_of
+from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import METRICS, Measured
 from raymcu.metrics._scoring import score

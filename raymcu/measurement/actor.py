@@ -1,0 +1,123 @@
+"""Measures and scores points in one warm process; a plain class until Ray wraps it."""
+
+import importlib
+import threading
+import time
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from raymcu.devices import Devices, device_name, is_device_error
+from raymcu.measurement.measurer import Measurer
+from raymcu.metrics._base import Measured
+from raymcu.metrics._scoring import score_point
+from raymcu.plan import Blend
+from raymcu.search_space import BenchmarkUse, Measurement, ModelSource, SearchSpace
+from raymcu.store import RunFolder
+
+
+class PointActor:
+    """One warm process: a resident model and tokenised probes.
+
+    It takes two points at once: while the model measures one, the other is scored and written.
+    """
+
+    def __init__(self, setup: dict[str, Any]) -> None:
+        torch.set_num_threads(setup["threads"])
+        for module in setup["extensions"]:
+            importlib.import_module(module)
+        self.run = RunFolder(setup["run"], setup["store"])
+        self.alone: dict[tuple[str, str], tuple[str, Blend]] = {
+            (row["forget_size"], row["role"]): (
+                row["point_id"],
+                Blend.model_validate_json(row["blend"]),
+            )
+            for row in setup["alone"]
+        }
+        self.references: dict[str, Measured] = {}
+        self.devices = Devices(self.run)
+        self.is_device_sound = False
+        self.lock = threading.Lock()
+        self.measurer = Measurer(
+            self.run.checkpoints,
+            BenchmarkUse.model_validate(setup["benchmark"]),
+            ModelSource.model_validate(setup["model"]),
+            Measurement.model_validate(setup["measurement"]),
+        )
+
+    def where(self) -> str | None:
+        """Name this process's device, which says that the process has started."""
+        return device_name()
+
+    def measure(self, point_id: str, blend: str, forget_size: str) -> float:
+        """Measure one point into the run folder, and score it; return the seconds it took.
+
+        Writing a point twice changes nothing, so a call may be repeated after a crash. A point
+        measured before the retrained model it is compared with is left to the score stage.
+
+        Raises:
+            DeviceError: If the device failed: this process is of no more use.
+        """
+        what = Blend.model_validate_json(blend)
+        with self.lock:  # the model holds one blend
+            started = time.perf_counter()
+            try:
+                rows = self.measurer.measure(point_id, what, forget_size)
+                others = self._compare(point_id, what, forget_size)
+            except Exception as error:
+                if is_device_error(error):
+                    raise self.devices.failed(point_id, error) from error
+                raise
+            took = time.perf_counter() - started
+        if not self.is_device_sound:
+            self.devices.worked()
+            self.is_device_sound = True
+        gold, _ = self.alone.get((forget_size, "retrained"), (None, None))
+        if point_id == gold:  # scores given so far lacked what they are compared with
+            for point in self.run.plan["points"]:
+                if point["forget_size"] == forget_size:
+                    self.run.remove_part("scores", point["id"])
+        for name, table in others.items():
+            self.run.write_part(name, point_id, table)
+        self.run.write_part("measurements", point_id, rows)
+        if gold is None or self.run.has_part("measurements", gold):
+            reference = None if gold is None else self._reference(gold)
+            self.run.write_part("scores", point_id, score_point(point_id, rows, reference, others))
+        return took
+
+    def _compare(self, point_id: str, blend: Blend, forget_size: str) -> dict[str, pa.Table]:
+        """Return the point's table ``representations``, if it is asked for."""
+        if not self.measurer.asked.representations:
+            return {}
+        against = {
+            role: other
+            for (size, role), (_, other) in self.alone.items()
+            if size == forget_size and self.run.checkpoints.is_done(other.checkpoints[0])
+        }
+        return {"representations": self.measurer.compare(point_id, blend, forget_size, against)}
+
+    def _reference(self, gold: str) -> Measured:
+        if gold not in self.references:
+            self.references[gold] = Measured(self.run.read_part("measurements", gold))
+        return self.references[gold]
+
+
+def setup_of(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
+    """Return what a `PointActor` is made from."""
+    return {
+        "run": run.url,
+        "store": run.checkpoints.folder.url,
+        "benchmark": space.benchmark.model_dump(mode="json"),
+        "model": space.model.model_dump(mode="json"),
+        "measurement": space.measurement.model_dump(mode="json"),
+        "extensions": list(space.extensions),
+        "threads": space.execution.cpus_per_worker,
+        "alone": _alone(run),
+    }
+
+
+def _alone(run: RunFolder) -> list[dict[str, str]]:
+    """Return the points of the original and retrained models."""
+    rows = run.read_table("points").select(["point_id", "forget_size", "role", "blend"])
+    return [row for row in rows.to_pylist() if row["role"] in ("original", "retrained")]
