@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -161,48 +161,67 @@ def _asked(question: str, is_text: bool, context: str) -> str:
     return context + (question if is_text else f"Question: {question}\nAnswer:")
 
 
+Read = Literal["prediction", "token", "padded"]
+"""Where labelled tokens are read: see `collate`."""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Sequences padded on the right, and which of their positions are labelled."""
+    """Sequences padded on the right, and which of their positions are read."""
 
     input_ids: Int[Tensor, "batch seq"]
     row: Int[Tensor, " positions"]
-    """Sequence of each labelled position."""
+    """Sequence of each position read."""
     column: Int[Tensor, " positions"]
-    """Position whose logits predict the label: one before the label's own."""
+    """Where in its sequence: where the label is predicted, one before it, or at the label."""
     labels: Int[Tensor, " positions"]
+    mask: Int[Tensor, "batch seq"] | None = None
+    """0 for padding, where that is read too."""
 
 
 def collate(
-    rows: Sequence[Encoded], pad: int, device: torch.device, *, every_position: bool = False
+    rows: Sequence[Encoded],
+    pad: int,
+    device: torch.device,
+    *,
+    every_position: bool = False,
+    read: Read = "prediction",
+    longest: int = 0,
 ) -> Batch:
     """Pad sequences on the right; every answer token, the last one included, is labelled.
 
-    Causal attention never looks right, so padding there needs no mask.
+    Causal attention never looks right, so padding there needs no mask unless it is read itself.
 
     Args:
         rows: The sequences.
         pad: Token to pad with.
         device: Where to put them.
-        every_position: Label the prompt's tokens too, all but the first.
+        every_position: Label the prompt's tokens too; all but the first, which is not predicted.
+        read: Read where a label is predicted, or at the labelled ``token``; ``padded``, which goes
+            with ``every_position``, reads at every token and, labelled -100, at padding.
+        longest: Pad to so many tokens at least.
     """
-    longest = max(len(row) for row in rows)
+    longest = max(longest, *map(len, rows))
     ids = torch.full((len(rows), longest), pad, dtype=torch.long)
     index: list[int] = []
     columns: list[int] = []
     labels: list[int] = []
     for number, row in enumerate(rows):
         tokens = row.prompt + row.answer
-        first = 1 if every_position else len(row.prompt)
+        shift = 1 if read == "prediction" else 0
+        first = shift if every_position else len(row.prompt)
+        end = longest if read == "padded" else len(row)
         ids[number, : len(row)] = torch.tensor(tokens)
-        index += [number] * (len(row) - first)
-        columns += range(first - 1, len(row) - 1)
-        labels += tokens[first:]
+        index += [number] * (end - first)
+        columns += range(first - shift, end - shift)
+        labels += [*tokens[first:], *[-100] * (end - len(row))]
+    mask = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
     return Batch(
         ids.to(device),
         torch.tensor(index, device=device),
         torch.tensor(columns, device=device),
         torch.tensor(labels, device=device),
+        mask.long().to(device) if read == "padded" else None,
     )
 
 
