@@ -180,6 +180,16 @@ class StepLoss:
         return StepLoss(*(None if x is None else x.detach() for x in terms))  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Published:
+    """How a method is made what another code publishes."""
+
+    options: Mapping[str, Any]
+    """Those to be set; the others' defaults are theirs."""
+    differs: str = ""
+    """What is not the same all the same."""
+
+
 class Method(Component, ABC):
     """An objective, MINIMISED: forget_weight · forget term + retain_weight · retain term.
 
@@ -192,6 +202,10 @@ class Method(Component, ABC):
     """Option that says how far to step away from a memorizer, which is trained without it; None
     for methods that train the unlearner itself."""
 
+    openunlearning: ClassVar[Published | None] = None
+    """The configuration of OpenUnlearning's trainer (d3d7cf9, ``configs/trainer``), if it has one;
+    a method that inherits from this one does not inherit that."""
+
     retain: Literal["none", "nll", "kl"] = "none"
     """Retain term."""
     forget_weight: NonNegativeFloat = 1.0
@@ -202,9 +216,9 @@ class Method(Component, ABC):
     """KL(start model || current), as TOFU, NPO and OpenUnlearning have it, or the reverse."""
     kl_mask: Literal["answer", "all", "padded"] = "answer"
     """Average over answer tokens, or over ``all`` that are predicted, the prompt's too. ``padded``
-    is the average over every position of the padded batch, padding and what follows the last token
-    included, as TOFU, NPO and OpenUnlearning have it: sequences fed at once (``batch_size``, or
-    ``micro_batch_size``, which then changes the number) are padded to the longest of them."""
+    is the average over every position of a padded batch, padding and each last token included: as
+    OpenUnlearning has it, sequences fed at once (``batch_size``, or ``micro_batch_size``, which
+    changes the number) are padded to the longest of them; TOFU and NPO pad to 500 tokens."""
     kl_form: Literal["divergence", "optml", "muse"] = "divergence"
     """For comparison with published numbers: ``optml`` is the cross-entropy H(current, start)
     that SOUL and WAGLE call KL; ``muse`` is MUSE's, which takes raw logits for log-probabilities

@@ -14,6 +14,7 @@ from raymcu.methods._base import (
     Method,
     Needs,
     Part,
+    Published,
     Step,
     StepLoss,
     wide,
@@ -27,8 +28,11 @@ class PDU(Method):
     """Minimise forget_weight · f + lambda · (L_r - eps), with lambda raised while L_r > eps.
 
     f is the token mean of (max z - mean z)^2 over the logits z of a position; 0 where they are
-    uniform. After the warm-up, lambda <- max(0, lambda + eta · (L_r - eps)).
+    uniform. OpenUnlearning takes it one position later: ``position`` token. After the warm-up,
+    lambda <- max(0, lambda + eta · (L_r - eps)).
     """
+
+    openunlearning = Published({"position": "token"}, "eps has to be given there")
 
     retain: Literal["nll"] = "nll"
     """Retain term: the constrained one."""

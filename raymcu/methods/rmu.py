@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pydantic import NonNegativeFloat, NonNegativeInt, model_validator
 from torch import Tensor
 
-from raymcu.methods._base import METHODS, Labelled, Method, Needs, Part, Step, wide
+from raymcu.methods._base import METHODS, Labelled, Method, Needs, Part, Published, Step, wide
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "ou": {"steering": 2.0, "retain_weight": 1.0, "reduction": "ou_broadcast"},
@@ -32,6 +32,8 @@ class RMU(Method):
     L_f = mean of |h - c·u|^2 / hidden size, with u random, non-negative and fixed; the retain
     term ``states`` is the mean of |h - h_start|^2 / hidden size.
     """
+
+    openunlearning = Published({"variant": "ou"})
 
     variant: Literal["wmdp", "ou", "geffect"] = "wmdp"
     """``wmdp``: prompt and answer, |u| = 1, trains three down projections. ``ou``: answers,

@@ -389,14 +389,10 @@ class Loop:
 
         The estimator is n · g², g the gradient of the mean NLL of the n sampled labels.
         """
-        total = sum(
-            num_labelled(part, row)
-            for part, rows in batch.sequences.items()
-            for questions in rows
-            for row in questions
-        )
+        total = 0
         for picked in self._pieces(batch):
             parts = [self.labelled(p, batch, picked, needs) for p, needs in self.needs.items()]
+            total = sum(part.total_positions for part in parts)  # the same in every piece
             losses = []
             for part in parts:
                 log_probs = part.log_probs[part.labels >= 0]  # padding is not drawn for

@@ -661,6 +661,16 @@ def test_method_is_frozen_and_made_again_from_its_own_options(name):
         METHODS[name](no_such_option=1)
 
 
+@each_name
+def test_openunlearning_s_options_exist_and_are_no_defaults(name):
+    published = vars(METHODS[name]).get("openunlearning")
+    if published is not None:
+        plain = METHODS[name](**NEEDED.get(name, {}))
+        made = METHODS[name](**{**NEEDED.get(name, {}), **published.options})
+        assert all(getattr(made, key) == value for key, value in published.options.items())
+        assert all(getattr(plain, key) != value for key, value in published.options.items())
+
+
 # masks, curricula and curves: what is listed of them
 
 

@@ -5,18 +5,16 @@ The model's own forward, attention mask and labels of -100 stand in for the peer
 """
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
 
-from raymcu import models
-from raymcu.curricula.superloss import SuperLoss
-from raymcu.methods._base import METHODS, RETAIN
+from raymcu.methods._base import METHODS, Needs
 from raymcu.methods.rmu import control_vector
 from raymcu.models import Encoded
 from raymcu.training.loop import Batch, Picked
-from raymcu.training.reference import Reference
+from raymcu.training.reference import Asked, Reference
 
 LAST = 1
 WHOLE = [range(8)]
@@ -72,6 +70,22 @@ class Bench:
             moved = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
             weight.data.add_(0.02 * moved)
         loop._begin(self.batch)
+        self._ask_in_double()
+
+    def _ask_in_double(self):
+        """Have what is cached of the start model's likelihoods in float64."""
+        for part, rows in self._rows():
+            for row in rows if self.loop.needs[part].reference_nll else ():
+                fed = feed([row])
+                with torch.no_grad():
+                    (nll,) = self.nlls(fed, self.start)
+                self.loop.reference.said[Asked.of("nll", part, Needs())][row] = nll
+
+    def nlls(self, fed, model):
+        """Of the answer tokens of each sequence."""
+        logits, labels = fed.said(model)[0][:, :-1], fed.labels[:, 1:]
+        nll = -logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+        return [row[own] for row, own in zip(nll, labels != -100, strict=True)]
 
     def _rows(self):
         return [(part, [r for q in rows for r in q]) for part, rows in self.batch.sequences.items()]
@@ -88,9 +102,10 @@ class Bench:
             missing = self.loop.reference.missing(self.loop.needs[part], part, rows)
             self.loop.reference.ask(self.loop.scorer, missing, 0, 3)
 
-    def fed(self, questions, picked=WHOLE[0]):
+    def fed(self, questions, picked=WHOLE[0], answers="true"):
         """The forget or retain sequences of some questions."""
-        rows = next(rows for part, rows in self._rows() if part.questions == questions)
+        wanted = (questions, answers)
+        rows = next(r for part, r in self._rows() if (part.questions, part.answers) == wanted)
         return feed([rows[number] for number in picked])
 
     def ours(self, cuts=WHOLE):
@@ -123,15 +138,6 @@ def agree(one, other):
     assert largest > 0
     far = max(float((pulls[name] - pull).abs().max()) for name, pull in known.items())
     assert far <= 1e-12 * largest
-
-
-def nll_of(logits, fed):
-    """Of each answer token."""
-    labels = fed.labels[:, 1:]
-    nll = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), labels.flatten(), reduction="none"
-    )
-    return nll[labels.flatten() != -100]
 
 
 @pytest.fixture
@@ -244,7 +250,7 @@ def test_pdu_reads_its_logits_where_it_says(bench, position):
     is_read = fed.is_answer
     if position == "prediction":
         spread, is_read = spread[:, :-1], is_read[:, 1:]
-    nll = nll_of(kept.said(posed.model)[0], kept).mean()
+    nll = torch.cat(posed.nlls(kept, posed.model)).mean()
     agree(posed.ours(HALVES), posed.theirs([spread[is_read].mean() + nll - 0.5]))
 
 
@@ -265,8 +271,7 @@ def test_kl_over_a_padded_batch(bench, same_length, cuts):
     posed = bench("grad_diff", retain="kl", kl_mask="padded", same_length=same_length)
     share = posed.fed("retain").mask.double().mean().item()
     assert share == 1 if same_length else share < 0.9
-    forget = posed.fed("forget")
-    ascent = -nll_of(forget.said(posed.model)[0], forget).mean()
+    ascent = -torch.cat(posed.nlls(posed.fed("forget"), posed.model)).mean()
     known = [ascent + batchmean_kl(posed, cut) for cut in cuts]
     agree(posed.ours(cuts), posed.theirs(known))
 
@@ -281,57 +286,69 @@ def test_kl_over_all_tokens_leaves_padding_and_last_tokens_out(bench):
     agree(posed.ours(HALVES), posed.theirs([off.mean()]))
 
 
-# what else reads such parts
+# OpenUnlearning's configurations
 
 
-@pytest.mark.parametrize("method", [
-    METHODS["rmu"](variant="ou", layer=0),
-    METHODS["pdu"](position="token", eps=0.5),
-    METHODS["grad_diff"](retain="kl", kl_mask="padded"),
-], ids=lambda method: type(method).__name__)  # fmt: skip
-def test_a_curriculum_weighs_by_the_answers_loss_wherever_a_method_reads(make, method):
-    curriculum = SuperLoss(lam=0.05)
-    loop = make(method, double=True, superloss=curriculum)
-    batch = loop._batch(0)
-    loop._begin(batch)
-    picked = Picked(tuple(range(batch.size)), is_real=True)
-    for part, needs in loop.needs.items():
-        told = {}
-        piece = loop.labelled(part, batch, picked, needs)
-        found = loop._weighed(part, piece, batch, picked, told)
-        plain = replace(part, read="prediction")
-        rows = [row for question in batch.sequences[part] for row in question]
-        tokens = models.collate(rows, 0, loop.device, every_position=part.every_position)
-        logits = loop.scorer(tokens.input_ids, tokens.row, tokens.column)
-        nll = torch.nn.functional.cross_entropy(logits, tokens.labels, reduction="none")
-        losses = torch.zeros(len(rows)).double().index_add(0, tokens.row, nll)
-        losses = losses / tokens.row.bincount()
-        wanted = curriculum.weights(losses, curriculum.begin(losses))
-        assert torch.allclose(found.weights, wanted, rtol=1e-6), plain
-        assert wanted.max() > 1.1 * wanted.min()
+def token_mean(rows, value):
+    return torch.cat([value(row) for row in rows]).mean()
 
 
-@pytest.mark.parametrize("method", [
-    METHODS["rmu"](layer=0),
-    METHODS["pdu"](position="token", eps=0.5),
-    METHODS["grad_diff"](retain="kl", kl_mask="padded"),
-], ids=lambda method: type(method).__name__)  # fmt: skip
-def test_they_train_by_sampled_curvature_too(make, recipes, method):
-    loop = make(method, training=recipes.training("sophia_g"))
-    for progress in loop.run():
-        assert progress.history[-1]["gradient_norm"] > 0
+def risen(posed, answers="true"):
+    """How much likelier each answer has become than under the start model, in nats."""
+    fed = posed.fed("forget", answers=answers)
+    with torch.no_grad():
+        start = posed.nlls(fed, posed.start)
+    own = posed.nlls(fed, posed.model)
+    return torch.stack([was.sum() - now.sum() for was, now in zip(start, own, strict=True)])
 
 
-def test_padding_is_asked_of_the_start_model_as_far_as_any_batch_may_need(make):
-    loop = make(METHODS["grad_diff"](retain="kl", kl_mask="padded"))
-    (part,) = (part for part in loop.needs if part.read == "padded")
-    rows = list({len(r): r for r in sorted(loop.material.retain.encoded, key=len)}.values())
-    short, long = rows[:2], rows[-1]
-    assert len(short[0]) < len(short[1]) < len(long)
-    reference = Reference()
-    reference.ask(loop.scorer, reference.missing(loop.needs[part], part, short), 0, 1)
-    assert len(reference.logits(part, short, loop.scorer, loop.device)) == 2 * len(short[1])
-    assert reference.missing(loop.needs[part], part, short) == {}
-    (again,) = reference.missing(loop.needs[part], part, [*short, long]).values()
-    assert again == [*short, long]
-    assert RETAIN not in loop.needs
+def struck_out(posed):
+    """CE-U of all but the first answer token: H(q, p), q being p without the label."""
+    fed = posed.fed("forget")
+    found = []
+    for row, labels in zip(fed.said(posed.model)[0], fed.labels, strict=True):
+        first = int((labels != -100).nonzero()[0])
+        last = int((labels != -100).nonzero()[-1])
+        for place in range(first + 1, last + 1):
+            log_p = row[place - 1].log_softmax(-1)
+            q = log_p.detach().exp()
+            q[labels[place]] = 0
+            found.append(-(q / q.sum() * log_p).sum())
+    return torch.stack(found).mean()
+
+
+def weight(nll, saturation, importance):
+    p = (-nll).exp().detach()
+    return p**saturation * (1 - p) ** importance
+
+
+CONFIGURED = {
+    "grad_ascent": (1, 0, lambda p, f: -token_mean(f, lambda nll: nll)),
+    "grad_diff": (1, 1, lambda p, f: -token_mean(f, lambda nll: nll)),
+    "npo": (1, 1, lambda p, f: -2 / 0.1 * torch.sigmoid(-0.1 * risen(p)).log().mean()),
+    "dpo": (1, 1, lambda p, f: -2 / 0.1 * torch.sigmoid(
+        0.1 * (risen(p, "refusal") - risen(p))).log().mean()),
+    "simnpo": (0.125, 1, lambda p, f: -2 / 4.5 * torch.stack(
+        [torch.sigmoid(4.5 * nll.mean()).log() for nll in f]).mean()),
+    "wga": (1, 1, lambda p, f: -token_mean(f, lambda nll: weight(nll, 1, 0) * nll)),
+    "satimp": (0.1, 1, lambda p, f: -token_mean(f, lambda nll: weight(nll, 5, 1) * nll)),
+    "ceu": (1, 0, lambda p, f: struck_out(p)),
+}  # fmt: skip
+"""By method gamma, alpha and forget loss of `configs/trainer`, of a bench and its answers' NLLs."""
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_options_named_as_openunlearning_s_give_its_loss(bench, name):
+    gamma, alpha, forget_loss = CONFIGURED[name]
+    posed = bench(name, **vars(METHODS[name])["openunlearning"].options)
+    known = gamma * forget_loss(posed, posed.nlls(posed.fed("forget"), posed.model))
+    if alpha:
+        kept = posed.nlls(posed.fed("retain"), posed.model)
+        known = known + alpha * token_mean(kept, lambda nll: nll)
+    agree(posed.ours(HALVES), posed.theirs([known]))
+
+
+def test_every_configuration_of_openunlearning_is_written_out_here_or_differs():
+    listed = {entry.name: vars(entry.component).get("openunlearning") for entry in METHODS}
+    named = {name for name, published in listed.items() if published and not published.differs}
+    assert named == {*CONFIGURED, "rmu"}
