@@ -11,9 +11,8 @@ the questions' answers of ``forget`` and ``holdout``. The attacks are those of O
 (open-unlearning at d3d7cf9, ``evals/metrics/mia``), which orients its AUC in the same way; MUSE
 reports one minus it. All tokens of the answer count, EOS included; OpenUnlearning drops the last
 one from Min-K%, Min-K%++ and GradNorm, as ``privleak_ou`` and ``ou_priv`` do from the first two.
-Of n tokens Min-K% takes int(k n) but at least one, as
-OpenUnlearning does; MUSE's mean of none, for n < 1/k, is not a number. An answer without tokens
-tells nothing and is left out.
+Of n tokens Min-K% takes int(k n) but at least one, as OpenUnlearning does; MUSE's mean of none, for
+n < 1/k, is not a number. An answer without tokens tells nothing and is left out.
 """
 
 import zlib
