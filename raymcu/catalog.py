@@ -1,6 +1,7 @@
 """What `raymcu list` shows: every component with its source, options, ranges and needs."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel
@@ -48,6 +49,8 @@ def _details(component: Any) -> dict[str, Any]:
         told: dict[str, Any] = {"parameters": parameters(component)}
         if issubclass(component, Method):
             told["needs"] = [_need(part, need) for part, need in component().needs().items()]
+            published = vars(component).get("openunlearning")
+            told["openunlearning"] = published and asdict(published)
         return told
     return {
         "better": component.better,
@@ -106,4 +109,5 @@ def _need(part: Part, need: Needs) -> str:
         "start model's hidden states": need.reference_states,
     }
     wanted = "".join(f" + {what}" for what, is_needed in carries.items() if is_needed)
-    return f"{part.questions} set{answers}{', prompts too' * part.every_position}{wanted}"
+    where = {"prediction": "", "token": ", at its tokens", "padded": ", padding too"}[part.read]
+    return f"{part.questions} set{answers}{', prompts too' * part.every_position}{where}{wanted}"

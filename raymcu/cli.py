@@ -289,6 +289,13 @@ def _list_blocks(rows: list[dict[str, Any]]) -> None:
         console.print(f"    source: {escape(row['source'])}", highlight=False)
         if row.get("needs"):
             console.print(f"    needs: {'; '.join(row['needs'])}", highlight=False)
+        if published := row.get("openunlearning"):
+            options = ", ".join(
+                f"{key} = {json.dumps(value)}" for key, value in published["options"].items()
+            )
+            differs = f"; but {published['differs']}" if published["differs"] else ""
+            as_there = f"{options or 'the defaults'}{differs}"
+            console.print(f"    as OpenUnlearning: {as_there}", highlight=False, markup=False)
         told = [f"{key}: {row[key]}" for key in ("better", "range", "unit") if key in row]
         if told:
             console.print(f"    {', '.join(told)}", highlight=False, markup=False)

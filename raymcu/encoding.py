@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -47,13 +47,21 @@ class Encoder:
         self.start = self.eos if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
         self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos)
 
-    def prompt(self, question: str, *, is_text: bool = False, context: str = "") -> list[int]:
+    def prompt(
+        self,
+        question: str,
+        *,
+        is_text: bool = False,
+        context: str = "",
+        trailing_blank: bool = False,
+    ) -> list[int]:
         """Return the tokens the model sees before it answers, or continues a text."""
         if not question:
             return [self.start]
         if self.is_chat and not is_text:
             return self._chat([_user_turn(question, context)], True)
-        ids = list(self.tokenizer(_asked(question, is_text, context)).input_ids)
+        asked = _asked(question, is_text, context) + " " * trailing_blank
+        ids = list(self.tokenizer(asked).input_ids)
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos else ids
 
     def encode(
@@ -63,6 +71,7 @@ class Encoder:
         *,
         is_text: bool = False,
         context: str = "",
+        trailing_blank: bool = False,
         ends: bool = True,
     ) -> Encoded:
         """Return prompt and answer; the same question gives the same prompt with any answer.
@@ -73,12 +82,15 @@ class Encoder:
             is_text: Whether ``question`` is the beginning of a text.
             context: What stands in front of the question, e.g. examples worded as in the plain
                 template; with a chat template it is part of the user's turn.
+            trailing_blank: Whether the plain template's prompt ends with the blank in front of the
+                answer. It is then a token of its own, where a tokenizer would join it to the word.
             ends: Whether the answer ends with the end-of-answer token.
         """
-        prompt = self.prompt(question, is_text=is_text, context=context)
+        is_chat = self.is_chat and not is_text
+        has_blank = trailing_blank and not is_text and not is_chat
+        prompt = self.prompt(question, is_text=is_text, context=context, trailing_blank=has_blank)
         if not question:
             return Encoded(tuple(prompt), (*self._bare(answer), *([self.eos] if ends else [])))
-        is_chat = self.is_chat and not is_text
         if is_chat:
             reply = {"role": "assistant", "content": answer}
             whole = self._chat([_user_turn(question, context), reply], False)
@@ -87,6 +99,8 @@ class Encoder:
             whole = list(self.tokenizer(f"{asked} {answer}").input_ids)
         if whole[: len(prompt)] == prompt:
             tail = whole[len(prompt) :]
+        elif has_blank:
+            tail = self._behind(answer)
         else:  # the tokenizer merges across the boundary
             tail = self._bare(answer if is_chat else f" {answer}")
         if is_chat:  # the template's own end of turn ends the answer
@@ -134,6 +148,11 @@ class Encoder:
     def _bare(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
+    def _behind(self, answer: str) -> list[int]:
+        """Return an answer's tokens within a text; some tokenizers begin one with a blank."""
+        line, both = self._bare("\n"), self._bare(f"\n{answer}")
+        return both[len(line) :] if both[: len(line)] == line else self._bare(answer)
+
     def _chat(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> list[int]:
         return list(
             self.tokenizer.apply_chat_template(
@@ -161,48 +180,67 @@ def _asked(question: str, is_text: bool, context: str) -> str:
     return context + (question if is_text else f"Question: {question}\nAnswer:")
 
 
+Read = Literal["prediction", "token", "padded"]
+"""Where labelled tokens are read: see `collate`."""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Sequences padded on the right, and which of their positions are labelled."""
+    """Sequences padded on the right, and which of their positions are read."""
 
     input_ids: Int[Tensor, "batch seq"]
     row: Int[Tensor, " positions"]
-    """Sequence of each labelled position."""
+    """Sequence of each position read."""
     column: Int[Tensor, " positions"]
-    """Position whose logits predict the label: one before the label's own."""
+    """Where in its sequence: where the label is predicted, one before it, or at the label."""
     labels: Int[Tensor, " positions"]
+    mask: Int[Tensor, "batch seq"] | None = None
+    """0 for padding, where that is read too."""
 
 
 def collate(
-    rows: Sequence[Encoded], pad: int, device: torch.device, *, every_position: bool = False
+    rows: Sequence[Encoded],
+    pad: int,
+    device: torch.device,
+    *,
+    every_position: bool = False,
+    read: Read = "prediction",
+    longest: int = 0,
 ) -> Batch:
     """Pad sequences on the right; every answer token, the last one included, is labelled.
 
-    Causal attention never looks right, so padding there needs no mask.
+    Causal attention never looks right, so padding there needs no mask unless it is read itself.
 
     Args:
         rows: The sequences.
         pad: Token to pad with.
         device: Where to put them.
-        every_position: Label the prompt's tokens too, all but the first.
+        every_position: Label the prompt's tokens too; all but the first, which is not predicted.
+        read: Read where a label is predicted, or at the labelled ``token``; ``padded``, which goes
+            with ``every_position``, reads at every token and, labelled -100, at padding.
+        longest: Pad to so many tokens at least.
     """
-    longest = max(len(row) for row in rows)
+    longest = max(longest, *map(len, rows))
     ids = torch.full((len(rows), longest), pad, dtype=torch.long)
     index: list[int] = []
     columns: list[int] = []
     labels: list[int] = []
     for number, row in enumerate(rows):
         tokens = row.prompt + row.answer
-        first = 1 if every_position else len(row.prompt)
+        shift = 1 if read == "prediction" else 0
+        first = shift if every_position else len(row.prompt)
+        end = longest if read == "padded" else len(row)
         ids[number, : len(row)] = torch.tensor(tokens)
-        index += [number] * (len(row) - first)
-        columns += range(first - 1, len(row) - 1)
-        labels += tokens[first:]
+        index += [number] * (end - first)
+        columns += range(first - shift, end - shift)
+        labels += [*tokens[first:], *[-100] * (end - len(row))]
+    mask = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
     return Batch(
         ids.to(device),
         torch.tensor(index, device=device),
         torch.tensor(columns, device=device),
         torch.tensor(labels, device=device),
+        mask.long().to(device) if read == "padded" else None,
     )
 
 

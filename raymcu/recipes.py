@@ -17,6 +17,9 @@ from raymcu.store import content_id
 RECIPE_VERSION = 2
 """Part of every id. Raise it when the same recipe would train to other weights than before."""
 
+_LATER = {"position": "prediction", "final_norm": False}
+"""Options of methods that are younger than ids, with what was done before there was a choice."""
+
 Role = Literal["original", "retrained", "memorizer", "unlearner", "bend"]
 
 
@@ -95,11 +98,19 @@ class Recipe(BaseModel):
         for key, default in (("curve_options", {}), ("bend", 0), ("coefficient", None)):
             if content[key] == default:
                 del content[key]
+        _drop_later_options(content["methods"])
         if self.training is not None:
             del content["training"]["workers"]
             if self.training.average is None:
                 del content["training"]["average"]
         return content_id({"version": RECIPE_VERSION, **content})
+
+
+def _drop_later_options(methods: list[dict[str, Any]]) -> None:
+    """Drop what says of a method that it does what it did before there was a choice."""
+    for method in methods:
+        options = method["options"].items()
+        method["options"] = {k: v for k, v in options if (k, v) not in _LATER.items()}
 
 
 def siblings(leader: Recipe, num_bends: int) -> list[Recipe]:

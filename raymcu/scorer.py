@@ -62,21 +62,24 @@ class Scorer(nn.Module):
         self.longest_shared = float(getattr(config, "sliding_window", None) or math.inf)
         """Tokens of the longest row that `tree_states` is right for."""
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917 - one pass gives all that a step asks for
         self,
         input_ids: Int[Tensor, "batch seq"],
         row: Int[Tensor, " positions"],
         column: Int[Tensor, " positions"],
         layer: int | None = None,
         wants_logits: bool = True,
+        mask: Int[Tensor, "batch seq"] | None = None,
+        final_norm: bool = False,
     ) -> Any:
         """Return the logits at (row, column): (positions, vocab).
 
         With a layer, return the pair of logits (or nothing: (positions, 0)) and that decoder
-        layer's output at (row, column): (positions, hidden).
+        layer's output at (row, column): (positions, hidden); with ``final_norm`` the last layer's
+        is the final states, behind the norm. ``mask`` is 0 for padding that is read itself.
         """
         if layer is None:
-            return self.logits(self.hidden(input_ids, row, column))
+            return self.logits(self.hidden(input_ids, row, column, mask))
         caught: list[Tensor] = []
 
         def catch(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -85,11 +88,12 @@ class Scorer(nn.Module):
 
         hook = self.layers[layer].register_forward_hook(catch)
         try:
-            hidden = self.hidden(input_ids, row, column)
+            hidden = self.hidden(input_ids, row, column, mask)
         finally:
             hook.remove()
         logits = self.logits(hidden) if wants_logits else hidden[:, :0]
-        return logits, caught[0][row, column]
+        is_final = final_norm and layer == len(self.layers) - 1
+        return logits, hidden if is_final else caught[0][row, column]
 
     @property
     def device(self) -> torch.device:
@@ -111,9 +115,13 @@ class Scorer(nn.Module):
         row: Int[Tensor, " positions"],
         column: Int[Tensor, " positions"],
         layer: int | None,
+        mask: Int[Tensor, "batch seq"] | None = None,
+        final_norm: bool = False,
     ) -> Float[Tensor, "positions hidden"]:
         """Return a decoder layer's output at (row, column)."""
-        states: Tensor = self(input_ids, row, column, layer, False)[1]
+        states: Tensor = self(
+            input_ids, row, column, layer, False, mask=mask, final_norm=final_norm
+        )[1]
         return states
 
     def hidden(
@@ -121,15 +129,20 @@ class Scorer(nn.Module):
         input_ids: Int[Tensor, "batch seq"],
         row: Int[Tensor, " positions"],
         column: Int[Tensor, " positions"],
+        mask: Int[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "positions hidden"]:
         """Return the final hidden states at (row, column)."""
-        states = self.all_states(input_ids)
+        where = (input_ids,) if mask is None else (input_ids, mask)
+        states = self.all_states(*where)
         return states[row.to(states.device), column.to(states.device)]
 
-    def all_states(self, input_ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq hidden"]:
-        """Return the final states of every position."""
-        decoder = self.model.get_decoder()
-        states: Tensor = decoder(input_ids=input_ids, use_cache=False).last_hidden_state
+    def all_states(
+        self, input_ids: Int[Tensor, "batch seq"], mask: Int[Tensor, "batch seq"] | None = None
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """Return the final states of every position; ``mask`` is 0 where nobody may look."""
+        states: Tensor = self.model.get_decoder()(
+            input_ids=input_ids, attention_mask=mask, use_cache=False
+        ).last_hidden_state
         return states
 
     def tree_states(

@@ -66,8 +66,9 @@ def test_options_have_default_range_and_meaning(kind, name, option, default, all
         (
             "rmu",
             [
-                "forget set, prompts too + hidden states of layer 7",
-                "retain set, prompts too + hidden states of layer 7 + start model's hidden states",
+                "forget set, prompts too, at its tokens + hidden states of layer 7",
+                "retain set, prompts too, at its tokens + hidden states of layer 7"
+                " + start model's hidden states",
             ],
         ),
     ],
@@ -92,6 +93,29 @@ def test_methods_say_what_they_need(name, needs):
 )
 def test_metrics_say_what_must_have_been_measured(name, needs):
     assert row("metrics", name)["needs"] == needs
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("npo", {"retain": "nll"}),
+        ("satimp", {"importance": 1.0, "forget_weight": 0.1, "retain_weight": 1.0}),
+        ("simnpo", {}),
+    ],
+)
+def test_methods_say_which_options_are_openunlearning_s(name, options):
+    assert row("methods", name)["openunlearning"] == {"options": options, "differs": ""}
+    assert row("methods", "tnpo")["openunlearning"] is None
+
+
+def test_a_method_s_block_says_how_it_is_openunlearning_s(monkeypatch):
+    monkeypatch.setattr(cli, "console", Console(width=100))
+    with cli.console.capture() as capture:
+        cli._list_blocks(catalog("methods"))
+    told = capture.get()
+    assert 'as OpenUnlearning: retain = "nll"' in told
+    assert "as OpenUnlearning: the defaults\n" in told
+    assert 'as OpenUnlearning: position = "token"; but eps has to be given there' in told
 
 
 def test_metrics_are_listed_a_block_each(monkeypatch):

@@ -1,5 +1,6 @@
 """Recipes of one curve's bends."""
 
+from raymcu.methods._base import METHODS
 from raymcu.recipes import leader_of, siblings
 
 
@@ -32,3 +33,18 @@ def test_a_sibling_knows_its_leader(recipes):
         "bend(npo/seed0, npo/seed1) 2",
         "bend(npo/seed0, npo/seed1) 3",
     ]
+
+
+def test_options_younger_than_ids_change_none_unless_they_change_what_is_trained(recipes):
+    original = recipes.original()
+
+    def of(name, **options):
+        return recipes.unlearner(original, name, options=options).id
+
+    for name in ("pdu", "rmu"):
+        younger = {"position": "prediction", "final_norm": False}
+        now = METHODS[name](**{k: v for k, v in younger.items() if k in METHODS[name].model_fields})
+        before = {k: v for k, v in now.model_dump().items() if k not in younger}
+        assert of(name, **now.model_dump()) == of(name, **before)
+        assert of(name, **{**now.model_dump(), "position": "token"}) != of(name, **before)
+    assert of("rmu", **before, final_norm=True) != of("rmu", **before)

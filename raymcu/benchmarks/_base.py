@@ -30,6 +30,9 @@ class Example:
     context: str = ""
     """What stands in front of the question, e.g. examples with their answers; ends as it must. A
     question that is no text is worded ``Question: …`` behind it, with a chat template too."""
+    trailing_blank: bool = False
+    """Whether the plain template's prompt ends with the blank that stands in front of the answer,
+    which otherwise begins the answer. No text, and no chat template, has one."""
 
     @property
     def key(self) -> str:
@@ -174,6 +177,7 @@ def fingerprint(sets: Mapping[str, Sequence[Example]]) -> str:
 
 def _content(example: Example) -> dict[str, object]:
     content = asdict(example)
-    if not example.context:
-        del content["context"]
+    for later in ("context", "trailing_blank"):
+        if not content[later]:
+            del content[later]
     return content

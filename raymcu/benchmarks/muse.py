@@ -99,9 +99,8 @@ class Muse(Benchmark):
     Probes, the same for every fold:
 
     - ``forget`` and ``retain``: questions about the texts (KnowMem), behind ``num_shots`` examples,
-      answered in at most 32 tokens. ``muse_bench`` ends its prompt with a blank, ``Answer: ``;
-      here the blank begins the answer, as it does in the examples. With a chat template
-      examples and question, worded alike, are one turn of the user.
+      answered in at most 32 tokens. With a chat template examples and question, worded alike, are
+      one turn of the user.
     - ``verbmem``: the beginning of a forgotten text, and how it goes on, 128 tokens of it (a BOS
       that the tokenizer puts in front counts, as in ``muse_bench``).
     - ``forget_text``, ``retain_text``, ``holdout_text``: whole texts (PrivLeak), the last ones
@@ -122,6 +121,10 @@ class Muse(Benchmark):
     num_shots: Annotated[int, Field(ge=0, le=10)] = 10
     """Examples in front of each question of ``forget`` and ``retain``: the first of
     ``knowmem/forget_qa_icl`` and ``knowmem/retain_qa_icl``. 0 needs neither file."""
+    trailing_blank: bool = True
+    """End the plain prompt of ``forget`` and ``retain`` with a blank, ``Answer: ``, as muse_bench
+    does. The answers' likelihoods are then behind it too, where most tokenizers would join blank
+    and word, as in the examples; ``false`` has the blank begin the answer."""
 
     forget_sizes: ClassVar[tuple[str, ...]] = ("forget", *_FOLDS)
     probes: ClassVar[tuple[str, ...]] = tuple(_PROBES)
@@ -149,7 +152,7 @@ class Muse(Benchmark):
         return Facts(
             trained,
             sizes | {f"{name}{PERTURBED}": size for name, size in asked.items()},
-            f"{self.num_shots}-shot:{questions}",
+            f"{self.num_shots}-shot{'-blank' * self.trailing_blank}:{questions}",
         )
 
     def training_set(self, name: str) -> Sequence[Example]:
@@ -177,6 +180,8 @@ class Muse(Benchmark):
         source, files = self._source(), self._files(name)
         source.need(*files)
         rows, *shots = (source.rows(file) for file in files)
+        if files[0].startswith("knowmem/"):
+            rows = [replace(row, trailing_blank=self.trailing_blank) for row in rows]
         if not shots:
             return rows
         if len(shots[0]) < self.num_shots:

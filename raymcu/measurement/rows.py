@@ -67,6 +67,7 @@ class RowMaker:
             answer,
             is_text=manner.is_text,
             context=example.context,
+            trailing_blank=example.trailing_blank,
             ends=manner.ends,
         )
         if manner.max_answer_tokens is not None:

@@ -41,6 +41,10 @@ class Part:
     """Answers sampled per question before training, of which each step uses ``count``."""
     temperature: float = 0.0
     """Of sampled answers; 0 is greedy."""
+    read: Literal["prediction", "token", "padded"] = "prediction"
+    """Where logits and states are taken: where a labelled token is predicted, one before it; at
+    the token itself; or at every position of a sequence padded to the longest fed with it, which
+    goes with ``every_position``."""
 
 
 FORGET = Part("forget")
@@ -60,6 +64,9 @@ class Needs:
     """Decoder layer whose output ``Labelled.states`` is, from 0; None for no states."""
     reference_states: bool = False
     """Whether the start model's states of that layer are needed."""
+    final_norm: bool = False
+    """Whether the last layer's states are those behind the final norm, as transformers'
+    ``hidden_states`` has them; all other layers' are the layer's output."""
 
     @property
     def reads_reference(self) -> bool:
@@ -74,12 +81,15 @@ class Needs:
         """
         if None not in {self.layer, other.layer} and self.layer != other.layer:
             raise ValueError(f"one step cannot read layers {self.layer} and {other.layer}")
+        if None not in {self.layer, other.layer} and self.final_norm != other.final_norm:
+            raise ValueError("one step cannot read states before and behind the final norm")
         return Needs(
             self.logits or other.logits,
             self.reference_nll or other.reference_nll,
             self.reference_logits or other.reference_logits,
             other.layer if self.layer is None else self.layer,
             self.reference_states or other.reference_states,
+            self.final_norm or other.final_norm,
         )
 
 
@@ -88,14 +98,16 @@ class Labelled:
     """The labelled positions of one piece of a part, flattened over its sequences."""
 
     logits: Float[Tensor, "positions classes"]
-    """Already shifted: row i predicts ``labels[i]``."""
+    """Already shifted: row i predicts ``labels[i]``, unless `Part.read` says otherwise."""
     labels: Int[Tensor, " positions"]
+    """The token predicted there; with another `Part.read` the token that stands there, -100 for
+    padding, and `nll` means nothing."""
     sequence: Int[Tensor, " positions"]
     """Which sequence of the piece a position belongs to, from 0; ascending."""
     num_sequences: int
     """Sequences in this piece."""
     total_positions: int
-    """Labelled positions of the whole batch, over all its pieces."""
+    """Labelled positions of the whole batch, over all its pieces; padding is none."""
     total_sequences: int
     """Sequences of the whole batch."""
     reference_nll: Float[Tensor, " positions"] | None = None
@@ -121,7 +133,7 @@ class Labelled:
 
     @cached_property
     def lengths(self) -> Int[Tensor, " sequences"]:
-        """Labelled positions of each sequence."""
+        """Positions of each sequence; of a padded part all that were fed, padding included."""
         return self.sequence.bincount(minlength=self.num_sequences)
 
     def token_mean(self, values: Float[Tensor, " positions"]) -> Float[Tensor, ""]:
@@ -168,6 +180,16 @@ class StepLoss:
         return StepLoss(*(None if x is None else x.detach() for x in terms))  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Published:
+    """How a method is made what another code publishes."""
+
+    options: Mapping[str, Any]
+    """Those to be set; the others' defaults are theirs."""
+    differs: str = ""
+    """What is not the same all the same."""
+
+
 class Method(Component, ABC):
     """An objective, MINIMISED: forget_weight · forget term + retain_weight · retain term.
 
@@ -180,6 +202,10 @@ class Method(Component, ABC):
     """Option that says how far to step away from a memorizer, which is trained without it; None
     for methods that train the unlearner itself."""
 
+    openunlearning: ClassVar[Published | None] = None
+    """The configuration of OpenUnlearning's trainer (d3d7cf9, ``configs/trainer``), if it has one;
+    a method that inherits from this one does not inherit that."""
+
     retain: Literal["none", "nll", "kl"] = "none"
     """Retain term."""
     forget_weight: NonNegativeFloat = 1.0
@@ -188,8 +214,11 @@ class Method(Component, ABC):
     """Weight of the retain term (OpenUnlearning: alpha)."""
     kl_direction: Literal["reference_to_current", "current_to_reference"] = "reference_to_current"
     """KL(start model || current), as TOFU, NPO and OpenUnlearning have it, or the reverse."""
-    kl_mask: Literal["answer", "all"] = "answer"
-    """Average over answer tokens, or over the prompt's too as TOFU, NPO and OpenUnlearning do."""
+    kl_mask: Literal["answer", "all", "padded"] = "answer"
+    """Average over answer tokens, or over ``all`` that are predicted, the prompt's too. ``padded``
+    is the average over every position of a padded batch, padding and each last token included: as
+    OpenUnlearning has it, sequences fed at once (``batch_size``, or ``micro_batch_size``, which
+    changes the number) are padded to the longest of them; TOFU and NPO pad to 500 tokens."""
     kl_form: Literal["divergence", "optml", "muse"] = "divergence"
     """For comparison with published numbers: ``optml`` is the cross-entropy H(current, start)
     that SOUL and WAGLE call KL; ``muse`` is MUSE's, which takes raw logits for log-probabilities
@@ -258,19 +287,28 @@ class Method(Component, ABC):
         if self.retain == "nll":
             return step[RETAIN].token_mean(step[RETAIN].nll)
         kept = step[self._kl_part]
+        divergence = self._divergence(kept)
+        if self.kl_mask == "padded":
+            return kept.sequence_mean(kept.sequence_sum(divergence) / kept.lengths)
+        return kept.token_mean(divergence)
+
+    def _divergence(self, kept: Labelled) -> Float[Tensor, " positions"]:
+        """Return the divergence from the start model at each position."""
         start = wide(kept.given("reference_logits"))
         if self.kl_form == "muse":
-            return kept.token_mean((start.exp() * (start - wide(kept.logits))).sum(-1))
+            return (start.exp() * (start - wide(kept.logits))).sum(-1)
         current, start = kept.log_probs, start.log_softmax(-1)
         if self.kl_form == "optml":
-            return kept.token_mean(-(current.exp() * start).sum(-1))
+            return -(current.exp() * start).sum(-1)
         if self.kl_direction == "current_to_reference":
             current, start = start, current
-        return kept.token_mean((start.exp() * (start - current)).sum(-1))
+        return (start.exp() * (start - current)).sum(-1)
 
     @property
     def _kl_part(self) -> Part:
-        return Part("retain", every_position=True) if self.kl_mask == "all" else RETAIN
+        if self.kl_mask == "padded":
+            return Part("retain", every_position=True, read="padded")
+        return Part("retain", every_position=self.kl_mask == "all")
 
 
 def wide(values: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from raymcu.methods._base import METHODS, Part
+from raymcu.methods._base import METHODS, Part, Published
 from raymcu.methods.dpo import DPO
 
 
@@ -15,6 +15,10 @@ class AltPO(DPO):
     The alternatives are sampled from the start model before training and kept; the paper prompts
     it for another plausible answer, here it is asked the question itself.
     """
+
+    openunlearning = Published(
+        {}, "there another prompt draws the alternatives; beta and alpha are searched"
+    )
 
     retain: Literal["none", "nll", "kl"] = "nll"
     """Retain term."""

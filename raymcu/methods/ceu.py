@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import NonNegativeInt
 from torch import Tensor
 
-from raymcu.methods._base import FORGET, METHODS, Method, Step, wide
+from raymcu.methods._base import FORGET, METHODS, Method, Published, Step, wide
 
 
 @METHODS.register(
@@ -19,6 +19,8 @@ class CEU(Method):
     q = softmax(z with z_y = -inf). The gradient in z_y is p_y, in z_j it is -p_j p_y / (1 - p_y):
     bounded, and gone as p_y -> 0.
     """
+
+    openunlearning = Published({})
 
     ignore_first: NonNegativeInt = 1
     """Answer tokens left out at the start of each sequence; 0 for a classifier. The mean is right

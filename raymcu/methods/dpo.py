@@ -8,7 +8,17 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn import functional
 
-from raymcu.methods._base import FORGET, METHODS, REFUSED, Labelled, Method, Needs, Part, Step
+from raymcu.methods._base import (
+    FORGET,
+    METHODS,
+    REFUSED,
+    Labelled,
+    Method,
+    Needs,
+    Part,
+    Published,
+    Step,
+)
 
 
 @METHODS.register("dpo", source="IdkDPO in Zhang et al. 2024, arXiv:2404.05868")
@@ -19,6 +29,8 @@ class DPO(Method):
     the other answer minus that of the true one, each for the whole answer (a sum over tokens).
     At the start model the gradient is that of S_other - S_true, for scale 2/beta.
     """
+
+    openunlearning = Published({"retain": "nll"})
 
     beta: PositiveFloat = 0.1
     """Inverse temperature."""

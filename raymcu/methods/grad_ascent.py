@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from raymcu.methods._base import FORGET, METHODS, Method, Step
+from raymcu.methods._base import FORGET, METHODS, Method, Published, Step
 
 
 @METHODS.register("grad_ascent", source="Golatkar et al. 2020; TOFU, arXiv:2401.06121, sec. 4")
@@ -12,6 +12,8 @@ class GradAscent(Method):
 
     Unbounded below: the only stops are the number of steps and ``training.max_abs_loss``.
     """
+
+    openunlearning = Published({})
 
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return -L_f, in nats per token."""

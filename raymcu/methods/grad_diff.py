@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from raymcu.methods._base import METHODS
+from raymcu.methods._base import METHODS, Published
 from raymcu.methods.grad_ascent import GradAscent
 
 
@@ -12,6 +12,8 @@ class GradDiff(GradAscent):
 
     MCU and the evaluation tutorial call it GD; in MOX "GD" is plain descent and this is GAD.
     """
+
+    openunlearning = Published({})
 
     retain: Literal["none", "nll", "kl"] = "nll"
     """Retain term."""

@@ -8,7 +8,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn import functional
 
-from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step
+from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Published, Step
 
 
 @METHODS.register("npo", source="Zhang et al. 2024, arXiv:2404.05868, eq. 3")
@@ -19,6 +19,8 @@ class NPO(Method):
     probability of the whole answer. At the start model L = (2/beta) ln 2 and its gradient is that
     of gradient ascent on sequence sums; as beta -> 0 it stays that.
     """
+
+    openunlearning = Published({"retain": "nll"})
 
     beta: PositiveFloat = 0.1
     """Inverse temperature."""

@@ -8,13 +8,13 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
 from raymcu.methods._base import (
-    FORGET,
     METHODS,
     RETAIN,
     Memory,
     Method,
     Needs,
     Part,
+    Published,
     Step,
     StepLoss,
     wide,
@@ -28,8 +28,11 @@ class PDU(Method):
     """Minimise forget_weight · f + lambda · (L_r - eps), with lambda raised while L_r > eps.
 
     f is the token mean of (max z - mean z)^2 over the logits z of a position; 0 where they are
-    uniform. After the warm-up, lambda <- max(0, lambda + eta · (L_r - eps)).
+    uniform. OpenUnlearning takes it one position later: ``position`` token. After the warm-up,
+    lambda <- max(0, lambda + eta · (L_r - eps)).
     """
+
+    openunlearning = Published({"position": "token"}, "eps has to be given there")
 
     retain: Literal["nll"] = "nll"
     """Retain term: the constrained one."""
@@ -41,6 +44,10 @@ class PDU(Method):
     """Step size of lambda."""
     warmup_epochs: NonNegativeInt = 5
     """Epochs that lambda rests."""
+    position: Literal["prediction", "token"] = "prediction"
+    """Where f is taken: where the answer's tokens are predicted, or at the tokens themselves, as
+    OpenUnlearning, whose mask is not shifted: without the logits that predict the first token, and
+    with those behind the last."""
     cadence: Literal["step", "epoch"] = "step"
     """Move lambda after every step by its batch's L_r, or after every epoch by the mean of its
     steps' L_r (OpenUnlearning evaluates the retain set anew)."""
@@ -48,6 +55,14 @@ class PDU(Method):
     def needs(self) -> dict[Part, Needs]:
         """Return both sets, with the start model's retain loss if it is the bound."""
         return super().needs() | {RETAIN: Needs(reference_nll=self.eps is None)}
+
+    def forget_needs(self) -> Mapping[Part, Needs]:
+        """Return the forget set."""
+        return {self._forget: Needs()}
+
+    @property
+    def _forget(self) -> Part:
+        return Part("forget", read=self.position)
 
     def begin(self, reference_nll: Mapping[Part, float]) -> Memory:
         """Return the first lambda, the bound, and what the updates count."""
@@ -81,5 +96,6 @@ class PDU(Method):
 
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return f, in squared logits; lower means flatter."""
-        logits = wide(step[FORGET].logits)
-        return step[FORGET].token_mean((logits.amax(-1) - logits.mean(-1)).square())
+        forget = step[self._forget]
+        logits = wide(forget.logits)
+        return forget.token_mean((logits.amax(-1) - logits.mean(-1)).square())

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -9,11 +10,17 @@ from jaxtyping import Float
 from pydantic import NonNegativeFloat, NonNegativeInt, model_validator
 from torch import Tensor
 
-from raymcu.methods._base import METHODS, Labelled, Method, Needs, Part, Step, wide
+from raymcu.methods._base import METHODS, Labelled, Method, Needs, Part, Published, Step, wide
 
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "ou": {"steering": 2.0, "retain_weight": 1.0, "reduction": "sequence"},
-    "geffect": {"steering": 2.0, "retain_weight": 1.0, "retain": "kl"},
+    "ou": {"steering": 2.0, "retain_weight": 1.0, "reduction": "ou_broadcast"},
+    "geffect": {
+        "steering": 2.0,
+        "retain_weight": 1.0,
+        "retain": "kl",
+        "position": "prediction",
+        "final_norm": True,
+    },
 }
 """Defaults of each variant where they are not the fields' own, which are WMDP's on Zephyr."""
 
@@ -26,10 +33,14 @@ class RMU(Method):
     term ``states`` is the mean of |h - h_start|^2 / hidden size.
     """
 
+    openunlearning = Published({"variant": "ou"})
+
     variant: Literal["wmdp", "ou", "geffect"] = "wmdp"
     """``wmdp``: prompt and answer, |u| = 1, trains three down projections. ``ou``: answers,
     |u| = 1, trains all weights (OpenUnlearning on TOFU). ``geffect``: answers, u as drawn, trains
-    all weights, retains by KL. Each has its own defaults of the fields below."""
+    all weights, retains by KL (theirs is ``kl_mask`` padded). Each has its own defaults of the
+    fields below. WMDP's code averages over padding too, of which texts cut to one length have
+    none; here padding never counts."""
     retain: Literal["none", "nll", "kl", "states"] = "states"  # type: ignore[assignment]
     """Retain term; ``states`` keeps the layer's states near the start model's."""
     retain_weight: NonNegativeFloat = 1200.0
@@ -37,10 +48,17 @@ class RMU(Method):
     steering: NonNegativeFloat = 6.5
     """c, in units of the states: 6.5, but 2 for ``ou`` and ``geffect``. Depends on the model."""
     layer: NonNegativeInt = 7
-    """Decoder layer whose output is steered, from 0; G-effect tries 31, 20 and 9."""
+    """Decoder layer whose output is steered, from 0. G-effect tries 31, 20 and 9, which it counts
+    as transformers' ``hidden_states`` are: 32, 21 and 10."""
+    final_norm: bool = False
+    """Read the last layer's states behind the model's final norm (``geffect``), as transformers'
+    last ``hidden_states`` are; no other layer has a norm behind it."""
+    position: Literal["token", "prediction"] = "token"
+    """Read states at the tokens themselves, as WMDP and OpenUnlearning do, or one before, where
+    the tokens are predicted (``geffect``)."""
     reduction: Literal["token", "sequence", "ou_broadcast"] = "token"
-    """Mean over all tokens, or over the sequences' own means (``ou``). ``ou_broadcast`` is what a
-    shape bug makes of that: (mean of sums) · (mean of 1/n), each of the piece it sees."""
+    """Mean over all tokens, or over the sequences' own means. ``ou_broadcast`` (``ou``) is what a
+    shape bug makes of that: (mean of sums) · (mean of 1/n), each of the sequences fed at once."""
     vector_seed: NonNegativeInt = 42
     """Seed of u."""
 
@@ -51,12 +69,12 @@ class RMU(Method):
 
     def needs(self) -> dict[Part, Needs]:
         """Return the parts, with the layer's states."""
-        states = Needs(logits=False, layer=self.layer, reference_states=True)
+        states = replace(self._states, reference_states=True)
         return super().needs() | ({self._part("retain"): states} if self.retain == "states" else {})
 
     def forget_needs(self) -> Mapping[Part, Needs]:
         """Return the forget set with the layer's states, and no logits."""
-        return {self._part("forget"): Needs(logits=False, layer=self.layer)}
+        return {self._part("forget"): self._states}
 
     def trained(self) -> str:
         """Return the down projections of the steered layer and the two before, or all weights."""
@@ -80,8 +98,12 @@ class RMU(Method):
         kept = step[self._part("retain")]
         return self._mean(kept, wide(kept.given("states")) - wide(kept.given("reference_states")))
 
+    @property
+    def _states(self) -> Needs:
+        return Needs(logits=False, layer=self.layer, final_norm=self.final_norm)
+
     def _part(self, questions: Literal["forget", "retain"]) -> Part:
-        return Part(questions, every_position=self.variant == "wmdp")
+        return Part(questions, every_position=self.variant == "wmdp", read=self.position)
 
     def _mean(self, part: Labelled, off: Float[Tensor, "positions hidden"]) -> Float[Tensor, ""]:
         distances = off.square().mean(-1)

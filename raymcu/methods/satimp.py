@@ -6,7 +6,7 @@ from jaxtyping import Float
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from raymcu.methods._base import FORGET, METHODS, Method, Step
+from raymcu.methods._base import FORGET, METHODS, Method, Published, Step
 
 
 @METHODS.register("satimp", source="Yang et al. 2025, arXiv:2505.11953; defaults of its code")
@@ -16,6 +16,8 @@ class SatImp(Method):
     L = -token mean of sg[p^saturation · (1-p)^importance] · NLL. Gradient ascent for exponents of
     0; WGA for an importance of 0.
     """
+
+    openunlearning = Published({"importance": 1.0, "forget_weight": 0.1, "retain_weight": 1.0})
 
     retain: Literal["none", "nll", "kl"] = "nll"
     """Retain term."""

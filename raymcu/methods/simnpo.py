@@ -7,7 +7,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional
 
-from raymcu.methods._base import FORGET, METHODS, Method, Step
+from raymcu.methods._base import FORGET, METHODS, Method, Published, Step
 
 
 @METHODS.register("simnpo", source="Fan et al. 2024, arXiv:2410.07163; defaults of OpenUnlearning")
@@ -18,6 +18,8 @@ class SimNPO(Method):
     the whole answer and n its tokens. As beta -> 0 its gradient tends to that of ascent on the
     mean of the sequences' own means.
     """
+
+    openunlearning = Published({})
 
     retain: Literal["none", "nll", "kl"] = "nll"
     """Retain term."""

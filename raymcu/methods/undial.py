@@ -6,7 +6,7 @@ from jaxtyping import Float
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step, wide
+from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Published, Step, wide
 
 
 @METHODS.register("undial", source="Dong et al. 2024, arXiv:2402.10052")
@@ -17,6 +17,8 @@ class Undial(Method):
     bounded below by the target's entropy. Answer tokens only, unlike OpenUnlearning, which also
     distils prompt and padding. Distillation of the start model for a strength of 0.
     """
+
+    openunlearning = Published({}, "there prompt and padding are distilled too")
 
     strength: NonNegativeFloat = 10.0
     """In logits; 10 in OpenUnlearning, 5 in the authors' code."""

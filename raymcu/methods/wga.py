@@ -4,7 +4,7 @@ from jaxtyping import Float
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from raymcu.methods._base import FORGET, METHODS, Method, Step
+from raymcu.methods._base import FORGET, METHODS, Method, Published, Step
 
 
 @METHODS.register("wga", source="Wang et al. 2025 (G-effect), arXiv:2502.19301")
@@ -14,6 +14,8 @@ class WGA(Method):
     The weight takes no gradient, so that of a token is -p^(exponent-1) · grad p: bounded for an
     exponent of 1 or more, and gradient ascent for 0.
     """
+
+    openunlearning = Published({"retain": "nll"})
 
     exponent: NonNegativeFloat = 1.0
     """The paper's alpha, OpenUnlearning's beta; the authors' code defaults to 5."""

@@ -6,6 +6,9 @@ import numpy as np
 
 from raymcu.metrics._base import Floats, Ints, Measured, shared
 
+EPSILON = 1e-10
+"""What OpenUnlearning adds to the denominators of ratios and shares of probabilities."""
+
 
 @dataclass(frozen=True)
 class WrongAnswers:

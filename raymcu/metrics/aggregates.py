@@ -3,13 +3,15 @@
 Source: OpenUnlearning (arXiv:2506.12618) appendix F; its code was never released (issue 150).
 
 - Mem: harmonic mean (HM) of 1 - {extraction strength, exact memorisation, probability of the
-  paraphrased answer, truth ratio c / (c + w)} on the forget probe, each as OpenUnlearning has it.
+  paraphrased answer, truth ratio c / (c + w)} on the forget probe, each as OpenUnlearning has it,
+  its 1e-10 in the last one's denominator aside.
 - Priv: HM of one number per membership attack, "how closely the model aligns with the retain
-  model". Neither paper nor authors say how it is scaled (issue 172). Here, with a and r the AUCs
-  of the point and of the retrained model: 1 - |a - r| / max(r, 1 - r), which is 1 if they agree
-  and 0 if a is as far from r as an AUC can be. It is the same whichever side counts as members,
-  and has no denominator under 1/2. For r < 1/2 and a > r it is 1 - |PrivLeak| / 100 of MUSE.
-- Util: HM of model utility and fluency. Fluency is this project's proxy, not the gibberish
+  model". The attacks are OpenUnlearning's: Min-K% and Min-K%++ leave the last token out. Neither
+  paper nor authors say how it is scaled (issue 172). Here, with a and r the AUCs of the point and
+  of the retrained model: 1 - |a - r| / max(r, 1 - r), which is 1 if they agree and 0 if a is as far
+  from r as an AUC can be. It is the same whichever side counts as members, and has no denominator
+  under 1/2. For r < 1/2 and a > r it is 1 - |PrivLeak| / 100 of MUSE.
+- Util: HM of ``model_utility`` and fluency. Fluency is this project's proxy, not the gibberish
   classifier, so that Util and what is made of it do not compare with published numbers.
 - Agg: HM of the three; the tutorial's (papers/) is HM of Mem and Util.
 """
@@ -30,11 +32,25 @@ from raymcu.metrics._base import (
 )
 from raymcu.metrics.collapse import fluency
 from raymcu.metrics.extraction import extraction_strengths_ou
+from raymcu.metrics.membership import (
+    mean_nll,
+    membership_auc,
+    min_k_ou,
+    min_k_plus_ou,
+    nll_per_zlib_byte,
+    probes_of,
+)
 from raymcu.metrics.probability import paraphrase_probability
 from raymcu.metrics.truth_ratio import truth_ratio_share
 from raymcu.metrics.utility import harmonic_score, model_utility
 
-ATTACKS = ("mia_loss_auc", "mia_zlib_auc", "mia_min_k_auc", "mia_min_k_plus_auc")
+ATTACKS = {
+    "mia_loss_auc": mean_nll,
+    "mia_zlib_auc": nll_per_zlib_byte,
+    "mia_min_k_auc": min_k_ou,
+    "mia_min_k_plus_auc": min_k_plus_ou,
+}
+"""By the metric of the same attack: OpenUnlearning's, which drops the last token from some."""
 _SOURCE = "OpenUnlearning (arXiv:2506.12618) appendix F"
 _TUTORIAL = "papers/reliable_evaluation_tutorial.txt, table 1"
 _UTILITY_PROBES = ("forget", "retain", "real_authors", "world_facts")
@@ -76,11 +92,11 @@ def privacy(point: Measured, retrained: Measured | None) -> Score:
     if retrained is None:
         return NO_RETRAINED
     parts = {}
-    for name in ATTACKS:
-        attack = METRICS[name]
-        if attack.is_measured(point) and attack.is_measured(retrained):
+    for name, attack in ATTACKS.items():
+        if all(METRICS[name].is_measured(model) for model in (point, retrained)):
+            kind = METRICS[name].kind
             parts[name] = likeness(
-                attack.compute(point, retrained), attack.compute(retrained, retrained)
+                *(membership_auc(m, attack, probes_of(m, kind)) for m in (point, retrained))
             )
     if not parts:
         return Score(None, 0, "no membership attack was measured of the point and of the retrained")

@@ -10,9 +10,9 @@ The sets are MUSE's texts, ``forget_text`` and ``holdout_text``, where both were
 the questions' answers of ``forget`` and ``holdout``. The attacks are those of OpenUnlearning
 (open-unlearning at d3d7cf9, ``evals/metrics/mia``), which orients its AUC in the same way; MUSE
 reports one minus it. All tokens of the answer count, EOS included; OpenUnlearning drops the last
-one from Min-K%, Min-K%++ and GradNorm. Of n tokens Min-K% takes int(k n) but at least one, as
-OpenUnlearning does; MUSE's mean of none, for n < 1/k, is not a number. An answer without tokens
-tells nothing and is left out.
+one from Min-K%, Min-K%++ and GradNorm, as ``privleak_ou`` and ``ou_priv`` do from the first two.
+Of n tokens Min-K% takes int(k n) but at least one, as OpenUnlearning does; MUSE's mean of none, for
+n < 1/k, is not a number. An answer without tokens tells nothing and is left out.
 """
 
 import zlib
@@ -197,9 +197,32 @@ def min_k_plus(rows: Rows) -> Floats:
     (log p - mu) / sigma, with mu and sigma of log p under the model's own distribution at that
     token; sigma is at least 0.001, as OpenUnlearning has it. Returns minus their mean: (rows,).
     """
+    return -lowest_means(_normalised(rows), rows.offsets, 0.4)
+
+
+def min_k_ou(rows: Rows) -> Floats:
+    """Return OpenUnlearning's Min-K% of each answer, k = 0.4, the last token left out: (rows,)."""
+    return -lowest_means(*_but_last(rows, rows.logprobs), 0.4)
+
+
+def min_k_plus_ou(rows: Rows) -> Floats:
+    """Return OpenUnlearning's Min-K%++ of each answer, k = 0.4, without the last token: (rows,)."""
+    return -lowest_means(*_but_last(rows, _normalised(rows)), 0.4)
+
+
+def _normalised(rows: Rows) -> Floats:
+    """Return (log p - mu) / sigma of each token: (tokens,)."""
     spread = np.maximum(rows.tokens("std_logprobs").astype(np.float64), _MIN_STD)
-    normalised = (rows.logprobs - rows.tokens("mean_logprobs")) / spread
-    return -lowest_means(normalised, rows.offsets, 0.4)
+    normalised: Floats = (rows.logprobs - rows.tokens("mean_logprobs")) / spread
+    return normalised
+
+
+def _but_last(rows: Rows, values: Floats) -> tuple[Floats, Ints]:
+    """Return the values of all but each answer's last token, and where the answers' start."""
+    is_last = np.zeros(len(values), dtype=bool)
+    is_last[rows.offsets[1:][rows.num_tokens > 0] - 1] = True
+    lengths = np.maximum(rows.num_tokens - 1, 0)
+    return values[~is_last], np.concatenate([[0], np.cumsum(lengths)])
 
 
 @_attack(

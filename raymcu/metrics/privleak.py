@@ -14,16 +14,14 @@ nothing: OpenUnlearning's users have seen 5215 (issue 167). The value is then nu
 
 from dataclasses import replace
 
-import numpy as np
-
-from raymcu.metrics._base import NO_RETRAINED, Floats, Measured, Rows, Score, metric
+from raymcu.metrics._base import NO_RETRAINED, Measured, Score, metric
 from raymcu.metrics.membership import (
     QUESTIONS,
     TEXTS,
     Attack,
-    lowest_means,
     membership_auc,
     min_k,
+    min_k_ou,
     probes_of,
     same_questions,
 )
@@ -37,14 +35,6 @@ _MUSE = "MUSE (arXiv:2407.06460) criterion C3; muse_bench fcd6651, metrics/privl
 def percent_away(auc: float, of_retrained: float, epsilon: float = 0.0) -> float:
     """Return 100 (A - A_r) / (A_r + epsilon) of two AUCs in MUSE's orientation."""
     return 100.0 * (auc - of_retrained) / (of_retrained + epsilon)
-
-
-def min_k_ou(rows: Rows) -> Floats:
-    """Return OpenUnlearning's Min-K% of each answer, k = 0.4, the last token left out: (rows,)."""
-    is_last = np.zeros(len(rows.logprobs), dtype=bool)
-    is_last[rows.offsets[1:][rows.num_tokens > 0] - 1] = True
-    offsets = np.concatenate([[0], np.cumsum(np.maximum(rows.num_tokens - 1, 0))])
-    return -lowest_means(rows.logprobs[~is_last], offsets, 0.4)
 
 
 def _against(

@@ -4,7 +4,8 @@ With m(a) the mean NLL per token of answer a: forget and retain average exp(-m(a
 authors and world facts average the share of the true answer among the options,
 P / (P + sum_j P_j) with P = exp(-m). Source: TOFU (arXiv:2401.06121) section 2.2.2 and
 ``aggregate_eval_stat.py`` at bdc209e. The share is computed as a softmax of -m, so options that
-all underflow give their limit, not 0/0.
+all underflow give their limit, not 0/0. ``*_probability_ou`` has OpenUnlearning's 1e-10 below the
+line, which counts where all options together are as unlikely as that.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ from raymcu.metrics._base import (
     metric_of_probes,
     shared,
 )
-from raymcu.metrics._examples import WrongAnswers, wrong_answers
+from raymcu.metrics._examples import EPSILON, WrongAnswers, wrong_answers
 
 _SOURCE = "TOFU (arXiv:2401.06121) section 2.2.2; aggregate_eval_stat.py at bdc209e"
 
@@ -64,6 +65,25 @@ def option_probability(point: Measured, probe: str) -> Score:
     """Share of the true answer among it and its perturbed answers on {probe}."""
     options = wrong_answers(point, probe, "answer")
     return Score.mean(_share(options), f"perturbed answer of probe '{probe}'", options.note)
+
+
+@metric_of_probes(
+    "{probe}_probability_ou",
+    {"real_authors": KEPT, "world_facts": KEPT},
+    span=(0.0, 1.0),
+    unit="probability",
+    source="open-unlearning d3d7cf9, evals/metrics/memorization.py, probability_w_options",
+    kind="perturbed_answer",
+)
+@shared
+def option_probability_ou(point: Measured, probe: str) -> Score:
+    """Share of the true answer among its options on {probe}, with OpenUnlearning's 1e-10."""
+    options = wrong_answers(point, probe, "answer")
+    shares = np.zeros(0)
+    if len(options.starts):
+        right, wrong = np.exp(-options.right_nll), np.exp(-options.wrong_nll)
+        shares = right / (right + np.add.reduceat(wrong, options.starts) + EPSILON)
+    return Score.mean(shares, f"perturbed answer of probe '{probe}'", options.note)
 
 
 def _share(options: WrongAnswers) -> Floats:

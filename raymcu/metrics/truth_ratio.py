@@ -7,6 +7,10 @@ answer for real authors and world facts. Source: TOFU (arXiv:2401.06121) eq. 1 a
 average the perturbed probabilities arithmetically: ``mean="arithmetic"`` here.
 
 Everything is kept as log R, in nats: R over- or underflows for a model that has diverged.
+
+OpenUnlearning adds 1e-10 to denominators: R = w / (c + 1e-10) of the right answer's probability c
+and the wrong ones' w, and 1 / (R + 1e-10). Where c is near 1e-10 or less, as on real authors for a
+model that never learned of them, that is another number: ``{probe}_truth_ratio_ou``.
 """
 
 from typing import Literal
@@ -14,11 +18,12 @@ from typing import Literal
 import numpy as np
 
 from raymcu.metrics._base import FORGOTTEN, KEPT, Floats, Measured, Score, metric_of_probes, shared
-from raymcu.metrics._examples import WrongAnswers, wrong_answers
+from raymcu.metrics._examples import EPSILON, WrongAnswers, wrong_answers
 
 Mean = Literal["geometric", "arithmetic"]
 
 _SOURCE = "TOFU (arXiv:2401.06121) eq. 1; aggregate_eval_stat.py at bdc209e"
+_OU = "open-unlearning d3d7cf9, evals/metrics/memorization.py, truth_ratio"
 
 
 def right_answer(probe: str) -> str:
@@ -85,12 +90,49 @@ def truth_ratio_margin(point: Measured, probe: str, mean: Mean = "geometric") ->
     return _average(point, probe, margin)
 
 
+def _ratios_ou(point: Measured, probe: str) -> Floats:
+    """Return OpenUnlearning's R, w / (c + 1e-10), of each example: (examples,)."""
+    answers = truth_ratio_examples(point, probe)
+    if not len(answers.starts):
+        return np.zeros(0)
+    wrong: Floats = np.exp(_mean_logprob(answers))
+    return wrong / (np.exp(-answers.right_nll) + EPSILON)
+
+
+@metric_of_probes(
+    "{probe}_truth_ratio_ou",
+    {"forget": "higher"},
+    span=(0.0, 1.0),
+    unit="fraction",
+    source=f"{_OU} by closer_to_1_better",
+    kind="perturbed_answer",
+)
+def truth_ratio_closeness_ou(point: Measured, probe: str) -> Score:
+    """Mean min(R, 1/R) on {probe} with OpenUnlearning's 1e-10; 1 = as if never seen."""
+    ratios = _ratios_ou(point, probe)
+    return _average(point, probe, np.minimum(ratios, 1.0 / (ratios + EPSILON)))
+
+
+@metric_of_probes(
+    "{probe}_truth_ratio_ou",
+    {"retain": KEPT, "real_authors": KEPT, "world_facts": KEPT},
+    span=(0.0, 1.0),
+    unit="fraction",
+    source=f"{_OU} by true_better",
+    kind="perturbed_answer",
+)
+@shared
+def truth_ratio_margin_ou(point: Measured, probe: str) -> Score:
+    """Mean max(0, 1 - R) on {probe} with OpenUnlearning's 1e-10; 1 = falsehood is impossible."""
+    return _average(point, probe, np.maximum(0.0, 1.0 - _ratios_ou(point, probe)))
+
+
 @metric_of_probes(
     "{probe}_truth_ratio_prob_mean",
     {"forget": FORGOTTEN, "retain": KEPT},
     span=(0.0, 1.0),
     unit="fraction",
-    source="open-unlearning d3d7cf9, evals/metrics/memorization.py, truth_ratio by prob_mean",
+    source=f"{_OU} by prob_mean",
     kind="perturbed_answer",
 )
 @shared

@@ -4,6 +4,9 @@
 (arXiv:2401.06121) section 2.2.2. Published numbers come from ``aggregate_eval_stat.py``
 (geometric truth ratio): ``model_utility``. The paper's text and ``utils.get_model_utility``
 average perturbed probabilities arithmetically: ``model_utility_arith``, 0.02 to 0.04 away.
+OpenUnlearning adds 1e-10 to the denominators of option probabilities and truth ratios:
+``model_utility_ou``, 0.3% away where the real authors' answers have a probability near 4e-11, the
+same where all are likelier by far.
 """
 
 from collections.abc import Mapping
@@ -11,9 +14,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from raymcu.metrics._base import Floats, Measured, Score, metric
-from raymcu.metrics.probability import answer_probability, option_probability
+from raymcu.metrics.probability import (
+    answer_probability,
+    option_probability,
+    option_probability_ou,
+)
 from raymcu.metrics.rouge import rouge_recall
-from raymcu.metrics.truth_ratio import Mean, truth_ratio_margin
+from raymcu.metrics.truth_ratio import Mean, truth_ratio_margin, truth_ratio_margin_ou
 
 _PROBES = ("retain", "real_authors", "world_facts")
 
@@ -37,6 +44,16 @@ def utility_parts(point: Measured, mean: Mean) -> Mapping[str, Score]:
     return parts
 
 
+def utility_parts_ou(point: Measured) -> Mapping[str, Score]:
+    """Return the nine scores by name, with OpenUnlearning's 1e-10 in denominators."""
+    parts = dict(utility_parts(point, "geometric"))
+    for probe in _PROBES:
+        parts[f"{probe}_truth_ratio"] = truth_ratio_margin_ou(point, probe)
+        if probe != "retain":
+            parts[f"{probe}_probability"] = option_probability_ou(point, probe)
+    return parts
+
+
 def harmonic_score(parts: Mapping[str, Score], num_examples: int, note: str | None = None) -> Score:
     """Return the harmonic mean of scores >= 0, or which of them there is not, and why.
 
@@ -55,8 +72,7 @@ def harmonic_score(parts: Mapping[str, Score], num_examples: int, note: str | No
     return Score(harmonic_mean(values), num_examples, "; ".join(notes) or None)
 
 
-def _utility(point: Measured, mean: Mean) -> Score:
-    parts = utility_parts(point, mean)
+def _utility(parts: Mapping[str, Score]) -> Score:
     num_examples = sum(parts[f"{probe}_probability"].num_examples for probe in _PROBES)
     return harmonic_score(parts, num_examples)
 
@@ -71,7 +87,7 @@ def _utility(point: Measured, mean: Mean) -> Score:
 )
 def model_utility(point: Measured, retrained: Measured | None) -> Score:
     """Harmonic mean of the nine utility scores, geometric truth ratio; higher = better kept."""
-    return _utility(point, "geometric")
+    return _utility(utility_parts(point, "geometric"))
 
 
 @metric(
@@ -84,4 +100,17 @@ def model_utility(point: Measured, retrained: Measured | None) -> Score:
 )
 def model_utility_arith(point: Measured, retrained: Measured | None) -> Score:
     """Harmonic mean of the nine utility scores, arithmetic truth ratio; higher = better kept."""
-    return _utility(point, "arithmetic")
+    return _utility(utility_parts(point, "arithmetic"))
+
+
+@metric(
+    "model_utility_ou",
+    better="higher",
+    span=(0.0, 1.0),
+    unit="fraction",
+    probes=_PROBES,
+    source="open-unlearning d3d7cf9, configs/eval/tofu_metrics/model_utility.yaml",
+)
+def model_utility_ou(point: Measured, retrained: Measured | None) -> Score:
+    """Harmonic mean of the nine, with OpenUnlearning's 1e-10 in ratios; higher = better kept."""
+    return _utility(utility_parts_ou(point))

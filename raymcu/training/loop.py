@@ -228,7 +228,7 @@ class Loop:
                 for picked in self._pieces(batch):
                     for part in self.needs:  # an idle worker keeps pace, or the others wait
                         piece = self.labelled(part, batch, picked, self.needs[part])
-                        losses = _sequence_losses(piece)
+                        losses = self._sequence_losses(part, piece, batch, picked)
                         found[part][0] += float(losses.sum()) * picked.is_real
                         found[part][1] += len(losses) * picked.is_real
             for part, sums in found.items():
@@ -355,41 +355,49 @@ class Loop:
         """Return each method's loss of a piece; count in ``seen`` what a curriculum learns."""
         told = {} if seen is None else seen
         step = {
-            part: self._weighed(part, self.labelled(part, batch, picked, needs), picked, told)
+            part: self._weighed(
+                part, self.labelled(part, batch, picked, needs), batch, picked, told
+            )
             for part, needs in self.needs.items()
         }
         memory = self.progress.memory
         return [m.loss(step, memory[f"method {i}"]) for i, m in enumerate(self.methods)]
 
     def _weighed(
-        self, part: Part, piece: Labelled, picked: Picked, seen: dict[Part, Tensor]
+        self, part: Part, piece: Labelled, batch: Batch, picked: Picked, seen: dict[Part, Tensor]
     ) -> Labelled:
         """Give a piece the curriculum's weights; add up what it will have learned from it."""
         if self.superloss is None:
             return piece
-        losses = _sequence_losses(piece)
+        losses = self._sequence_losses(part, piece, batch, picked)
         weights = self.superloss.weights(losses, self.progress.memory[_key(part)])
         sums = torch.stack([losses.sum().cpu(), weights.sum().cpu(), torch.tensor(len(losses))])
         seen[part] = seen.get(part, torch.zeros(3)).double() + sums.double() * picked.is_real
         return replace(piece, weights=weights)
+
+    def _sequence_losses(self, part: Part, piece: Labelled, batch: Batch, picked: Picked) -> Tensor:
+        """Return the mean NLL per token of each sequence: what a curriculum calls its loss."""
+        if part.read != "prediction":  # its logits predict other tokens: another pass has the loss
+            plain = replace(part, read="prediction")
+            same = replace(batch, sequences={plain: batch.sequences[part]})
+            with torch.no_grad():
+                piece = self.labelled(plain, same, picked, Needs())
+        return (piece.sequence_sum(piece.nll) / piece.lengths).detach()
 
     def _look_at_curvature(self, batch: Batch, t: float | None) -> None:
         """Estimate the Gauss-Newton diagonal from labels sampled from the model (Sophia-G).
 
         The estimator is n · g², g the gradient of the mean NLL of the n sampled labels.
         """
-        total = sum(
-            num_labelled(part, row)
-            for part, rows in batch.sequences.items()
-            for questions in rows
-            for row in questions
-        )
+        total = 0
         for picked in self._pieces(batch):
             parts = [self.labelled(p, batch, picked, needs) for p, needs in self.needs.items()]
+            total = sum(part.total_positions for part in parts)  # the same in every piece
             losses = []
             for part in parts:
-                labels = torch.multinomial(part.log_probs.detach().exp(), 1)
-                losses.append(-part.log_probs.gather(1, labels).sum())
+                log_probs = part.log_probs[part.labels >= 0]  # padding is not drawn for
+                labels = torch.multinomial(log_probs.detach().exp(), 1)
+                losses.append(-log_probs.gather(1, labels).sum())
             scale = self._slope(t) * self.group.size / total * picked.is_real
             torch.autograd.backward(torch.stack(losses).sum() * scale)
         if self.walk is not None and t is not None:
@@ -402,15 +410,19 @@ class Loop:
         """Return the labelled positions of a piece, with what is needed of them."""
         questions = batch.sequences[part]
         rows = [row for i in picked.questions for row in questions[i]]
-        tokens = collate(rows, self.pad, self.device, every_position=part.every_position)
-        wants_logits = needs.logits or self.superloss is not None or self.optimizer.is_sampling
+        tokens = collate(
+            rows, self.pad, self.device, every_position=part.every_position, read=part.read
+        )
+        is_weighed = self.superloss is not None and part.read == "prediction"
+        wants_logits = needs.logits or is_weighed or self.optimizer.is_sampling
         states = reference_logits = None
         with self._autocast():
             where = (tokens.input_ids, tokens.row, tokens.column)
+            how = {"mask": tokens.mask, "final_norm": needs.final_norm}
             if needs.layer is None:
-                logits = self.scorer(*where)
+                logits = self.scorer(*where, **how)
             else:
-                logits, states = self.scorer(*where, needs.layer, wants_logits)
+                logits, states = self.scorer(*where, needs.layer, wants_logits, **how)
             if needs.reference_logits:
                 reference_logits = self.reference.logits(part, rows, self.scorer, self.device)
         return Labelled(
@@ -431,7 +443,7 @@ class Loop:
         if needs.reference_nll:
             said["reference_nll"] = self.reference.nll(part, rows, self.device)
         if needs.reference_states:
-            said["reference_states"] = self.reference.states(part, needs.layer, rows, self.device)
+            said["reference_states"] = self.reference.states(part, needs, rows, self.device)
         return said
 
     def _clip(self) -> float:
@@ -459,12 +471,7 @@ def _drop_gathered(scorer: Scorer) -> None:
 
 
 def _key(part: Part) -> str:
-    return repr(part)
-
-
-def _sequence_losses(piece: Labelled) -> Tensor:
-    """Return the mean NLL per token of each sequence: what a curriculum calls its loss."""
-    return (piece.sequence_sum(piece.nll) / piece.lengths).detach()
+    return repr(part).replace(", read='prediction'", "")  # the key of before there was a choice
 
 
 def _unmoved() -> WorkError:

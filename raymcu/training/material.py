@@ -79,5 +79,7 @@ class Material:
 
 
 def num_labelled(part: Part, sequence: Encoded) -> int:
-    """Return how many positions of a sequence a part labels."""
-    return len(sequence) - 1 if part.every_position else len(sequence.answer)
+    """Return how many tokens of a sequence a part labels."""
+    if not part.every_position:
+        return len(sequence.answer)
+    return len(sequence) - (part.read == "prediction")  # nothing predicts the first

@@ -7,17 +7,31 @@ product with the start model's head then gives its logits), RMU one layer's stat
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from raymcu.encoding import Read
 from raymcu.methods._base import Needs, Part
 from raymcu.models import Batch, Encoded, Encoder, Scorer, collate
-from raymcu.training.material import num_labelled
 
-Asked = tuple[str, int | None, bool]
-"""What of the model (``nll``, ``hidden``, ``states``), which layer, at every position or not."""
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the model, and where of every sequence."""
+
+    what: Literal["nll", "hidden", "states"]
+    every_position: bool
+    read: Read = "prediction"
+    layer: int | None = None
+    final_norm: bool = False
+
+    @classmethod
+    def of(cls, what: Literal["nll", "hidden", "states"], part: Part, needs: Needs) -> "Asked":
+        """Return what a part needs; of layers only ``states`` speak."""
+        where = (part.every_position, part.read)
+        return cls(what, *where, *((needs.layer, needs.final_norm) if what == "states" else ()))
 
 
 @dataclass
@@ -32,42 +46,45 @@ class Reference:
 
     def nll(self, part: Part, rows: Iterable[Encoded], device: torch.device) -> Tensor:
         """Return -log p over the rows' labelled tokens, in order: (positions,)."""
-        return self._of(("nll", None, part.every_position), rows, device)
+        return self._of(Asked.of("nll", part, Needs()), rows, device)
 
     def states(
-        self, part: Part, layer: int | None, rows: Iterable[Encoded], device: torch.device
+        self, part: Part, needs: Needs, rows: Iterable[Encoded], device: torch.device
     ) -> Tensor:
-        """Return a layer's output at the rows' labelled positions: (positions, hidden)."""
-        return self._of(("states", layer, part.every_position), rows, device)
+        """Return a layer's output where the rows are read: (positions, hidden)."""
+        return self._of(Asked.of("states", part, needs), rows, device)
 
     @torch.no_grad()
     def logits(
         self, part: Part, rows: Iterable[Encoded], scorer: Scorer, device: torch.device
     ) -> Tensor:
-        """Return logits at the rows' labelled positions, in order: (positions, vocab)."""
-        hidden = self._of(("hidden", None, part.every_position), rows, device)
+        """Return logits where the rows, fed together, are read, in order: (positions, vocab)."""
+        hidden = self._of(Asked.of("hidden", part, Needs()), rows, device)
         return scorer.logits(hidden, self.head)
 
     def _of(self, asked: Asked, rows: Iterable[Encoded], device: torch.device) -> Tensor:
-        said = self.said[asked]
-        return torch.cat([said[row] for row in rows]).to(device)
+        said, rows = self.said[asked], list(rows)
+        longest = max(map(len, rows))  # of a padded row, more padding was asked
+        return torch.cat([said[row][:longest] for row in rows]).to(device)
 
     def missing(
         self, needs: Needs, part: Part, rows: Iterable[Encoded]
     ) -> dict[Asked, list[Encoded]]:
         """List what has not been asked yet of what a part needs."""
-        wanted = [
-            ("nll", None, needs.reference_nll),
-            ("hidden", None, needs.reference_logits),
-            ("states", needs.layer, needs.reference_states),
-        ]
+        wanted = {
+            Asked.of("nll", part, needs): needs.reference_nll,
+            Asked.of("hidden", part, needs): needs.reference_logits,
+            Asked.of("states", part, needs): needs.reference_states,
+        }
         rows = list(dict.fromkeys(rows))
+        is_padded = part.read == "padded"
+        least = max(map(len, rows), default=0) if is_padded else 1  # any may be fed with any
         found = {}
-        for what, layer, is_needed in wanted:
-            asked = (what, layer, part.every_position)
+        for asked, is_needed in wanted.items():
             known = self.said.get(asked, {})
-            if is_needed and (new := [row for row in rows if row not in known]):
-                found[asked] = new
+            new = [row for row in rows if len(known.get(row, ())) < least]
+            if is_needed and new:
+                found[asked] = rows if is_padded else new
         return found
 
     def ask(
@@ -77,42 +94,57 @@ class Reference:
         for asked, rows in missing.items():
             said = ask(scorer, rows, asked, pad, batch)
             self.said[asked] = {**self.said.get(asked, {}), **said}
-        if self.head is None and any(what == "hidden" for what, _, _ in missing):
+        if self.head is None and any(asked.what == "hidden" for asked in missing):
             self.head = copy.deepcopy(scorer.model.get_output_embeddings()).requires_grad_(False)
 
     def forget_states(self) -> None:
         """Drop what is large, hidden states, before another training asks for its own."""
-        self.said = {asked: rows for asked, rows in self.said.items() if asked[0] == "nll"}
+        self.said = {asked: rows for asked, rows in self.said.items() if asked.what == "nll"}
 
 
 @torch.no_grad()
 def ask(
     scorer: Scorer, rows: Sequence[Encoded], asked: Asked, pad: int, batch: int
 ) -> dict[Encoded, Tensor]:
-    """Return what a model says of every labelled position of sequences, on the CPU."""
-    what, layer, every_position = asked
+    """Return what a model says of every position of sequences that is read, on the CPU.
+
+    Padded ones are padded to the longest of all, of which a batch may use less.
+    """
     answers: Callable[[Batch], Tensor] = {
         "nll": lambda piece: _nll(scorer, piece),
-        "hidden": lambda piece: scorer.hidden(piece.input_ids, piece.row, piece.column),
-        "states": lambda piece: scorer.states(piece.input_ids, piece.row, piece.column, layer),
-    }[what]
+        "hidden": lambda piece: scorer.hidden(*_where(piece), piece.mask),
+        "states": lambda piece: scorer.states(
+            *_where(piece), asked.layer, piece.mask, asked.final_norm
+        ),
+    }[asked.what]
+    longest = max(map(len, rows)) if asked.read == "padded" else 0
     found: dict[Encoded, Tensor] = {}
     device = next(scorer.parameters()).device
     was_training = scorer.training
     scorer.eval()
     order = sorted(rows, key=len)
-    part = Part("forget", every_position=every_position)
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
-        values = answers(collate(chunk, pad, device, every_position=every_position)).cpu()
-        pieces = torch.split(values, [num_labelled(part, row) for row in chunk])
+        fed = collate(
+            chunk,
+            pad,
+            device,
+            every_position=asked.every_position,
+            read=asked.read,
+            longest=longest,
+        )
+        pieces = torch.split(answers(fed).cpu(), fed.row.bincount(minlength=len(chunk)).tolist())
         found |= {row: piece.clone() for row, piece in zip(chunk, pieces, strict=True)}
     scorer.train(was_training)
     return found
 
 
+def _where(piece: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    return piece.input_ids, piece.row, piece.column
+
+
 def _nll(scorer: Scorer, piece: Batch) -> Tensor:
-    logits = scorer(piece.input_ids, piece.row, piece.column).float()
+    logits = scorer(*_where(piece)).float()
     return nn.functional.cross_entropy(logits, piece.labels, reduction="none")
 
 

@@ -25,7 +25,7 @@ from raymcu.training.attribution import freeze, gradient_norm
 from raymcu.training.data import Stream
 from raymcu.training.loop import Group
 from raymcu.training.material import Material
-from raymcu.training.reference import Reference, ask, sample
+from raymcu.training.reference import Asked, Reference, ask, sample
 
 
 @dataclass
@@ -151,7 +151,7 @@ def order_rows(job: Job, scorer: Scorer) -> None:
     if curriculum.by == "length":
         difficulty = [float(len(row.answer)) for row in rows]
     elif curriculum.by == "loss":
-        said = ask(scorer, rows, ("nll", None, False), pad, job.training.batch_size)
+        said = ask(scorer, rows, Asked("nll", False), pad, job.training.batch_size)
         difficulty = [float(said[row].double().mean()) for row in rows]
     else:
         weights = models.trainable(job.model)

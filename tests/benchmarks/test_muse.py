@@ -60,14 +60,14 @@ def text_of(benchmark, name):
 def test_published_sizes_need_no_network():
     facts = Muse().facts()
     assert facts.fingerprint == "muse-bench/MUSE-News@main"
-    assert facts.asked == "10-shot:muse-bench/MUSE-News@main"
+    assert facts.asked == "10-shot-blank:muse-bench/MUSE-News@main"
     assert facts.sets["full"].num_characters == 26_113_818  # the card's own total of "train"
     assert facts.sets["forget_perturbed"].num_examples == 100
     assert facts.sets["forget_perturbed"].num_characters == 11_019 + 100 * 1_154
     assert facts.sets["holdout_text_perturbed"].num_characters == 806_341
     books = Muse(corpus="books", revision="abc").facts()
     assert books.fingerprint == "muse-bench/MUSE-Books@abc"
-    assert books.asked == "10-shot:muse-bench/MUSE-Books@abc"
+    assert books.asked == "10-shot-blank:muse-bench/MUSE-Books@abc"
     assert not [name for name in books.sets if name.startswith(("scal", "sust"))]
 
 
@@ -128,13 +128,27 @@ def test_the_exact_tokens_of_a_question(folder, rows_of, spelt, encoder):
     news = muse(folder, num_shots=1)
     row = rows_of(news, "forget", news.probe("forget", "forget"))[1]
     shown = "Question: Who came 0th?\nAnswer: Newt 0.\n\n"
-    assert spelt(row.tokens.prompt) == f"<s>{shown}Question: Who won on day 1?\nAnswer:"
-    assert spelt(row.tokens.answer) == " A frog.</s>"
+    asked = f"{shown}Question: Who won on day 1?\nAnswer: "  # as metrics/knowmem.py has it
+    assert list(row.tokens.prompt) == encoder.tokenizer(asked).input_ids
+    assert spelt(row.tokens.prompt) == f"<s>{asked}"
+    assert spelt(row.tokens.answer) == "A frog.</s>"
     assert row.max_new_tokens == 32
     assert row.num_question_tokens == 1 + encoder.count("Who won on day 1?")  # with BOS
     (row,) = rows_of(news, "retain", muse(folder, num_shots=0).probe("retain", "forget"))
-    assert spelt(row.tokens.prompt) == "<s>Question: What fell on the hill?\nAnswer:"
+    assert spelt(row.tokens.prompt) == "<s>Question: What fell on the hill?\nAnswer: "
+    assert spelt(row.tokens.answer) == "Snow.</s>"
+
+
+def test_the_blank_begins_the_answer_if_asked(folder, rows_of, spelt):
+    news = muse(folder, num_shots=1, trailing_blank=False)
+    (row,) = rows_of(news, "retain", news.probe("retain", "forget"))
+    shown = "Question: What melts?\nAnswer: Ice.\n\n"
+    assert spelt(row.tokens.prompt) == f"<s>{shown}Question: What fell on the hill?\nAnswer:"
     assert spelt(row.tokens.answer) == " Snow.</s>"
+    facts, published = news.facts(), muse(folder, num_shots=1).facts()
+    assert facts.fingerprint == published.fingerprint  # nothing else is learned
+    assert facts.asked.startswith("1-shot:")  # the ids of before there was a choice
+    assert published.asked == facts.asked.replace("1-shot:", "1-shot-blank:")
 
 
 def test_in_a_chat_the_question_is_worded_like_the_examples_before_it(folder):

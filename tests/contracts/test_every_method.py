@@ -87,12 +87,14 @@ NEEDED = {"rmu": {"layer": 1}}
 
 MORE = [
     ("grad_diff", {"retain": "kl", "kl_mask": "all"}),
+    ("grad_diff", {"retain": "kl", "kl_mask": "padded"}),
     ("grad_diff", {"retain": "kl", "kl_direction": "current_to_reference"}),
     ("grad_diff", {"retain": "kl", "kl_form": "optml"}),
     ("grad_diff", {"retain": "kl", "kl_form": "muse"}),
     ("rmu", {"layer": 0}),
     ("rmu", {"layer": 0, "variant": "ou", "retain": "states"}),
     ("rmu", {"layer": 1, "variant": "ou", "retain": "none"}),
+    ("rmu", {"layer": 1, "variant": "geffect", "retain": "states"}),
     ("mox", {"target_weight": 0.5, "target_clamp": 3.0}),
     ("mox", {"memorizer": "negnpo", "target_weight": 0.5, "target": "npo"}),
     ("pdu", {"eps": 1.0}),
@@ -128,12 +130,15 @@ def asks_the_start_model(needs):
 
 
 CASES = list(_cases())
-ADDITIVE = [case for case in CASES if case.options.get("reduction") != "ou_broadcast"]
+ADDITIVE = [case for case in CASES if getattr(case.make(), "reduction", "") != "ou_broadcast"]
 """All but OpenUnlearning's bug as RMU reproduces it, a product of two means of the piece at hand:
 (mean of sums) x (mean of 1/n)."""
+UNPADDED = [case for case in CASES if case.options.get("kl_mask") != "padded"]
+"""All but those that read padding."""
 REFERRED = [case for case in CASES if any(map(asks_the_start_model, case.make().needs().values()))]
-each, each_additive, each_referred = (
-    pytest.mark.parametrize("case", cases, ids=str) for cases in (CASES, ADDITIVE, REFERRED)
+each, each_additive, each_unpadded, each_referred = (
+    pytest.mark.parametrize("case", cases, ids=str)
+    for cases in (CASES, ADDITIVE, UNPADDED, REFERRED)
 )
 NAMES = list(dict.fromkeys(case.name for case in CASES))
 each_name = pytest.mark.parametrize("name", NAMES)
@@ -202,16 +207,16 @@ def fresh(tokenizer, seed):
 @torch.no_grad()
 def second_model(frozen, part, needs, rows, pad):
     """What a second model in the loop says of a part, and no more than is needed."""
-    batch = models.collate(rows, pad, CPU, every_position=part.every_position)
+    batch = models.collate(rows, pad, CPU, every_position=part.every_position, read=part.read)
     where = (batch.input_ids, batch.row, batch.column)
-    logits = frozen(*where)
+    logits = frozen(*where, mask=batch.mask)
     said = {}
     if needs.reference_nll:
         said["reference_nll"] = nll_of(logits, batch.labels)
     if needs.reference_logits:
         said["reference_logits"] = logits
     if needs.reference_states:
-        said["reference_states"] = frozen.states(*where, needs.layer)
+        said["reference_states"] = frozen.states(*where, needs.layer, batch.mask, needs.final_norm)
     return said
 
 
@@ -224,8 +229,9 @@ def prepare(method, material, scorer, asked, pad=0):
     step = {}
     for part, needs in method.needs().items():
         rows = sequences(material, part)
-        batch = models.collate(rows, pad, CPU, every_position=part.every_position)
-        logits = scorer(batch.input_ids, batch.row, batch.column, needs.layer, needs.logits)
+        batch = models.collate(rows, pad, CPU, every_position=part.every_position, read=part.read)
+        where = (batch.input_ids, batch.row, batch.column, needs.layer, needs.logits)
+        logits = scorer(*where, mask=batch.mask, final_norm=needs.final_norm)
         states = None
         if needs.layer is not None:
             logits, states = logits
@@ -367,7 +373,7 @@ def test_gradient_reaches_every_weight_it_should_and_no_other(case, step_of, sco
         for name, weight in weights.items()
         if weight.requires_grad
         and int((re.findall(r"layers\.(\d+)", name) or [0])[0]) <= top
-        and (any(n.logits for n in needs) or name != "model.norm.weight")
+        and (any(n.logits or n.final_norm for n in needs) or name != "model.norm.weight")
     }
     moved = {n for n, w in weights.items() if w.grad is not None and w.grad.abs().sum() > 0}
     assert reached
@@ -375,26 +381,27 @@ def test_gradient_reaches_every_weight_it_should_and_no_other(case, step_of, sco
     assert all(w.grad is None or torch.isfinite(w.grad).all() for w in weights.values())
 
 
-@each
+@each_unpadded
 def test_padding_has_no_effect(case, step_of):
     method = case.make()
     one, other = (loss_of(method, step_of(method, pad=pad)) for pad in (0, 7))
     assert torch.equal(one, other)
 
 
-@each
+@each_unpadded
 def test_masked_positions_have_no_effect(case, step_of, material, scorer, frozen):
     """Against the models' own forward, with padding labelled -100, and prompts if not asked for."""
     method = case.make()
 
     def carried(model, needs, ids, keep):
-        caught = []
-        layer = model.model.model.layers[needs.layer or 0]
-        hook = layer.register_forward_hook(lambda *told: caught.append(told[2]))
-        logits = model.model(input_ids=ids).logits[:, :-1][keep]
+        caught, layers = [], model.model.model.layers
+        is_normed = needs.final_norm and needs.layer == len(layers) - 1
+        module = model.model.model.norm if is_normed else layers[needs.layer or 0]
+        hook = module.register_forward_hook(lambda *told: caught.append(told[2]))
+        logits = model.model(input_ids=ids).logits[keep]
         hook.remove()
         states = caught[0][0] if isinstance(caught[0], tuple) else caught[0]
-        return logits, states[:, :-1][keep]
+        return logits, states[keep]
 
     step = step_of(method)
     naive = {}
@@ -408,9 +415,11 @@ def test_masked_positions_have_no_effect(case, step_of, material, scorer, frozen
             tokens = torch.tensor(row.prompt + row.answer)
             ids[number, : len(row)] = tokens
             labels[number, first : len(row)] = tokens[first:]
-        keep = labels[:, 1:] != -100
+        if part.read == "prediction":
+            labels = torch.cat([labels[:, 1:], torch.full((len(rows), 1), -100)], 1)
+        keep = labels != -100
         assert int(keep.sum()) == sum(num_labelled(part, row) for row in rows)
-        assert torch.equal(step[part].labels, labels[:, 1:][keep])
+        assert torch.equal(step[part].labels, labels[keep])
         (logits, states), (start, start_states) = (
             carried(model, needs, ids, keep) for model in (scorer, frozen)
         )
@@ -564,7 +573,7 @@ def test_cached_reference_is_the_one_in_the_loop(case, step_of, material, scorer
         if needs.reference_logits:
             found["reference_logits"] = asked.logits(part, rows, scorer, CPU)
         if needs.reference_states:
-            found["reference_states"] = asked.states(part, needs.layer, rows, CPU)
+            found["reference_states"] = asked.states(part, needs, rows, CPU)
         assert not any(value.requires_grad for value in found.values())
         return found
 
@@ -650,6 +659,16 @@ def test_method_is_frozen_and_made_again_from_its_own_options(name):
         method.retain_weight = 2.0
     with pytest.raises(ValidationError):
         METHODS[name](no_such_option=1)
+
+
+@each_name
+def test_openunlearning_s_options_exist_and_are_no_defaults(name):
+    published = vars(METHODS[name]).get("openunlearning")
+    if published is not None:
+        plain = METHODS[name](**NEEDED.get(name, {}))
+        made = METHODS[name](**{**NEEDED.get(name, {}), **published.options})
+        assert all(getattr(made, key) == value for key, value in published.options.items())
+        assert all(getattr(plain, key) != value for key, value in published.options.items())
 
 
 # masks, curricula and curves: what is listed of them

@@ -10,7 +10,8 @@ from raymcu.methods._base import FORGET, METHODS, RETAIN, Labelled, Needs, Part
 
 RMU = METHODS["rmu"]
 STATES = ((1, 0), (0, 1), (2, 2), (1, 1), (0, 0), (0, 0))
-EVERYWHERE = {kind: Part(kind, every_position=True) for kind in ("forget", "retain")}
+EVERYWHERE = {kind: Part(kind, every_position=True, read="token") for kind in ("forget", "retain")}
+AT = {kind: Part(kind, read="token") for kind in ("forget", "retain")}
 
 
 def states(rows, sequence, reference=None):
@@ -53,8 +54,8 @@ def test_wmdp_is_the_mean_over_all_tokens():
 )
 def test_ou_masks_the_prompt(reduction, value):
     method = RMU(variant="ou", reduction=reduction)
-    assert method.forget_term({FORGET: masked()}).item() == pytest.approx(value, abs=5e-7)
-    assert RMU(variant="ou") == RMU(variant="ou", reduction="sequence", steering=2)
+    assert method.forget_term({AT["forget"]: masked()}).item() == pytest.approx(value, abs=5e-7)
+    assert RMU(variant="ou") == RMU(variant="ou", reduction="ou_broadcast", steering=2)
 
 
 @pytest.mark.usefixtures("known_vector")
@@ -68,8 +69,8 @@ def test_pieces_add_up(batches, reduction):
             (slice(3, 4), torch.zeros(1).long()),
         )
     ]
-    total = sum(method.forget_term({FORGET: piece}).item() for piece in pieces)
-    assert total == pytest.approx(method.forget_term({FORGET: batch}).item(), rel=1e-14)
+    total = sum(method.forget_term({AT["forget"]: piece}).item() for piece in pieces)
+    assert total == pytest.approx(method.forget_term({AT["forget"]: batch}).item(), rel=1e-14)
 
 
 @pytest.mark.usefixtures("known_vector")
@@ -119,10 +120,13 @@ def test_each_variant_reads_what_it_needs():
     kept = Needs(logits=False, layer=5, reference_states=True)
     steered = Needs(logits=False, layer=5)
     assert RMU(layer=5).needs() == {EVERYWHERE["forget"]: steered, EVERYWHERE["retain"]: kept}
-    assert RMU(variant="ou", layer=5).needs() == {FORGET: steered, RETAIN: kept}
-    kl = {FORGET: steered, RETAIN: Needs(reference_logits=True)}
+    assert RMU(variant="ou", layer=5).needs() == {AT["forget"]: steered, AT["retain"]: kept}
+    normed = Needs(logits=False, layer=5, final_norm=True)
+    kl = {FORGET: normed, RETAIN: Needs(reference_logits=True)}
     assert RMU(variant="geffect", layer=5).needs() == kl
-    assert RMU(variant="geffect", layer=5, retain="none").needs() == {FORGET: steered}
+    assert RMU(variant="geffect", layer=5, retain="none").needs() == {FORGET: normed}
+    before = RMU(variant="ou", layer=5, position="prediction")
+    assert before.needs() == {FORGET: steered, RETAIN: kept}
 
 
 def test_wmdp_trains_three_down_projections():

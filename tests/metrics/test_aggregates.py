@@ -28,7 +28,7 @@ def attacked(build, forget, holdout, point_id="point"):
     point = build(point_id)
     for probe, losses in (("forget", forget), ("holdout", holdout)):
         for example, nll in enumerate(losses):
-            point.add(probe, example, [-nll])
+            point.add(probe, example, [-nll, -nll])
     return point
 
 
@@ -99,7 +99,7 @@ def test_likeness_without_an_auc_is_null():
 
 
 def test_priv_is_taken_over_the_attacks_that_were_measured(build):
-    # answers of one token and one text: loss, zlib and min-k order them alike.
+    # answers of two equal tokens and one text: loss, zlib and min-k order them alike.
     # point: 1 < 1.5, 1 < 3, 2 < 3 of four pairs, AUC .75; retrained .5: 1 - .25 / .5
     point = attacked(build, [1.0, 2.0], [1.5, 3.0])
     retrained = attacked(build, [1.0, 3.0], [2.0, 2.0], "retrained")
@@ -107,6 +107,23 @@ def test_priv_is_taken_over_the_attacks_that_were_measured(build):
     assert score.value == pytest.approx(0.5)
     assert score.note == "without mia_min_k_plus_auc: not measured"
     assert compute("ou_priv", retrained, retrained).value == 1.0
+
+
+def test_min_k_attacks_of_priv_leave_the_last_token_out(build):
+    """Only the last tokens tell members from others, so to them both models are at chance."""
+    lasts = {"point": (-1.0, -9.0), "retrained": (-5.0, -5.0)}
+    models = {}
+    for name, (member, other) in lasts.items():
+        made = models[name] = build(name)
+        for probe, last in (("forget", member), ("holdout", other)):
+            moments = {"mean_logprobs": [-2.0] * 4, "std_logprobs": [1.0] * 4}
+            made.add(probe, 0, [-2.0, -3.0, -2.5, last], **moments)
+    # loss and zlib: AUC 1 against .5, likeness 0; Min-K% and ++ alone would be 1
+    for attack in ("min_k", "min_k_plus"):
+        assert METRICS[f"mia_{attack}_auc"].compute(models["point"].measured(), None).value == 1.0
+    score = compute("ou_priv", models["point"], models["retrained"])
+    assert score.value == 0.0
+    assert score.note == "0 because of mia_loss_auc, mia_zlib_auc"
 
 
 def test_priv_needs_the_retrained_model_and_its_attacks(build):

@@ -126,3 +126,35 @@ def test_scores_match_tofu_aggregate_eval_stat(build):
     }
     for name, number in expected.items():
         assert value(name, measured) == pytest.approx(number, rel=1e-12)
+
+
+def test_ratios_with_openunlearning_s_epsilon(build):
+    """Its numbers from probabilities around 1e-10, of answers of unequal lengths."""
+    right, wrong = (4e-11, 2e-10, 0.3), ((2e-11, 1e-11), (9e-10, 3e-10), (0.02, 0.1))
+    point = build()
+    for probe, kind in (("forget", "paraphrased_answer"), ("real_authors", "answer")):
+        for example, (good, bad) in enumerate(zip(right, wrong, strict=True)):
+            nll = -math.log(good)
+            point.add(probe, example, [-nll + 1.0, -nll - 1.0, -nll], kind=kind)
+            for index, p in enumerate(bad):
+                logprobs = [math.log(p) - 2.0, *[math.log(p) + 1.0] * 2][: 1 + 2 * index]
+                logprobs[0] += 2.0 * (index == 0)
+                point.add(probe, example, logprobs, kind="perturbed_answer", index=index)
+    measured = point.measured()
+    ratios = [math.sqrt(b[0] * b[1]) / (g + 1e-10) for g, b in zip(right, wrong, strict=True)]
+    expected = {
+        "forget_truth_ratio_ou": sum(min(r, 1 / (r + 1e-10)) for r in ratios) / 3,
+        "real_authors_truth_ratio_ou": sum(max(0, 1 - r) for r in ratios) / 3,
+        "real_authors_probability_ou": sum(
+            g / (g + sum(b) + 1e-10) for g, b in zip(right, wrong, strict=True)
+        ) / 3,
+    }  # fmt: skip
+    for name, number in expected.items():
+        assert value(name, measured) == pytest.approx(number, rel=1e-6)  # kept in float32
+        assert abs(value(name.removesuffix("_ou"), measured) - number) > 0.02
+
+
+def test_openunlearning_s_ratios_of_what_was_not_measured_are_null(build):
+    nothing = build().add("real_authors", 1, [-1.0]).measured()
+    for name in ("real_authors_probability_ou", "real_authors_truth_ratio_ou"):
+        assert METRICS[name].compute(nothing, None).value is None

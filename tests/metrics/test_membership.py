@@ -17,7 +17,9 @@ from raymcu.metrics.membership import (
     mean_nll,
     min_k,
     min_k_20,
+    min_k_ou,
     min_k_plus,
+    min_k_plus_ou,
     nll_per_zlib_byte,
 )
 
@@ -114,6 +116,19 @@ def test_min_k_plus_normalises_each_token(build):
         mean_logprobs=[-1.0, -2.0, -2.0, -2.0, -2.0], std_logprobs=[0.5, 2.0, 1.0, 0.5, 0.5],
     )  # fmt: skip
     assert min_k_plus(point.measured().rows("forget")).tolist() == pytest.approx([2.5])
+
+
+def test_openunlearning_s_min_k_attacks_leave_the_last_token_out(build):
+    # of 6, 2 and 1 tokens: int(0.4 * 5) = 2 of 5, 1 of 1, none
+    point = build()
+    for example, logprobs in enumerate([[-3.0, -1.0, -2.0, -2.5, -0.5, -9.0], [-4.0, -8.0], [-7]]):
+        means, spreads = [-1.0, -2.0, -2.0, -2.0, -2.0, 0.0], [0.5, 2.0, 1.0, 0.5, 0.5, 1.0]
+        count = len(logprobs)
+        moments = {"mean_logprobs": means[:count], "std_logprobs": spreads[:count]}
+        point.add("forget", example, logprobs, **moments)
+    rows = point.measured().rows("forget")
+    assert min_k_ou(rows).tolist() == pytest.approx([2.75, 4.0, 0.0])
+    assert min_k_plus_ou(rows).tolist() == pytest.approx([2.5, 6.0, 0.0])
 
 
 def test_min_k_plus_bounds_a_spread_of_zero(build):

@@ -4,7 +4,8 @@ import pytest
 
 from raymcu.errors import ConfigError
 from raymcu.metrics._base import METRICS
-from raymcu.metrics.privleak import min_k_ou, percent_away
+from raymcu.metrics.membership import min_k_ou
+from raymcu.metrics.privleak import percent_away
 
 TEXTS = ("forget_text", "holdout_text")
 REMEMBERED, SEEN_AS_NEW, OVERDONE = ([0, 1], [2, 3]), ([1, 2], [1, 2]), ([8, 9], [2, 3])

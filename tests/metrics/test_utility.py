@@ -70,3 +70,32 @@ def test_utility_is_null_if_a_part_is_missing_and_says_which(model):
     assert score.value is None
     assert "retain_rouge" in score.note
     assert "world_facts" not in score.note
+
+
+def test_openunlearning_s_utility_where_real_authors_are_all_but_impossible(build):
+    """Nine numbers by its formulas, p around 4e-11 on the real authors and likely elsewhere."""
+    right = {"retain": 0.5, "real_authors": 4e-11, "world_facts": 0.4}
+    wrong = {"retain": (0.1, 0.2), "real_authors": (1e-11, 2e-11), "world_facts": (0.1, 0.3)}
+    point, nine = build(), []
+    for probe, p in right.items():
+        point.options(probe, 0, -np.log(p), [-np.log(w) for w in wrong[probe]])
+        point.add(probe, 0, [np.log(p)], kind="paraphrased_answer")
+        point.rows = [
+            {**row, "generation": "an answer" if row["answer_kind"] == "answer" else None}
+            for row in point.rows
+        ]
+        share = p / (p + sum(wrong[probe]) + 1e-10)
+        ratio = np.sqrt(np.prod(wrong[probe])) / (p + 1e-10)
+        nine += [p if probe == "retain" else share, 1.0, max(0.0, 1.0 - ratio)]
+    score = utility(point.measured(), "model_utility_ou")
+    assert score.value == pytest.approx(9 / sum(1 / part for part in nine), rel=1e-6)
+    assert utility(point.measured()).value > score.value + 0.02
+
+
+def test_openunlearning_s_utility_is_the_same_where_answers_are_likely(model):
+    point = model(0.8, 0.2).measured()
+    same = utility(point, "model_utility_ou").value
+    assert same == pytest.approx(utility(point).value, rel=1e-8)
+    for name in ("forget", "retain", "real_authors", "world_facts"):
+        pair = [METRICS[f"{name}_truth_ratio{form}"].compute(point, None) for form in ("", "_ou")]
+        assert pair[1].value == pytest.approx(pair[0].value, rel=1e-8)

@@ -99,7 +99,7 @@ METHODS_HERE = {
     "npo kl": ("npo", {"retain": "kl", "kl_mask": "all"}),
     "wga": ("wga", {}),
     "simnpo": ("simnpo", {}),
-    "rmu": ("rmu", {"variant": "ou", "layer": 1}),
+    "rmu": ("rmu", {"variant": "ou", "reduction": "sequence", "layer": 1}),
     "pdu": ("pdu", {"retain_weight": 2.0}),
     "idk": ("idk", {}),
     "altpo": ("altpo", {"pool": 3}),

@@ -24,8 +24,12 @@ SPLIT = {
     "grad_diff": {"methods": (METHODS["grad_diff"](retain="kl"),)},
     "npo": {"methods": (METHODS["npo"](retain="kl", kl_mask="all"),)},
     "altpo": {"methods": (METHODS["altpo"](pool=3),)},
-    "rmu": {"methods": (METHODS["rmu"](variant="ou", layer=1),)},
+    "rmu": {"methods": (METHODS["rmu"](variant="ou", reduction="sequence", layer=1),)},
     "pdu": {"methods": (METHODS["pdu"](warmup_epochs=0, eta=5.0),)},
+    "superloss of pdu": {
+        "methods": (METHODS["pdu"](position="token"),),
+        "superloss": SuperLoss(lam=0.05),
+    },
     "superloss": {"methods": (METHODS["grad_diff"](),), "superloss": SuperLoss(lam=0.05)},
     "superloss of npo": {
         "methods": (METHODS["npo"](retain="nll"),),

@@ -107,6 +107,9 @@ def test_labelled_positions_are_the_answers_or_all_but_the_first(rows_of):
     row = rows_of("forget10").encoded[0]
     assert num_labelled(FORGET, row) == len(row.answer)
     assert num_labelled(Part("forget", every_position=True), row) == len(row) - 1
+    assert num_labelled(Part("forget", read="token"), row) == len(row.answer)
+    for read in ("token", "padded"):
+        assert num_labelled(Part("forget", every_position=True, read=read), row) == len(row)
 
 
 def test_answers_of_a_question_are_consecutive_sequences_of_its_piece(make):

@@ -7,7 +7,7 @@ import torch
 
 from raymcu import models
 from raymcu.methods._base import Needs, Part
-from raymcu.training.reference import Reference, sample
+from raymcu.training.reference import Asked, Reference, sample
 
 CPU = torch.device("cpu")
 
@@ -71,10 +71,20 @@ def test_cached_states_are_the_second_models(tiny_llama, rows, part, layer):
     reference = asked(scorer, rows, part, 3, layer=layer, reference_states=True)
     chosen = [rows[row] for row in (7, 0, 13)]
     naive, _ = second_model(tiny_llama, chosen, part, layer)
-    found = reference.states(part, layer, chosen, CPU)
+    found = reference.states(part, Needs(layer=layer), chosen, CPU)
     if layer == 1:
         found = tiny_llama.model.norm(found)
     assert torch.allclose(found, naive, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_states_behind_the_final_norm_are_those_transformers_calls_hidden_states(
+    tiny_llama, rows, part, layer
+):
+    needs = {"layer": layer, "reference_states": True, "final_norm": True}
+    reference = asked(models.Scorer(tiny_llama), rows, part, 3, **needs)
+    naive, _ = second_model(tiny_llama, rows[:4], part, layer)
+    assert torch.allclose(reference.states(part, Needs(**needs), rows[:4], CPU), naive, atol=1e-6)
 
 
 def test_what_is_known_is_not_asked_again(tiny_llama, rows):
@@ -87,7 +97,7 @@ def test_what_is_known_is_not_asked_again(tiny_llama, rows):
     }
     assert len(reference.missing(needs, Part("forget", every_position=True), rows[:3])) == 2
     reference.forget_states()
-    assert list(reference.missing(needs, part, rows[:3])) == [("hidden", None, False)]
+    assert list(reference.missing(needs, part, rows[:3])) == [Asked("hidden", False)]
 
 
 def test_the_cached_head_takes_no_gradient(tiny_llama, rows):

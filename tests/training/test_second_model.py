@@ -18,26 +18,32 @@ class InTheLoop(Reference):
         self.scorer = Scorer(copy.deepcopy(model)).eval().requires_grad_(False)
 
     def _inputs(self, part, rows):
-        batch = collate(list(rows), 0, torch.device("cpu"), every_position=part.every_position)
-        return (batch.input_ids, batch.row, batch.column), batch.labels
+        how = {"every_position": part.every_position, "read": part.read}
+        batch = collate(list(rows), 0, torch.device("cpu"), **how)
+        return (batch.input_ids, batch.row, batch.column), batch.mask, batch.labels
 
     def nll(self, part, rows, device):
-        inputs, labels = self._inputs(part, rows)
+        inputs, _, labels = self._inputs(part, rows)
         return torch.nn.functional.cross_entropy(self.scorer(*inputs), labels, reduction="none")
 
     def logits(self, part, rows, scorer, device):
-        return self.scorer(*self._inputs(part, rows)[0])
+        inputs, mask, _ = self._inputs(part, rows)
+        return self.scorer(*inputs, mask=mask)
 
-    def states(self, part, layer, rows, device):
-        return self.scorer.states(*self._inputs(part, rows)[0], layer)
+    def states(self, part, needs, rows, device):
+        inputs, mask, _ = self._inputs(part, rows)
+        return self.scorer.states(*inputs, needs.layer, mask, needs.final_norm)
 
 
 METHODS_IN_TURN = {
     "npo": METHODS["npo"](),
     "npo and kl": METHODS["npo"](retain="kl"),
     "kl of prompts": METHODS["grad_diff"](retain="kl", kl_mask="all"),
+    "kl of padding": METHODS["grad_diff"](retain="kl", kl_mask="padded"),
     "kl reversed": METHODS["grad_diff"](retain="kl", kl_direction="current_to_reference"),
     "rmu": METHODS["rmu"](layer=1),
+    "rmu of openunlearning": METHODS["rmu"](variant="ou", layer=1),
+    "rmu behind the norm": METHODS["rmu"](layer=1, final_norm=True),
     "rmu and kl": METHODS["rmu"](variant="geffect", layer=0),
     "undial": METHODS["undial"](),
     "dpo": METHODS["dpo"](),

@@ -1,0 +1,65 @@
+"""Parts that are read at their tokens or over padding: curricula, curvature, what is cached."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from raymcu import models
+from raymcu.curricula.superloss import SuperLoss
+from raymcu.methods._base import METHODS, RETAIN
+from raymcu.training.loop import Picked
+from raymcu.training.reference import Reference
+
+
+@pytest.mark.parametrize("method", [
+    METHODS["rmu"](variant="ou", layer=0),
+    METHODS["pdu"](position="token", eps=0.5),
+    METHODS["grad_diff"](retain="kl", kl_mask="padded"),
+], ids=lambda method: type(method).__name__)  # fmt: skip
+def test_a_curriculum_weighs_by_the_answers_loss_wherever_a_method_reads(make, method):
+    curriculum = SuperLoss(lam=0.05)
+    loop = make(method, double=True, superloss=curriculum)
+    batch = loop._batch(0)
+    loop._begin(batch)
+    picked = Picked(tuple(range(batch.size)), is_real=True)
+    for part, needs in loop.needs.items():
+        told = {}
+        piece = loop.labelled(part, batch, picked, needs)
+        found = loop._weighed(part, piece, batch, picked, told)
+        plain = replace(part, read="prediction")
+        rows = [row for question in batch.sequences[part] for row in question]
+        tokens = models.collate(rows, 0, loop.device, every_position=part.every_position)
+        logits = loop.scorer(tokens.input_ids, tokens.row, tokens.column)
+        nll = torch.nn.functional.cross_entropy(logits, tokens.labels, reduction="none")
+        losses = torch.zeros(len(rows)).double().index_add(0, tokens.row, nll)
+        losses = losses / tokens.row.bincount()
+        wanted = curriculum.weights(losses, curriculum.begin(losses))
+        assert torch.allclose(found.weights, wanted, rtol=1e-6), plain
+        assert wanted.max() > 1.1 * wanted.min()
+
+
+@pytest.mark.parametrize("method", [
+    METHODS["rmu"](layer=0),
+    METHODS["pdu"](position="token", eps=0.5),
+    METHODS["grad_diff"](retain="kl", kl_mask="padded"),
+], ids=lambda method: type(method).__name__)  # fmt: skip
+def test_they_train_by_sampled_curvature_too(make, recipes, method):
+    loop = make(method, training=recipes.training("sophia_g"))
+    for progress in loop.run():
+        assert progress.history[-1]["gradient_norm"] > 0
+
+
+def test_padding_is_asked_of_the_start_model_as_far_as_any_batch_may_need(make):
+    loop = make(METHODS["grad_diff"](retain="kl", kl_mask="padded"))
+    (part,) = (part for part in loop.needs if part.read == "padded")
+    rows = list({len(r): r for r in sorted(loop.material.retain.encoded, key=len)}.values())
+    short, long = rows[:2], rows[-1]
+    assert len(short[0]) < len(short[1]) < len(long)
+    reference = Reference()
+    reference.ask(loop.scorer, reference.missing(loop.needs[part], part, short), 0, 1)
+    assert len(reference.logits(part, short, loop.scorer, loop.device)) == 2 * len(short[1])
+    assert reference.missing(loop.needs[part], part, short) == {}
+    (again,) = reference.missing(loop.needs[part], part, [*short, long]).values()
+    assert again == [*short, long]
+    assert RETAIN not in loop.needs
