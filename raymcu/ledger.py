@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import tomli_w
 
-from raymcu import tables
+from raymcu import tables, versions
 from raymcu.errors import ConfigError, StoreError
 from raymcu.plan import More, Plan, Point, Recipe
 from raymcu.search_space import SearchSpace
@@ -17,17 +17,6 @@ from raymcu.store import RunFolder, failure_row
 
 FINAL_REASONS = frozenset({"diverged", "too_long"})
 """Failures that trying again would only repeat: same seed, same numbers."""
-
-_PACKAGES = (
-    "raymcu",
-    "ray",
-    "torch",
-    "transformers",
-    "datasets",
-    "pyarrow",
-    "scipy",
-    "nltk",
-)
 
 
 class Ledger:
@@ -195,8 +184,7 @@ class Ledger:
     def note(self, **facts: Any) -> None:
         """Add facts about this run, e.g. times, to ``run.json``."""
         known = self.run.read_json("run.json") if self.run.exists("run.json") else {}
-        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-        self.run.write_json("run.json", {**known, "versions": versions, **facts})
+        self.run.write_json("run.json", {**known, "versions": versions.installed(), **facts})
 
     def note_times(self, seconds: Mapping[str, float]) -> None:
         """Add what each stage took to what it took in earlier runs of this folder."""

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raymcu.cli import main
 from raymcu.store import RunFolder
+from raymcu.versions import installed
 
 from .conftest import run_command
 
@@ -40,6 +41,7 @@ def test_every_point_is_scored_and_every_curve_judged(finished: Path) -> None:
     assert run.read_table("failures").num_rows == 0
     assert (finished / "report" / "index.html").stat().st_size > 10_000
     assert run.read_table("recipes").num_rows == counts["trainings"]["unique"]
+    assert run.read_json("run.json")["versions"] == installed()
 
 
 def test_the_output_shows_stages_findings_and_report_without_ray_noise(finished: Path) -> None:
