@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import raymcu
+from raymcu import versions
 from raymcu.errors import RaymcuError
 
 app = typer.Typer(
@@ -39,6 +40,23 @@ Extend = Annotated[bool, typer.Option(help="Add to a folder that holds another s
 RayDashboard = Annotated[
     bool, typer.Option(help="Serve Ray's own dashboard on loopback (local cluster only).")
 ]
+
+
+def _print_versions(asked: bool) -> None:
+    if asked:
+        for name, version in versions.installed().items():
+            print(name, version)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_versions, help="Show versions."),
+    ] = False,
+) -> None:
+    del version  # its callback has printed and ended the program
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import tomli_w
 
-from raymcu import tables
+from raymcu import tables, versions
 from raymcu.errors import ConfigError, StoreError
 from raymcu.plan import More, Plan, Point, Recipe
 from raymcu.search_space import SearchSpace
@@ -20,17 +20,6 @@ FINAL_REASONS = frozenset({"diverged", "too_long"})
 
 _UNDONE = "skipped"
 """Part of the failures table with all that was not done for another's sake."""
-
-_PACKAGES = (
-    "raymcu",
-    "ray",
-    "torch",
-    "transformers",
-    "datasets",
-    "pyarrow",
-    "scipy",
-    "nltk",
-)
 
 
 class Ledger:
@@ -213,8 +202,7 @@ class Ledger:
     def note(self, **facts: Any) -> None:
         """Add facts about this run, e.g. times, to ``run.json``."""
         known = self.run.read_json("run.json") if self.run.exists("run.json") else {}
-        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-        self.run.write_json("run.json", {**known, "versions": versions, **facts})
+        self.run.write_json("run.json", {**known, "versions": versions.installed(), **facts})
 
     def note_times(self, seconds: Mapping[str, float]) -> None:
         """Add what each stage took to what it took in earlier runs of this folder."""

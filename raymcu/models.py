@@ -56,13 +56,20 @@ def best_device() -> torch.device:
 
 
 def open_tokenizer(folder: str | Path, source: ModelSource | None = None) -> Any:
-    """Open the tokenizer of a checkpoint folder or hub id."""
+    """Open the tokenizer of a checkpoint folder or hub id.
+
+    Raises:
+        ValueError: If none is there; early releases of transformers 5 make one that knows no word.
+    """
     extra: dict[str, Any] = (
         {} if source is None else {"trust_remote_code": source.trust_remote_code}
     )
     if source is not None and not Path(folder).exists():
         extra["revision"] = source.revision
-    return AutoTokenizer.from_pretrained(str(folder), **extra)
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), **extra)
+    if set(tokenizer.encode("a")) <= set(tokenizer.all_special_ids):
+        raise ValueError("there is no tokenizer")
+    return tokenizer
 
 
 def _tokenizer_of(source: ModelSource) -> Any:

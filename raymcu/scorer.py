@@ -1,5 +1,6 @@
 """A causal LM as measuring sees it: states and logits where they are asked for, caches, trees."""
 
+import inspect
 import math
 from typing import Any
 
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+from transformers.masking_utils import create_causal_mask
 
 from raymcu.errors import ConfigError
 
@@ -43,6 +45,18 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         return room[..., :total, :]
 
 
+def cache_name(forward: Any) -> str:
+    """Return what a model's forward calls its cache: ``past_key_values`` before transformers 5.24.
+
+    One that names neither passes on what it is given, by the name transformers itself uses.
+    """
+    for takes in (forward, create_causal_mask):
+        for name in ("cache", "past_key_values"):
+            if name in inspect.signature(takes).parameters:
+                return name
+    return "cache"
+
+
 class Scorer(nn.Module):
     """A causal LM that computes logits at chosen positions only.
 
@@ -61,6 +75,7 @@ class Scorer(nn.Module):
         self.width = int(config.hidden_size)
         self.longest_shared = float(getattr(config, "sliding_window", None) or math.inf)
         """Tokens of the longest row that `tree_states` is right for."""
+        self.cache_name = cache_name(self.model.get_decoder().forward)
 
     def forward(  # noqa: PLR0913, PLR0917 - one pass gives all that a step asks for
         self,
@@ -227,8 +242,8 @@ class Scorer(nn.Module):
             input_ids=ids,
             attention_mask=mask,
             position_ids=position,
-            past_key_values=cache,
             use_cache=True,
+            **{self.cache_name: cache},
         ).last_hidden_state
         return states
 

@@ -1,5 +1,7 @@
 import copy
+import functools
 import random
+import warnings
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from transformers.cache_utils import DynamicLayer
 
 from raymcu import models
 from raymcu.errors import ConfigError
-from raymcu.scorer import RoomyLayer, Scorer
+from raymcu.scorer import RoomyLayer, Scorer, cache_name
 from raymcu.search_space import ScratchModel
 
 CPU = torch.device("cpu")
@@ -174,6 +176,53 @@ def test_bytes_of_a_cache_are_counted(heads, width, dtype):
     assert sum(part.numel() * part.element_size() for part in held) == 12 * scorer.cache_bytes
 
 
+def before(input_ids, past_key_values=None, **more):
+    """A forward as transformers below 5.24 has it."""
+
+
+def since(input_ids, cache=None, **more):
+    """A forward as transformers 5.24 has it."""
+
+
+def hidden(forward):
+    """Wrap it as transformers' decorators and accelerate's hooks do."""
+    return functools.update_wrapper(functools.partial(lambda *_, **more: forward(**more)), forward)
+
+
+def test_a_cache_goes_by_the_name_that_the_model_takes(tiny_llama):
+    own = cache_name(tiny_llama.get_decoder().forward)
+    assert cache_name(hidden(before)) == cache_name(before) == "past_key_values"
+    assert cache_name(hidden(since)) == cache_name(since) == "cache"
+    assert cache_name(lambda **passed_on: tiny_llama(**passed_on)) == own
+
+
+class PassingOn(torch.nn.Module):
+    """A decoder that names nothing of what it passes on."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, **more):
+        return self.inner(**more)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_cache_is_filled_without_a_warning(tiny_llama, wrapped):
+    ids = torch.arange(4, 10)[None]
+    whole = Scorer(tiny_llama).all_states(ids)
+    if wrapped:
+        tiny_llama.model = PassingOn(tiny_llama.model)
+        tiny_llama.get_decoder = lambda: tiny_llama.model
+    scorer = Scorer(tiny_llama)
+    cache = scorer.new_cache()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parts = [scorer.extend(part, cache) for part in ids.split(3, 1)]
+    assert cache.get_seq_length() == 6
+    assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("seed", range(6))
 def test_a_roomy_layer_holds_what_transformers_own_holds(seed, dtype):
@@ -198,8 +247,8 @@ def test_a_roomy_layer_holds_what_transformers_own_holds(seed, dtype):
         elif what == "copy" and len(pairs) < 4:
             pairs.append((copy.deepcopy(own), copy.deepcopy(other)))
             batches.append(batches[which])
-        elif what == "crop":
-            count = -draw.randrange(other.get_seq_length())
+        elif what == "crop" and other.get_seq_length() > 1:
+            count = -draw.randrange(1, other.get_seq_length())  # 0 once meant all, then none
             for layer in (own, other):
                 layer.crop(count)
         for a, b in pairs:  # no copy sees what another was told

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raymcu.cli import main
 from raymcu.store import RunFolder
+from raymcu.versions import installed
 
 from .conftest import run_command
 
@@ -40,6 +41,7 @@ def test_every_point_is_scored_and_every_curve_judged(finished: Path) -> None:
     assert run.read_table("failures").num_rows == 0
     assert (finished / "report" / "index.html").stat().st_size > 10_000
     assert run.read_table("recipes").num_rows == counts["trainings"]["unique"]
+    assert run.read_json("run.json")["versions"] == installed()
 
 
 def test_the_output_shows_stages_findings_and_report_without_ray_noise(finished: Path) -> None:
@@ -84,7 +86,7 @@ def test_scoring_again_needs_neither_torch_nor_ray(finished: Path) -> None:
         "raymcu.reanalyze(run)\n"
         "assert not {'torch', 'ray', 'transformers'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_an_exported_point_opens_as_a_hugging_face_folder(

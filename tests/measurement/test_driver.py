@@ -5,14 +5,12 @@ import time
 
 import pytest
 import ray
-import torch
 
-from raymcu.devices import Devices, device_name, is_device_error
+from raymcu.devices import Devices
 from raymcu.measurement.driver import _drain, _Pool
 from raymcu.measurement.queue import Queue
 from raymcu.plan import Point
 from raymcu.recipes import Blend
-from raymcu.session import connect
 from raymcu.store import RunFolder
 
 SIZES = {"forget01": 1.0, "forget10": 10.0}
@@ -61,27 +59,19 @@ def test_two_actors_take_turns_with_two_curves():
 
 
 class Fake:
-    """Writes down when it measured what; one point kills its process, one device fails."""
+    """Writes down when it measured what; one point kills its process."""
 
-    def __init__(self, folder, bad_device=None):
+    def __init__(self, folder):
         self.folder = folder
-        self.bad_device = bad_device
-        self.devices = Devices(RunFolder(str(folder / "run")))
 
     def where(self):
-        return device_name()
+        return None
 
     def measure(self, point_id, blend, forget_size):
         started = time.time()
         time.sleep(0.1)
         if point_id == "poison":
             os._exit(1)
-        if self.bad_device and self.bad_device in (device_name() or ""):
-            error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-            assert is_device_error(error)
-            raise self.devices.failed(point_id, error)
-        while self.bad_device and not self.devices.broken() and time.time() < started + 120:
-            time.sleep(0.1)  # work must be left for as long as the bad one takes to be known
         with (self.folder / f"{point_id}-{started}").open("w") as file:
             file.write(f"{os.getpid()} {started} {time.time()}")
         return 0.1
@@ -99,11 +89,10 @@ def measured(tmp_path):
     return {file.name.split("-")[0] for file in tmp_path.glob("*-*")}
 
 
-@pytest.fixture(scope="module")
-def remote():
-    """A class of actors on a cluster of 2 CPUs and 3 GPUs that are none."""
-    with connect("tests", num_cpus=2, num_gpus=3):
-        yield ray.remote(num_cpus=1, max_restarts=-1, max_concurrency=2)(Fake)
+@pytest.fixture
+def remote(cluster):
+    """A class of actors with a CPU each, of which the cluster has two."""
+    return ray.remote(num_cpus=1, max_restarts=-1, max_concurrency=2)(Fake)
 
 
 @pytest.mark.ray
@@ -132,41 +121,3 @@ def test_actors_that_find_no_room_are_not_waited_for(remote, tmp_path):
     assert seen == list("abcdefghij")
     assert measured(tmp_path) == set("abcdefghij")
     assert run.parts("failures") == []
-
-
-@pytest.mark.ray
-def test_a_device_that_fails_ends_its_process_and_takes_no_more(remote, tmp_path):
-    """GPU 1 fails whatever it is given, in no time; the others do its work."""
-    on_gpu = remote.options(num_cpus=0.1, num_gpus=1)
-    actors = [on_gpu.remote(tmp_path, "GPU 1 of") for _ in range(3)]
-    names = [f"p{number}" for number in range(12)]
-    seen, run, pool = drain(tmp_path, [point(name) for name in names], actors)
-    for actor in actors:
-        ray.kill(actor)
-    assert seen == sorted(names)
-    assert measured(tmp_path) == set(names)
-    assert len(pool.workers) + len(pool.retired) == 3
-    (failure,) = run.read_table("failures").to_pylist()
-    assert failure["reason"] == "device_failed"
-    assert "GPU 1 of" in failure["message"]
-    assert "takes no more work" in failure["message"]
-    assert "illegal memory access" in failure["message"]
-
-
-@pytest.mark.ray
-def test_another_actor_takes_the_place_of_one_whose_device_fails(remote, tmp_path):
-    on_gpu = remote.options(num_cpus=0.1, num_gpus=1)
-    actors = [on_gpu.remote(tmp_path, "GPU 0 of")]
-
-    def replace():
-        actors.append(on_gpu.remote(tmp_path, "GPU 0 of"))
-        return actors[-1]
-
-    names = [f"p{number}" for number in range(6)]
-    seen, run, pool = drain(tmp_path, [point(name) for name in names], actors, replace=replace)
-    for actor in actors:
-        ray.kill(actor)
-    assert seen == sorted(names)
-    assert measured(tmp_path) == set(names)
-    assert (len(pool.workers), len(pool.retired)) == (1, 1)
-    assert len(run.parts("failures")) == 1
