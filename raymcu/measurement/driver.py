@@ -221,13 +221,19 @@ class _Pool:
                     self._send(worker, self.queue.take(worker.last))
 
     def _suspect_for(self, worker: _Worker) -> Point | None:
-        """Take a suspect, but none that failed on the worker's device if there is another one."""
+        """Take a suspect; one that failed on the worker's device only if nothing else is left.
+
+        So it is found out by other points, and other devices, whose fault it is.
+        """
+        suspects = self.queue.suspects
+        fresh = (point for point in suspects if (worker.device, point.id) not in self.failed_on)
+        point = next(fresh, None)
         has_others = any(other.is_up and other.device != worker.device for other in self.workers)
-        for point in self.queue.suspects:
-            if not has_others or (worker.device, point.id) not in self.failed_on:
-                self.queue.suspects.remove(point)
-                return point
-        return None
+        if point is None and suspects and not has_others and not self.queue.points:
+            point = suspects[0]
+        if point is not None:
+            suspects.remove(point)
+        return point
 
     def _send(self, worker: _Worker, point: Point) -> None:
         blend = point.blend.model_dump_json()
