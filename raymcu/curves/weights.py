@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from raymcu.blend import Blend
 from raymcu.errors import StoreError
-from raymcu.models import UNREADABLE
-from raymcu.plan import Blend
+from raymcu.models.causal_lm import UNREADABLE
 
 _PIECE = {"cpu": 1 << 20, "cuda": 1 << 28}
 """Bytes of float32 added up at once: on a CPU what its second-level cache holds besides a source,

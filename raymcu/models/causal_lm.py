@@ -26,15 +26,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from raymcu.encoding import Batch as Batch
-from raymcu.encoding import Encoded as Encoded
-from raymcu.encoding import Encoder as Encoder
-from raymcu.encoding import collate as collate
-from raymcu.encoding import train_tokenizer as train_tokenizer
 from raymcu.errors import ConfigError, StoreError
-from raymcu.scorer import Scorer as Scorer
-from raymcu.search_space import ModelSource, ScratchModel
-from raymcu.store import content_id
+from raymcu.models.encoding import Encoder
+from raymcu.store.folders import content_id
+from raymcu.study.search_space import ModelSource, ScratchModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _SHARE_OF_WEIGHTS = 0.8

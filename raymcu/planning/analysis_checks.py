@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from raymcu.curves._base import WALKS
 from raymcu.errors import unknown_name
 from raymcu.metrics._base import METRICS
-from raymcu.objectives import measuring_faults
-from raymcu.search_space import SearchSpace
+from raymcu.planning.objectives import measuring_faults
+from raymcu.study.search_space import SearchSpace
 
 
 def analysis_faults(space: SearchSpace) -> list[str]:

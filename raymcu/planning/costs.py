@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from raymcu.recipes import Recipe
-from raymcu.search_space import Measurement, SearchSpace
+from raymcu.planning.recipes import Recipe
+from raymcu.study.search_space import Measurement, SearchSpace
 
 
 class SetSize(Protocol):

@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 import tomli_w
 
-from raymcu import tables, versions
 from raymcu.errors import ConfigError, StoreError
-from raymcu.plan import More, Plan, Point, Recipe
-from raymcu.search_space import SearchSpace
-from raymcu.store import RunFolder, failure_row
+from raymcu.planning.plan import More, Plan, Point
+from raymcu.planning.recipes import Recipe
+from raymcu.store import tables, versions
+from raymcu.store.folders import RunFolder, failure_row
+from raymcu.study.search_space import SearchSpace
 
 FINAL_REASONS = frozenset({"diverged", "too_long"})
 """Failures that trying again would only repeat: same seed, same numbers."""

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from raymcu import tables
 from raymcu.errors import ConfigError, WorkError, unknown_name
 from raymcu.metrics._base import METRICS, Score
-from raymcu.ranges import Search
-from raymcu.search_space import SearchSpace
+from raymcu.store import tables
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.search_table import Search
 
 Direction = Literal["minimize", "maximize"]
 

@@ -5,14 +5,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
-from raymcu.costs import SetSize as SetSize
-from raymcu.recipes import RECIPE_VERSION as RECIPE_VERSION
-from raymcu.recipes import Blend as Blend
-from raymcu.recipes import Choice as Choice
-from raymcu.recipes import GEffects as GEffects
-from raymcu.recipes import Recipe as Recipe
-from raymcu.recipes import Role as Role
-from raymcu.store import content_id
+from raymcu.blend import Blend
+from raymcu.planning.costs import SetSize
+from raymcu.planning.recipes import Choice, Recipe
+from raymcu.store.folders import content_id
 
 
 @dataclass(frozen=True)

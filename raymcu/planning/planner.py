@@ -9,14 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from raymcu.beyond import BlendUse, WalkUse
-from raymcu.costs import estimates
+from raymcu.blend import Blend
 from raymcu.errors import ConfigError, shown, unknown_name
-from raymcu.plan import Curve, More, Plan, Point, Surroundings, Walk
-from raymcu.recipes import Blend, Choice, GEffects, Recipe, siblings
-from raymcu.search_space import FamilyUse, MethodUse, ModelSource, SearchSpace
-from raymcu.settings import SETTINGS, UnlearnerKey, Variation
-from raymcu.store import content_id
+from raymcu.planning.costs import estimates
+from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
+from raymcu.planning.recipes import Choice, GEffects, Recipe, siblings
+from raymcu.store.folders import content_id
+from raymcu.study.search_space import FamilyUse, MethodUse, ModelSource, SearchSpace
+from raymcu.study.settings import SETTINGS, UnlearnerKey, Variation
+from raymcu.study.walks import BlendUse, WalkUse
 
 
 def make_plan(space: SearchSpace, around: Surroundings, more: More | None = None) -> Plan:

@@ -5,21 +5,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from raymcu import models
-from raymcu.asked import analysis_faults
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES, WALKS
 from raymcu.errors import ConfigError
-from raymcu.loading import Registries, load
 from raymcu.masks._base import MASKS
 from raymcu.methods._base import METHODS
 from raymcu.metrics._base import METRICS
-from raymcu.plan import Choice, MethodFacts, Surroundings
+from raymcu.models import causal_lm
+from raymcu.planning.analysis_checks import analysis_faults
+from raymcu.planning.plan import MethodFacts, Surroundings
+from raymcu.planning.recipes import Choice
+from raymcu.planning.trials import search_faults
 from raymcu.registry import Registry
-from raymcu.search_space import Named, SearchSpace
-from raymcu.settings import SETTINGS
-from raymcu.trials import search_faults
+from raymcu.study.loading import Registries, load
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.settings import SETTINGS
+from raymcu.study.table_kinds import Named
 
 REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
 
@@ -42,7 +44,7 @@ def check_inputs(space: SearchSpace) -> None:
     named = {"model.path": space.model.path, "original.path": space.original.path}
     named |= {f"retrained.paths.{size}": path for size, path in space.retrained.paths.items()}
     sources = {k: space.model.model_copy(update={"path": p}) for k, p in named.items() if p}
-    faults = [models.preflight(source, key) for key, source in sources.items()]
+    faults = [causal_lm.preflight(source, key) for key, source in sources.items()]
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     for size in space.benchmark.forget_sizes:
         kept = (benchmark.retain_of(size), benchmark.retrained_on(size))
@@ -80,10 +82,10 @@ def look_around(space: SearchSpace) -> Surroundings:
         sets=facts.sets,
         retain_sets={size: benchmark.retain_of(size) for size in benchmark.forget_sizes},
         retrained_sets={size: benchmark.retrained_on(size) for size in benchmark.forget_sizes},
-        model_fingerprints={p: models.fingerprint(p, space.model.revision) for p in paths if p},
-        num_parameters=models.count_parameters(space.model),
+        model_fingerprints={p: causal_lm.fingerprint(p, space.model.revision) for p in paths if p},
+        num_parameters=causal_lm.count_parameters(space.model),
         asked=facts.asked,
-        layers=models.layer_names(space.model),
+        layers=causal_lm.layer_names(space.model),
         **_components(space),
     )
 

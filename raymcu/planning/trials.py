@@ -14,12 +14,12 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
-from raymcu.loading import Registries, checked, strictly
 from raymcu.metrics._base import METRICS
-from raymcu.objectives import objective_faults
-from raymcu.ranges import Range, Search
-from raymcu.search_space import SearchSpace
-from raymcu.store import canonical_json, content_id
+from raymcu.planning.objectives import objective_faults
+from raymcu.store.folders import canonical_json, content_id
+from raymcu.study.loading import Registries, checked, strictly
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.search_table import Range, Search
 
 _CHOOSES = ("method", "forget_size")
 """Parameters that choose among what the file names; all others may hang on them."""

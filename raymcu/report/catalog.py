@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from raymcu.errors import ConfigError
-from raymcu.inputs import components
 from raymcu.methods._base import Method, Needs, Part
 from raymcu.metrics._base import Metric
-from raymcu.settings import SETTINGS
+from raymcu.planning.surroundings import components
+from raymcu.study.settings import SETTINGS
 
 
 def catalog(kind: str) -> list[dict[str, Any]]:

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from raymcu import tables
 from raymcu.errors import ConfigError, StoreError
+from raymcu.store import tables
 
 MANIFEST = "manifest.json"
 

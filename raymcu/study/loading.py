@@ -15,21 +15,20 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from raymcu.beyond import WalkUse
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.registry import Registry
-from raymcu.search_space import (
+from raymcu.study.search_space import (
     NOT_SECOND_ORDER,
     BenchmarkUse,
     Curves,
     FamilyUse,
     MethodUse,
-    Named,
     SearchSpace,
     Training,
     Unlearning,
-    merged,
 )
+from raymcu.study.table_kinds import Named, merged
+from raymcu.study.walks import WalkUse
 
 M = TypeVar("M", bound=BaseModel)
 

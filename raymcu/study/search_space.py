@@ -17,12 +17,10 @@ from pydantic import (
     model_validator,
 )
 
-from raymcu.beyond import BlendUse, Calibration, LayerChoice, WalkUse
 from raymcu.errors import shown
-from raymcu.ranges import Search
-from raymcu.sections import Named as Named
-from raymcu.sections import Names, Section, Titled, titles_differ, unique
-from raymcu.sections import merged as merged
+from raymcu.study.search_table import Search
+from raymcu.study.table_kinds import Named, Names, Section, Titled, merged, titles_differ, unique
+from raymcu.study.walks import BlendUse, Calibration, LayerChoice, WalkUse
 
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 

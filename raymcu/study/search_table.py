@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from raymcu.errors import shown
-from raymcu.sections import Names, Section, unique
+from raymcu.study.table_kinds import Names, Section, unique
 
 _Real = float
 _Whole = int

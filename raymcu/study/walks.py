@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
-from raymcu.sections import Names, Section, Titled
+from raymcu.study.table_kinds import Names, Section, Titled
 
 
 class WalkUse(Titled):

@@ -8,11 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from raymcu import cli, judge, tables
+from raymcu import cli
+from raymcu.analysis import judge
+from raymcu.analysis.judge import PROMPTS, Judge, JudgeError, grade, judge_run
 from raymcu.analysis.stages import score_points
 from raymcu.errors import ConfigError
-from raymcu.judge import PROMPTS, Judge, JudgeError, grade, judge_run
-from raymcu.store import RunFolder
+from raymcu.store import tables
+from raymcu.store.folders import RunFolder
 
 KEY = "sk-secret"
 

@@ -6,12 +6,12 @@ import torch
 from safetensors.torch import save_file
 
 from raymcu.analysis.barriers import forget_barrier, retain_barrier
+from raymcu.blend import Blend
 from raymcu.curves._base import CURVES
-from raymcu.curves.blend import combine, load_weights, write_blend
+from raymcu.curves.weights import combine, load_weights, write_blend
 from raymcu.errors import ConfigError, StoreError
-from raymcu.models import create
-from raymcu.recipes import Blend
-from raymcu.search_space import ScratchModel
+from raymcu.models.causal_lm import create
+from raymcu.study.search_space import ScratchModel
 
 
 def random_like(weights, seed, dtype=None):

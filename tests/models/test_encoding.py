@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from raymcu.benchmarks._base import Example, fingerprint
-from raymcu.encoding import Encoded, Encoder, collate, train_tokenizer
+from raymcu.models.encoding import Encoded, Encoder, collate, train_tokenizer
 
 TEXTS = ["Question: Who was it?\nAnswer: Ada did.", "Answer: Ada", "Question: What was 1815?"] * 9
 ASKED = "Question: Who was it?\nAnswer:"

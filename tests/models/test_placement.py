@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raymcu.curves.blend import combine, write_blend
-from raymcu.models import Scorer, resident_weights
-from raymcu.recipes import Blend
+from raymcu.blend import Blend
+from raymcu.curves.weights import combine, write_blend
+from raymcu.models.causal_lm import resident_weights
+from raymcu.models.scorer import Scorer
 
 
 def others(model, seed):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raymcu import models
+from raymcu.models.encoding import Encoder, collate, train_tokenizer
 
 TEXT = "Ada wrote a book. Bea read it twice.\n\nThen it rained for a week.\n"
 CHATML = (
@@ -13,13 +13,13 @@ CHATML = (
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return models.train_tokenizer([TEXT, "Question: Who?\nAnswer: Ada."], 300)
+    return train_tokenizer([TEXT, "Question: Who?\nAnswer: Ada."], 300)
 
 
 @pytest.fixture(params=["plain", "chat"])
 def encoder(request, tokenizer):
     tokenizer.chat_template = CHATML
-    return models.Encoder(tokenizer, request.param)
+    return Encoder(tokenizer, request.param)
 
 
 def test_a_text_is_its_own_tokens_between_bos_and_eos(encoder, tokenizer):
@@ -31,9 +31,9 @@ def test_a_text_is_its_own_tokens_between_bos_and_eos(encoder, tokenizer):
 
 
 def test_without_bos_a_text_starts_with_eos(tokenizer):
-    bare = models.train_tokenizer([TEXT], 300)
+    bare = train_tokenizer([TEXT], 300)
     bare.bos_token = None
-    assert models.Encoder(bare, "plain").encode("", "Ada").prompt == (bare.eos_token_id,)
+    assert Encoder(bare, "plain").encode("", "Ada").prompt == (bare.eos_token_id,)
 
 
 def test_an_empty_text_is_bos_and_eos(encoder, tokenizer):
@@ -74,5 +74,5 @@ def test_a_beginning_is_asked_without_a_template(encoder, tokenizer):
 
 def test_pieces_can_be_collated(encoder):
     pieces = encoder.chunks(TEXT, 7)
-    batch = models.collate(pieces, encoder.pad, "cpu")
+    batch = collate(pieces, encoder.pad, "cpu")
     assert batch.labels.tolist() == [token for piece in pieces for token in piece.answer]

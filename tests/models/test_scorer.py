@@ -8,17 +8,18 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-from raymcu import models
 from raymcu.errors import ConfigError
-from raymcu.scorer import RoomyLayer, Scorer, cache_name
-from raymcu.search_space import ScratchModel
+from raymcu.models import causal_lm
+from raymcu.models.encoding import collate
+from raymcu.models.scorer import RoomyLayer, Scorer, cache_name
+from raymcu.study.search_space import ScratchModel
 
 CPU = torch.device("cpu")
 
 
 def test_scorer_gives_the_models_own_logits(tiny_llama, encoder):
     rows = [encoder.encode("Who?", "Ada."), encoder.encode("Who wrote the book?", "It was Bea.")]
-    batch = models.collate(rows, 0, CPU)
+    batch = collate(rows, 0, CPU)
     scorer = Scorer(tiny_llama)
     scorer.check()
     own = scorer(batch.input_ids, batch.row, batch.column)
@@ -48,7 +49,7 @@ def test_scorer_refuses_an_architecture_with_other_logits(tiny_llama, factor):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_scorer_check_passes_in_both_precisions(tiny_tokenizer, dtype):
     shape = ScratchModel(hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64)
-    Scorer(models.create(shape, tiny_tokenizer, 0, dtype)).check()
+    Scorer(causal_lm.create(shape, tiny_tokenizer, 0, dtype)).check()
 
 
 # trees of beginnings
@@ -71,7 +72,7 @@ END = [6, 6, 4, 4, 6, 6, 8, 8]
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_states_in_a_tree_are_those_of_its_branches(tiny_tokenizer, dtype):
     shape = ScratchModel(hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64)
-    scorer = Scorer(models.create(shape, tiny_tokenizer, 0, dtype).eval())
+    scorer = Scorer(causal_lm.create(shape, tiny_tokenizer, 0, dtype).eval())
     ids = torch.tensor([[4, 5, 6, 7, 8, 9, 10, 11], [9, 4, 4, 9, 5, 9, 9, 9]])
     depth, end = (torch.tensor([values] * 2) for values in (DEPTH, END))
     with torch.no_grad():
@@ -121,7 +122,7 @@ def test_a_model_that_does_not_take_trees_is_given_none(tiny_llama, ignores):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_check_leaves_a_model_that_takes_trees_alone(tiny_tokenizer, dtype):
     shape = ScratchModel(hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64)
-    scorer = Scorer(models.create(shape, tiny_tokenizer, 0, dtype))
+    scorer = Scorer(causal_lm.create(shape, tiny_tokenizer, 0, dtype))
     scorer.check()
     assert scorer.longest_shared == float("inf")
 

@@ -4,7 +4,7 @@
 import pytest
 
 from raymcu.errors import ConfigError
-from raymcu.inputs import load_space
+from raymcu.planning.surroundings import load_space
 
 GOOD = """
 name = "asked"

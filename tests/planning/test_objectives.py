@@ -7,7 +7,7 @@ import pytest
 
 from raymcu.errors import ConfigError, WorkError
 from raymcu.metrics._base import METRICS, Score
-from raymcu.objectives import (
+from raymcu.planning.objectives import (
     OF_CURVES,
     Constraint,
     directions,
@@ -15,8 +15,8 @@ from raymcu.objectives import (
     judged_along,
     objective_faults,
 )
-from raymcu.ranges import Search
-from raymcu.search_space import SearchSpace
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.search_table import Search
 
 
 def search(**content):

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raymcu.benchmarks._base import BENCHMARKS, complement
+from raymcu.blend import Blend
 from raymcu.curves._base import CURVES
 from raymcu.errors import ConfigError
-from raymcu.inputs import look_around
-from raymcu.plan import Blend, Choice, MethodFacts, Recipe, Surroundings
-from raymcu.planner import make_plan
-from raymcu.search_space import SearchSpace
-from raymcu.settings import SETTINGS
+from raymcu.planning.plan import MethodFacts, Surroundings
+from raymcu.planning.planner import make_plan
+from raymcu.planning.recipes import Choice, Recipe
+from raymcu.planning.surroundings import look_around
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.settings import SETTINGS
 
 SIZES = ("forget01", "forget05", "forget10")
 SET_NAMES = ("full", *SIZES, "retain99", "retain95", "retain90", "real_authors", "world_facts")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from raymcu.errors import ConfigError
-from raymcu.inputs import load_space, look_around
-from raymcu.plan import More
-from raymcu.planner import make_plan, plan_trial
+from raymcu.planning.plan import More
+from raymcu.planning.planner import make_plan, plan_trial
+from raymcu.planning.surroundings import load_space, look_around
 
 BASE = """
 name = "beyond"

@@ -1,7 +1,7 @@
 """Recipes of one curve's bends."""
 
 from raymcu.methods._base import METHODS
-from raymcu.recipes import leader_of, siblings
+from raymcu.planning.recipes import leader_of, siblings
 
 
 def bend(recipes, **content):

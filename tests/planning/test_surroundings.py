@@ -5,7 +5,7 @@ import json
 import pytest
 
 from raymcu.errors import ConfigError
-from raymcu.inputs import check_inputs, load_space
+from raymcu.planning.surroundings import check_inputs, load_space
 
 SPACE = """
 name = "tides"

@@ -4,10 +4,8 @@
 import pytest
 
 from raymcu.errors import ConfigError
-from raymcu.inputs import REGISTRIES
-from raymcu.loading import strictly
-from raymcu.search_space import SearchSpace
-from raymcu.trials import (
+from raymcu.planning.surroundings import REGISTRIES
+from raymcu.planning.trials import (
     applied,
     cells,
     listed,
@@ -17,6 +15,8 @@ from raymcu.trials import (
     study_name,
     suggested,
 )
+from raymcu.study.loading import strictly
+from raymcu.study.search_space import SearchSpace
 
 METHODS = [
     {"name": "npo", "beta": 0.2, "training": {"epochs": 3.0}},

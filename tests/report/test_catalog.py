@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from raymcu import cli
-from raymcu.catalog import catalog
 from raymcu.errors import ConfigError
+from raymcu.report.catalog import catalog
 
 KINDS = ("methods", "masks", "curricula", "metrics", "curves", "benchmarks", "settings")
 

@@ -12,9 +12,9 @@ import uuid
 import fsspec
 import pytest
 
-from raymcu import tables
 from raymcu.errors import ConfigError, StoreError
-from raymcu.store import (
+from raymcu.store import tables
+from raymcu.store.folders import (
     MANIFEST,
     CheckpointStore,
     Folder,
@@ -160,7 +160,7 @@ def test_folder_of_someone_else_cannot_be_written_to(tmp_path):
     code = (
         "import os, sys\n"
         "from raymcu.errors import ConfigError\n"
-        "from raymcu.store import Folder\n"
+        "from raymcu.store.folders import Folder\n"
         "os.chdir('/')\n"
         "os.seteuid(65534)\n"
         "try:\n"
@@ -214,7 +214,7 @@ def test_checkpoint_whose_writer_was_killed_is_not_done(tmp_path):
     """Killed at the worst moment: everything is written, the manifest too, but not moved."""
     code = (
         "import os, signal, sys\n"
-        "from raymcu.store import CheckpointStore\n"
+        "from raymcu.store.folders import CheckpointStore\n"
         "store = CheckpointStore(sys.argv[1])\n"
         "store._publish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "with store.writing('abc') as folder:\n"
@@ -430,7 +430,7 @@ def test_failure_row_fits_its_table():
 
 HOLDER = (
     "import subprocess, sys, time\n"
-    "from raymcu.store import RunFolder\n"
+    "from raymcu.store.folders import RunFolder\n"
     "with RunFolder(sys.argv[1]).lock():\n"
     "    child = subprocess.Popen(['sleep', '60'])\n"
     "    print(child.pid, flush=True)\n"

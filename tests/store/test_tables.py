@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raymcu import tables
 from raymcu.errors import StoreError
-from raymcu.tables import SCHEMAS, VERSION
+from raymcu.store import tables
+from raymcu.store.tables import SCHEMAS, VERSION
 
 SCORE = {"point_id": "p", "metric": "model_utility", "value": 0.5, "num_examples": 3}
 

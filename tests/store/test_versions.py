@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from raymcu.versions import installed
+from raymcu.store.versions import installed
 
 
 def test_version_is_told_at_once():

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from raymcu.inputs import load_space, look_around
-from raymcu.planner import make_plan
-from raymcu.settings import SETTINGS
+from raymcu.planning.planner import make_plan
+from raymcu.planning.surroundings import load_space, look_around
+from raymcu.study.settings import SETTINGS
 
 FOLDER = Path(__file__).parents[1] / "search_spaces"
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.toml"))

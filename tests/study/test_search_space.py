@@ -13,11 +13,12 @@ from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES, WALKS
 from raymcu.errors import ConfigError
-from raymcu.loading import Registries, load
 from raymcu.masks._base import MASKS
 from raymcu.methods._base import METHODS
-from raymcu.search_space import ORDERS, OptimizerUse, SearchSpace, merged
-from raymcu.settings import SETTINGS
+from raymcu.study.loading import Registries, load
+from raymcu.study.search_space import ORDERS, OptimizerUse, SearchSpace
+from raymcu.study.settings import SETTINGS
+from raymcu.study.table_kinds import merged
 
 REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.toml"))

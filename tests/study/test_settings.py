@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raymcu.settings import SETTINGS, Variation
+from raymcu.study.settings import SETTINGS, Variation
 
 PLAIN, CL, SO = Variation(), Variation(has_curriculum=True), Variation(is_second_order=True)
 COLUMNS = [(PLAIN, PLAIN), (CL, CL), (SO, SO), (CL, PLAIN), (PLAIN, SO)]
