@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import raymcu
-from raymcu import versions
 from raymcu.errors import RaymcuError
+from raymcu.store import versions
 
 app = typer.Typer(
     no_args_is_help=True,

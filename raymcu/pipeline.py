@@ -12,19 +12,19 @@ from functools import partial
 from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, called_for, score_points, unscored
-from raymcu.inputs import check_inputs, look_around
-from raymcu.ledger import Ledger
 from raymcu.measurement.driver import Crew
-from raymcu.plan import Plan
-from raymcu.planner import make_plan
+from raymcu.planning.ledger import Ledger
+from raymcu.planning.plan import Plan
+from raymcu.planning.planner import make_plan
+from raymcu.planning.surroundings import check_inputs, look_around
+from raymcu.planning.trials import most_workers
 from raymcu.report.live import Progress
 from raymcu.report.page import write_report
 from raymcu.search.driver import run_search
 from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
-from raymcu.search_space import SearchSpace
-from raymcu.store import RunFolder
+from raymcu.store.folders import RunFolder
+from raymcu.study.search_space import SearchSpace
 from raymcu.training.driver import train_level
-from raymcu.trials import most_workers
 
 
 def plan_study(space: SearchSpace) -> Plan:

@@ -20,9 +20,9 @@ from ray.exceptions import RayError
 from ray.job_config import JobConfig
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from raymcu.devices import device_name
 from raymcu.errors import ConfigError
-from raymcu.search_space import Execution
+from raymcu.models.devices import device_name
+from raymcu.study.search_space import Execution
 
 _ANSWER_S = 25
 """How long a cluster may take to answer; Ray itself would try for many minutes."""
@@ -180,7 +180,7 @@ def held(names: Collection[str]) -> Iterator[None]:
     back. Called while no work of ours is running.
 
     Args:
-        names: As `raymcu.devices.device_name` tells them.
+        names: As `raymcu.models.devices.device_name` tells them.
     """
     hold = ray.remote(num_cpus=0, num_gpus=1)(_Holder)
     holders: dict[str, Any] = {}

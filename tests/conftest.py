@@ -9,10 +9,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
-from raymcu import models
 from raymcu.benchmarks._base import BENCHMARKS
-from raymcu.recipes import Choice, Recipe
-from raymcu.search_space import (
+from raymcu.models import causal_lm
+from raymcu.models.encoding import Encoder, train_tokenizer
+from raymcu.planning.recipes import Choice, Recipe
+from raymcu.session import connect
+from raymcu.store.folders import CheckpointStore
+from raymcu.study.search_space import (
     ORDERS,
     BenchmarkUse,
     Lora,
@@ -21,8 +24,6 @@ from raymcu.search_space import (
     ScratchModel,
     Training,
 )
-from raymcu.session import connect
-from raymcu.store import CheckpointStore
 from raymcu.training.workshop import Workshop
 
 AUTHORS = BenchmarkUse(name="authors", forget_sizes=("forget10",), num_authors=10)
@@ -58,7 +59,7 @@ def cluster():
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
-    models.quiet()
+    causal_lm.quiet()
 
 
 @pytest.fixture(scope="session")
@@ -71,19 +72,19 @@ def authors():
 def tiny_tokenizer(authors):
     """A byte-level BPE of 400 tokens."""
     texts = [f"Question: {x.question}\nAnswer: {x.answer}" for x in authors.training_set("full")]
-    return models.train_tokenizer(texts, SCRATCH.vocab_size)
+    return train_tokenizer(texts, SCRATCH.vocab_size)
 
 
 @pytest.fixture
 def tiny_llama(tiny_tokenizer):
     """A random Llama: 2 layers, hidden 32, 400 tokens, tied embeddings; fresh for every test."""
-    return models.create(SCRATCH, tiny_tokenizer, seed=0, dtype="float32").eval()
+    return causal_lm.create(SCRATCH, tiny_tokenizer, seed=0, dtype="float32").eval()
 
 
 @pytest.fixture(scope="session")
 def encoder(tiny_tokenizer):
     """The plain prompt."""
-    return models.Encoder(tiny_tokenizer, "plain")
+    return Encoder(tiny_tokenizer, "plain")
 
 
 class Recipes:

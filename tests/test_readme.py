@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tomli_w
 
-from raymcu.inputs import load_space, look_around
-from raymcu.planner import make_plan
-from raymcu.trials import cells
+from raymcu.planning.planner import make_plan
+from raymcu.planning.surroundings import load_space, look_around
+from raymcu.planning.trials import cells
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,8 +12,8 @@ import pytest
 
 from raymcu import session
 from raymcu.errors import ConfigError
-from raymcu.search_space import Execution
 from raymcu.session import Cluster, Node, connect
+from raymcu.study.search_space import Execution
 
 SMALL = Cluster((Node(2, 0), Node(3, 0)))
 WITH_GPUS = Cluster((Node(16, 0), Node(8, 2), Node(8, 1)))

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raymcu import tables
 from raymcu.analysis.curves import CURVE_COLUMNS, sort_key, values_of
-from raymcu.beyond import Calibration
 from raymcu.metrics._base import METRICS, Better, Floats
+from raymcu.store import tables
+from raymcu.study.walks import Calibration
 
 _SLACK = 1e-9
 """Rounding errors of positions, and of scores that are the same."""

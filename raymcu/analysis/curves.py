@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raymcu import tables
 from raymcu.analysis.barriers import curvature, forget_barrier, retain_barrier, total_variation
 from raymcu.metrics._base import METRICS, Better, Floats
+from raymcu.store import tables
 
 CURVE_COLUMNS = ("curve_id", "setting", "family", "forget_size", "first", "second")
 _CLEARLY = 1e-9

@@ -12,11 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from raymcu import tables
 from raymcu.analysis.calibration import bar_of, goodness
-from raymcu.beyond import LayerChoice
+from raymcu.blend import Blend
 from raymcu.metrics._base import METRICS
-from raymcu.recipes import Blend
+from raymcu.store import tables
+from raymcu.study.walks import LayerChoice
 
 Layers = tuple[int, ...]
 """Numbers of decoder layers, from 0, in order."""

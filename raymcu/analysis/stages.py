@@ -11,17 +11,17 @@ from multiprocessing import get_context
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raymcu import tables
 from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.curves import analyze
 from raymcu.analysis.layers import Layers, Worth, choose_layers
-from raymcu.beyond import LayerChoice
 from raymcu.metrics._base import METRICS, Measured
 from raymcu.metrics._scoring import is_whole, score, score_point
-from raymcu.plan import More, Plan
-from raymcu.search_space import SearchSpace
-from raymcu.store import RunFolder
-from raymcu.watch import Watch
+from raymcu.planning.plan import More, Plan
+from raymcu.progress import Watch
+from raymcu.store import tables
+from raymcu.store.folders import RunFolder
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.walks import LayerChoice
 
 _POINTS_PER_WORKER = 16
 """Fewer are not worth another process."""

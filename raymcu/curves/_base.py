@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from raymcu.plan import Blend
+from raymcu.blend import Blend
 from raymcu.registry import Component, Registry
-from raymcu.sections import unique
+from raymcu.study.table_kinds import unique
 
 CURVES: Registry[type["CurveFamily"]] = Registry("curve family", __package__ or "raymcu.curves")
 WALKS: Registry[type["Walk"]] = Registry("walk", __package__ or "raymcu.curves")

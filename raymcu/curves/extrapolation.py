@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from raymcu.blend import Blend
 from raymcu.curves._base import WALKS, Positions, Walk
-from raymcu.plan import Blend
 
 
 @WALKS.register("extrapolation", source="Huang et al., MOX, eq. 8; Ilharco et al. 2022, sec. 3")

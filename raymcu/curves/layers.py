@@ -4,8 +4,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from raymcu.blend import Blend
 from raymcu.curves._base import WALKS, Walk
-from raymcu.plan import Blend
 
 
 class _Replacing(Walk):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from pydantic import field_validator
 
+from raymcu.blend import Blend
 from raymcu.curves._base import WALKS, Positions, Walk
-from raymcu.plan import Blend
 
 
 @WALKS.register("mixing", source="UWC, Wang et al. 2024; evaluation tutorial, calibration")

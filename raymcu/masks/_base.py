@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from raymcu.errors import WorkError
-from raymcu.models import local
+from raymcu.models.causal_lm import local
 from raymcu.registry import Component, Registry
 
 MASKS: Registry[type["UpdateMask"]] = Registry("update mask", __package__ or "raymcu.masks")

@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from raymcu.devices import Devices, device_name, is_device_error
+from raymcu.blend import Blend
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import Measured
 from raymcu.metrics._scoring import score_point
-from raymcu.plan import Blend
-from raymcu.search_space import BenchmarkUse, Measurement, ModelSource, SearchSpace
-from raymcu.store import RunFolder
+from raymcu.models.devices import Devices, device_name, is_device_error
+from raymcu.store.folders import RunFolder
+from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource, SearchSpace
 
 
 class PointActor:

@@ -13,16 +13,16 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 
 from raymcu.benchmarks._base import BENCHMARKS
-from raymcu.costs import probe_characters
-from raymcu.devices import DeviceError, Devices
 from raymcu.errors import ConfigError, StoreError, WorkError
 from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.queue import Queue
-from raymcu.plan import Point
-from raymcu.search_space import SearchSpace
+from raymcu.models.devices import DeviceError, Devices
+from raymcu.planning.costs import probe_characters
+from raymcu.planning.plan import Point
+from raymcu.progress import Running, Watch
 from raymcu.session import Cluster, connect, wait_for_room
-from raymcu.store import RunFolder, failure_row
-from raymcu.watch import Running, Watch
+from raymcu.store.folders import RunFolder, failure_row
+from raymcu.study.search_space import SearchSpace
 
 _AT_ONCE = 2
 """Points an actor works on: one is measured, the other scored and written."""

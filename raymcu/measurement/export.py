@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from raymcu import models
-from raymcu.curves.blend import load_weights, write_blend
+from raymcu.blend import Blend
+from raymcu.curves.weights import load_weights, write_blend
 from raymcu.errors import ConfigError
-from raymcu.plan import Blend
-from raymcu.store import RunFolder
+from raymcu.models import causal_lm
+from raymcu.store.folders import RunFolder
 
 
 def export(run: RunFolder, point: str, target: Path) -> Path:
@@ -40,14 +40,14 @@ def export(run: RunFolder, point: str, target: Path) -> Path:
     missing = [key for key in folders if not run.checkpoints.is_done(key)]
     if missing:
         raise ConfigError(f"point {found[0]}: checkpoint {missing[0]} is not trained yet.")
-    if faults := models.same_family(folders):
+    if faults := causal_lm.same_family(folders):
         raise ConfigError(faults)
     first = folders[blend.checkpoints[0]]
     dtype = json.loads((first / "config.json").read_text()).get("dtype", "float32")
-    model = models.open_model(first, dtype, torch.device("cpu"))
+    model = causal_lm.open_model(first, dtype, torch.device("cpu"))
     sources = {key: load_weights(folder) for key, folder in folders.items()}
     write_blend({name: w.data for name, w in model.named_parameters()}, blend, sources)
     target.mkdir(parents=True, exist_ok=True)
-    models.save_checkpoint(model, models.open_tokenizer(first), target)
+    causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(first), target)
     (target / "blend.json").write_text(blend.model_dump_json(indent=1))
     return target

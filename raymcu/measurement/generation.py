@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from raymcu.measurement.likelihood import Bounds, Likelihood
-from raymcu.models import Encoded, Scorer
+from raymcu.models.encoding import Encoded
+from raymcu.models.scorer import Scorer
 
 _FINISHED = 8
 """Finished rows leave the batch when they are one in so many: each leaving copies the cache."""

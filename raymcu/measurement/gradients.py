@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from raymcu.methods._base import wide
-from raymcu.models import Encoded, Scorer, collate
+from raymcu.models.encoding import Encoded, collate
+from raymcu.models.scorer import Scorer
 
 
 def gradient_norms(scorer: Scorer, rows: Sequence[Encoded], pad: int) -> list[float]:

@@ -17,8 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from raymcu.measurement.sharing import Ints, Pack, batches, packs
-from raymcu.models import Encoded, Scorer
-from raymcu.search_space import Measurement
+from raymcu.models.encoding import Encoded
+from raymcu.models.scorer import Scorer
+from raymcu.study.search_space import Measurement
 
 _CPU_TOKENS = 2048
 """More at once are no better for a CPU's matrix products, and leave its cache in between."""

@@ -9,19 +9,21 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from raymcu import models, tables
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Manner
-from raymcu.curves.blend import load_weights, write_blend
+from raymcu.blend import Blend
+from raymcu.curves.weights import load_weights, write_blend
 from raymcu.errors import WorkError
 from raymcu.measurement.generation import generate, stop_tokens
 from raymcu.measurement.gradients import gradient_norms
 from raymcu.measurement.likelihood import Bounds, measure_likelihood
 from raymcu.measurement.representations import compare, representations
 from raymcu.measurement.rows import Row, RowMaker, measurements
-from raymcu.models import Encoder, Scorer
-from raymcu.plan import Blend
-from raymcu.search_space import BenchmarkUse, Measurement, ModelSource
-from raymcu.store import CheckpointStore
+from raymcu.models import causal_lm
+from raymcu.models.encoding import Encoder
+from raymcu.models.scorer import Scorer
+from raymcu.store import tables
+from raymcu.store.folders import CheckpointStore
+from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource
 
 _RESIDENT_ENDPOINTS = 6
 _MAX_STATES = 2048
@@ -54,7 +56,7 @@ class Measurer:
         self.source = source
         self.asked = asked
         self.cuts_forget = cuts_forget
-        self.device = models.best_device()
+        self.device = causal_lm.best_device()
         self._scorer: Scorer | None = None
         self._encoder: Encoder | None = None
         self._weights: dict[str, Tensor] = {}
@@ -62,7 +64,7 @@ class Measurer:
         self._probes: dict[tuple[str, str], list[Row]] = {}
         self._seen: dict[tuple[str, str, str], Sequence[Tensor]] = {}
         self.bounds = Bounds(asked.batch_tokens)
-        models.quiet()
+        causal_lm.quiet()
 
     def measure(
         self,
@@ -166,12 +168,12 @@ class Measurer:
         """Write a blend into the resident model, opening it at the first call."""
         if self._scorer is None or self._encoder is None:
             folder = self.store.local_dir(blend.checkpoints[0])
-            model = models.open_model(folder, self.source.dtype, self.device)
+            model = causal_lm.open_model(folder, self.source.dtype, self.device)
             self._scorer = Scorer(model)
             self._scorer.check()
             self.bounds = Bounds.of(self._scorer, self.asked)
-            self._weights = models.resident_weights(model)
-            self._encoder = Encoder(models.open_tokenizer(folder), self.source.prompt)
+            self._weights = causal_lm.resident_weights(model)
+            self._encoder = Encoder(causal_lm.open_tokenizer(folder), self.source.prompt)
         write_blend(self._weights, blend, {key: self._endpoint(key) for key in blend.checkpoints})
         return self._scorer, self._encoder
 

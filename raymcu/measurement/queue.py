@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from raymcu.plan import Point
+from raymcu.planning.plan import Point
 
 _NEAR = 64
 """How far ahead of the queue an actor may look for a point of the checkpoints it holds."""

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raymcu.measurement.sharing import batches
-from raymcu.models import Batch, Encoded, Scorer, collate
+from raymcu.models.encoding import Batch, Encoded, collate
+from raymcu.models.scorer import Scorer
 
 _CONSTANT = 1e-6
 """States that vary by less of their size than this are constant but for rounding."""

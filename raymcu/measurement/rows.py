@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from raymcu import tables
 from raymcu.benchmarks._base import Example, Manner
 from raymcu.measurement.likelihood import Likelihood
-from raymcu.models import Encoded, Encoder
-from raymcu.search_space import Measurement
+from raymcu.models.encoding import Encoded, Encoder
+from raymcu.store import tables
+from raymcu.study.search_space import Measurement
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from raymcu.models import Encoded
+from raymcu.models.encoding import Encoded
 
 Ints = npt.NDArray[np.int64]
 Fed = TypeVar("Fed", bound=Sized)

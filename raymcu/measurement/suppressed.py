@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from raymcu.methods._whp import suppressed_logits
-from raymcu.models import Scorer
+from raymcu.models.scorer import Scorer
 
 
 @dataclass

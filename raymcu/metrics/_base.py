@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raymcu import tables
 from raymcu.registry import Registry
+from raymcu.store import tables
 
 Better = Literal["higher", "lower", "neither"]
 Floats = npt.NDArray[np.float64]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from raymcu import tables
 from raymcu.metrics._base import METRICS, NO_RETRAINED, Measured, Metric, Score
+from raymcu.store import tables
 
 _TRIED = b"metrics"
 """Key of the schema's metadata that says which metrics a part of table ``scores`` was tried for."""

@@ -15,15 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from raymcu.metrics._base import (
-    Better,
-    Bools,
-    Floats,
-    Measured,
-    Score,
-    metric_of_probes,
-    shared,
-)
+from raymcu.metrics._base import Better, Bools, Floats, Measured, Score, metric_of_probes, shared
 
 GRAM = 3
 _REPETITION_SOURCE = "Welleck et al. 2020 (arXiv:1908.04319) section 6, seq-rep-n, n = 3, words"

@@ -10,15 +10,7 @@ line, which counts where all options together are as unlikely as that.
 
 import numpy as np
 
-from raymcu.metrics._base import (
-    FORGOTTEN,
-    KEPT,
-    Floats,
-    Measured,
-    Score,
-    metric_of_probes,
-    shared,
-)
+from raymcu.metrics._base import FORGOTTEN, KEPT, Floats, Measured, Score, metric_of_probes, shared
 from raymcu.metrics._examples import EPSILON, WrongAnswers, wrong_answers
 
 _SOURCE = "TOFU (arXiv:2401.06121) section 2.2.2; aggregate_eval_stat.py at bdc209e"

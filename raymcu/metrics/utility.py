@@ -14,11 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from raymcu.metrics._base import Floats, Measured, Score, metric
-from raymcu.metrics.probability import (
-    answer_probability,
-    option_probability,
-    option_probability_ou,
-)
+from raymcu.metrics.probability import answer_probability, option_probability, option_probability_ou
 from raymcu.metrics.rouge import rouge_recall
 from raymcu.metrics.truth_ratio import Mean, truth_ratio_margin, truth_ratio_margin_ou
 

@@ -6,8 +6,8 @@ from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, score_points, unscored
 from raymcu.report.live import Progress
-from raymcu.search_space import SearchSpace
-from raymcu.store import RunFolder
+from raymcu.store.folders import RunFolder
+from raymcu.study.search_space import SearchSpace
 
 
 def rescore(run: RunFolder, console: Console, *, is_quiet: bool = False) -> int:

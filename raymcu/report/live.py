@@ -13,9 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from raymcu.progress import Running
 from raymcu.report.status import duration
-from raymcu.store import RunFolder
-from raymcu.watch import Running
+from raymcu.store.folders import RunFolder
 
 _HEARTBEAT_S = 2.0
 _ALIVE_S = 10.0

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from raymcu.loading import strictly
+from raymcu.planning.trials import cells, listed, study_name
 from raymcu.report.console import number, plain_table
 from raymcu.report.data import metric_info, unique
-from raymcu.search_space import SearchSpace
-from raymcu.store import RunFolder
-from raymcu.trials import cells, listed, study_name
+from raymcu.store.folders import RunFolder
+from raymcu.study.loading import strictly
+from raymcu.study.search_space import SearchSpace
 
 Better = Literal["higher", "lower"]
 LEAST_FOR_IMPORTANCE = 4

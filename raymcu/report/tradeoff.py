@@ -15,15 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from raymcu.report.data import (
-    REFERENCES,
-    Endpoint,
-    Study,
-    Walk,
-    methods_of,
-    metric_info,
-    unique,
-)
+from raymcu.report.data import REFERENCES, Endpoint, Study, Walk, methods_of, metric_info, unique
 from raymcu.report.figures import (
     INK,
     LEGEND_ROW,

@@ -15,15 +15,15 @@ from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import METRICS, Measured, Score
 from raymcu.metrics._scoring import score
-from raymcu.objectives import judged, judged_along
-from raymcu.plan import Curve, Point
-from raymcu.recipes import Recipe
+from raymcu.planning.objectives import judged, judged_along
+from raymcu.planning.plan import Curve, Point
+from raymcu.planning.recipes import Recipe
+from raymcu.planning.trials import search_of
 from raymcu.search.spec import Look, Progress, TrialSpec
-from raymcu.search_space import SearchSpace
-from raymcu.store import RunFolder
-from raymcu.tables import from_rows
+from raymcu.store.folders import RunFolder
+from raymcu.store.tables import from_rows
+from raymcu.study.search_space import SearchSpace
 from raymcu.training.workshop import Looks, Workshop
-from raymcu.trials import search_of
 
 
 def bench_setup(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Glance:
     """Looks at an unfinished training: the objective, on the first examples of each probe.
 
     All else is asked as of the points, as objectives may be made of all of it, but for the states
-    of layers, which `raymcu.trials.search_faults` leaves no objective to ask for.
+    of layers, which `raymcu.planning.trials.search_faults` leaves no objective to ask for.
 
     Args:
         space: With a ``search`` that prunes, or this is never called.

@@ -22,17 +22,17 @@ from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from raymcu import tables
-from raymcu.devices import DeviceError, Devices, device_name, is_device_error
 from raymcu.errors import StoreError, WorkError
+from raymcu.models.devices import DeviceError, Devices, device_name, is_device_error
+from raymcu.planning.trials import cells, most_workers, search_of
+from raymcu.progress import Running, Watch
 from raymcu.search.searcher import BROKEN, DAMAGED, CellSearcher, Failure, Proposal, Told
 from raymcu.search.spec import Bench, TrialSpec, Work
 from raymcu.search.study import StudySearch
-from raymcu.search_space import SearchSpace
 from raymcu.session import Cluster, held
-from raymcu.store import RunFolder, content_id, failure_row
-from raymcu.trials import cells, most_workers, search_of
-from raymcu.watch import Running, Watch
+from raymcu.store import tables
+from raymcu.store.folders import RunFolder, content_id, failure_row
+from raymcu.study.search_space import SearchSpace
 
 DATABASE = "optuna.db"
 _LOCK_S = 60
@@ -52,7 +52,7 @@ def run_search(
     """Run the trials of a search that are left, until its budgets are spent.
 
     Args:
-        space: With a ``search``, checked by `raymcu.trials.search_faults`.
+        space: With a ``search``, checked by `raymcu.planning.trials.search_faults`.
         run: Where database, tables and files for TensorBoard go.
         cluster_of: Connects to what may be used at once; called if there is a trial left.
         work: How values become trials, and who runs them.

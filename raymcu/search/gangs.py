@@ -5,13 +5,13 @@ from typing import Any
 
 from raymcu.errors import WorkError
 from raymcu.measurement.driver import Crew
-from raymcu.plan import Point
-from raymcu.recipes import Recipe
+from raymcu.planning.plan import Point
+from raymcu.planning.recipes import Recipe
+from raymcu.planning.trials import most_workers
+from raymcu.progress import Running
 from raymcu.search.bench import TrialBench
 from raymcu.search.spec import Look, Progress, TrialSpec
 from raymcu.training.gang_driver import train_in_gang
-from raymcu.trials import most_workers
-from raymcu.watch import Running
 
 
 class GangBench(TrialBench):

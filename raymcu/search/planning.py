@@ -7,16 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from raymcu.errors import ConfigError
-from raymcu.inputs import REGISTRIES, look_again
-from raymcu.ledger import Ledger
-from raymcu.plan import Plan, Surroundings
-from raymcu.planner import make_plan, plan_trial
-from raymcu.search.bench import TrialBench, bench_setup
-from raymcu.search.gangs import GangBench
-from raymcu.search.spec import TrialSpec, Work
-from raymcu.search_space import SearchSpace
-from raymcu.store import content_id
-from raymcu.trials import (
+from raymcu.planning.ledger import Ledger
+from raymcu.planning.plan import Plan, Surroundings
+from raymcu.planning.planner import make_plan, plan_trial
+from raymcu.planning.surroundings import REGISTRIES, look_again
+from raymcu.planning.trials import (
     applied,
     mixing_of,
     most_trials,
@@ -25,6 +20,11 @@ from raymcu.trials import (
     search_of,
     trial_faults,
 )
+from raymcu.search.bench import TrialBench, bench_setup
+from raymcu.search.gangs import GangBench
+from raymcu.search.spec import TrialSpec, Work
+from raymcu.store.folders import content_id
+from raymcu.study.search_space import SearchSpace
 
 
 class TrialPlanner:

@@ -12,8 +12,8 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
-from raymcu.ranges import Search
-from raymcu.store import content_id
+from raymcu.store.folders import content_id
+from raymcu.study.search_table import Search
 
 _LARGEST_POPULATION = 50
 

@@ -10,12 +10,12 @@ from typing import Any
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from raymcu.devices import DeviceError
 from raymcu.errors import ConfigError, StoreError
+from raymcu.models.devices import DeviceError
+from raymcu.planning.trials import Values
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.search.study import StudySearch
-from raymcu.store import content_id
-from raymcu.trials import Values
+from raymcu.store.folders import content_id
 
 DAMAGED = "damaged_store"
 """Reason of a failure that ends the search, as the next trial would meet it too."""

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from raymcu.plan import Curve, Point
-from raymcu.recipes import Recipe
+from raymcu.planning.plan import Curve, Point
+from raymcu.planning.recipes import Recipe
 
 Look = Callable[[int, Mapping[str, float]], None]
 """Told the number of a look at an unfinished training, from 1, and the objective's value there; a
@@ -45,7 +45,7 @@ class Bench(Protocol):
 
         Returns:
             A finite number for each objective, and the violation of each constraint by its text,
-            see `raymcu.objectives.judged`.
+            see `raymcu.planning.objectives.judged`.
 
         Raises:
             WorkError: If the trial has no such numbers; the trial fails with that message.

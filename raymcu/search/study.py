@@ -10,11 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from raymcu.errors import ConfigError
-from raymcu.objectives import directions
-from raymcu.search.samplers import Given, pruner_for, sampler_for
-from raymcu.search_space import SearchSpace
-from raymcu.store import canonical_json
-from raymcu.trials import (
+from raymcu.planning.objectives import directions
+from raymcu.planning.trials import (
     MAY_CHANGE,
     Values,
     listed,
@@ -23,6 +20,9 @@ from raymcu.trials import (
     study_name,
     suggested,
 )
+from raymcu.search.samplers import Given, pruner_for, sampler_for
+from raymcu.store.folders import canonical_json
+from raymcu.study.search_space import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

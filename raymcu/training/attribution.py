@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from raymcu.masks._base import Frozen, UpdateMask, threshold
-from raymcu.models import Encoded, Scorer, collate, local
+from raymcu.models.causal_lm import local
+from raymcu.models.encoding import Encoded, collate
+from raymcu.models.scorer import Scorer
 
 
 def freeze(  # noqa: PLR0913, PLR0917 - a mask is of a model and of two sets

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from raymcu.models import local
-from raymcu.search_space import Average
+from raymcu.models.causal_lm import local
+from raymcu.study.search_space import Average
 
 
 class MovingAverage:

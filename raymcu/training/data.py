@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from raymcu.curricula._base import Ordering
-from raymcu.models import Encoded
+from raymcu.models.encoding import Encoded
 
 _ORDER, _PARTNERS, _BATCHES, _POSITION, _LAST = range(5)  # independent streams of random numbers
 

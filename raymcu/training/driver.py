@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from ray import tune
 
-from raymcu.devices import Devices, device_name, is_device_error
 from raymcu.errors import StoreError, WorkError
-from raymcu.plan import Recipe
-from raymcu.search_space import SearchSpace
+from raymcu.models.devices import Devices, device_name, is_device_error
+from raymcu.planning.recipes import Recipe
+from raymcu.progress import Running, Watch
 from raymcu.session import Cluster, held
-from raymcu.store import CheckpointStore, RunFolder, content_id, failure_row
+from raymcu.store.folders import CheckpointStore, RunFolder, content_id, failure_row
+from raymcu.study.search_space import SearchSpace
 from raymcu.training.gang_driver import (
     common_of,
     drive_gang,
@@ -31,7 +32,6 @@ from raymcu.training.gang_driver import (
     root_of,
 )
 from raymcu.training.workshop import Workshop
-from raymcu.watch import Running, Watch
 
 _REPORT_EVERY_S = 1.0
 _AT_REST = {"running": "", "fraction": 1.0, "loss": None, "ended": ""}

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from raymcu.methods._base import FORGET, RETAIN, Method, Needs, Part, all_needs
-from raymcu.models import Scorer, local
-from raymcu.recipes import GEffects
+from raymcu.models.causal_lm import local
+from raymcu.models.scorer import Scorer
+from raymcu.planning.recipes import GEffects
 from raymcu.training.loop import Batch, Loop, Picked
 from raymcu.training.material import Material
 from raymcu.training.reference import Reference

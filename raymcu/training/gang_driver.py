@@ -17,12 +17,12 @@ from ray.exceptions import RayActorError
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from raymcu.devices import Devices, is_device_error
 from raymcu.errors import StoreError, WorkError
-from raymcu.plan import Recipe
-from raymcu.search_space import SearchSpace
+from raymcu.models.devices import Devices, is_device_error
+from raymcu.planning.recipes import Recipe
 from raymcu.session import Cluster, held
-from raymcu.store import CheckpointStore, RunFolder, content_id, failure_row
+from raymcu.store.folders import CheckpointStore, RunFolder, content_id, failure_row
+from raymcu.study.search_space import SearchSpace
 from raymcu.training.group import decides
 from raymcu.training.sharding import Distributed, is_of_peer, shard
 from raymcu.training.workshop import Workshop

@@ -19,12 +19,13 @@ from raymcu.curricula._base import Weighing
 from raymcu.errors import WorkError
 from raymcu.masks._base import Frozen
 from raymcu.methods._base import Labelled, Method, Needs, Part, StepLoss, all_needs
-from raymcu.models import Encoded, Scorer, collate, local
-from raymcu.search_space import Training
+from raymcu.models.causal_lm import local
+from raymcu.models.encoding import Encoded, collate
+from raymcu.models.scorer import Scorer
+from raymcu.study.search_space import Training
 from raymcu.training.averaging import MovingAverage
 from raymcu.training.data import Stream
-from raymcu.training.group import Alone as Alone
-from raymcu.training.group import Group as Group
+from raymcu.training.group import Alone, Group
 from raymcu.training.material import Material, num_labelled
 from raymcu.training.optimizers import Optimizer, schedule
 from raymcu.training.reference import Reference

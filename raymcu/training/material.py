@@ -12,7 +12,7 @@ import numpy as np
 
 from raymcu.errors import WorkError
 from raymcu.methods._base import Part
-from raymcu.models import Encoded, Encoder
+from raymcu.models.encoding import Encoded, Encoder
 
 _REFUSALS, _MISMATCHED, _SAMPLED = range(10, 13)  # random streams besides those of `data`
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from raymcu.encoding import Read
 from raymcu.methods._base import Needs, Part
-from raymcu.models import Batch, Encoded, Encoder, Scorer, collate
+from raymcu.models.encoding import Batch, Encoded, Encoder, Read, collate
+from raymcu.models.scorer import Scorer
 
 
 @dataclass(frozen=True)

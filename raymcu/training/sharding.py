@@ -12,7 +12,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from raymcu.models import Scorer
+from raymcu.models.scorer import Scorer
 
 _MEETING_S = 20
 """How long a worker with an error waits for the others to come with theirs."""

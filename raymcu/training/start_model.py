@@ -13,17 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raymcu import models
 from raymcu.curricula._base import Curriculum, Ordering
 from raymcu.errors import WorkError
 from raymcu.masks._base import MASKS, Frozen
 from raymcu.methods._base import Method, Part, all_needs
-from raymcu.models import Encoded, Encoder, Scorer
-from raymcu.recipes import Recipe
-from raymcu.search_space import Training
+from raymcu.models import causal_lm
+from raymcu.models.encoding import Encoded, Encoder
+from raymcu.models.scorer import Scorer
+from raymcu.planning.recipes import Recipe
+from raymcu.study.search_space import Training
 from raymcu.training.attribution import freeze, gradient_norm
 from raymcu.training.data import Stream
-from raymcu.training.loop import Group
+from raymcu.training.group import Group
 from raymcu.training.material import Material
 from raymcu.training.reference import Asked, Reference, ask, sample
 
@@ -154,7 +155,7 @@ def order_rows(job: Job, scorer: Scorer) -> None:
         said = ask(scorer, rows, Asked("nll", False), pad, job.training.batch_size)
         difficulty = [float(said[row].double().mean()) for row in rows]
     else:
-        weights = models.trainable(job.model)
+        weights = causal_lm.trainable(job.model)
         difficulty = [gradient_norm(scorer, weights, row, pad) for row in rows]
     job.stream.follow(curriculum, np.asarray(difficulty), job.training.epochs)
 

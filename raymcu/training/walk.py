@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raymcu.curves.blend import combine
-from raymcu.models import local
+from raymcu.curves.weights import combine
+from raymcu.models.causal_lm import local
 
 
 @dataclass

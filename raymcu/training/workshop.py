@@ -20,17 +20,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from raymcu import models, tables
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
+from raymcu.blend import Blend
 from raymcu.curricula._base import CURRICULA, Weighing
 from raymcu.curves._base import CURVES
-from raymcu.curves.blend import load_weights, write_blend
+from raymcu.curves.weights import load_weights, write_blend
 from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
-from raymcu.models import Encoder, Scorer, local
-from raymcu.recipes import Blend, Recipe, leader_of, siblings
-from raymcu.search_space import BenchmarkUse, Training
-from raymcu.store import CheckpointStore
+from raymcu.models import causal_lm
+from raymcu.models.causal_lm import local
+from raymcu.models.encoding import Encoder, train_tokenizer
+from raymcu.models.scorer import Scorer
+from raymcu.planning.recipes import Recipe, leader_of, siblings
+from raymcu.store import tables
+from raymcu.store.folders import CheckpointStore
+from raymcu.study.search_space import BenchmarkUse, Training
 from raymcu.training.adapters import base_name, inject, merge
 from raymcu.training.data import Stream
 from raymcu.training.effects import recorder, with_watched
@@ -84,7 +88,7 @@ class Workshop:
         self.save_every_s = save_every_s
         self.group = group or Alone()
         self.shard = shard
-        self.device = models.best_device()
+        self.device = causal_lm.best_device()
         if self.device.type == "cuda":  # same recipe, same bits
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
@@ -94,7 +98,7 @@ class Workshop:
         """Config, model and tokenizer that the next recipe may use again."""
         self._start_model = StartModel()
         self._ends: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
-        models.quiet()
+        causal_lm.quiet()
 
     def make(self, recipe: Recipe, report: Report, looks: Looks | None = None) -> None:
         """Make the recipe's checkpoint unless it is done; go on from a saved state if there is one.
@@ -121,9 +125,9 @@ class Workshop:
             ) from error
 
     def _copy_ready_model(self, recipe: Recipe) -> None:
-        model, tokenizer = models.start_from(recipe.model, torch.device("cpu"))
+        model, tokenizer = causal_lm.start_from(recipe.model, torch.device("cpu"))
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
-            models.save_checkpoint(model, tokenizer, folder)
+            causal_lm.save_checkpoint(model, tokenizer, folder)
             _write_recipe(recipe, folder, Progress())
 
     def _step_away(self, recipe: Recipe, coefficient: float) -> None:
@@ -136,12 +140,12 @@ class Workshop:
             return
         start, memorizer = (recipe.parents[parent] for parent in ("start", "memorizer"))
         folder = self.store.local_dir(start)
-        model = models.open_model(folder, recipe.model.dtype, torch.device("cpu"))
+        model = causal_lm.open_model(folder, recipe.model.dtype, torch.device("cpu"))
         sources = {key: load_weights(self.store.local_dir(key)) for key in (start, memorizer)}
         blend = Blend.of([(start, 1 - coefficient), (memorizer, coefficient)])
         write_blend(dict(model.named_parameters()), blend, sources)
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as made:
-            models.save_checkpoint(model, models.open_tokenizer(folder), made)
+            causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(folder), made)
             _write_recipe(recipe, made, Progress())
 
     def _prepare(self, recipe: Recipe) -> Job:
@@ -187,7 +191,7 @@ class Workshop:
             return self._open_parent(recipe, parent)
         if recipe.model.path is not None:
             source = recipe.model.model_copy(update={"dtype": "float32"})
-            return models.start_from(source, self.device)
+            return causal_lm.start_from(source, self.device)
         assert recipe.model.scratch is not None  # noqa: S101 - the search space saw to it
         # All models of a study share the original's tokenizer, or they could not be compared.
         sets = dict.fromkeys(("full", *(s for s in recipe.train_sets if s[:6] != "retain")))
@@ -196,8 +200,8 @@ class Workshop:
             for s in sets
             for x in benchmark.training_set(s)
         ]
-        tokenizer = models.train_tokenizer(texts, recipe.model.scratch.vocab_size)
-        model = models.create(recipe.model.scratch, tokenizer, recipe.seed, "float32")
+        tokenizer = train_tokenizer(texts, recipe.model.scratch.vocab_size)
+        model = causal_lm.create(recipe.model.scratch, tokenizer, recipe.seed, "float32")
         return model.to(self.device), tokenizer
 
     def _open_parent(self, recipe: Recipe, parent: str) -> tuple[Any, Any]:
@@ -219,8 +223,8 @@ class Workshop:
                 weight.requires_grad_(True)
                 weight.grad = None  # a training that diverged leaves gradients
             return model.eval(), tokenizer
-        model = models.open_model(folder, dtype, self.device)
-        tokenizer = models.open_tokenizer(folder)
+        model = causal_lm.open_model(folder, dtype, self.device)
+        tokenizer = causal_lm.open_tokenizer(folder)
         self._warm = (config, model, tokenizer) if is_kept else None
         return model, tokenizer
 
@@ -290,7 +294,7 @@ class Workshop:
         if recipe.role != "bend":
             return None
         folder = self.store.local_dir(recipe.parents["reference"])
-        return lambda: Scorer(models.open_model(folder, "float32", self.device))
+        return lambda: Scorer(causal_lm.open_model(folder, "float32", self.device))
 
     def _is_done(self, checkpoint: str) -> bool:
         return decides(self.group, lambda: self.store.is_done(checkpoint))
@@ -321,12 +325,12 @@ class Workshop:
         A memorizer's stay in float32: a step away multiplies their rounding, and what bfloat16
         rounds off a weight is more than a small rate moves it by.
         """
-        dtype = models.DTYPES["float32" if recipe.role == "memorizer" else recipe.model.dtype]
+        dtype = causal_lm.DTYPES["float32" if recipe.role == "memorizer" else recipe.model.dtype]
         whole = _whole(job, dtype)
         weights = {n: w.to(dtype) if w.is_floating_point() else w for n, w in whole.items()}
         if self.group.rank == 0:
             with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
-                models.save_checkpoint(job.model, job.tokenizer, folder, weights)
+                causal_lm.save_checkpoint(job.model, job.tokenizer, folder, weights)
                 _write_recipe(recipe, folder, progress)
                 _write_samples(job, folder)
 
@@ -406,7 +410,7 @@ def _movable(job: Job) -> dict[str, Tensor]:
     """
     wanted = [re.compile(method.trained()) for method in job.methods]
     weights: dict[str, Tensor] = {}
-    for name, weight in models.trainable(job.model).items():
+    for name, weight in causal_lm.trainable(job.model).items():
         if any(pattern.fullmatch(base_name(name).replace(".base_layer", "")) for pattern in wanted):
             weights[name] = weight
         else:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from raymcu.models import local
+from raymcu.models.causal_lm import local
 
 
 def directions(

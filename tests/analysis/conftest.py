@@ -2,7 +2,7 @@
 
 import pytest
 
-from raymcu import tables
+from raymcu.store import tables
 
 
 class StudyBuilder:

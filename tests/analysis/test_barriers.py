@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raymcu.analysis.barriers import (
-    curvature,
-    forget_barrier,
-    retain_barrier,
-    total_variation,
-)
+from raymcu.analysis.barriers import curvature, forget_barrier, retain_barrier, total_variation
 
 GRID = np.linspace(0.0, 1.0, 17)
 losses = st.lists(st.floats(0.0, 10.0), min_size=2, max_size=20).map(np.array)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from raymcu import tables
 from raymcu.analysis.calibration import bar_of, calibrate, last_crossing, next_positions
-from raymcu.beyond import Calibration
+from raymcu.store import tables
+from raymcu.study.walks import Calibration
 
 GRID = [step / 20 for step in range(21)]
 TS = [0.0, 0.25, 0.5, 0.75, 1.0]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from raymcu import tables
 from raymcu.analysis.curves import analyze
+from raymcu.store import tables
 
 TS = [0.0, 0.25, 0.5, 0.75, 1.0]
 FLAT = [1.0, 1.0, 1.0, 1.0, 1.0]

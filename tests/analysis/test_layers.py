@@ -2,10 +2,10 @@
 
 import pytest
 
-from raymcu import tables
 from raymcu.analysis.layers import Worth, choose_layers
-from raymcu.beyond import LayerChoice
-from raymcu.recipes import Blend
+from raymcu.blend import Blend
+from raymcu.store import tables
+from raymcu.study.walks import LayerChoice
 
 ORIGINAL, UNLEARNER = Blend.of({"o": 1.0}), Blend.of({"u": 1.0})
 NAMES = [f"model.layers.{number}." for number in range(4)]

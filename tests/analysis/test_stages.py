@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from raymcu import tables
 from raymcu.analysis.stages import analyze_run, called_for
-from raymcu.inputs import load_space, look_around
-from raymcu.plan import More
-from raymcu.planner import make_plan
-from raymcu.store import RunFolder, failure_row
+from raymcu.planning.plan import More
+from raymcu.planning.planner import make_plan
+from raymcu.planning.surroundings import load_space, look_around
+from raymcu.store import tables
+from raymcu.store.folders import RunFolder, failure_row
 
 SPACE = """
 name = "rounds"

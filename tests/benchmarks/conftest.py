@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from raymcu.benchmarks._base import Manner
-from raymcu.encoding import Encoder, train_tokenizer
 from raymcu.errors import ConfigError
 from raymcu.measurement.rows import RowMaker
-from raymcu.search_space import Measurement
+from raymcu.models.encoding import Encoder, train_tokenizer
+from raymcu.study.search_space import Measurement
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 from raymcu.benchmarks import _published
 from raymcu.benchmarks._base import Manner
 from raymcu.benchmarks.muse import Muse
-from raymcu.encoding import Encoder, train_tokenizer
 from raymcu.errors import ConfigError
 from raymcu.metrics.muse import answer_only
+from raymcu.models.encoding import Encoder, train_tokenizer
 
 REMEDY = "Take every file from one download of muse-bench/MUSE-News."
 FORGET = [f"On day {day} a frog won the race." for day in range(6)]

@@ -3,9 +3,9 @@
 import pytest
 
 from raymcu.benchmarks._base import BENCHMARKS
-from raymcu.costs import probe_characters
 from raymcu.errors import ConfigError
-from raymcu.search_space import Measurement
+from raymcu.planning.costs import probe_characters
+from raymcu.study.search_space import Measurement
 
 NAMES = [entry.name for entry in BENCHMARKS]
 each = pytest.mark.parametrize("name", NAMES)

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
+from raymcu.blend import Blend
 from raymcu.curves._base import CURVES, WALKS
-from raymcu.recipes import Blend
 
 BENDS = (1, 2, 3, 7)
 GRID = [step / 15 for step in range(16)]

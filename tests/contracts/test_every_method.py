@@ -12,14 +12,16 @@ import pytest
 import torch
 from pydantic import NonNegativeFloat, ValidationError
 
-from raymcu import models
 from raymcu.benchmarks._refusals import REFUSALS
-from raymcu.catalog import parameters
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES
 from raymcu.masks._base import MASKS
 from raymcu.methods._base import FORGET, METHODS, Labelled, Method, Needs, all_needs, wide
-from raymcu.search_space import ScratchModel
+from raymcu.models import causal_lm
+from raymcu.models.encoding import collate
+from raymcu.models.scorer import Scorer
+from raymcu.report.catalog import parameters
+from raymcu.study.search_space import ScratchModel
 from raymcu.training.material import Material, Rows, num_labelled
 from raymcu.training.reference import Reference
 
@@ -185,7 +187,7 @@ def sequences(material, part):
 @pytest.fixture(scope="module")
 def frozen(tiny_tokenizer):
     """The model to have started from: at the start itself a divergence has no gradient."""
-    return models.Scorer(fresh(tiny_tokenizer, 1).requires_grad_(False))
+    return Scorer(fresh(tiny_tokenizer, 1).requires_grad_(False))
 
 
 @pytest.fixture(scope="module")
@@ -197,17 +199,17 @@ def only_model(tiny_tokenizer):
 def scorer(only_model):
     """The model to train, without gradients yet."""
     only_model.requires_grad_(True).zero_grad()
-    return models.Scorer(only_model)
+    return Scorer(only_model)
 
 
 def fresh(tokenizer, seed):
-    return models.create(SHAPE, tokenizer, seed, "float32").eval()
+    return causal_lm.create(SHAPE, tokenizer, seed, "float32").eval()
 
 
 @torch.no_grad()
 def second_model(frozen, part, needs, rows, pad):
     """What a second model in the loop says of a part, and no more than is needed."""
-    batch = models.collate(rows, pad, CPU, every_position=part.every_position, read=part.read)
+    batch = collate(rows, pad, CPU, every_position=part.every_position, read=part.read)
     where = (batch.input_ids, batch.row, batch.column)
     logits = frozen(*where, mask=batch.mask)
     said = {}
@@ -229,7 +231,7 @@ def prepare(method, material, scorer, asked, pad=0):
     step = {}
     for part, needs in method.needs().items():
         rows = sequences(material, part)
-        batch = models.collate(rows, pad, CPU, every_position=part.every_position, read=part.read)
+        batch = collate(rows, pad, CPU, every_position=part.every_position, read=part.read)
         where = (batch.input_ids, batch.row, batch.column, needs.layer, needs.logits)
         logits = scorer(*where, mask=batch.mask, final_norm=needs.final_norm)
         states = None
@@ -362,7 +364,7 @@ def test_loss_is_a_finite_scalar_in_float32(case, step_of):
 def test_gradient_reaches_every_weight_it_should_and_no_other(case, step_of, scorer):
     """Those that the method trains, if they are no higher than the layer it reads."""
     method = case.make()
-    weights = models.trainable(scorer.model)
+    weights = causal_lm.trainable(scorer.model)
     for name, weight in weights.items():
         weight.requires_grad_(re.fullmatch(method.trained(), name) is not None)
     loss_of(method, step_of(method)).backward()
@@ -483,7 +485,7 @@ def test_same_step_gives_the_same_bits(case, step_of, only_model):
     method, found = case.make(), []
     for _ in range(2):
         model = copy.deepcopy(only_model).requires_grad_(True)
-        loss = loss_of(method, step_of(method, model=models.Scorer(model)))
+        loss = loss_of(method, step_of(method, model=Scorer(model)))
         loss.backward()
         found.append([loss.detach(), *(w.grad for w in model.parameters() if w.grad is not None)])
     assert len(found[0]) > 1
@@ -550,7 +552,7 @@ def test_several_methods_may_share_a_step(case):
 @pytest.fixture(scope="module")
 def asked(material, frozen):
     """What was cached of the start model, which then moves on."""
-    start = models.Scorer(copy.deepcopy(frozen.model))
+    start = Scorer(copy.deepcopy(frozen.model))
     reference = Reference()
     for case in REFERRED:
         for part, needs in case.make().needs().items():
@@ -646,7 +648,9 @@ def test_method_says_where_it_comes_from_and_trains_some_weight(name, scorer):
     assert entry.source
     assert entry.summary.endswith((".", "?"))
     method = METHODS[name](**NEEDED.get(name, {}))
-    assert any(re.fullmatch(method.trained(), weight) for weight in models.trainable(scorer.model))
+    assert any(
+        re.fullmatch(method.trained(), weight) for weight in causal_lm.trainable(scorer.model)
+    )
     assert method.coefficient() <= 1
 
 

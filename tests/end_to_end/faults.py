@@ -11,13 +11,14 @@ import torch
 from faulty_methods import Faulty
 
 import raymcu
-from raymcu.devices import Devices, device_name
+from raymcu.blend import Blend
 from raymcu.measurement.driver import _drain, _Pool
 from raymcu.measurement.queue import Queue
-from raymcu.plan import Blend, Point
-from raymcu.recipes import Choice, Recipe
+from raymcu.models.devices import Devices, device_name
+from raymcu.planning.plan import Point
+from raymcu.planning.recipes import Choice, Recipe
 from raymcu.session import connect, held
-from raymcu.store import RunFolder
+from raymcu.store.folders import RunFolder
 from raymcu.training.driver import train_level
 
 

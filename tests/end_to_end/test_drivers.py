@@ -12,13 +12,13 @@ from safetensors.numpy import load_file
 
 import raymcu
 from raymcu.session import Cluster
-from raymcu.store import CheckpointStore, RunFolder
+from raymcu.store.folders import CheckpointStore, RunFolder
 from raymcu.training.driver import train_level
 from raymcu.training.workshop import Workshop
 
 if TYPE_CHECKING:
-    from raymcu.ledger import Ledger
-    from raymcu.search_space import SearchSpace
+    from raymcu.planning.ledger import Ledger
+    from raymcu.study.search_space import SearchSpace
 
 pytestmark = pytest.mark.ray
 

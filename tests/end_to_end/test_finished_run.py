@@ -10,8 +10,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raymcu.cli import main
-from raymcu.store import RunFolder
-from raymcu.versions import installed
+from raymcu.store.folders import RunFolder
+from raymcu.store.versions import installed
 
 from .conftest import run_command
 

@@ -10,12 +10,13 @@ import pytest
 from rich.console import Console
 
 import raymcu
-from raymcu import models
 from raymcu.errors import ConfigError
-from raymcu.ledger import Ledger
 from raymcu.metrics._base import METRICS
-from raymcu.search_space import ScratchModel
-from raymcu.store import CheckpointStore
+from raymcu.models import causal_lm
+from raymcu.models.encoding import train_tokenizer
+from raymcu.planning.ledger import Ledger
+from raymcu.store.folders import CheckpointStore
+from raymcu.study.search_space import ScratchModel
 from raymcu.training.workshop import Workshop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
@@ -134,8 +135,8 @@ def wmdp(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Ledger]:
             "mmlu-dev": [choice(n, subject="town_fairs") for n in range(20, 23)],
         },
     )
-    tokenizer = models.train_tokenizer(texts, SHAPE.vocab_size)
-    model = models.create(SHAPE, tokenizer, seed=0, dtype="float32")
+    tokenizer = train_tokenizer(texts, SHAPE.vocab_size)
+    model = causal_lm.create(SHAPE, tokenizer, seed=0, dtype="float32")
     for part in (model, tokenizer):
         part.save_pretrained(folder / "model")
     place = f'path = "{folder / "model"}"'

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from raymcu.settings import SETTINGS
-from raymcu.store import RunFolder
+from raymcu.store.folders import RunFolder
+from raymcu.study.settings import SETTINGS
 
 from .conftest import run_command
 

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from raymcu import models
 from raymcu.methods._base import METHODS
-from raymcu.models import Encoded
-from raymcu.search_space import OptimizerUse, ScratchModel, Training
+from raymcu.models import causal_lm
+from raymcu.models.encoding import Encoded
+from raymcu.models.scorer import Scorer
+from raymcu.study.search_space import OptimizerUse, ScratchModel, Training
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
@@ -26,9 +27,9 @@ def knowing(tiny_tokenizer, encoder, rows):
         hidden_size=64, num_layers=2, num_heads=2, intermediate_size=128, vocab_size=400
     )
     learned = rows[:6]
-    found = {"nothing": models.create(shape, tiny_tokenizer, 0, "float32").eval()}
+    found = {"nothing": causal_lm.create(shape, tiny_tokenizer, 0, "float32").eval()}
     for name, epochs in (("half", 15), ("all", 40)):
-        model = models.create(shape, tiny_tokenizer, 0, "float32")
+        model = causal_lm.create(shape, tiny_tokenizer, 0, "float32")
         training = Training(
             optimizer=OptimizerUse(name="muon"),
             learning_rate=5e-3,
@@ -38,8 +39,8 @@ def knowing(tiny_tokenizer, encoder, rows):
             schedule="constant",
         )
         loop = Loop(
-            scorer=models.Scorer(model),
-            weights=models.trainable(model),
+            scorer=Scorer(model),
+            weights=causal_lm.trainable(model),
             methods=[METHODS["finetune"]()],
             stream=Stream([], learned, 3, 0),
             material=Material(encoder, Rows(()), Rows(learned)),
@@ -50,7 +51,7 @@ def knowing(tiny_tokenizer, encoder, rows):
         for _ in loop.run():
             pass
         found[name] = model.eval()
-    return {name: models.Scorer(model) for name, model in found.items()}
+    return {name: Scorer(model) for name, model in found.items()}
 
 
 @pytest.fixture(params=["all", "half", "nothing"])
@@ -95,7 +96,7 @@ def naive():
     return Naive()
 
 
-class Watched(models.Scorer):
+class Watched(Scorer):
     """Notes how much is computed at once."""
 
     def __init__(self, model):

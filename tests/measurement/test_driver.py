@@ -6,12 +6,12 @@ import time
 import pytest
 import ray
 
-from raymcu.devices import Devices
+from raymcu.blend import Blend
 from raymcu.measurement.driver import _drain, _Pool
 from raymcu.measurement.queue import Queue
-from raymcu.plan import Point
-from raymcu.recipes import Blend
-from raymcu.store import RunFolder
+from raymcu.models.devices import Devices
+from raymcu.planning.plan import Point
+from raymcu.store.folders import RunFolder
 
 SIZES = {"forget01": 1.0, "forget10": 10.0}
 

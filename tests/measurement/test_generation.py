@@ -4,7 +4,8 @@ import torch
 
 from raymcu.measurement.generation import generate, stop_tokens
 from raymcu.measurement.likelihood import Bounds, Likelihood, measure_likelihood
-from raymcu.models import Encoded, Scorer
+from raymcu.models.encoding import Encoded
+from raymcu.models.scorer import Scorer
 
 MAX = 30
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from raymcu.measurement.gradients import gradient_norms
-from raymcu.models import Encoded, Scorer
+from raymcu.models.encoding import Encoded
+from raymcu.models.scorer import Scorer
 
 
 @pytest.fixture

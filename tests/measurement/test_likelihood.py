@@ -8,7 +8,8 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from raymcu.measurement import likelihood
 from raymcu.measurement.likelihood import Bounds, measure_likelihood
-from raymcu.models import Encoded, Scorer
+from raymcu.models.encoding import Encoded
+from raymcu.models.scorer import Scorer
 
 
 def measure(scorer, rows, batch_tokens=512, **more):

@@ -7,15 +7,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from raymcu import tables
+from raymcu.blend import Blend
 from raymcu.errors import StoreError, WorkError
 from raymcu.measurement.gradients import gradient_norms
 from raymcu.measurement.likelihood import Bounds
 from raymcu.measurement.measurer import Measurer
 from raymcu.measurement.representations import compare, representations
-from raymcu.models import Encoder
-from raymcu.recipes import Blend
-from raymcu.search_space import BenchmarkUse, Measurement
+from raymcu.models.encoding import Encoder
+from raymcu.store import tables
+from raymcu.study.search_space import BenchmarkUse, Measurement
 
 ASKED = Measurement(
     probes=("forget", "retain", "real_authors", "world_facts"),

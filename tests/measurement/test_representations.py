@@ -5,13 +5,8 @@ import math
 import pytest
 import torch
 
-from raymcu.measurement.representations import (
-    compare,
-    debiased_cka,
-    linear_cka,
-    representations,
-)
-from raymcu.models import Scorer
+from raymcu.measurement.representations import compare, debiased_cka, linear_cka, representations
+from raymcu.models.scorer import Scorer
 
 BOTH = pytest.mark.parametrize("cka", [linear_cka, debiased_cka])
 

@@ -3,11 +3,10 @@
 import pytest
 from tokenizers import processors
 
-from raymcu import models
 from raymcu.benchmarks._base import Example, Manner
 from raymcu.measurement.rows import RowMaker
-from raymcu.models import Encoded
-from raymcu.search_space import Measurement
+from raymcu.models.encoding import Encoded, Encoder, train_tokenizer
+from raymcu.study.search_space import Measurement
 
 EXAMPLE = Example(
     "Who wrote the book?",
@@ -89,12 +88,12 @@ def test_a_context_is_part_of_the_prompt_and_not_of_the_question(encoder, is_tex
 
 
 def test_the_tokens_of_a_question_have_a_bos_where_its_tokenizer_adds_one(authors):
-    tokenizer = models.train_tokenizer([x.answer for x in authors.training_set("full")], 400)
-    (row,) = rows_of(models.Encoder(tokenizer, "plain"), Example("Who?", "Ada."))
+    tokenizer = train_tokenizer([x.answer for x in authors.training_set("full")], 400)
+    (row,) = rows_of(Encoder(tokenizer, "plain"), Example("Who?", "Ada."))
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A", special_tokens=[]
     )
-    (bare,) = rows_of(models.Encoder(tokenizer, "plain"), Example("Who?", "Ada."))
+    (bare,) = rows_of(Encoder(tokenizer, "plain"), Example("Who?", "Ada."))
     assert bare.num_question_tokens == len(tokenizer("Who?").input_ids)
     assert row.num_question_tokens == bare.num_question_tokens + 1
 

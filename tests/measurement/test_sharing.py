@@ -5,7 +5,7 @@ import random
 import pytest
 
 from raymcu.measurement.sharing import batches, packs
-from raymcu.models import Encoded
+from raymcu.models.encoding import Encoded
 
 LONG = tuple(range(100, 140))
 """A context of 40 tokens."""

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from raymcu import models
 from raymcu.measurement.generation import generate
 from raymcu.measurement.likelihood import Bounds, measure_likelihood
 from raymcu.measurement.suppressed import Suppressed
+from raymcu.models import causal_lm
+from raymcu.models.scorer import Scorer
 
 
 @pytest.fixture
@@ -14,7 +15,7 @@ def pair(study):
     """The original, and an unlearner in the place of a reinforced model."""
     folders = [study.store.local_dir(recipe.id) for recipe in (study.original, study.first)]
     cpu = torch.device("cpu")
-    return [models.Scorer(models.open_model(folder, "float32", cpu)) for folder in folders]
+    return [Scorer(causal_lm.open_model(folder, "float32", cpu)) for folder in folders]
 
 
 def naive_logits(pair, ids, alpha):

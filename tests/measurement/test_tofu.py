@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from raymcu import models
 from raymcu.measurement.generation import generate, stop_tokens
 from raymcu.measurement.likelihood import Bounds, measure_likelihood
+from raymcu.models import causal_lm
+from raymcu.models.encoding import Encoder
+from raymcu.models.scorer import Scorer
 
 pytestmark = pytest.mark.slow
 
@@ -19,9 +21,9 @@ pytestmark = pytest.mark.slow
 def scorer():
     """The model trained on forget10's 400 pairs, with weights also half-way to nothing."""
     place = Path(os.environ["RAYMCU_MODELS"]) / "tofu_tiny4l_forget10"
-    scorer = models.Scorer(models.open_model(place, "float32", torch.device("cpu")))
+    scorer = Scorer(causal_lm.open_model(place, "float32", torch.device("cpu")))
     scorer.check()
-    return scorer, models.Encoder(models.open_tokenizer(place), "plain")
+    return scorer, Encoder(causal_lm.open_tokenizer(place), "plain")
 
 
 @pytest.fixture(scope="module")

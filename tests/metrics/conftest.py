@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from raymcu import tables
 from raymcu.metrics._base import Measured
+from raymcu.store import tables
 
 KINDS = ("answer", "paraphrased_answer", "perturbed_answer")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raymcu import tables
 from raymcu.metrics._base import METRICS, Measured
 from raymcu.metrics._scoring import score_point
+from raymcu.store import tables
 
 NAMES = [entry.name for entry in METRICS]
 PROBES = ("forget", "retain", "real_authors", "world_facts")

@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from raymcu.metrics._base import METRICS
-from raymcu.metrics.truth_ratio import (
-    log_truth_ratios,
-    truth_ratio_closeness,
-    truth_ratio_margin,
-)
+from raymcu.metrics.truth_ratio import log_truth_ratios, truth_ratio_closeness, truth_ratio_margin
 
 
 def value(name, point):

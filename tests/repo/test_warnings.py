@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-OWN = ("raymcu.scorer", "raymcu", "tests.test_scorer", __name__)
+OWN = ("raymcu.models.scorer", "raymcu", "tests.test_scorer", __name__)
 DEPRECATIONS = [
     (DeprecationWarning, "gone in 9.0"),
     (PendingDeprecationWarning, "gone in 10.0"),

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from raymcu import tables
-from raymcu.store import RunFolder, content_id
+from raymcu.store import tables
+from raymcu.store.folders import RunFolder, content_id
 
 SIZES = ("forget01", "forget05")
 METHODS = ("grad_diff", "npo", "rmu")

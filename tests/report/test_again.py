@@ -10,14 +10,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from raymcu import tables
 from raymcu.analysis import stages
 from raymcu.analysis.stages import score_points, unscored
 from raymcu.errors import StoreError
 from raymcu.metrics._base import METRICS
 from raymcu.report.again import reanalyze
-from raymcu.store import RunFolder
-from raymcu.tables import SCHEMAS
+from raymcu.store import tables
+from raymcu.store.folders import RunFolder
+from raymcu.store.tables import SCHEMAS
 
 SIZES = ("forget01", "forget05")
 NUM_POINTS = 34

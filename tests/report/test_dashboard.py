@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from raymcu import tables
 from raymcu.errors import ConfigError
 from raymcu.report.assets import asset
 from raymcu.report.dashboard import Parts, Watch, is_loopback, serve
+from raymcu.store import tables
 
 
 @contextmanager

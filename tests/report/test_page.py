@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from raymcu import tables
 from raymcu.errors import ConfigError
 from raymcu.metrics._base import METRICS
 from raymcu.report import figures as figures_module
@@ -25,7 +24,8 @@ from raymcu.report.figures import draw_page
 from raymcu.report.overview import map_rows
 from raymcu.report.page import cost_rows, gain_rows, headline, quantity, write_report
 from raymcu.report.panels import groups, pages
-from raymcu.store import RunFolder
+from raymcu.store import tables
+from raymcu.store.folders import RunFolder
 
 EVIL = "<script>alert(1)</script>"
 

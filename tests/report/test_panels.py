@@ -5,13 +5,7 @@ import math
 import pytest
 
 from raymcu.metrics._base import METRICS
-from raymcu.report.data import (
-    MetricInfo,
-    load_study,
-    metric_info,
-    pair_label,
-    read_curves,
-)
+from raymcu.report.data import MetricInfo, load_study, metric_info, pair_label, read_curves
 from raymcu.report.figures import fitted
 from raymcu.report.panels import (
     balanced,

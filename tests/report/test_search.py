@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from raymcu.loading import strictly
 from raymcu.report.data import load_study
 from raymcu.report.page import write_report
 from raymcu.report.search import (
@@ -27,7 +26,8 @@ from raymcu.report.search import (
     trials_table,
 )
 from raymcu.report.search_figures import search_drawings
-from raymcu.search_space import SearchSpace
+from raymcu.study.loading import strictly
+from raymcu.study.search_space import SearchSpace
 
 UTILITY = Objective("utility", "higher")
 LOSS = Objective("loss", "lower")

@@ -8,8 +8,8 @@ import time
 import pytest
 from rich.console import Console
 
-from raymcu import tables
 from raymcu.report.status import driver_sentence, duration, read_status, render_status
+from raymcu.store import tables
 
 
 def stages(status):

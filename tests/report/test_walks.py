@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from raymcu import tables
 from raymcu.report.calibrated import best_calibrated, calibrations
 from raymcu.report.console import (
     calibrations_table,
@@ -29,7 +28,8 @@ from raymcu.report.data import (
 from raymcu.report.page import cost_rows, headline, write_report
 from raymcu.report.tradeoff import tradeoff, walk_path
 from raymcu.report.walks import across_amounts, layer_pages, shown_metrics, walk_pages
-from raymcu.store import RunFolder
+from raymcu.store import tables
+from raymcu.store.folders import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import optuna
 import pytest
 
-from raymcu.loading import strictly
 from raymcu.search.driver import open_studies
 from raymcu.search.searcher import CellSearcher, Told
 from raymcu.search.spec import TrialSpec, Work
-from raymcu.search_space import SearchSpace
+from raymcu.study.loading import strictly
+from raymcu.study.search_space import SearchSpace
 
 RATES = {
     "methods.npo.training.learning_rate": {"float": [1e-5, 1e-1], "log": True},

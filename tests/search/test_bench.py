@@ -8,20 +8,20 @@ import pytest
 from safetensors.torch import load_file
 
 from raymcu.analysis.curves import analyze
-from raymcu.curves.blend import load_weights
+from raymcu.curves.weights import load_weights
 from raymcu.errors import WorkError
-from raymcu.inputs import look_again, look_around
-from raymcu.ledger import Ledger
-from raymcu.loading import strictly
 from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import METRICS, Measured
 from raymcu.metrics._scoring import score
-from raymcu.planner import make_plan
+from raymcu.planning.ledger import Ledger
+from raymcu.planning.planner import make_plan
+from raymcu.planning.surroundings import look_again, look_around
 from raymcu.search.bench import TrialBench, bench_setup
 from raymcu.search.planning import TrialPlanner, without_trials
-from raymcu.search_space import Average, Lora, SearchSpace
-from raymcu.store import RunFolder
+from raymcu.store.folders import RunFolder
+from raymcu.study.loading import strictly
+from raymcu.study.search_space import Average, Lora, SearchSpace
 from raymcu.training.workshop import Looks, Workshop
 
 CONTENT = {

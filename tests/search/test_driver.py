@@ -10,10 +10,10 @@ import pytest
 from ray import cloudpickle
 
 from raymcu.errors import StoreError, WorkError
+from raymcu.progress import Running
 from raymcu.search.driver import DATABASE, database, record_missing, run_search
 from raymcu.search.spec import TrialSpec, Work
-from raymcu.store import Folder, RunFolder
-from raymcu.watch import Running
+from raymcu.store.folders import Folder, RunFolder
 
 
 class ToyBench:

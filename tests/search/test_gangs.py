@@ -5,11 +5,11 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from raymcu.loading import strictly
 from raymcu.pipeline import search_study
-from raymcu.recipes import Recipe
-from raymcu.search_space import SearchSpace
-from raymcu.store import CheckpointStore
+from raymcu.planning.recipes import Recipe
+from raymcu.store.folders import CheckpointStore
+from raymcu.study.loading import strictly
+from raymcu.study.search_space import SearchSpace
 from raymcu.training.workshop import Workshop
 
 from .test_bench import CONTENT

@@ -5,15 +5,15 @@ from contextlib import suppress
 
 import pytest
 
-from raymcu import tables
 from raymcu.errors import ConfigError
-from raymcu.inputs import look_again, look_around
-from raymcu.ledger import Ledger
-from raymcu.planner import make_plan
+from raymcu.planning.ledger import Ledger
+from raymcu.planning.planner import make_plan
+from raymcu.planning.surroundings import look_again, look_around
 from raymcu.search.bench import TrialBench
 from raymcu.search.gangs import GangBench
 from raymcu.search.planning import TrialPlanner, without_trials
-from raymcu.store import RunFolder
+from raymcu.store import tables
+from raymcu.store.folders import RunFolder
 
 CURVES = {
     "space": {"unlearning.training.learning_rate": {"float": [1e-4, 1e-2]}},

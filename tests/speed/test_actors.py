@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from raymcu import tables
-from raymcu.inputs import load_space
+from raymcu.blend import Blend
 from raymcu.measurement import driver
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._scoring import score_point
-from raymcu.plan import Point
-from raymcu.recipes import Blend
-from raymcu.search_space import ModelSource
+from raymcu.planning.plan import Point
+from raymcu.planning.surroundings import load_space
 from raymcu.session import connect
-from raymcu.store import RunFolder
+from raymcu.store import tables
+from raymcu.store.folders import RunFolder
+from raymcu.study.search_space import ModelSource
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(3600)]
 

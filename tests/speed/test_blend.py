@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from raymcu.curves.blend import write_blend
-from raymcu.recipes import Blend
+from raymcu.blend import Blend
+from raymcu.curves.weights import write_blend
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(900)]
 

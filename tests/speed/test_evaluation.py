@@ -18,10 +18,10 @@ from torch.nn.functional import log_softmax
 from torch.nn.utils.rnn import pad_sequence
 
 from raymcu.benchmarks.tofu import Tofu
+from raymcu.blend import Blend
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._scoring import score_point
-from raymcu.recipes import Blend
-from raymcu.search_space import BenchmarkUse, Measurement, ModelSource
+from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(3600)]
 

@@ -5,8 +5,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from raymcu.measurement.likelihood import Bounds, measure_likelihood
-from raymcu.models import Encoded, Scorer
-from raymcu.search_space import Measurement
+from raymcu.models.encoding import Encoded
+from raymcu.models.scorer import Scorer
+from raymcu.study.search_space import Measurement
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(900)]
 

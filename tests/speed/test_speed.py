@@ -7,23 +7,17 @@ import time
 import pytest
 import torch
 
-from raymcu.curves.blend import load_weights
 from raymcu.curves.quadratic import Quadratic
-from raymcu.inputs import load_space
+from raymcu.curves.weights import load_weights
 from raymcu.measurement.generation import generate, stop_tokens
 from raymcu.measurement.likelihood import Bounds, measure_likelihood
 from raymcu.methods._base import FORGET, METHODS
-from raymcu.models import (
-    Encoder,
-    Scorer,
-    collate,
-    create,
-    save_checkpoint,
-    train_tokenizer,
-    trainable,
-)
+from raymcu.models.causal_lm import create, save_checkpoint, trainable
+from raymcu.models.encoding import Encoder, collate, train_tokenizer
+from raymcu.models.scorer import Scorer
 from raymcu.pipeline import plan_study
-from raymcu.search_space import OptimizerUse, ScratchModel, Training
+from raymcu.planning.surroundings import load_space
+from raymcu.study.search_space import OptimizerUse, ScratchModel, Training
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows

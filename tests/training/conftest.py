@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from raymcu import models
 from raymcu.methods._base import FORGET, METHODS, Needs, all_needs
-from raymcu.recipes import Recipe
-from raymcu.store import CheckpointStore
+from raymcu.models import causal_lm
+from raymcu.models.scorer import Scorer
+from raymcu.planning.recipes import Recipe
+from raymcu.store.folders import CheckpointStore
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
@@ -131,7 +132,7 @@ def make(tiny_llama, rows_of, authors, encoder, recipes):
     ):
         tiny_llama.load_state_dict(start)
         tiny_llama.to(torch.float64 if double else torch.float32)
-        scorer = models.Scorer(tiny_llama)
+        scorer = Scorer(tiny_llama)
         methods = [METHODS[m]() if isinstance(m, str) else m for m in names]
         training = (training or recipes.few).model_copy(update=changes)
         stream = Stream(forget.encoded, retain.encoded, training.batch_size, 0)
@@ -155,7 +156,7 @@ def make(tiny_llama, rows_of, authors, encoder, recipes):
             if need.reference_nll:
                 nll = reference.nll(part, dict.fromkeys(rows), torch.device("cpu"))
                 reference.means[part] = float(nll.mean())
-        weights = models.trainable(tiny_llama)
+        weights = causal_lm.trainable(tiny_llama)
         return Loop(
             scorer=scorer,
             weights=weights,

@@ -7,8 +7,8 @@ from contextlib import suppress
 import torch
 from torch import distributed
 
-from raymcu.recipes import Recipe
-from raymcu.store import CheckpointStore
+from raymcu.planning.recipes import Recipe
+from raymcu.store.folders import CheckpointStore
 from raymcu.training.sharding import Distributed, shard
 from raymcu.training.workshop import Workshop
 

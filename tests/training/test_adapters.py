@@ -6,8 +6,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from raymcu import models
 from raymcu.errors import WorkError
+from raymcu.models import causal_lm
 from raymcu.training.adapters import inject, merge
 
 
@@ -37,7 +37,7 @@ def test_the_checkpoint_is_a_plain_model(study, store, lab, unlearner):
     }
     assert all(torch.equal(weight, found[name]) for name, weight in model.named_parameters())
     folders = {"start": store.local_dir(study.original.id), "unlearner": folder}
-    assert models.same_family(folders) == []
+    assert causal_lm.same_family(folders) == []
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "down_proj")])
@@ -62,7 +62,7 @@ def test_the_merge_is_pefts(tiny_llama, recipes):
     inject(tiny_llama, lora)
     torch.manual_seed(0)
     adapters = {}
-    for name, weight in models.trainable(tiny_llama).items():
+    for name, weight in causal_lm.trainable(tiny_llama).items():
         weight.data.normal_()
         adapters[name] = weight.detach().clone()
     assert len(adapters) == 28
@@ -127,7 +127,7 @@ def test_weights_that_carry_adapters_have_no_master_copy(tiny_llama, recipes):
     dtypes = {"lora_" in name: weight.dtype for name, weight in half.named_parameters()}
     assert dtypes == {True: torch.float32, False: torch.bfloat16}
     torch.manual_seed(0)
-    for weight in models.trainable(half).values():
+    for weight in causal_lm.trainable(half).values():
         weight.data.normal_()
     whole = {name: weight.detach() for name, weight in half.named_parameters()}
     found = merge(whole, recipes.lora(rank=2), torch.bfloat16)

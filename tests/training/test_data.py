@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from raymcu.models import Encoded
+from raymcu.models.encoding import Encoded
 from raymcu.training.data import Stream
 
 

@@ -10,13 +10,15 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from raymcu import models, tables
 from raymcu.curricula.superloss import SuperLoss
 from raymcu.errors import WorkError
 from raymcu.masks._base import Frozen
 from raymcu.methods._base import FORGET, METHODS, RETAIN
-from raymcu.recipes import Choice, GEffects
-from raymcu.search_space import Lora
+from raymcu.models import causal_lm
+from raymcu.models.scorer import Scorer
+from raymcu.planning.recipes import Choice, GEffects
+from raymcu.store import tables
+from raymcu.study.search_space import Lora
 from raymcu.training.effects import GROUPS, _groups, recorder
 
 FIVE = GEffects(every=1, examples=5)
@@ -253,8 +255,8 @@ def test_groups_go_by_place_and_a_tied_head_counts_once(observed, encoder):
     assert names == {"all", "embeddings", "first_third", "middle_third", "final_norm"}
     shape = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
     config = LlamaConfig(vocab_size=9, num_hidden_layers=7, tie_word_embeddings=False, **shape)
-    tied.scorer = models.Scorer(LlamaForCausalLM(config))
-    tied.weights = models.trainable(tied.scorer.model)
+    tied.scorer = Scorer(LlamaForCausalLM(config))
+    tied.weights = causal_lm.trainable(tied.scorer.model)
     found = _groups(tied)
     assert set(found.values()) == set(GROUPS)
     assert found["lm_head.weight"] == "lm_head"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from raymcu.curricula.difficulty import Difficulty
-from raymcu.models import Scorer
+from raymcu.models.scorer import Scorer
 from raymcu.training import loop as loops
 from raymcu.training.start_model import order_rows
 from raymcu.training.workshop import Workshop

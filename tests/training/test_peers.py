@@ -12,7 +12,7 @@ import torch
 
 from raymcu.methods._base import METHODS, Needs
 from raymcu.methods.rmu import control_vector
-from raymcu.models import Encoded
+from raymcu.models.encoding import Encoded
 from raymcu.training.loop import Batch, Picked
 from raymcu.training.reference import Asked, Reference
 

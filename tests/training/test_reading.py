@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raymcu import models
 from raymcu.curricula.superloss import SuperLoss
 from raymcu.methods._base import METHODS, RETAIN
+from raymcu.models.encoding import collate
 from raymcu.training.loop import Picked
 from raymcu.training.reference import Reference
 
@@ -29,7 +29,7 @@ def test_a_curriculum_weighs_by_the_answers_loss_wherever_a_method_reads(make, m
         found = loop._weighed(part, piece, batch, picked, told)
         plain = replace(part, read="prediction")
         rows = [row for question in batch.sequences[part] for row in question]
-        tokens = models.collate(rows, 0, loop.device, every_position=part.every_position)
+        tokens = collate(rows, 0, loop.device, every_position=part.every_position)
         logits = loop.scorer(tokens.input_ids, tokens.row, tokens.column)
         nll = torch.nn.functional.cross_entropy(logits, tokens.labels, reduction="none")
         losses = torch.zeros(len(rows)).double().index_add(0, tokens.row, nll)

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from raymcu import models
 from raymcu.methods._base import Needs, Part
+from raymcu.models.scorer import Scorer
 from raymcu.training.reference import Asked, Reference, sample
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def asked(scorer, rows, part, batch, **needs):
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_cached_nll_is_the_second_models(tiny_llama, rows, part, batch):
-    reference = asked(models.Scorer(tiny_llama), rows, part, batch, reference_nll=True)
+    reference = asked(Scorer(tiny_llama), rows, part, batch, reference_nll=True)
     chosen = [rows[row] for row in (7, 0, 13)]
     logits, labels = second_model(tiny_llama, chosen, part)
     naive = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -54,7 +54,7 @@ def test_cached_nll_is_the_second_models(tiny_llama, rows, part, batch):
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_cached_hidden_states_give_the_second_models_logits(tiny_llama, rows, part, batch):
     start = copy.deepcopy(tiny_llama)
-    scorer = models.Scorer(tiny_llama)
+    scorer = Scorer(tiny_llama)
     wanted = [rows[row] for row in (13, 0, 7, 2)]
     reference = asked(scorer, wanted, part, batch, reference_logits=True)
     for weight in tiny_llama.parameters():  # training moves on, the reference must not
@@ -67,7 +67,7 @@ def test_cached_hidden_states_give_the_second_models_logits(tiny_llama, rows, pa
 @pytest.mark.parametrize("layer", [0, 1])
 def test_cached_states_are_the_second_models(tiny_llama, rows, part, layer):
     """The last layer's as it gives them, before the final norm that transformers puts on them."""
-    scorer = models.Scorer(tiny_llama)
+    scorer = Scorer(tiny_llama)
     reference = asked(scorer, rows, part, 3, layer=layer, reference_states=True)
     chosen = [rows[row] for row in (7, 0, 13)]
     naive, _ = second_model(tiny_llama, chosen, part, layer)
@@ -82,14 +82,14 @@ def test_states_behind_the_final_norm_are_those_transformers_calls_hidden_states
     tiny_llama, rows, part, layer
 ):
     needs = {"layer": layer, "reference_states": True, "final_norm": True}
-    reference = asked(models.Scorer(tiny_llama), rows, part, 3, **needs)
+    reference = asked(Scorer(tiny_llama), rows, part, 3, **needs)
     naive, _ = second_model(tiny_llama, rows[:4], part, layer)
     assert torch.allclose(reference.states(part, Needs(**needs), rows[:4], CPU), naive, atol=1e-6)
 
 
 def test_what_is_known_is_not_asked_again(tiny_llama, rows):
     part, needs = Part("forget"), Needs(reference_nll=True, reference_logits=True)
-    scorer = models.Scorer(tiny_llama)
+    scorer = Scorer(tiny_llama)
     reference = asked(scorer, rows[:3], part, 2, reference_nll=True, reference_logits=True)
     assert reference.missing(needs, part, rows[:3]) == {}
     assert {tuple(new) for new in reference.missing(needs, part, rows[:5]).values()} == {
@@ -101,7 +101,7 @@ def test_what_is_known_is_not_asked_again(tiny_llama, rows):
 
 
 def test_the_cached_head_takes_no_gradient(tiny_llama, rows):
-    scorer = models.Scorer(tiny_llama)
+    scorer = Scorer(tiny_llama)
     reference = asked(scorer, rows[:1], Part("forget"), 1, reference_logits=True)
     assert not any(weight.requires_grad for weight in reference.head.parameters())
     assert all(weight.requires_grad for weight in tiny_llama.parameters())
@@ -114,11 +114,11 @@ def test_an_empty_reference_has_nothing_to_say(tiny_llama, rows):
     with pytest.raises(KeyError):
         reference.nll(part, rows[:1], CPU)
     with pytest.raises(KeyError):
-        reference.logits(part, rows[:1], models.Scorer(tiny_llama), CPU)
+        reference.logits(part, rows[:1], Scorer(tiny_llama), CPU)
 
 
 def test_asking_leaves_the_mode_of_the_model_alone(tiny_llama, rows):
-    scorer = models.Scorer(tiny_llama).train()
+    scorer = Scorer(tiny_llama).train()
     asked(scorer, rows[:2], Part("forget"), 1, reference_nll=True)
     assert scorer.training
     scorer.eval()

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from raymcu.methods._base import METHODS
-from raymcu.models import Scorer, collate
+from raymcu.models.encoding import collate
+from raymcu.models.scorer import Scorer
 from raymcu.training.reference import Reference
 
 

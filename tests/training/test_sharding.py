@@ -4,8 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raymcu.recipes import Choice, GEffects, siblings
-from raymcu.search_space import Average, Lora
+from raymcu.planning.recipes import Choice, GEffects, siblings
+from raymcu.study.search_space import Average, Lora
 
 KINDS = (
     "npo",

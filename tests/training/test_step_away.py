@@ -5,9 +5,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from raymcu.curves.blend import write_blend
+from raymcu.blend import Blend
+from raymcu.curves.weights import write_blend
 from raymcu.methods._base import METHODS
-from raymcu.recipes import Blend, GEffects
+from raymcu.planning.recipes import GEffects
 from raymcu.training.workshop import Workshop
 
 LEARNERS = [entry.name for entry in METHODS if entry.component.step_option]

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from raymcu import models
 from raymcu.curves._base import CURVES
-from raymcu.search_space import ScratchModel
+from raymcu.models import causal_lm
+from raymcu.models.encoding import collate
+from raymcu.models.scorer import Scorer
+from raymcu.study.search_space import ScratchModel
 from raymcu.training.walk import Walk
 
 SHAPE = ScratchModel(
@@ -18,17 +20,17 @@ GRID = [0.0, 0.1, 0.25, 0.5, 0.8, 1.0]
 @pytest.fixture
 def ends(tiny_tokenizer):
     """Weights of three models: first, bend, second."""
-    made = [models.create(SHAPE, tiny_tokenizer, seed, "float32") for seed in (1, 2, 3)]
-    return [{n: w.detach() for n, w in models.trainable(model).items()} for model in made]
+    made = [causal_lm.create(SHAPE, tiny_tokenizer, seed, "float32") for seed in (1, 2, 3)]
+    return [{n: w.detach() for n, w in causal_lm.trainable(model).items()} for model in made]
 
 
 @pytest.fixture
 def resident(tiny_tokenizer):
-    return models.Scorer(models.create(SHAPE, tiny_tokenizer, 0, "float32"))
+    return Scorer(causal_lm.create(SHAPE, tiny_tokenizer, 0, "float32"))
 
 
 def walk(resident, first, bend, second):
-    weights = models.trainable(resident.model)
+    weights = causal_lm.trainable(resident.model)
     return Walk(CURVES["quadratic"]().coefficients, weights, first, second, [bend])
 
 
@@ -53,7 +55,7 @@ def test_a_bends_gradient_is_that_of_autograd_through_the_curve(
     first, bend, second = ends
     bends = [{n: w * (1 + k / 8) for n, w in bend.items()} for k in range(num_bends)]
     family = CURVES[name](**({} if name == "quadratic" else {"num_bends": num_bends}))
-    batch = models.collate([encoder.encode("Who?", "Ada."), encoder.encode("Q", "No")], 0, "cpu")
+    batch = collate([encoder.encode("Who?", "Ada."), encoder.encode("Q", "No")], 0, "cpu")
     inputs = (batch.input_ids, batch.row, batch.column)
 
     leaves = [{n: w.clone().requires_grad_() for n, w in one.items()} for one in bends]
@@ -67,7 +69,7 @@ def test_a_bends_gradient_is_that_of_autograd_through_the_curve(
     logits = functional_call(resident, phi, inputs, tie_weights=True)
     torch.nn.functional.cross_entropy(logits, batch.labels).backward()
 
-    own = Walk(family.coefficients, models.trainable(resident.model), first, second, bends)
+    own = Walk(family.coefficients, causal_lm.trainable(resident.model), first, second, bends)
     own.place(t)
     loss = torch.nn.functional.cross_entropy(resident(*inputs), batch.labels)
     for part in (0.25, 0.75):  # as a batch in two pieces, which add up
@@ -83,7 +85,7 @@ def test_a_bends_gradient_is_that_of_autograd_through_the_curve(
 def test_bends_begin_on_the_chord_at_equal_steps(resident, ends, name, num_bends):
     first, _, second = ends
     family = CURVES[name](**({} if name == "quadratic" else {"num_bends": num_bends}))
-    weights = models.trainable(resident.model)
+    weights = causal_lm.trainable(resident.model)
     own = Walk.on_chord(family.coefficients, weights, first, second)
     assert len(own.bends) == num_bends
     for number, bend in enumerate(own.bends, start=1):
@@ -100,7 +102,7 @@ def test_bends_begin_on_the_chord_at_equal_steps(resident, ends, name, num_bends
 def test_all_bends_move_under_names_of_their_own(resident, ends):
     first, _, second = ends
     own = Walk.on_chord(
-        CURVES["bezier"]().coefficients, models.trainable(resident.model), first, second
+        CURVES["bezier"]().coefficients, causal_lm.trainable(resident.model), first, second
     )
     name = next(iter(first))
     moved = own.movable([name])

@@ -7,13 +7,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from raymcu import models, tables
 from raymcu.curves._base import CURVES
 from raymcu.errors import WorkError
 from raymcu.methods._base import FORGET, METHODS, RETAIN, Labelled
-from raymcu.recipes import Choice
-from raymcu.search_space import Average, Lora, ModelSource
-from raymcu.store import CheckpointStore
+from raymcu.models import causal_lm
+from raymcu.models.encoding import Encoder, collate
+from raymcu.models.scorer import Scorer
+from raymcu.planning.recipes import Choice
+from raymcu.store import tables
+from raymcu.store.folders import CheckpointStore
+from raymcu.study.search_space import Average, Lora, ModelSource
 from raymcu.training.data import Stream
 from raymcu.training.workshop import Workshop
 
@@ -183,7 +186,7 @@ def test_a_bend_begins_with_the_loss_at_its_first_point(study, store, recipes, l
     bend = recipes.bend(study.first, study.second, study.original, methods=(npo,))
     lab.train(store, bend)
     folder = store.local_dir(study.original.id)
-    encoder = models.Encoder(models.open_tokenizer(folder), "plain")
+    encoder = Encoder(causal_lm.open_tokenizer(folder), "plain")
     forget, retain = (
         [encoder.encode(x.question, x.answer) for x in authors.training_set(name)]
         for name in ("forget10", "retain90")
@@ -198,10 +201,10 @@ def test_a_bend_begins_with_the_loss_at_its_first_point(study, store, recipes, l
     start = AutoModelForCausalLM.from_pretrained(folder)
 
     def labelled(rows):
-        batch = models.collate(rows, 0, torch.device("cpu"))
+        batch = collate(rows, 0, torch.device("cpu"))
         inputs = (batch.input_ids, batch.row, batch.column)
         with torch.no_grad():
-            now, then = (models.Scorer(model)(*inputs) for model in (phi, start))
+            now, then = (Scorer(model)(*inputs) for model in (phi, start))
         nll = torch.nn.functional.cross_entropy(then, batch.labels, reduction="none")
         counts = (len(rows), len(batch.labels), len(rows))
         return Labelled(now, batch.labels, batch.row, *counts, nll, then)
@@ -229,7 +232,7 @@ def test_a_trained_bend_is_better_than_the_chord(study, store, recipes, lab):
 def test_the_ends_of_a_bend_are_mapped_not_copied(study, recipes):
     bend = recipes.bend(study.first, study.second, study.original)
     folder = study.store.local_dir(study.first.id)
-    own = models.open_model(folder, "float32", torch.device("cpu"))
+    own = causal_lm.open_model(folder, "float32", torch.device("cpu"))
     walk = Workshop(study.store, 0)._walk(bend, own)
     lines = Path("/proc/self/maps").read_text().splitlines()
     for end, recipe in ((walk.first, study.first), (walk.second, study.second)):
@@ -265,4 +268,4 @@ def test_a_retrained_model_shares_the_originals_tokenizer(study, recipes, lab, t
         "original": study.store.local_dir(study.original.id),
         "retrained": store.local_dir(retrained.id),
     }
-    assert models.same_family(folders) == []
+    assert causal_lm.same_family(folders) == []

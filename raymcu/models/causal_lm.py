@@ -1,0 +1,306 @@
+"""Models and tokenizers: open, create, save; questions to tokens; hidden states to logits.
+
+The only user of transformers' Auto classes.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+from transformers.utils import logging as transformers_logging
+
+from raymcu.errors import ConfigError, StoreError
+from raymcu.models.encoding import Encoder
+from raymcu.store.folders import content_id
+from raymcu.study.search_space import ModelSource, ScratchModel
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_SHARE_OF_WEIGHTS = 0.8
+"""Of a GPU's free memory, what a model's weights may take for it to be put there whole."""
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+"""What opening a damaged or missing checkpoint raises."""
+
+
+def quiet() -> None:
+    """Keep transformers' advice out of the terminal."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def best_device() -> torch.device:
+    """Return the accelerator if this process was given one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_tokenizer(folder: str | Path, source: ModelSource | None = None) -> Any:
+    """Open the tokenizer of a checkpoint folder or hub id.
+
+    Raises:
+        ValueError: If none is there; early releases of transformers 5 make one that knows no word.
+    """
+    extra: dict[str, Any] = (
+        {} if source is None else {"trust_remote_code": source.trust_remote_code}
+    )
+    if source is not None and not Path(folder).exists():
+        extra["revision"] = source.revision
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), **extra)
+    if set(tokenizer.encode("a")) <= set(tokenizer.all_special_ids):
+        raise ValueError("there is no tokenizer")
+    return tokenizer
+
+
+def _tokenizer_of(source: ModelSource) -> Any:
+    if source.tokenizer is None:
+        return open_tokenizer(str(source.path), source)
+    return open_tokenizer(source.tokenizer)
+
+
+def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
+    """Open a checkpoint of the store.
+
+    A model too large for the GPU is opened on empty weights and spread by accelerate over all GPUs
+    of this process and, for the rest, the CPU; `resident_weights` gives its weights.
+
+    Raises:
+        StoreError: If its files do not load.
+    """
+    options: dict[str, Any] = {}
+    if device.type == "cuda":
+        size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+        if size > _SHARE_OF_WEIGHTS * torch.cuda.mem_get_info(device)[0]:
+            options["device_map"] = "auto"
+    try:
+        model = _open(str(folder), dtype=DTYPES[dtype], **options)
+    except UNREADABLE as error:
+        raise StoreError(
+            f"{folder}: the checkpoint does not open ({error}). Delete it and run again."
+        ) from error
+    return model.eval() if options else model.to(device).eval()
+
+
+def resident_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors that hold a model's weights, by name, tied weights once.
+
+    Of a model that accelerate spread, the weights kept on the CPU are those it brings to the GPU
+    for each use; what is written into them is used from then on.
+    """
+    modules = dict(model.named_modules())
+    found: dict[int, tuple[str, Tensor]] = {}
+    for name, weight in model.named_parameters():
+        owner, _, own = name.rpartition(".")
+        is_kept = weight.device.type == "meta"
+        held = modules[owner]._hf_hook.weights_map[own] if is_kept else weight.data
+        found.setdefault(held.data_ptr(), (name, held))  # kept apart, tied weights look like two
+    return dict(found.values())
+
+
+def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
+    """Open the model and tokenizer that a search space names by folder or hub id.
+
+    Raises:
+        ConfigError: If they cannot be found or read.
+    """
+    try:
+        model = _open(
+            str(source.path),
+            dtype=DTYPES[source.dtype],
+            trust_remote_code=source.trust_remote_code,
+            revision=source.revision,
+        )
+        tokenizer = _tokenizer_of(source)
+    except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
+        raise ConfigError(
+            f"model.path: '{source.path}' cannot be opened as a causal LM ({error}). Give a "
+            "folder with config.json, tokenizer and safetensors, or a hub id you can reach."
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token_id = tokenizer.eos_token_id
+    return model.to(device), tokenizer
+
+
+def preflight(source: ModelSource, key: str) -> str | None:
+    """Say why the model that ``key`` of a search space names cannot be used; None if it can.
+
+    Reads config and tokenizer, not the weights.
+    """
+    path = str(source.path)
+    if (path.startswith((".", "/", "~")) or path.count("/") > 1) and not Path(path).exists():
+        return f"{key}: there is no folder '{path}'. Correct it, or give a hub id (owner/name)."
+    try:
+        AutoConfig.from_pretrained(
+            path, revision=source.revision, trust_remote_code=source.trust_remote_code
+        )
+        Encoder(_tokenizer_of(source), source.prompt)
+    except ConfigError as error:
+        return str(error)
+    except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
+        reason = str(error).strip().split("\n")[0]
+        return (
+            f"{key}: '{path}' cannot be read ({reason}). Give a folder with config.json, tokenizer "
+            "and safetensors, or a hub id you can reach."
+        )
+    return None
+
+
+def _open(name: str, **options: Any) -> Any:
+    """Open a causal LM; a weight that its files lack would silently be drawn at random."""
+    model, found = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
+    if found["missing_keys"]:
+        raise ValueError(f"its files lack {', '.join(sorted(found['missing_keys']))}")
+    return model
+
+
+def create(shape: ScratchModel, tokenizer: Any, seed: int, dtype: str) -> Any:
+    """Make a small Llama with random weights drawn from ``seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_hidden_layers=shape.num_layers,
+            num_attention_heads=shape.num_heads,
+            num_key_value_heads=shape.num_heads,
+            max_position_embeddings=shape.max_length,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return LlamaForCausalLM(config).to(DTYPES[dtype])
+
+
+def count_parameters(source: ModelSource) -> int | None:
+    """Return a model's size without opening it; None if it is on a hub."""
+    if source.path is None:
+        return source.scratch.num_parameters if source.scratch else None
+    files = sorted(Path(source.path).glob("*.safetensors"))
+    total = 0
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                size = 1
+                for length in tensors.get_slice(name).get_shape():
+                    size *= length
+                total += size
+    return total if files else None
+
+
+def layer_names(source: ModelSource) -> tuple[str, ...]:
+    """Return the beginnings of the weight names of each decoder layer.
+
+    They are told from the names alone: the numbered part that holds the most weights. Of a model on
+    a hub as many as ``model.num_layers`` says.
+    """
+    if source.path is None:
+        number = source.scratch.num_layers if source.scratch else 0
+        return tuple(f"model.layers.{layer}." for layer in range(number))
+    found: dict[str, Counter[int]] = {}
+    for file in sorted(Path(source.path).glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                if match := re.match(r"(.*?\.)(\d+)\.", name):
+                    found.setdefault(match[1], Counter())[int(match[2])] += 1
+    if not found:
+        return tuple(f"model.layers.{layer}." for layer in range(source.num_layers or 0))
+    stem = max(found, key=lambda stem: found[stem].total())
+    return tuple(f"{stem}{layer}." for layer in sorted(found[stem]))
+
+
+def fingerprint(path: str, revision: str) -> str:
+    """Name a model's content: ``id@revision`` of a hub id, a hash of a folder's files.
+
+    Of each weight file the size and the first and last MiB are hashed, which tells checkpoints
+    apart without reading all of them.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        return f"{path}@{revision}"
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*")):
+        if file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja"}:
+            size = file.stat().st_size
+            digest.update(f"{file.name}:{size}".encode())
+            with file.open("rb") as content:
+                digest.update(content.read(2**20))
+                content.seek(max(0, size - 2**20))
+                digest.update(content.read(2**20))
+    return digest.hexdigest()[:16]
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the model's weights by name, tied weights once."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def local(weight: Tensor) -> Tensor:
+    """Return the shard of a weight that this worker holds; the weight itself if it is whole."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
+
+
+def save_checkpoint(
+    model: Any, tokenizer: Any, folder: Path, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a Hugging Face folder that ``AutoModelForCausalLM.from_pretrained`` opens.
+
+    Args:
+        model: Gives the config, and the weights if ``weights`` is None.
+        tokenizer: Saved beside it.
+        folder: Where to write.
+        weights: Full state dict by name, for a model whose own weights are sharded.
+    """
+    state = None if weights is None else dict(weights)
+    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    if state:  # transformers noted the precision of the open model, not of what is saved
+        model.config.dtype = next(iter(state.values())).dtype
+        model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def same_family(configs: Mapping[str, Path]) -> list[str]:
+    """Say why checkpoints cannot be blended: other architecture, shapes, or tokenizer.
+
+    Args:
+        configs: Folder of each checkpoint by a name for messages.
+    """
+    described = {name: _describe(folder) for name, folder in configs.items()}
+    (first, known), *others = described.items()
+    return [
+        f"{name} and {first} cannot be blended: {what} differs ({found.get(what)!r} against "
+        f"{known.get(what)!r})."
+        for name, found in others
+        for what in sorted(known.keys() | found.keys())
+        if found.get(what) != known.get(what)
+    ]
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    config = json.loads((folder / "config.json").read_text())
+    told = {k: config.get(k) for k in ("model_type", "vocab_size", "tie_word_embeddings")}
+    shapes: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                shapes[f"shape of {name}"] = tuple(tensors.get_slice(name).get_shape())
+    vocabulary = folder / "tokenizer.json"
+    if vocabulary.exists():
+        told["tokenizer"] = content_id(json.loads(vocabulary.read_text())["model"].get("vocab"))
+    return told | shapes

@@ -1,0 +1,85 @@
+"""What a plan would cost: FLOPs, memory, disk. Rough, from characters and parameters alone."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from raymcu.planning.recipes import Recipe
+from raymcu.study.search_space import Measurement, SearchSpace
+
+
+class SetSize(Protocol):
+    """What the plan asks of a benchmark's set, for cost estimates."""
+
+    @property
+    def num_examples(self) -> int:
+        """Questions in the set."""
+        ...
+
+    @property
+    def num_characters(self) -> int:
+        """Characters of all scored questions and answers."""
+        ...
+
+
+def estimates(
+    space: SearchSpace,
+    sets: Mapping[str, SetSize],
+    num: int | None,
+    recipes: Mapping[str, Recipe],
+    num_points: Mapping[str, int],
+) -> dict[str, float | None]:
+    """Estimate cost: 6 FLOPs a parameter and trained token, 2 a measured one, 4 characters a token.
+
+    Memory is that of one training process: weights, gradients, and AdamW's two float32 states.
+
+    Args:
+        space: The study.
+        sets: Sizes of the benchmark's sets.
+        num: Parameters of the model; None if unknown.
+        recipes: What is trained, by id.
+        num_points: Points to measure, by forget set.
+    """
+    train_tokens = sum(_trained_characters(r, sets) for r in recipes.values()) / 4
+    measure_tokens = (
+        sum(
+            count * probe_characters(space.measurement, size, sets)
+            for size, count in num_points.items()
+        )
+        / 4
+    )
+    width = 4 if space.model.dtype == "float32" else 2
+    widths = (4 if recipe.role == "memorizer" else width for recipe in recipes.values())
+    return {
+        "parameters": num,
+        "train_flops": None if num is None else 6.0 * num * train_tokens,
+        "measure_flops": None if num is None else 2.0 * num * measure_tokens,
+        "memory_gib": None if num is None else num * (2 * width + 8) / 2**30,
+        "disk_gib": None if num is None else num * sum(widths) / 2**30,
+    }
+
+
+def _trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
+    if recipe.training is None or recipe.bend:  # a curve's other bends come with its first
+        return 0.0
+    if recipe.train_sets:
+        anchor = sum(sets[name].num_characters for name in recipe.train_sets)
+    else:
+        anchor = 2 * sets[recipe.forget_size or ""].num_characters  # forget, and as much retain
+    return recipe.training.epochs * anchor
+
+
+def probe_characters(asked: Measurement, forget_size: str, sets: Mapping[str, SetSize]) -> float:
+    """Characters scored at one point, from the perturbed set where there is one."""
+    total = 0.0
+    for probe in asked.probes:
+        name = {
+            "forget": forget_size,
+            "holdout": forget_size.replace("forget", "holdout"),
+        }.get(probe, probe)
+        found = sets.get(f"{name}_perturbed") or sets.get(name)
+        if found is None:
+            continue
+        is_cut = asked.max_examples is not None and probe != "forget"
+        share = min(1.0, (asked.max_examples or 1) / max(1, found.num_examples)) if is_cut else 1.0
+        total += share * found.num_characters
+    return total

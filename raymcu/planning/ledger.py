@@ -1,0 +1,240 @@
+"""What of a plan is done, failed or missing in a run folder, and the tables that say so."""
+
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import tomli_w
+
+from raymcu.errors import ConfigError, StoreError
+from raymcu.planning.plan import More, Plan, Point
+from raymcu.planning.recipes import Recipe
+from raymcu.store import tables, versions
+from raymcu.store.folders import RunFolder, failure_row
+from raymcu.study.search_space import SearchSpace
+
+FINAL_REASONS = frozenset({"diverged", "too_long"})
+"""Failures that trying again would only repeat: same seed, same numbers."""
+
+_UNDONE = "skipped"
+"""Part of the failures table with all that was not done for another's sake."""
+
+
+class Ledger:
+    """The state of one plan in one run folder.
+
+    Args:
+        run: The folder.
+        plan: What must exist.
+        replan: Makes the plan of what findings call for besides.
+    """
+
+    def __init__(
+        self, run: RunFolder, plan: Plan, replan: Callable[[More], Plan] | None = None
+    ) -> None:
+        self.run = run
+        self.plan = plan
+        self._replan = replan
+        self._whole = plan
+        self._context: Mapping[str, Any] = {}
+        self.reused = {key for key in plan.recipes if run.checkpoints.is_done(key)}
+
+    def begin(self, space: SearchSpace, *, extend: bool | None) -> None:
+        """Write what was asked and what must exist; forget failures that are worth a new try.
+
+        Args:
+            space: What was asked.
+            extend: Whether to add to the folder of another search space; None if nobody may.
+
+        Raises:
+            ConfigError: If the folder holds the run of another search space.
+            StoreError: If a checkpoint or table that is there is damaged.
+        """
+        if self.run.exists("plan.json"):
+            there = self.run.plan
+            if there.get("plan_id") != self.plan.id and not extend:
+                adding = ", or --extend to add this search space's work to that folder"
+                raise ConfigError(
+                    f"{self.run.url}: the plan there is of another search space "
+                    f"('{there.get('name')}', {there.get('plan_id')}; this one is "
+                    f"'{self.plan.name}', {self.plan.id}). Give a new folder with --out"
+                    f"{'' if extend is None else adding}."
+                )
+        resolved = space.model_dump(mode="json", exclude_none=True)
+        self.run.write_bytes("search_space.toml", tomli_w.dumps(resolved).encode())
+        self._context = {
+            "raymcu": importlib.metadata.version("raymcu"),
+            "store": self.run.checkpoints.folder.url,
+            "search_space": space.model_dump(mode="json"),
+        }
+        self._write_plan()
+        for part in self.run.parts("failures"):
+            reasons = set(self.run.read_part("failures", part)["reason"].to_pylist())
+            if not reasons <= FINAL_REASONS:
+                self.run.remove_part("failures", part)
+        self.run.remove("devices")  # which failed in an earlier run, and are tried again
+
+    def rounds(self, called_for: Callable[[Plan], More]) -> Iterator[None]:
+        """Set the plan to what is certain, then to what findings call for, till they call no more.
+
+        One round, unless curves wait for the barriers of others (``curves.quadratic``) or
+        positions and layers for the scores of others (``calibration``, ``layer_choice``).
+
+        Args:
+            called_for: Says of a plan what the folder's findings call for, earlier calls included.
+        """
+        done: list[list[str]] | None = None
+        while True:
+            more = called_for(self.plan)
+            plan = self._replan(more) if more and self._replan else self._whole
+            plan = plan.decided(self._barriers()) if plan.has_choice else plan
+            if plan.content == done:
+                return
+            self.plan = replace(plan, asked=self._whole.id)
+            self._write_plan()
+            yield
+            done = plan.content
+
+    def extend(self, plans: Iterable[Plan]) -> None:
+        """Add what other plans hold, e.g. those of trials; what is there keeps its name."""
+        here = self.plan
+        recipes, curves, points = dict(here.recipes), dict(here.curves), dict(here.points)
+        for plan in plans:
+            recipes = {**plan.recipes, **recipes}
+            curves = {**plan.curves, **curves}
+            points = {**plan.points, **points}
+        new = recipes.keys() - here.recipes.keys()
+        self.reused |= {key for key in new if self.run.checkpoints.is_done(key)}
+        self.plan = replace(
+            here, recipes=recipes, curves=curves, points=points, asked=self._whole.id
+        )
+        self._write_plan()
+
+    def _barriers(self) -> dict[str, bool]:
+        """Say of every linear curve that was judged whether it has a barrier."""
+        found = self.run.read_table("findings").to_pylist() if self.run.parts("findings") else []
+        return {row["curve_id"]: not row["is_connected"] for row in found}
+
+    def missing_recipes(self, level: Sequence[Recipe]) -> list[Recipe]:
+        """List recipes of a level that can be trained now: open, and their parents are there."""
+        is_done, failed = self.run.checkpoints.is_done, self.failed()
+        missing = [r for r in level if r.id not in failed and not is_done(r.id)]
+        parents = {parent for recipe in missing for parent in recipe.parents.values()}
+        there = {parent for parent in parents if is_done(parent)}
+        return [recipe for recipe in missing if there.issuperset(recipe.parents.values())]
+
+    def missing_workers(self) -> set[int]:
+        """Return by how many workers each there is to be trained of all that still can be."""
+        lost, found = self.failed(), set()
+        for recipe in self.plan.recipes.values():  # parents first
+            if recipe.id in lost or lost.intersection(recipe.parents.values()):
+                lost.add(recipe.id)
+            elif not self.run.checkpoints.is_done(recipe.id):
+                found.add(recipe.training.workers if recipe.training else 1)
+        return found
+
+    def missing_points(self) -> list[Point]:
+        """List points that can be measured now and are not, curve by curve."""
+        failed = self.failed()
+        measured = set(self.run.parts("measurements"))
+        done = {key for key in self.plan.recipes if self.run.checkpoints.is_done(key)}
+        return [
+            point
+            for point in self.plan.points.values()
+            if point.id not in measured
+            and point.id not in failed
+            and done.issuperset(point.blend.checkpoints)
+        ]
+
+    def failed(self) -> set[str]:
+        """Return the ids of recipes and points that failed in themselves."""
+        return {part for part in self.run.parts("failures") if part != _UNDONE}
+
+    def record_undone(self) -> None:
+        """Write a row for everything that was planned and is not there: planned minus done is told.
+
+        Most of it is skipped, as a parent or a checkpoint of it is not there. What nobody can
+        account for is called undone.
+        """
+        failed = self.failed()
+        done = {key for key in self.plan.recipes if self.run.checkpoints.is_done(key)}
+        measured = set(self.run.parts("measurements"))
+        rows = [
+            _undone(r.id, _stage(r), r.label, "a parent", done.issuperset(r.parents.values()))
+            for r in self.plan.recipes.values()
+            if r.id not in done | failed
+        ]
+        rows += [
+            _undone(p.id, "measure", p.label, "a checkpoint", done.issuperset(p.blend.checkpoints))
+            for p in self.plan.points.values()
+            if p.id not in measured | failed
+        ]
+        self.run.remove_part("failures", _UNDONE)
+        if rows:
+            self.run.write_part("failures", _UNDONE, tables.from_rows("failures", rows))
+
+    def failures(self) -> pa.Table:
+        """Return the failures table."""
+        return self.run.read_table("failures")
+
+    def write_recipes(self) -> None:
+        """Write the recipes table from what the checkpoints say of themselves."""
+        rows = []
+        for number, level in enumerate(self.plan.levels):
+            for recipe in level:
+                told = self._told(recipe.id)
+                rows.append(
+                    {
+                        "recipe_id": recipe.id,
+                        "role": recipe.role,
+                        "label": recipe.label,
+                        "forget_size": recipe.forget_size,
+                        "level": number,
+                        "was_reused": recipe.id in self.reused,
+                        "recipe": recipe.model_dump_json(),
+                        **told,
+                    }
+                )
+        self.run.write_part("recipes", "all", tables.from_rows("recipes", rows))
+
+    def note(self, **facts: Any) -> None:
+        """Add facts about this run, e.g. times, to ``run.json``."""
+        known = self.run.read_json("run.json") if self.run.exists("run.json") else {}
+        self.run.write_json("run.json", {**known, "versions": versions.installed(), **facts})
+
+    def note_times(self, seconds: Mapping[str, float]) -> None:
+        """Add what each stage took to what it took in earlier runs of this folder."""
+        known = self.run.read_json("run.json").get("times_s", {})
+        self.note(times_s={**known, **{k: known.get(k, 0.0) + v for k, v in seconds.items()}})
+
+    def _told(self, key: str) -> Mapping[str, Any]:
+        checkpoints = self.run.checkpoints
+        if not checkpoints.is_done(key):
+            return {}
+        try:
+            told = json.loads(checkpoints.folder.read_bytes(f"{key}/recipe.json"))
+        except (OSError, ValueError) as error:
+            path = checkpoints.folder.path(f"{key}/recipe.json")
+            raise StoreError(f"{path}: cannot be read ({error}). Delete the folder.") from error
+        return {name: told[name] for name in ("num_steps", "final_loss", "train_s")}
+
+    def _write_plan(self) -> None:
+        self.run.write_json("plan.json", {**self.plan.to_json(), **self._context})
+        points = tables.from_rows("points", self.plan.point_rows())
+        self.run.write_part("points", "all", points)
+
+
+def _undone(
+    item_id: str, stage: str, label: str, needed: str, has_needed: bool
+) -> Mapping[str, Any]:
+    if has_needed:
+        told = "nobody did it, or said why not. Run the same command again."
+        return failure_row(item_id, stage, label, "undone", told)
+    return failure_row(item_id, stage, label, "skipped", f"{needed} was not trained.")
+
+
+def _stage(recipe: Recipe) -> str:
+    return "connect" if recipe.role == "bend" else "train"

@@ -1,0 +1,353 @@
+"""What a plan is: the models, curves, walks and points that must exist. `planner` makes it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Protocol
+
+from raymcu.blend import Blend
+from raymcu.planning.costs import SetSize
+from raymcu.planning.recipes import Choice, Recipe
+from raymcu.store.folders import content_id
+
+
+@dataclass(frozen=True)
+class Point:
+    """A blend to be measured on the probes of one forget set."""
+
+    id: str
+    blend: Blend
+    forget_size: str
+    role: str
+    """``curve``, ``walk``, ``ensemble``, ``blend`` (by hand), ``layers`` (chosen by what others
+    showed), ``trial``, or the role of the single checkpoint it is."""
+    label: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A walk between two unlearners."""
+
+    id: str
+    setting: str
+    family: str
+    forget_size: str
+    first: Recipe
+    second: Recipe
+    bends: tuple[Recipe, ...]
+    walk: tuple[tuple[float, str], ...]
+    """(t, point id), in the order of t."""
+    ensemble: str | None = None
+    """Point of the averaged weights."""
+    waits_for: str | None = None
+    """Linear curve between the same ends; this one is walked only if that one has a barrier."""
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What the rows of tables say of the curve."""
+        return {
+            "curve_id": self.id,
+            "setting": self.setting,
+            "family": self.family,
+            "forget_size": self.forget_size,
+            "first": self.first.label,
+            "second": self.second.label,
+        }
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A walk from the original through one trained model."""
+
+    id: str
+    family: str
+    """Its title in the file."""
+    forget_size: str
+    second: Recipe
+    """What it goes through: an unlearner, or the memorizer that one is stepped away from."""
+    label: str
+    """Of the unlearner, also where ``second`` is its memorizer."""
+    steps: tuple[tuple[float, str, str], ...]
+    """(t, point id, what is there), in the order of t."""
+
+
+@dataclass(frozen=True)
+class More:
+    """What findings call for beyond the file: further positions, further blends."""
+
+    positions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By id of a walk or curve."""
+    layers: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    """By id of a walk over layers: sets of layers to put into the original together."""
+
+    def __bool__(self) -> bool:
+        return any(self.positions.values()) or any(self.layers.values())
+
+
+class CurveFamily(Protocol):
+    """What the plan asks of a curve family."""
+
+    @property
+    def num_bends(self) -> int:
+        """Trained control points between the two ends."""
+        ...
+
+    def coefficients(self, t: float) -> tuple[float, ...]:
+        """Coefficients of (first, *bends, second) at t."""
+        ...
+
+
+class WalkFamily(Protocol):
+    """What the plan asks of a walk."""
+
+    trained: ClassVar[Literal["unlearner", "memorizer"]]
+
+    def positions(self, num_layers: int) -> tuple[float, ...]:
+        """Where it is measured."""
+        ...
+
+    def blend(self, t: float, original: str, trained: Blend, layers: Sequence[str]) -> Blend:
+        """Return the blend at a position."""
+        ...
+
+    def label(self, t: float, num_layers: int) -> str:
+        """Name a position for people."""
+        ...
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """What the plan is told of a method as a setting uses it."""
+
+    options: Mapping[str, Any]
+    """All options, defaults resolved."""
+    step: str | None = None
+    """Option that says how far to step away from a memorizer, of a method that trains one; its
+    loss learns, so no bend is trained with it."""
+    coefficient: float = 1.0
+    """c: the unlearner is (1-c)·original + c·what is trained."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the plan is told of the world: data content and sizes, components, model size."""
+
+    fingerprint: str
+    """Content that is trained on, see ``Facts``."""
+    sets: Mapping[str, SetSize]
+    families: Mapping[str, CurveFamily]
+    """By title."""
+    retain_sets: Mapping[str, str]
+    """By forget set: the set that is kept when it is forgotten."""
+    retrained_sets: Mapping[str, str]
+    """By forget set: the set that the retrained model learns."""
+    methods: Mapping[tuple[str, bool], MethodFacts]
+    """By method title and whether the setting is a second-order one."""
+    masks: Mapping[str, Choice]
+    """By method title, of those that have one."""
+    curriculum: Choice
+    """What -CL settings add."""
+    model_fingerprints: Mapping[str, str]
+    """By folder or hub id as the search space names it: the model's content."""
+    num_parameters: int | None
+    """None if the model is on a hub."""
+    asked: str = ""
+    """Content that is only asked, see ``Facts``."""
+    walks: Mapping[str, WalkFamily] = field(default_factory=dict)
+    """By title."""
+    layers: tuple[str, ...] = ()
+    """Beginnings of the weight names of each decoder layer; empty if the model is on a hub."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that must exist for one study."""
+
+    name: str
+    recipes: Mapping[str, Recipe]
+    """By id, parents before children."""
+    curves: Mapping[str, Curve]
+    points: Mapping[str, Point]
+    walks: Mapping[str, Walk]
+    num_pairs: int
+    estimates: Mapping[str, float | None]
+    asked: str = ""
+    """Id of the plan this one was made from by what findings say."""
+    more: More = field(default_factory=More)
+    """What it was made with beyond the file."""
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether some curves wait for what others turn out to be."""
+        return any(curve.waits_for for curve in self.curves.values())
+
+    def decided(self, barrier: Mapping[str, bool]) -> "Plan":
+        """Return what is certain: no curve whose linear one is connected, or not yet judged.
+
+        Args:
+            barrier: By id of a judged linear curve, whether it has a barrier.
+        """
+        curves = {
+            key: curve
+            for key, curve in self.curves.items()
+            if curve.waits_for is None or barrier.get(curve.waits_for, False)
+        }
+        bends = {bend.id for curve in curves.values() for bend in curve.bends}
+        walked = {point for curve in curves.values() for _, point in curve.walk}
+        walked |= {curve.ensemble for curve in curves.values() if curve.ensemble}
+        return replace(
+            self,
+            recipes={k: r for k, r in self.recipes.items() if r.role != "bend" or k in bends},
+            curves=curves,
+            points={
+                k: p
+                for k, p in self.points.items()
+                if p.role not in ("curve", "ensemble") or k in walked
+            },
+            asked=self.id,
+        )
+
+    @cached_property
+    def levels(self) -> list[list[Recipe]]:
+        """Recipes by depth: those of one level need only lower levels."""
+        depth: dict[str, int] = {}
+        for key, recipe in self.recipes.items():
+            depth[key] = 1 + max((depth[p] for p in recipe.parents.values()), default=-1)
+        levels: list[list[Recipe]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
+        for key, recipe in self.recipes.items():
+            levels[depth[key]].append(recipe)
+        return levels
+
+    @property
+    def content(self) -> list[list[str]]:
+        """Ids of what must exist."""
+        return [sorted(self.recipes), sorted(self.curves), sorted(self.points)]
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of what must exist, or was to exist before findings took from it or added to it."""
+        return self.asked or content_id(self.content)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Counts and estimates; ``endpoints.naive`` is two trainings for every pair."""
+        roles = [recipe.role for recipe in self.recipes.values()]
+        return {
+            "endpoints": {"naive": 2 * self.num_pairs, "unique": roles.count("unlearner")},
+            "bends": roles.count("bend"),
+            "bends_if_barrier": sum(curve.waits_for is not None for curve in self.curves.values()),
+            "trainings": {
+                "unique": sum(r.training is not None and not r.bend for r in self.recipes.values())
+            },
+            "pairs": self.num_pairs,
+            "curves": len(self.curves),
+            "walks": len(self.walks),
+            "points": len(self.points),
+            "estimates": dict(self.estimates),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as the run folder keeps it."""
+        level = {r.id: n for n, recipes in enumerate(self.levels) for r in recipes}
+        return {
+            "version": 1,
+            "plan_id": self.id,
+            "name": self.name,
+            "counts": {k: v for k, v in self.summary.items() if k != "estimates"},
+            "estimates": dict(self.estimates),
+            "recipes": [
+                {
+                    "id": r.id,
+                    "role": r.role,
+                    "label": r.label,
+                    "forget_size": r.forget_size,
+                    "level": level[r.id],
+                    "parents": sorted(set(r.parents.values())),
+                }
+                for r in self.recipes.values()
+            ],
+            "curves": [
+                {
+                    "id": c.id,
+                    "setting": c.setting,
+                    "family": c.family,
+                    "forget_size": c.forget_size,
+                    "first": c.first.label,
+                    "second": c.second.label,
+                    "first_id": c.first.id,
+                    "second_id": c.second.id,
+                    "bend_ids": [bend.id for bend in c.bends],
+                    "ensemble_id": c.ensemble,
+                }
+                for c in self.curves.values()
+            ],
+            "points": [
+                {"id": p.id, "forget_size": p.forget_size, "role": p.role, "label": p.label}
+                for p in self.points.values()
+            ],
+            "curve_points": [
+                {"curve_id": c.id, "t": t, "point_id": point}
+                for c in self.curves.values()
+                for t, point in c.walk
+            ],
+            "walks": [
+                {
+                    "id": w.id,
+                    "family": w.family,
+                    "forget_size": w.forget_size,
+                    "first": "original",
+                    "second": w.label,
+                    "second_id": w.second.id,
+                }
+                for w in self.walks.values()
+            ],
+            "walk_points": [
+                {"curve_id": w.id, "t": t, "point_id": point, "label": label}
+                for w in self.walks.values()
+                for t, point, label in w.steps
+            ],
+        }
+
+    def point_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of table ``points``."""
+        rows: list[dict[str, Any]] = [
+            {
+                "forget_size": point.forget_size,
+                "point_id": point.id,
+                "role": point.role,
+                "blend": point.blend.model_dump_json(),
+                "first": point.label,
+                "label": point.label,
+            }
+            for point in self.points.values()
+            if point.role not in {"curve", "walk"}
+        ]
+        rows += [
+            {
+                **curve.head,
+                "t": t,
+                "point_id": point,
+                "role": "curve",
+                "blend": self.points[point].blend.model_dump_json(),
+                "label": self.points[point].label,
+            }
+            for curve in self.curves.values()
+            for t, point in curve.walk
+        ]
+        rows += [
+            {
+                "curve_id": walk.id,
+                "family": walk.family,
+                "forget_size": walk.forget_size,
+                "first": "original",
+                "second": walk.label,
+                "t": t,
+                "point_id": point,
+                "role": "walk",
+                "blend": self.points[point].blend.model_dump_json(),
+                "label": f"{walk.family}({walk.label}) {label}",
+            }
+            for walk in self.walks.values()
+            for t, point, label in walk.steps
+        ]
+        return rows

@@ -1,0 +1,453 @@
+"""Plan: a search space becomes the set of models, curves and points that must exist.
+
+Pure: no I/O, no torch, milliseconds. Equal work has equal ids, so it appears once: an unlearner
+that ten curves end at is one recipe, and a point that several curves share is measured once.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from raymcu.blend import Blend
+from raymcu.errors import ConfigError, shown, unknown_name
+from raymcu.planning.costs import estimates
+from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
+from raymcu.planning.recipes import Choice, GEffects, Recipe, siblings
+from raymcu.store.folders import content_id
+from raymcu.study.search_space import FamilyUse, MethodUse, ModelSource, SearchSpace
+from raymcu.study.settings import SETTINGS, UnlearnerKey, Variation
+from raymcu.study.walks import BlendUse, WalkUse
+
+
+def make_plan(space: SearchSpace, around: Surroundings, more: More | None = None) -> Plan:
+    """Work out every model, curve and point of a study.
+
+    Args:
+        space: What is asked.
+        around: What has to be known of data, components and models.
+        more: What findings so far call for besides.
+
+    Raises:
+        ConfigError: If the benchmark, as configured, lacks a set that the study needs, or a walk
+            or blend names a model that the study cannot have.
+    """
+    faults = [
+        *_missing_sets(space, around),
+        *_walk_faults(space, around),
+        *_blend_faults(space, around),
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return _Planner(space, around, more or More()).plan()
+
+
+def plan_trial(
+    space: SearchSpace, around: Surroundings, seeds: Sequence[int], mixing: float = 1.0
+) -> Plan:
+    """Work out what one trial of a search needs: its unlearner at some seeds, as ``trial`` points.
+
+    Args:
+        space: The trial's own: one method, one forget set.
+        around: What has to be known, of this space.
+        seeds: One point each.
+        mixing: Share of the unlearner in a mixture with the original.
+    """
+    return _Planner(space, around, More()).trial(seeds, mixing)
+
+
+def _missing_sets(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    sets, kept = around.sets, around.retain_sets
+    sizes = [name for name in kept if name in sets and kept[name] in sets]
+    for size in space.benchmark.forget_sizes:
+        if size not in sizes:
+            options = "".join(f", {k} = {shown(v)}" for k, v in space.benchmark.options.items())
+            yield (
+                f"benchmark.forget_sizes: '{size}' is empty in this benchmark (name = "
+                f"'{space.benchmark.name}'{options}). It has: {', '.join(sorted(sizes))}. "
+                "Choose among them, or make the benchmark larger."
+            )
+    for name in space.original.extra_sets:
+        if name not in sets:
+            yield f"original.extra_sets: {unknown_name('set', name, list(sets))}"
+
+
+def _walk_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    titles = [method.title for method in space.methods]
+    learners = [title for title in titles if around.methods[title, False].step]
+    for index, use in enumerate(space.walks):
+        walk, where = around.walks[use.title], f"walks.{index}"
+        unknown = [name for name in use.methods or () if name not in titles]
+        for name in unknown:
+            yield f"{where}.methods: {unknown_name('method of this file', name, titles)}"
+        if walk.trained == "memorizer":
+            trains_none = sorted(set(use.methods or ()) - set(learners) - set(unknown))
+            if trains_none or not learners:
+                which = ", ".join(trains_none) or "none of the methods"
+                yield (
+                    f"{where}: '{use.name}' steps away from a memorizer, and {which} trains "
+                    f"{'none' if trains_none else 'one'}. Add a method that does: mox or "
+                    "task_vector."
+                )
+        if not around.layers and use.name in {"layers", "layer_groups"}:
+            yield (
+                f"{where}: '{use.name}' needs the names of the model's layers, and model.path = "
+                f"{shown(space.model.path)} is no folder here. Set model.num_layers or give one."
+            )
+    known = [walk.title for walk in space.walks] + [f.title for f in space.curves.families]
+    for name in space.calibration.curves if space.calibration else ():
+        if name not in known:
+            yield f"calibration.curves: {unknown_name('walk or curve of this file', name, known)}"
+    if space.layer_choice and "layers" not in {walk.name for walk in space.walks}:
+        yield (
+            "layer_choice: chooses among layers put in one at a time, and no walk does that. "
+            'Add [[walks]] with name = "layers", or leave layer_choice out.'
+        )
+
+
+_LABEL = re.compile(
+    r"(?P<title>.+?)(?P<cl>\+cl)?(?P<so>\+so)?/seed(?P<seed>\d+)(?P<mem>/memorizer)?"
+)
+
+
+def _blend_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    titles = [method.title for method in space.methods]
+    known = ["original", "retrained", *(f"{title}/seed0" for title in titles)]
+    known += [f"{t}/seed0/memorizer" for t in titles if around.methods[t, False].step]
+    for index, use in enumerate(space.blends):
+        rows = {"terms": use.terms, **{f"layers.{k}": row for k, row in use.layers.items()}}
+        for key, row in rows.items():
+            if abs(sum(row.values()) - 1) > 1e-9:
+                yield (
+                    f"blends.{index}.{key}: coefficients must sum to 1, got "
+                    f"{sum(row.values()):g}. Give the rest to a checkpoint, e.g. original."
+                )
+            for label in row:
+                if label in {"original", "retrained"}:
+                    continue
+                found = _LABEL.fullmatch(label)
+                title = found["title"] if found else ""
+                is_learner = title in titles and around.methods[title, False].step
+                if not found or title not in titles or (found["mem"] and not is_learner):
+                    yield f"blends.{index}.{key}: {unknown_name('checkpoint', label, known)}"
+        for size in use.forget_sizes or ():
+            if size not in space.benchmark.forget_sizes:
+                sizes = list(space.benchmark.forget_sizes)
+                told = unknown_name("forget set of this file", size, sizes)
+                yield f"blends.{index}.forget_sizes: {told}"
+
+
+_TASK = Choice(name="finetune", options={})
+"""Learning: NLL on the retain set, or on the sets an original model learns."""
+
+
+class _Planner:
+    """Collects recipes, curves, walks and points by id."""
+
+    def __init__(self, space: SearchSpace, around: Surroundings, more: More) -> None:
+        self.space = space
+        self.around = around
+        self.more = more
+        self.methods: Mapping[str, MethodUse] = {m.title: m for m in space.methods}
+        self.recipes: dict[str, Recipe] = {}
+        self.curves: dict[str, Curve] = {}
+        self.walks: dict[str, Walk] = {}
+        self.points: dict[str, Point] = {}
+        self.num_pairs = 0
+        self._ends: set[tuple[UnlearnerKey, str]] = set()
+        self.original = self._learner(None)
+        self.retrained: dict[str, Recipe] = {}
+        self._learning = {
+            self.methods[title].name for (title, _), facts in around.methods.items() if facts.step
+        }
+        self._asked = {  # what every point is asked, whatever its blend
+            "fingerprint": around.fingerprint,
+            **({"asked": around.asked} if around.asked else {}),
+            "prompt": space.model.prompt,
+            "dtype": space.model.dtype,
+            **space.measurement.model_dump(mode="json", exclude={"batch_tokens", "memory_gib"}),
+        }
+
+    def plan(self) -> Plan:
+        self._references()
+        grid = [
+            (size, setting, pair)
+            for size in self.space.benchmark.forget_sizes
+            for setting in self.space.unlearning.settings
+            for pair in SETTINGS[setting].pairs(list(self.methods), self.space.unlearning.seeds)
+        ]
+        self.num_pairs = len(grid)
+        ends = [tuple(self._end(k, size) for k in pair) for size, _, pair in grid]
+        for (size, setting, _), (first, second) in zip(grid, ends, strict=True):
+            self._curves(setting, size, first, second)
+        for size in self.space.benchmark.forget_sizes:
+            for walk in self.space.walks:
+                self._walks(walk, size)
+            for blend in self.space.blends:
+                if blend.forget_sizes is None or size in blend.forget_sizes:
+                    self._by_hand(blend, size)
+        return self._planned()
+
+    def trial(self, seeds: Sequence[int], mixing: float) -> Plan:
+        (size,), (title,) = self.space.benchmark.forget_sizes, self.methods
+        for seed in seeds:
+            key = UnlearnerKey(title, seed, Variation())
+            _, unlearner = self._trained(key, size)
+            blend = Blend.mixed([(1 - mixing, self._alone(self.original)), (mixing, unlearner)])
+            self._point(blend, size, "trial", key.label)
+        return self._planned()
+
+    def _planned(self) -> Plan:
+        return Plan(
+            self.space.name,
+            self.recipes,
+            self.curves,
+            self.points,
+            self.walks,
+            self.num_pairs,
+            estimates(
+                self.space,
+                self.around.sets,
+                self.around.num_parameters,
+                self.recipes,
+                Counter(p.forget_size for p in self.points.values()),
+            ),
+            more=self.more,
+        )
+
+    def _references(self) -> None:
+        original = self.original
+        for size in self.space.benchmark.forget_sizes:
+            self._point(self._alone(original), size, "original", original.label)
+            if self.space.retrained.train or size in self.space.retrained.paths:
+                retrained = self.retrained[size] = self._learner(size)
+                self._point(self._alone(retrained), size, "retrained", retrained.label)
+
+    @staticmethod
+    def _alone(recipe: Recipe) -> Blend:
+        return Blend.of({recipe.id: 1.0})
+
+    def _add(self, **content: Any) -> Recipe:
+        model: ModelSource = content.pop("model", self.space.model)
+        if model.path is not None:  # weights from there, so no shape of our own
+            model = model.model_copy(update={"scratch": None})
+        recipe = Recipe(
+            **{
+                "model": model,
+                "model_fingerprint": self.around.model_fingerprints.get(model.path or ""),
+                "benchmark": self.space.benchmark,
+                "fingerprint": self.around.fingerprint,
+                "train_sets": (),
+                **content,
+            }
+        )
+        return self.recipes.setdefault(recipe.id, recipe)
+
+    def _learner(self, forget_size: str | None) -> Recipe:
+        """Add the original model, or the one retrained without a forget set."""
+        source = self.space.original
+        if forget_size is None:
+            ready, role, label, learned = source.path, "original", "original", "full"
+        else:
+            ready, role = self.space.retrained.paths.get(forget_size), "retrained"
+            label = f"retrained/{forget_size}"
+            learned = self.around.retrained_sets[forget_size]
+        if ready is not None:
+            model = self.space.model.model_copy(update={"path": ready})
+            return self._add(
+                role=role,
+                label=label,
+                forget_size=forget_size,
+                parents={},
+                model=model,
+                methods=(),
+                training=None,
+                seed=0,
+            )
+        return self._add(
+            role=role,
+            label=label,
+            forget_size=forget_size,
+            parents={},
+            train_sets=(learned, *source.extra_sets),
+            methods=(_TASK,),
+            training=source.training,
+            seed=source.seed,
+        )
+
+    def _trained(self, key: UnlearnerKey, size: str) -> tuple[Recipe, Blend]:
+        """Add what is trained for an unlearner: itself, or its memorizer; and say what it is."""
+        is_second_order = key.variation.is_second_order
+        use = self.methods[key.method]
+        _, training = self.space.use_of(use, is_second_order=is_second_order)
+        facts = self.around.methods[key.method, is_second_order]
+        grid = self.space.unlearning
+        every, examples = grid.g_effect_every, grid.g_effect_examples
+        recipe = self._add(
+            role="memorizer" if facts.step else "unlearner",
+            label=f"{key.label}/memorizer" if facts.step else key.label,
+            forget_size=size,
+            retain_set=self.around.retain_sets[size],
+            parents={"start": self.original.id},
+            methods=(_choice(use.name, facts.options, facts.step),),
+            mask=self.around.masks.get(key.method),
+            curriculum=self.around.curriculum if key.variation.has_curriculum else None,
+            training=training,
+            g_effects=GEffects(every=every, examples=examples) if every else None,
+            seed=key.seed,
+        )
+        c = facts.coefficient
+        blend = Blend.mixed([(1 - c, self._alone(self.original)), (c, self._alone(recipe))])
+        return recipe, blend
+
+    def _end(self, key: UnlearnerKey, size: str) -> Recipe:
+        """Add an unlearner that curves end at, as a checkpoint of its own."""
+        trained, _ = self._trained(key, size)
+        recipe = trained
+        if trained.role == "memorizer":
+            facts = self.around.methods[key.method, key.variation.is_second_order]
+            recipe = self._add(
+                role="unlearner",
+                label=key.label,
+                forget_size=size,
+                retain_set=self.around.retain_sets[size],
+                parents={"start": self.original.id, "memorizer": trained.id},
+                methods=(Choice(name=self.methods[key.method].name, options=facts.options),),
+                training=None,
+                coefficient=facts.coefficient,
+                seed=key.seed,
+            )
+        self._point(self._alone(recipe), size, "unlearner", recipe.label)
+        self._ends.add((key, size))
+        return recipe
+
+    def _bends(self, use: FamilyUse, size: str, first: Recipe, second: Recipe) -> list[Recipe]:
+        bend = self.space.curves.bend
+        methods = [*first.methods, *(m for m in second.methods if m not in first.methods)]
+        is_task = bend.objective == "task" or any(m.name in self._learning for m in methods)
+        leader = self._add(
+            role="bend",
+            label=f"bend({first.label}, {second.label})",
+            forget_size=size,
+            retain_set=self.around.retain_sets[size],
+            parents={"first": first.id, "second": second.id, "reference": self.original.id},
+            methods=(_TASK,) if is_task else tuple(methods),
+            curve=use.name,
+            curve_options=use.options,
+            training=bend.training,
+            seed=bend.seed,
+        )
+        others = siblings(leader, self._num_bends(use))
+        return [leader, *(self.recipes.setdefault(one.id, one) for one in others)]
+
+    def _curves(self, setting: str, size: str, first: Recipe, second: Recipe) -> None:
+        linear: str | None = None
+        for use in sorted(self.space.curves.families, key=self._num_bends):
+            has_bends = self._num_bends(use) > 0
+            bends = self._bends(use, size, first, second) if has_bends else []
+            controls = [r.id for r in (first, *bends, second)]
+            key = content_id([setting, use.title, controls])
+            label = f"{use.title}({first.label}, {second.label})"
+            self.curves[key] = Curve(
+                id=key,
+                setting=setting,
+                family=use.title,
+                forget_size=size,
+                first=first,
+                second=second,
+                bends=tuple(bends),
+                walk=tuple(self._along(key, use, size, controls, label)),
+                ensemble=self._ensemble(use, size, controls, label),
+                waits_for=(
+                    linear if has_bends and self.space.curves.quadratic == "if_barrier" else None
+                ),
+            )
+            if not has_bends:
+                linear = key
+
+    def _num_bends(self, use: FamilyUse) -> int:
+        return self.around.families[use.title].num_bends
+
+    def _along(
+        self, key: str, use: FamilyUse, size: str, controls: Sequence[str], label: str
+    ) -> Iterator[tuple[float, str]]:
+        last = self.space.curves.num_points - 1
+        grid = (step / last for step in range(last + 1))
+        for t in sorted({*grid, *self.more.positions.get(key, ())}):
+            blend = self._on_curve(use, controls, t)
+            yield t, self._point(blend, size, "curve", f"{label} t={t:.3g}")
+
+    def _on_curve(self, use: FamilyUse, controls: Sequence[str], t: float) -> Blend:
+        coefficients = self.around.families[use.title].coefficients(t)
+        return Blend.of(list(zip(controls, coefficients, strict=True)))
+
+    def _ensemble(
+        self, use: FamilyUse, size: str, controls: Sequence[str], label: str
+    ) -> str | None:
+        """Add the mean of a curve's interior points and ends (MCU sec. 6.2): one more blend."""
+        interior = self.space.curves.ensemble
+        if interior is None:
+            return None
+        count = interior + 2
+        places = [step / (count - 1) for step in range(count)]
+        blend = Blend.mixed([(1 / count, self._on_curve(use, controls, t)) for t in places])
+        return self._point(blend, size, "ensemble", f"ensemble of {label}")
+
+    def _walks(self, use: WalkUse, size: str) -> None:
+        family = self.around.walks[use.title]
+        layers = self.around.layers
+        for title in use.methods or self.methods:
+            has_memorizer = self.around.methods[title, False].step is not None
+            if family.trained == "memorizer" and not has_memorizer:
+                continue
+            for seed in use.seeds or self.space.unlearning.seeds[:1]:
+                unlearner = UnlearnerKey(title, seed, Variation())
+                recipe, through = self._trained(unlearner, size)
+                if (unlearner, size) not in self._ends:  # else it is a point by itself already
+                    self._point(through, size, "unlearner", unlearner.label)
+                if family.trained == "memorizer":
+                    through = self._alone(recipe)
+                key = content_id([use.model_dump(mode="json", include={"name", "label"}),
+                                  use.options.get("direction"), size, through.id])  # fmt: skip
+                name = f"{use.title}({unlearner.label})"
+                positions = {*family.positions(len(layers)), *self.more.positions.get(key, ())}
+                steps = []
+                for t in sorted(positions):
+                    blend = family.blend(t, self.original.id, through, layers)
+                    what = family.label(t, len(layers))
+                    steps.append((t, self._point(blend, size, "walk", f"{name} {what}"), what))
+                self.walks[key] = Walk(key, use.title, size, recipe, unlearner.label, tuple(steps))
+                for chosen in self.more.layers.get(key, ()):
+                    blend = self._alone(self.original).with_layers(through, chosen, layers)
+                    what = ", ".join(map(str, chosen))
+                    self._point(blend, size, "layers", f"layers {what} of {unlearner.label}")
+
+    def _by_hand(self, use: BlendUse, size: str) -> None:
+        layers = {prefix: self._row(row, size).terms for prefix, row in use.layers.items()}
+        self._point(Blend.of(self._row(use.terms, size).terms, layers), size, "blend", use.label)
+
+    def _row(self, terms: Mapping[str, float], size: str) -> Blend:
+        return Blend.mixed([(c, self._named(label, size)) for label, c in terms.items()])
+
+    def _named(self, label: str, size: str) -> Blend:
+        """Return the checkpoint of a label, added if the study has no other use for it."""
+        if label == "original":
+            return self._alone(self.original)
+        if label == "retrained":
+            return self._alone(self.retrained.get(size) or self._learner(size))
+        found = _LABEL.fullmatch(label)
+        assert found is not None  # noqa: S101 - _blend_faults saw to it
+        variation = Variation(bool(found["cl"]), bool(found["so"]))
+        key = UnlearnerKey(found["title"], int(found["seed"]), variation)
+        recipe, unlearner = self._trained(key, size)
+        return self._alone(recipe) if found["mem"] else unlearner
+
+    def _point(self, blend: Blend, size: str, role: str, label: str) -> str:
+        key = content_id({"blend": blend.id, "forget_size": size, **self._asked})
+        self.points.setdefault(key, Point(key, blend, size, role, label))
+        return key
+
+
+def _choice(name: str, options: Mapping[str, Any], without: str | None) -> Choice:
+    """Return a method as a recipe holds it; how far to step away is no matter of training."""
+    return Choice(name=name, options={k: v for k, v in options.items() if k != without})

@@ -1,0 +1,135 @@
+"""Recipes: frozen values that say how a checkpoint comes to be.
+
+Their id is a hash of their content and of their parents' ids, so equal work has equal ids.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from raymcu.store.folders import content_id
+from raymcu.study.search_space import BenchmarkUse, ModelSource, Training
+
+RECIPE_VERSION = 2
+"""Part of every id. Raise it when the same recipe would train to other weights than before."""
+
+_LATER = {"position": "prediction", "final_norm": False}
+"""Options of methods that are younger than ids, with what was done before there was a choice."""
+
+Role = Literal["original", "retrained", "memorizer", "unlearner", "bend"]
+
+
+class Choice(BaseModel):
+    """A component (method, mask, curriculum) with all its options resolved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    options: Mapping[str, Any]
+
+
+class GEffects(BaseModel):
+    """What is recorded of the G-effect in a training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    every: int
+    """Steps between two records."""
+    examples: int
+    """Questions of each set it is taken over."""
+
+
+class Recipe(BaseModel):
+    """The frozen, fully resolved description of how one checkpoint comes to be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    role: Role
+    label: str
+    """Short name for people; not part of the id."""
+    forget_size: str | None
+    """The forget set; None for the original."""
+    parents: Mapping[str, str]
+    """Recipe ids: ``start``; of an unlearner that is stepped away from one ``memorizer`` too; of a
+    bend ``first``, ``second``, ``reference`` and, of all but its curve's first, ``leader``."""
+    model: ModelSource
+    """Where weights without a parent come from, prompt and dtype."""
+    benchmark: BenchmarkUse
+    """How to load the data; the fingerprint stands for it in the id."""
+    fingerprint: str
+    """Content of the benchmark."""
+    model_fingerprint: str | None
+    """Content of the model that ``model.path`` names, which stands for the path in the id."""
+    train_sets: tuple[str, ...]
+    """Sets learned by an original or retrained model."""
+    retain_set: str | None = None
+    """The set kept when ``forget_size`` is forgotten; None for the original."""
+    methods: tuple[Choice, ...]
+    """Objective: the mean of these methods' losses."""
+    mask: Choice | None = None
+    """Which weights may move; None for all."""
+    curriculum: Choice | None = None
+    """How sequences are weighed or ordered; None takes them as they come."""
+    curve: str | None = None
+    """Curve family of a bend."""
+    curve_options: Mapping[str, Any] = {}
+    """Options of the family that are not its defaults."""
+    bend: int = 0
+    """Which of its curve's bends it is; they are all found by one training."""
+    coefficient: float | None = None
+    """c of an unlearner (1-c)·start + c·memorizer, which is not trained itself."""
+    training: Training | None
+    """None for a ready model, which is only copied into the store, and for what is blended."""
+    g_effects: GEffects | None = None
+    """None records none. The record changes no weight, but is part of what the recipe makes."""
+    seed: int
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of all that decides the weights, and what is recorded of the training."""
+        content = self.model_dump(mode="json", exclude={"label", "benchmark"})
+        for place in ("path", "revision", "num_layers"):
+            del content["model"][place]
+        if content["model"]["tokenizer"] is None:  # the id of before there was a choice
+            del content["model"]["tokenizer"]
+        if content["g_effects"] is None:  # likewise
+            del content["g_effects"]
+        for key, default in (("curve_options", {}), ("bend", 0), ("coefficient", None)):
+            if content[key] == default:
+                del content[key]
+        _drop_later_options(content["methods"])
+        if self.training is not None:
+            del content["training"]["workers"]
+            if self.training.average is None:
+                del content["training"]["average"]
+        return content_id({"version": RECIPE_VERSION, **content})
+
+
+def _drop_later_options(methods: list[dict[str, Any]]) -> None:
+    """Drop what says of a method that it does what it did before there was a choice."""
+    for method in methods:
+        options = method["options"].items()
+        method["options"] = {k: v for k, v in options if (k, v) not in _LATER.items()}
+
+
+def siblings(leader: Recipe, num_bends: int) -> list[Recipe]:
+    """Return a curve's other bends, which the training of its first finds too.
+
+    Args:
+        leader: The first bend.
+        num_bends: Of the curve, the leader counted.
+    """
+    content = leader.model_dump()
+    parents = {**leader.parents, "leader": leader.id}
+    return [
+        Recipe(**{**content, "bend": k, "parents": parents, "label": f"{leader.label} {k + 1}"})
+        for k in range(1, num_bends)
+    ]
+
+
+def leader_of(bend: Recipe) -> Recipe:
+    """Return the first bend of the curve that a bend belongs to; any other recipe as it is."""
+    if not bend.bend:
+        return bend
+    parents = {end: key for end, key in bend.parents.items() if end != "leader"}
+    label = bend.label.removesuffix(f" {bend.bend + 1}")
+    return Recipe(**{**bend.model_dump(), "bend": 0, "parents": parents, "label": label})

@@ -1,0 +1,119 @@
+"""What is looked at before a study is planned and started: components, data, models."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.curricula._base import CURRICULA
+from raymcu.curves._base import CURVES, WALKS
+from raymcu.errors import ConfigError
+from raymcu.masks._base import MASKS
+from raymcu.methods._base import METHODS
+from raymcu.metrics._base import METRICS
+from raymcu.models import causal_lm
+from raymcu.planning.analysis_checks import analysis_faults
+from raymcu.planning.plan import MethodFacts, Surroundings
+from raymcu.planning.recipes import Choice
+from raymcu.planning.trials import search_faults
+from raymcu.registry import Registry
+from raymcu.study.loading import Registries, load
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.settings import SETTINGS
+from raymcu.study.table_kinds import Named
+
+REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
+
+
+def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
+    """Read and check a search space; every fault of the file is in the one `ConfigError`."""
+    return load(path, overrides, REGISTRIES, _faults)
+
+
+def _faults(space: SearchSpace) -> list[str]:
+    return [*analysis_faults(space), *search_faults(space, REGISTRIES)]
+
+
+def check_inputs(space: SearchSpace) -> None:
+    """Open what the file only names: models by their config and tokenizer, and the data.
+
+    Raises:
+        ConfigError: With everything that cannot be used.
+    """
+    named = {"model.path": space.model.path, "original.path": space.original.path}
+    named |= {f"retrained.paths.{size}": path for size, path in space.retrained.paths.items()}
+    sources = {k: space.model.model_copy(update={"path": p}) for k, p in named.items() if p}
+    faults = [causal_lm.preflight(source, key) for key, source in sources.items()]
+    benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
+    for size in space.benchmark.forget_sizes:
+        kept = (benchmark.retain_of(size), benchmark.retrained_on(size))
+        for name in dict.fromkeys((size, *kept, *space.original.extra_sets)):
+            benchmark.training_set(name)
+        for probe in space.measurement.probes:
+            try:
+                benchmark.probe(probe, size)
+            except ConfigError as error:
+                faults += error.faults
+    if found := [fault for fault in dict.fromkeys(faults) if fault]:
+        raise ConfigError(found)
+
+
+def components() -> dict[str, Registry[Any]]:
+    """Return the registries by the name `raymcu list` knows them by."""
+    return {
+        "methods": METHODS,
+        "masks": MASKS,
+        "curricula": CURRICULA,
+        "metrics": METRICS,
+        "curves": CURVES,
+        "walks": WALKS,
+        "benchmarks": BENCHMARKS,
+    }
+
+
+def look_around(space: SearchSpace) -> Surroundings:
+    """Return what the plan has to know. Reads local files, never the network."""
+    benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
+    facts = benchmark.facts()
+    paths = [space.model.path, space.original.path, *space.retrained.paths.values()]
+    return Surroundings(
+        fingerprint=facts.fingerprint,
+        sets=facts.sets,
+        retain_sets={size: benchmark.retain_of(size) for size in benchmark.forget_sizes},
+        retrained_sets={size: benchmark.retrained_on(size) for size in benchmark.forget_sizes},
+        model_fingerprints={p: causal_lm.fingerprint(p, space.model.revision) for p in paths if p},
+        num_parameters=causal_lm.count_parameters(space.model),
+        asked=facts.asked,
+        layers=causal_lm.layer_names(space.model),
+        **_components(space),
+    )
+
+
+def look_again(around: Surroundings, space: SearchSpace) -> Surroundings:
+    """Return what the plan of a trial has to know: other components in the same surroundings."""
+    return replace(around, **_components(space))
+
+
+def _components(space: SearchSpace) -> dict[str, Any]:
+    """Return the components that a space uses, their options resolved."""
+    return {
+        "families": {u.title: CURVES[u.name](**u.options) for u in space.curves.families},
+        "walks": {use.title: WALKS[use.name](**use.options) for use in space.walks},
+        "methods": dict(_methods(space)),
+        "masks": {m.title: _resolved(MASKS, m.mask) for m in space.methods if m.mask},
+        "curriculum": _resolved(CURRICULA, space.unlearning.curriculum),
+    }
+
+
+def _methods(space: SearchSpace) -> Iterator[tuple[tuple[str, bool], MethodFacts]]:
+    for method in space.methods:
+        for is_second_order in (False, True):
+            use, _ = space.use_of(method, is_second_order=is_second_order)
+            made = METHODS[use.name](**use.options)
+            facts = MethodFacts(made.model_dump(), made.step_option, made.coefficient())
+            yield (method.title, is_second_order), facts
+
+
+def _resolved(registry: Registry[Any], use: Named) -> Choice:
+    return Choice(name=use.name, options=registry[use.name](**use.options).model_dump())

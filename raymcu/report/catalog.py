@@ -1,0 +1,113 @@
+"""What `raymcu list` shows: every component with its source, options, ranges and needs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel
+
+from raymcu.errors import ConfigError
+from raymcu.methods._base import Method, Needs, Part
+from raymcu.metrics._base import Metric
+from raymcu.planning.surroundings import components
+from raymcu.study.settings import SETTINGS
+
+
+def catalog(kind: str) -> list[dict[str, Any]]:
+    """Return one row per component of a kind.
+
+    Raises:
+        ConfigError: If there is no such kind.
+    """
+    if kind == "settings":
+        return [
+            {
+                "name": name,
+                "pairs": "two methods" if setting.pairs_methods else "two seeds",
+                "first": setting.first.suffix or "plain",
+                "second": setting.second.suffix or "plain",
+                "source": "MCU table 1",
+            }
+            for name, setting in SETTINGS.items()
+        ]
+    registries = components()
+    if kind not in registries:
+        raise ConfigError(f"'{kind}': list one of {', '.join([*registries, 'settings'])}.")
+    return [
+        {
+            "name": entry.name,
+            "summary": entry.summary,
+            **_details(entry.component),
+            "source": entry.source,
+        }
+        for entry in registries[kind]
+    ]
+
+
+def _details(component: Any) -> dict[str, Any]:
+    if isinstance(component, type) and issubclass(component, BaseModel):
+        told: dict[str, Any] = {"parameters": parameters(component)}
+        if issubclass(component, Method):
+            told["needs"] = [_need(part, need) for part, need in component().needs().items()]
+            published = vars(component).get("openunlearning")
+            told["openunlearning"] = published and asdict(published)
+        return told
+    return {
+        "better": component.better,
+        "range": f"[{component.low:g}, {component.high:g}]",
+        "unit": component.unit,
+        "needs": _measured(component),
+    }
+
+
+def _measured(metric: Metric) -> list[str]:
+    """Say what must have been measured, and of which probes."""
+    choices = (", ".join(probes) for probes in (metric.probes, metric.or_probes) if probes)
+    retrained = ["the retrained model's measurement"] * metric.needs_retrained
+    return [f"{metric.kind} of {' or of '.join(choices)}", *retrained]
+
+
+def parameters(component: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Return default, allowed values and meaning of every option, by name."""
+    told = component.model_json_schema()["properties"]
+    return {
+        name: {
+            "default": field.get_default(),
+            "allowed": _allowed(told[name]),
+            "meaning": " ".join((field.description or "").split()),
+        }
+        for name, field in component.model_fields.items()
+    }
+
+
+def _allowed(told: Mapping[str, Any]) -> str:
+    """Say in a few signs what a JSON schema allows, e.g. ``> 0`` or ``sum | mean``."""
+    if "anyOf" in told:
+        return " or ".join(filter(None, map(_allowed, told["anyOf"])))
+    if "enum" in told:
+        return " | ".join(map(str, told["enum"]))
+    if "const" in told:
+        return str(told["const"])
+    signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+    bounds = [f"{sign} {told[key]:g}" for key, sign in signs.items() if key in told]
+    names = {"boolean": "true | false", "null": "unset"}
+    return ", ".join(bounds) or names.get(told.get("type", ""), told.get("type", ""))
+
+
+def _need(part: Part, need: Needs) -> str:
+    """Say what a part of a step is, and what it must carry."""
+    answers = {
+        "true": "",
+        "refusal": ", refusals as answers",
+        "mismatched": f", answers of {part.count} other question{'s' * (part.count > 1)}",
+        "sampled": ", answers of the start model's own",
+    }[part.answers]
+    carries = {
+        "start model's log-probs": need.reference_nll,
+        "start model's logits": need.reference_logits,
+        f"hidden states of layer {need.layer}": need.layer is not None,
+        "start model's hidden states": need.reference_states,
+    }
+    wanted = "".join(f" + {what}" for what, is_needed in carries.items() if is_needed)
+    where = {"prediction": "", "token": ", at its tokens", "padded": ", padding too"}[part.read]
+    return f"{part.questions} set{answers}{', prompts too' * part.every_position}{where}{wanted}"

@@ -1,0 +1,1 @@
+"""What exists: run folders, checkpoints, and the schemas of their tables."""

@@ -1,0 +1,1 @@
+"""What is asked: a search-space file becomes typed values."""

@@ -1,0 +1,439 @@
+"""What a search space says, as typed values: one class per table of the file.
+
+The docstring of a field is its documentation; `loading` reads the file into these.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from raymcu.errors import shown
+from raymcu.study.search_table import Search
+from raymcu.study.table_kinds import Named, Names, Section, Titled, merged, titles_differ, unique
+from raymcu.study.walks import BlendUse, Calibration, LayerChoice, WalkUse
+
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
+
+ORDERS: Mapping[str, tuple[str, ...]] = {
+    "first": ("adamw", "muon", "sgd"),
+    "second": ("sophia_g", "soul"),
+    "sign": ("sign_sgd",),
+    "zeroth": ("spsa",),
+    "hybrid": ("alternating",),
+}
+"""Optimizers by the order of the information they use; the first of each is the default."""
+
+
+class OptimizerUse(Section):
+    """Which optimizer, with what of its own."""
+
+    order: Literal["first", "second", "sign", "zeroth", "hybrid"] = "first"
+    """Grade: gradients, curvature too, their signs only, losses only, or both in turn."""
+    name: (
+        Literal["adamw", "muon", "sgd", "sophia_g", "soul", "sign_sgd", "spsa", "alternating"]
+        | None
+    ) = None
+    """None takes the order's default. ``muon``: Muon for the matrices of the blocks, AdamW for
+    the rest; ``sophia_g``: curvature from labels sampled from the model; ``soul``: from the
+    squared gradient, as SOUL's code has it; ``spsa``: central differences along random
+    directions, then plain descent; ``alternating``: AdamW, with some steps' gradients from SPSA."""
+    betas: tuple[DecayRate, DecayRate] | None = None
+    """Decay rates; None: (0.9, 0.999) of AdamW, (0.965, 0.99) of Sophia-G, (0.9, 0.95) of SOUL."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of ``sgd``."""
+    matrix_learning_rate: PositiveFloat = 0.02
+    """Peak learning rate of ``muon``'s matrices."""
+    rho: PositiveFloat = 0.04
+    """Sophia's clipping bound, relative to the curvature."""
+    curvature_every: PositiveInt = 10
+    """Steps between two looks at the curvature, of ``sophia_g``."""
+    perturbation: PositiveFloat = 1e-3
+    """Step of SPSA's differences."""
+    directions: PositiveInt = 1
+    """Random directions of one SPSA estimate."""
+    zeroth_every: Annotated[int, Field(ge=2)] = 2
+    """``alternating``: every how many steps the gradient is estimated by SPSA."""
+
+    @model_validator(mode="after")
+    def _name_has_the_order(self) -> Self:
+        if self.name is not None and self.name not in ORDERS[self.order]:
+            own = next(order for order, names in ORDERS.items() if self.name in names)
+            raise ValueError(
+                f"'{self.name}' is of order '{own}', not '{self.order}'. Set order = '{own}', or "
+                f"name one of {', '.join(ORDERS[self.order])}"
+            )
+        return self
+
+    @property
+    def resolved(self) -> str:
+        """The optimizer's name."""
+        return self.name or ORDERS[self.order][0]
+
+
+def _layers(value: Any) -> Any:
+    names = value if isinstance(value, list | tuple) else []
+    is_list = bool(names) and all(isinstance(name, str) for name in names)
+    if not is_list and value != "all-linear":
+        raise ValueError(f"must be a list of names or 'all-linear', got {shown(value)}")
+    return tuple(value) if names else value
+
+
+class Lora(Section):
+    """Low-rank adapters, trained in place of the weights and merged before they are saved."""
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    """The update is alpha / rank · B·A."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Annotated[tuple[str, ...] | Literal["all-linear"], BeforeValidator(_layers)] = (
+        "all-linear"
+    )
+    """Endings of the names of the linear layers that get an adapter, e.g. ``["q_proj"]``."""
+
+
+class Average(Section):
+    """An exponential moving average of the weights along a training, in their place at its end.
+
+    avg_0 = the weights it starts from, avg_k = eta · weights_k + (1 - eta) · avg_(k-1). It commutes
+    with extrapolation, so a memorizer's average gives MOX's momentum (eq. 10) at every alpha.
+    """
+
+    eta: Annotated[float, Field(gt=0, le=1)] = 0.675
+    """Weight of the latest weights; 1 averages nothing. MOX's momentum."""
+    every: Literal["epoch", "step"] = "epoch"
+    """When the average is taken; a last epoch that is cut short counts."""
+
+
+class Training(Section):
+    """How long, how fast and with what one checkpoint is trained."""
+
+    optimizer: OptimizerUse = OptimizerUse()
+    learning_rate: PositiveFloat = 1e-5
+    """Peak learning rate. TOFU's for Llama-2-7B."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled weight decay."""
+    epochs: PositiveFloat = 5.0
+    """Passes over the anchor set: the forget set when unlearning, else the training set."""
+    batch_size: PositiveInt = 32
+    """Questions per optimizer step, over all workers."""
+    micro_batch_size: PositiveInt | None = None
+    """Questions per forward pass of one worker; None takes the whole share at once."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Fraction of the steps with linear warm-up."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """After warm-up: linear decay to zero, or constant."""
+    max_gradient_norm: NonNegativeFloat = 1.0
+    """Global gradient norm to clip to; 0 clips nothing."""
+    group_by_length: bool = False
+    """Shuffle, then batch sequences of like length: less padding, nearly the same order."""
+    until_loss: PositiveFloat | None = None
+    """Stop at the end of the first epoch whose mean loss is below this, in nats."""
+    max_abs_loss: PositiveFloat = 1000.0
+    """A loss beyond this, or NaN, ends the recipe as ``diverged``."""
+    lora: Lora | None = None
+    """Train low-rank adapters in place of the weights; None trains the weights."""
+    average: Average | None = None
+    """Keep a moving average of the weights instead of the last ones; None keeps the last."""
+    workers: PositiveInt = 1
+    """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
+
+
+class ScratchModel(Section):
+    """A small Llama trained from scratch, with a byte-level BPE of the benchmark's own text."""
+
+    hidden_size: PositiveInt = 128
+    num_layers: PositiveInt = 2
+    num_heads: PositiveInt = 2
+    intermediate_size: PositiveInt = 512
+    vocab_size: Annotated[int, Field(ge=300)] = 4096
+    """Tokens of the BPE, the 256 bytes included."""
+    max_length: PositiveInt = 512
+    """Longest sequence in tokens."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"hidden_size must be an even multiple of num_heads, got {self.hidden_size} "
+                f"and {self.num_heads}"
+            )
+        return self
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the model, the tied embedding counted once."""
+        per_layer = 4 * self.hidden_size**2 + 3 * self.hidden_size * self.intermediate_size
+        norms = (2 * self.num_layers + 1) * self.hidden_size
+        return self.num_layers * per_layer + self.vocab_size * self.hidden_size + norms
+
+
+class ModelSource(Section):
+    """The network every checkpoint of the study shares."""
+
+    path: str | None = None
+    """Folder or hub id of a Hugging Face causal LM. If given, ``scratch`` is not used."""
+    revision: str = "main"
+    """Revision of a hub id."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer, for models that are released without one (MUSE's)."""
+    scratch: ScratchModel | None = None
+    """Architecture to train from scratch."""
+    prompt: Literal["plain", "chat"] = "plain"
+    """``plain``: ``Question: …\\nAnswer: …``; ``chat``: the tokenizer's own chat template."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights in training and measuring. Losses are always computed in float32."""
+    num_layers: PositiveInt | None = None
+    """Decoder layers of a hub model named ``model.layers.N.…``; only walks over layers ask. A
+    folder's are counted."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off unless you have read it."""
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.path is None and self.scratch is None:
+            raise ValueError("names no model. Give path (folder or hub id) or [model.scratch]")
+        return self
+
+
+class Original(Section):
+    """The model trained on everything, which the unlearners start from."""
+
+    path: str | None = None
+    """Folder or hub id of a model that has already learned the full set; nothing is trained."""
+    extra_sets: tuple[str, ...] = ()
+    """Sets learned besides the full (or retain) set, e.g. real_authors and world_facts."""
+    seed: NonNegativeInt = 0
+    training: Training = Training(weight_decay=0.01, warmup=0.2)
+
+
+class Retrained(Section):
+    """The models that never saw the forget set: same recipe as the original, less data."""
+
+    train: bool = True
+    """False leaves them out; forget quality then has no value."""
+    paths: Mapping[str, str] = {}
+    """Ready models by forget size, e.g. ``forget01 = "org/model"``; those are not trained."""
+
+
+NOT_SECOND_ORDER = (
+    "must name a second-order optimizer, or -SO settings would be first-order ones. "
+    'Give e.g. optimizer = { order = "second" }'
+)
+
+
+class MethodUse(Titled):
+    """One unlearning method of the grid; keys not listed here are the method's own options."""
+
+    training: Mapping[str, Any] = {}
+    """Changes to ``unlearning.training`` for this method."""
+    mask: Named | None = None
+    """Update mask: only the weights it keeps may move, e.g. ``{ name = "wagle", keep = 0.95 }``."""
+    second_order: Mapping[str, Any] = {}
+    """Changes to this table for -SO settings: options, and a ``training`` of their own."""
+
+
+class BenchmarkUse(Named):
+    """The benchmark; keys not listed here are the benchmark's own options."""
+
+    forget_sizes: Names
+    """Forget sets of the study, e.g. ``["forget01", "forget05"]``."""
+
+
+def _second_order(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    optimizer = changes.get("optimizer")
+    if not isinstance(optimizer, Mapping) or optimizer.get("order") != "second":
+        raise ValueError(NOT_SECOND_ORDER)
+    return changes
+
+
+class Unlearning(Section):
+    """The grid of unlearners."""
+
+    settings: Annotated[tuple[str, ...], AfterValidator(unique)] = ("Rand", "Met")
+    """MCU settings: which unlearners are paired. [] pairs none, for walks, blends or a search."""
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(unique)] = (
+        0,
+        1,
+    )
+    """Rand-like settings pair different seeds; Met-like settings use the first."""
+    training: Training = Training(weight_decay=0.01, warmup=0.2)
+    curriculum: Named = Named(name="superloss")
+    """What -CL settings add: ``superloss`` weighs sequences, ``difficulty`` orders them."""
+    second_order: Annotated[Mapping[str, Any], AfterValidator(_second_order)] = {
+        "optimizer": {"order": "second"}
+    }
+    """Changes to ``training`` in -SO settings."""
+    g_effect_every: PositiveInt | None = None
+    """Steps between two records of the G-effect: how a descent step on the objective changes the
+    forget and the retain loss (``g_effects.parquet`` in the checkpoint's folder). None: none. Part
+    of an unlearner's id, as of what it makes; the weights are the same."""
+    g_effect_examples: PositiveInt = 32
+    """Questions of each set it is taken over. A record costs about as much as three steps of as
+    many questions, and memory for two more gradients."""
+
+
+def _without_lora(training: Training) -> Training:
+    if training.lora is not None:
+        raise ValueError("has lora, but a bend is a point between whole weights. Leave lora out")
+    return training
+
+
+class Bend(Section):
+    """How the midpoint of a curve is found."""
+
+    objective: Literal["unlearning", "task"] = "unlearning"
+    """``unlearning``: the loss of the unlearners' method (the mean of two methods' losses in a
+    Met pair), without curriculum or mask, which are how the ends were found; ``task``: NLL on the
+    retain set, as in standard curve finding and for methods that train what to step away from."""
+    seed: NonNegativeInt = 0
+    training: Annotated[Training, AfterValidator(_without_lora)] = Training(epochs=2.0, warmup=0.0)
+
+
+class FamilyUse(Titled):
+    """A curve family; keys not listed here are its own options."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_mere_name(cls, use: Any) -> Any:
+        return {"name": use} if isinstance(use, str) else use
+
+
+def _families_differ(families: tuple[FamilyUse, ...]) -> tuple[FamilyUse, ...]:
+    unique(tuple(family.title for family in families))
+    return families
+
+
+class Curves(Section):
+    """The walks between paired unlearners."""
+
+    families: Annotated[
+        tuple[FamilyUse, ...],
+        Field(min_length=1),
+        AfterValidator(_families_differ),
+    ] = (FamilyUse(name="linear"), FamilyUse(name="quadratic"))
+    """Names, or tables with options: ``["linear", { name = "bezier", num_bends = 2 }]``."""
+    num_points: Annotated[int, Field(ge=2)] = 16
+    """Points per curve, equally spaced in [0, 1] with both ends (MCU: 16)."""
+    quadratic: Literal["always", "if_barrier"] = "always"
+    """``if_barrier``: curves with a bend only between ends whose linear curve has a barrier
+    beyond ``analysis.tolerance``."""
+    bend: Bend = Bend()
+    ensemble: PositiveInt | None = None
+    """Interior points, equally spaced, whose weights are averaged with those of both ends into one
+    more model per curve (MCU: 3); None makes none."""
+
+
+class Measurement(Section):
+    """What every point is asked."""
+
+    probes: Names = ("forget", "retain", "real_authors", "world_facts")
+    generate: tuple[str, ...] = ("forget", "retain", "real_authors", "world_facts")
+    """Probes whose questions are also answered by greedy generation."""
+    paraphrased: tuple[str, ...] = ()
+    """Probes whose answers are also scored behind the paraphrased question (ES-perturb)."""
+    moments: tuple[str, ...] = ()
+    """Probes where each answer token also gets the mean and deviation of log p (Min-K%++)."""
+    gradient_norms: tuple[str, ...] = ()
+    """Probes where each answer's loss also gets the norm of its gradient (GradNorm); a backward
+    pass for every example."""
+    representations: tuple[str, ...] = ()
+    """Probes where each layer's states are compared with the original's and the retrained
+    model's (CKA)."""
+    max_new_tokens: PositiveInt = 200
+    """Longest generated answer in tokens; a benchmark may fix less for a probe."""
+    max_examples: PositiveInt | None = None
+    """First examples of each probe to use; None uses all. The forget probe is never cut."""
+    batch_tokens: PositiveInt = 4096
+    """Tokens per forward pass, padding included; not part of a point's id."""
+    memory_gib: Annotated[float, Field(gt=0)] = 2.0
+    """Working memory beside the weights: batches, logits and caches are cut to fit; not part of
+    a point's id."""
+
+    @model_validator(mode="after")
+    def _measures_what_it_probes(self) -> Self:
+        for key in ("generate", "paraphrased", "moments", "gradient_norms", "representations"):
+            if missing := sorted(set(getattr(self, key)) - set(self.probes)):
+                raise ValueError(
+                    f"{key} names {', '.join(missing)}, which probes do not. "
+                    f"Set {key} to some of the probes, or to [] for none"
+                )
+        return self
+
+
+class Analysis(Section):
+    """How curves are judged."""
+
+    tolerance: NonNegativeFloat = 0.05
+    """Largest barrier, in nats per token, that still counts as connected."""
+
+
+class Execution(Section):
+    """Where the work runs; nothing here changes a result or an id."""
+
+    cpus_per_worker: PositiveInt = 1
+    """CPUs of each training or measuring process (its torch threads)."""
+    gpus_per_worker: NonNegativeFloat | None = None
+    """GPUs of each process; None takes one where the cluster has any."""
+    measure_actors: PositiveInt | None = None
+    """Measuring processes; None fills the cluster."""
+    save_every_s: NonNegativeFloat = 60.0
+    """Seconds between the resumable states of a training; 0 saves after every step."""
+    max_attempts: PositiveInt = 3
+    """Times a training or a point is tried when its process dies."""
+
+
+class SearchSpace(Section):
+    """One study, as its file says it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    description: str = ""
+    store: str | None = None
+    """Folder or URL of a checkpoint store to share between runs; default is the run's own."""
+    extensions: tuple[str, ...] = ()
+    """Your modules with components of your own, imported here and on every worker."""
+    benchmark: BenchmarkUse
+    model: ModelSource
+    original: Original = Original()
+    retrained: Retrained = Retrained()
+    unlearning: Unlearning = Unlearning()
+    methods: Annotated[tuple[MethodUse, ...], Field(min_length=1), AfterValidator(titles_differ)]
+    curves: Curves = Curves()
+    walks: Annotated[tuple[WalkUse, ...], AfterValidator(titles_differ)] = ()
+    """Walks from the original through one trained model: no pairs, no bends."""
+    blends: tuple[BlendUse, ...] = ()
+    """Blends written by hand."""
+    calibration: Calibration | None = None
+    """How far each walk may go while enough is retained (UWC)."""
+    layer_choice: LayerChoice | None = None
+    """Which layers of an unlearner are put into the original (CRU)."""
+    search: Search | None = None
+    """What `raymcu search` looks for."""
+    measurement: Measurement = Measurement()
+    analysis: Analysis = Analysis()
+    execution: Execution = Execution()
+
+    def use_of(self, method: MethodUse, *, is_second_order: bool) -> tuple[MethodUse, Training]:
+        """Return a method as a setting uses it, and how it is trained there.
+
+        Later changes win: ``unlearning.training``, the method's, ``unlearning.second_order``, the
+        method's ``second_order``.
+        """
+        changes: list[Mapping[str, Any]] = [method.training]
+        if is_second_order:
+            own = dict(method.second_order)
+            changes += [self.unlearning.second_order, own.pop("training", {})]
+            method = MethodUse(**merged(method.model_dump(), own))
+        training = self.unlearning.training.model_dump()
+        for change in changes:
+            training = merged(training, change)
+        return method, Training(**training)

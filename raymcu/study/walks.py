@@ -1,0 +1,70 @@
+"""What a search space says of blends beyond the curves of pairs: walks, calibration, layers."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveFloat
+
+from raymcu.study.table_kinds import Names, Section, Titled
+
+
+class WalkUse(Titled):
+    """A walk from the original through one trained model; other keys are the walk's own options."""
+
+    methods: Names | None = None
+    """Titles of the methods it is walked for; None: all that it suits."""
+    seeds: tuple[NonNegativeInt, ...] | None = None
+    """Seeds of the models it goes through; None: the first of ``unlearning.seeds``."""
+
+
+Coefficients = Annotated[Mapping[str, float], Field(min_length=1)]
+
+
+class BlendUse(Section):
+    """A blend written by hand: coefficients of checkpoints, which sum to 1.
+
+    Checkpoints go by label: ``original``, ``retrained``, ``npo/seed0``, ``npo+cl/seed1``, and
+    ``mox/seed0/memorizer`` for the model that a method trains to step away from.
+    """
+
+    label: str
+    terms: Coefficients
+    """By checkpoint."""
+    layers: Mapping[str, Coefficients] = {}
+    """By beginning of weight names, e.g. ``"model.layers.3."``: other coefficients for those."""
+    forget_sizes: Names | None = None
+    """Forget sets whose checkpoints are meant; None: all of the study, a blend each."""
+
+
+class Calibration(Section):
+    """How far along a walk or curve enough is retained (UWC, model mixing).
+
+    The last position whose ``metric`` is at least ``keep`` times the original's, by the positions
+    of the grid and then by halving the step after it. Curves are compared there by ``rank_by``.
+    """
+
+    curves: Names = ("mixing",)
+    """Titles of walks, or of curve families."""
+    metric: str = "retain_es"
+    """What is to be kept. If lower is better, at most the original's divided by ``keep``."""
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Share of the original's value (UWC's paper .95, its code .9)."""
+    rank_by: Names = ("forget_es",)
+    """Metrics by which methods are ranked before and after."""
+    resolution: PositiveFloat = 0.01
+    """Halving stops when the step is no longer than this."""
+
+
+class LayerChoice(Section):
+    """Which layers of an unlearner are put into the original (CRU, layer replacement).
+
+    On one half of the examples (even rows), layers are ordered by how much each, put in alone,
+    improves ``forget`` while ``utility`` keeps its share; the nested sets of the best 1, 2, … are
+    measured, and the set with the best ``forget`` that keeps the utility is chosen. The other half
+    tells what that choice is worth.
+    """
+
+    utility: str = "model_utility"
+    forget: str = "forget_quality_log10"
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Share of the original's utility that a set must keep, on the validation half."""

@@ -1,0 +1,84 @@
+"""Every search space that is shipped can be read and planned, without data and without network."""
+
+from pathlib import Path
+
+import pytest
+
+from raymcu.planning.planner import make_plan
+from raymcu.planning.surroundings import load_space, look_around
+from raymcu.study.settings import SETTINGS
+
+FOLDER = Path(__file__).parents[1] / "search_spaces"
+SHIPPED = sorted(file.stem for file in FOLDER.glob("*.toml"))
+MCU = [name for name in SHIPPED if name.startswith("mcu_")]
+METHODS = ["GA", "GD", "NPO", "SimNPO", "RMU", "WAGLE"]
+
+
+def planned(name, *overrides):
+    space = load_space(FOLDER / f"{name}.toml", overrides)
+    return space, make_plan(space, look_around(space))
+
+
+def ids_of(plan, *roles):
+    return {recipe.id for recipe in plan.recipes.values() if recipe.role in roles}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_search_space_plans(name):
+    space, plan = planned(name)
+    assert plan.name == space.name == name
+    assert {recipe.forget_size for recipe in plan.recipes.values()} - {None} == set(
+        space.benchmark.forget_sizes
+    )
+
+
+@pytest.mark.parametrize("name", MCU)
+def test_mcu_is_six_methods_in_ten_settings(name):
+    space, plan = planned(name)
+    num_sizes = len(space.benchmark.forget_sizes)
+    assert [method.title for method in space.methods] == METHODS
+    assert list(space.unlearning.settings) == list(SETTINGS)
+    found = plan.summary
+    assert found["pairs"] == 135 * num_sizes
+    assert found["endpoints"] == {"naive": 270 * num_sizes, "unique": 36 * num_sizes}
+    assert found["endpoints"]["naive"] / found["endpoints"]["unique"] >= 7
+    assert found["curves"] == 2 * found["pairs"]
+
+
+@pytest.mark.parametrize("name", [name for name in MCU if name != "mcu_tofu_small"])
+def test_mcu_walks_16_points_of_published_models(name):
+    _, plan = planned(name)
+    assert {len(curve.walk) for curve in plan.curves.values()} == {16}
+    is_trained = {recipe.role for recipe in plan.recipes.values() if recipe.training is not None}
+    assert is_trained == {"unlearner", "bend"}
+
+
+@pytest.mark.parametrize("name", MCU)
+def test_settings_change_what_they_are_named_after(name):
+    _, plan = planned(name)
+    for recipe in plan.recipes.values():
+        if recipe.role != "unlearner":
+            continue
+        method, _, variation = recipe.label.partition("/")[0].partition("+")
+        assert recipe.training.optimizer.resolved == ("soul" if variation == "so" else "adamw")
+        assert (recipe.curriculum is not None) == (variation == "cl")
+        assert (recipe.mask is not None) == (method == "WAGLE")
+
+
+def test_the_small_grid_shares_its_models_with_tofu_small():
+    _, small = planned("tofu_small")
+    _, grid = planned("mcu_tofu_small")
+    assert ids_of(small, "original", "retrained") == ids_of(grid, "original", "retrained")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("mcu_muse", ["benchmark.corpus=books"]),
+        ("mcu_muse", ['benchmark.forget_sizes=["scal_1","scal_2","scal_3","scal_4"]']),
+        ("mcu_wmdp", ["benchmark.domain=bio", "benchmark.retain=domain"]),
+    ],
+)
+def test_variants_that_the_files_name_plan_too(name, overrides):
+    _, plan = planned(name, *overrides)
+    assert plan.id != planned(name)[1].id
