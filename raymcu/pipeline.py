@@ -6,7 +6,6 @@ every point with a pool of Ray actors, and scores, analyzes and reports from the
 stage asks the run folder what is there and does only the rest: the same command resumes any end.
 """
 
-from datetime import UTC, datetime
 from functools import partial
 
 from rich.console import Console
@@ -57,8 +56,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
         has_points = todo.points.keys() <= set(folder.parts("measurements"))
         if ledger.reused < todo.recipes.keys() or not has_points:
             check_inputs(space)
-        ledger.begin(space, extend=extend)
-        ledger.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
+        ledger.begin(space, command, extend=extend)
         with (
             Progress(folder, console, is_quiet=is_quiet) as progress,
             Crew(folder, space, ray_dashboard=ray_dashboard) as crew,
@@ -70,8 +68,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
                 ledger.write_recipes()
                 score(folder, progress)
                 analyze_run(folder, space)
-            ledger.note_times(progress.times)
-            ledger.note(finished=datetime.now(UTC).isoformat())
+            ledger.end(progress.times)
             report(folder, progress)
     return ledger
 
@@ -95,8 +92,7 @@ def search_study(
     with folder.lock():
         ledger = Ledger(folder, reference_plan(space, around))
         check_inputs(space)
-        ledger.begin(space, extend=None)
-        ledger.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
+        ledger.begin(space, command, extend=None)
         with (
             Progress(folder, console, is_quiet=is_quiet) as progress,
             Crew(folder, base, ray_dashboard=ray_dashboard) as crew,
@@ -113,8 +109,7 @@ def search_study(
                 run_search(space, folder, cluster_of, trials.work(), progress)
             ledger.write_recipes()
             analyze_run(folder, base)
-            ledger.note_times(progress.times)
-            ledger.note(finished=datetime.now(UTC).isoformat())
+            ledger.end(progress.times)
             report(folder, progress)
     return ledger
 

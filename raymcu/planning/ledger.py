@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -42,11 +43,12 @@ class Ledger:
         self._context: Mapping[str, Any] = {}
         self.reused = {key for key in plan.recipes if run.checkpoints.is_done(key)}
 
-    def begin(self, space: SearchSpace, *, extend: bool | None) -> None:
+    def begin(self, space: SearchSpace, command: str, *, extend: bool | None) -> None:
         """Write what was asked and what must exist; forget failures that are worth a new try.
 
         Args:
             space: What was asked.
+            command: How, on the command line.
             extend: Whether to add to the folder of another search space; None if nobody may.
 
         Raises:
@@ -76,6 +78,7 @@ class Ledger:
             if not reasons <= FINAL_REASONS:
                 self.run.remove_part("failures", part)
         self.run.remove("devices")  # which failed in an earlier run, and are tried again
+        self.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
 
     def rounds(self, called_for: Callable[[Plan], More]) -> Iterator[None]:
         """Set the plan to what is certain, then to what findings call for, till they call no more.
@@ -205,10 +208,11 @@ class Ledger:
         known = self.run.read_json("run.json") if self.run.exists("run.json") else {}
         self.run.write_json("run.json", {**known, "versions": versions.installed(), **facts})
 
-    def note_times(self, seconds: Mapping[str, float]) -> None:
-        """Add what each stage took to what it took in earlier runs of this folder."""
+    def end(self, seconds: Mapping[str, float]) -> None:
+        """Note that all is done, and add what each stage took to what earlier runs here took."""
         known = self.run.read_json("run.json").get("times_s", {})
-        self.note(times_s={**known, **{k: known.get(k, 0.0) + v for k, v in seconds.items()}})
+        times = {**known, **{k: known.get(k, 0.0) + v for k, v in seconds.items()}}
+        self.note(times_s=times, finished=datetime.now(UTC).isoformat())
 
     def _told(self, key: str) -> Mapping[str, Any]:
         checkpoints = self.run.checkpoints
