@@ -196,6 +196,9 @@ class Method(Component, ABC):
     Retain terms (reference sheet A.3): ``nll`` is the mean over all retain answer tokens;
     ``kl`` is a divergence from the frozen start model, summed over the vocabulary and averaged
     over the retain tokens.
+
+    What no option reproduces: OpenUnlearning (d3d7cf9, ``data/collators.py``) hides every token
+    that equals the padding one, so where EOS pads, the answers' own EOS is not attended to.
     """
 
     step_option: ClassVar[str | None] = None

@@ -59,7 +59,7 @@ METRIC_FAMILIES = tuple(
         ("choice", "Probability of the right choice", r"_choice_probability$"),
         ("rouge", "ROUGE-L recall", r"rouge"),
         ("extraction", "Extraction strength (ES), exact memorization (EM)", r"_(es|em)(_|$)"),
-        ("probability", "Probability of the answer", r"_probability$"),
+        ("probability", "Probability of the answer", r"_probability(_ou)?$"),
         ("truth_ratio", "Truth ratio", r"truth_ratio"),
         ("membership", "Membership inference (AUC)", r"^mia_"),
         ("aggregates", "OpenUnlearning's aggregates", r"^ou_"),
