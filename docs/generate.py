@@ -3,6 +3,8 @@
 import base64
 import inspect
 import json
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -27,7 +29,12 @@ KINDS = {
     "settings": "Settings",
 }
 _WORD = "dictionary<values=string, indices=int32, ordered=0>"
-NOTEBOOK = Path(__file__).parent / "notebooks" / "three_figures.ipynb"
+DOCS = Path(__file__).parent
+NOTEBOOK = DOCS / "notebooks" / "three_figures.ipynb"
+GENERATED = DOCS / "reference" / "generated"
+BORROWED = {"gallery": "search_spaces/README.md", "cluster": "cluster/README.md"}
+"""Pages that live elsewhere in the repository."""
+LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def pages() -> dict[str, str | bytes]:
@@ -38,6 +45,8 @@ def pages() -> dict[str, str | bytes]:
         "tables.md": _tables(),
         **{f"{kind}.md": _components(kind, title) for kind, title in KINDS.items()},
     }
+    for name, place in BORROWED.items():
+        made |= _borrowed(name, DOCS.parent / place)
     return made | _notebook()
 
 
@@ -220,6 +229,35 @@ def _commands() -> str:
 def _default(parameter: Any) -> str:
     value = parameter.default
     return _code(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def within_docs(text: str, place: Path, target: Path) -> tuple[str, list[Path]]:
+    """Return a page of a folder as a page of another, and its pictures.
+
+    Links to pages of the documentation follow, those to other files of the repository become text.
+    """
+    pictures = []
+    pages = {DOCS.parent / place: f"{name}.md" for name, place in BORROWED.items()}
+    pages[NOTEBOOK] = "notebook.md"
+
+    def moved(link: re.Match[str]) -> str:
+        mark, words, path, anchor = link.groups()
+        file = (place / path).resolve()
+        if mark:
+            pictures.append(file)
+            return f"![{words}]({file.name})"
+        if file in pages:
+            return f"[{words}]({os.path.relpath(GENERATED / pages[file], target)}{anchor or ''})"
+        if file.is_relative_to(DOCS) and file.suffix == ".md":
+            return f"[{words}]({os.path.relpath(file, target)}{anchor or ''})"
+        return words
+
+    return LINK.sub(moved, text), pictures
+
+
+def _borrowed(name: str, page: Path) -> dict[str, str | bytes]:
+    text, pictures = within_docs(page.read_text(encoding="utf-8"), page.parent, GENERATED)
+    return {f"{name}.md": text, **{path.name: path.read_bytes() for path in pictures}}
 
 
 def _notebook() -> dict[str, str | bytes]:
