@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint format speed clean
+.PHONY: demo test lint format speed docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/raymcu demo
@@ -26,6 +26,11 @@ format: $(VENV)/.installed-test
 speed: $(VENV)/.installed-test
 	$(BIN)/pytest -q -s -m speed tests/speed
 
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -37,4 +42,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs dist docs/_build docs/reference/generated .pytest_cache .mypy_cache .ruff_cache

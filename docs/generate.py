@@ -191,21 +191,17 @@ def _components(kind: str, title: str) -> str:
 
 
 def _metrics(rows: list[dict[str, Any]]) -> str:
-    header = ("metric", "what", "better", "range", "unit", "of", "source")
-    keys = ("better", "range", "unit")
     told = [
         (
             _code(row["name"]),
-            row["summary"],
-            *(row[key] for key in keys),
-            "; ".join(row["needs"]),
-            row["source"],
+            f"{row['summary']} *Of: {'; '.join(row['needs'])}. Source: {row['source']}.*",
+            f"{row['better']}<br>{row['range']}<br>{row['unit']}",
         )
         for row in rows
     ]
     return (
         "What was not measured is left out, and what is not a number is null with the reason in "
-        "`note`.\n\n" + _table(header, told)
+        "`note`.\n\n" + _table(("metric", "what", "better, range, unit"), told)
     )
 
 
