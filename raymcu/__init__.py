@@ -21,7 +21,7 @@ A search proposes trials, and trains what they need and no store has. Here it mi
 trained before:
 
     >>> choices = 'method={choice=["grad_diff", "npo"]}, mixing={float=[0.5, 1.0]}'
-    >>> asked = [f"search={{trials=2, space={{{choices}}}}}", 'benchmark.forget_sizes=["forget10"]']
+    >>> asked = [f"search={{trials=1, space={{{choices}}}}}", 'benchmark.forget_sizes=["forget10"]']
     >>> asked += ["unlearning.settings=[]", 'store="runs/demo/checkpoints"']
     >>> space = raymcu.load_space("runs/demo/search_space.toml", asked)
     >>> ledger = raymcu.search_study(space, "runs/search", is_quiet=True)
@@ -30,7 +30,7 @@ What came out is read as Arrow tables, which pandas, Polars and DuckDB take as t
 
     >>> trials = raymcu.open_study("runs/search").table("trials")
     >>> trials["state"].to_pylist()
-    ['complete', 'complete']
+    ['complete']
     >>> frame = raymcu.open_study("runs/demo").scores().to_pandas()
     >>> bool(frame["model_utility"].between(0, 1).all())
     True
