@@ -198,3 +198,12 @@ def test_the_notebook_keeps_its_figures_and_no_path_of_a_machine():
 
 def test_pages_name_no_path_of_a_machine():
     assert not [page for page, text in PAGES.items() if MACHINE.search(text)]
+
+
+def test_no_sentence_stands_on_two_pages():
+    pages_of = {}
+    for page, text in PAGES.items():
+        prose = " ".join(FENCE.sub("", text).split())
+        for sentence in re.split(r"(?<=[.:;?!])\s|\| ", prose):
+            pages_of.setdefault(sentence.strip(), set()).add(page)
+    assert not {s for s, pages in pages_of.items() if len(s) > 50 and len(pages) > 1}
