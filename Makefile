@@ -10,7 +10,7 @@ MARKS := not long and not slow and not gpu and not speed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all ray-tests other-tests test-newest upgrade lint format speed clean
+.PHONY: demo test test-all ray-tests other-tests test-newest upgrade lint format speed docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/raymcu demo
@@ -56,6 +56,11 @@ format: $(VENV)/.installed-test
 speed: $(VENV)/.installed-test
 	$(BIN)/pytest -q -s -m speed tests/speed
 
+docs: $(VENV)/.installed
+	$(INSTALL) --editable ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PINS) --upgrade pip
@@ -67,4 +72,5 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-newest runs dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-newest runs dist docs/_build docs/reference/generated
+	rm -rf .pytest_cache .mypy_cache .ruff_cache

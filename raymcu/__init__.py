@@ -1,6 +1,61 @@
 """raymcu: a distributed sweep engine for machine-unlearning research.
 
-The public API, imported on first use so that `raymcu --help` starts without torch or Ray.
+The public API, imported on first use so that `import raymcu` loads neither torch nor Ray.
+
+A search space is read, checked whole, and planned:
+
+    >>> import raymcu
+    >>> space = raymcu.load_space("search_spaces/demo.toml", ["curves.num_points=5"])
+    >>> plan = raymcu.plan_study(space)
+    >>> plan.summary["trainings"]["unique"], plan.summary["points"]
+    (27, 88)
+
+It is run into a folder. What is there is not done again, so this is how a run is gone on with, too:
+
+    >>> space = raymcu.load_space("runs/demo/search_space.toml")
+    >>> ledger = raymcu.run_study(space, "runs/demo", is_quiet=True)
+    >>> ledger.failures().num_rows
+    0
+
+A search proposes trials, and trains what they need and no store has. Here it mixes models that were
+trained before:
+
+    >>> choices = 'method={choice=["grad_diff", "npo"]}, mixing={float=[0.5, 1.0]}'
+    >>> asked = [f"search={{trials=1, space={{{choices}}}}}", 'benchmark.forget_sizes=["forget10"]']
+    >>> asked += ["unlearning.settings=[]", 'store="runs/demo/checkpoints"']
+    >>> space = raymcu.load_space("runs/demo/search_space.toml", asked)
+    >>> ledger = raymcu.search_study(space, "runs/search", is_quiet=True)
+
+What came out is read as Arrow tables, which pandas, Polars and DuckDB take as they are:
+
+    >>> trials = raymcu.open_study("runs/search").table("trials")
+    >>> trials["state"].to_pylist()
+    ['complete']
+    >>> frame = raymcu.open_study("runs/demo").scores().to_pandas()
+    >>> bool(frame["model_utility"].between(0, 1).all())
+    True
+
+Registries hold the components there are, and a component of your own enters by their decorator:
+
+    >>> "npo" in raymcu.METHODS, raymcu.METHODS.entry("npo").source
+    (True, 'Zhang et al. 2024, arXiv:2404.05868, eq. 3')
+    >>> from raymcu.metrics import Measured, Score
+    >>> @raymcu.metric(
+    ...     "shortest", better="neither", unit="tokens", span=(0, 1e6), probes=("forget",),
+    ...     source="this example",
+    ... )
+    ... def shortest(point: Measured, retrained: Measured | None) -> Score:
+    ...     "The shortest forget answer."
+    ...     return Score(float(point.rows("forget").num_tokens.min()), len(point.rows("forget")))
+    >>> raymcu.METRICS["shortest"].unit
+    'tokens'
+
+What is wrong with an input is one `ConfigError`, a damaged file a `StoreError`; both are
+`RaymcuError`:
+
+    >>> raymcu.load_space("search_spaces/demo.toml", ["curves.num_point=5"])
+    Traceback (most recent call last):
+    raymcu.errors.ConfigError: ...curves.num_point: there is no such key. Did you mean ...
 """
 
 import importlib
@@ -29,32 +84,21 @@ _API = {
     "plan_study": "raymcu.pipeline",
     "run_study": "raymcu.pipeline",
     "search_study": "raymcu.pipeline",
-    "search_summary": "raymcu.planning.trials",
+    "open_study": "raymcu.report.reading",
     "export": "raymcu.measurement.export",
-    "catalog": "raymcu.report.catalog",
-    "Judge": "raymcu.analysis.judge",
-    "judge_run": "raymcu.analysis.judge",
-    "rescore": "raymcu.report.again",
-    "reanalyze": "raymcu.report.again",
-    "write_report": "raymcu.report.page",
-    "verify": "raymcu.report.again",
-    "read_status": "raymcu.report.status",
-    "render_status": "raymcu.report.status",
-    "failures_table": "raymcu.report.status",
-    "plan_table": "raymcu.report.console",
-    "findings_table": "raymcu.report.console",
-    "settings_table": "raymcu.report.console",
-    "endpoints_table": "raymcu.report.console",
-    "calibrations_table": "raymcu.report.console",
-    "trials_table": "raymcu.report.search",
-    "layers_table": "raymcu.report.console",
-    "load_study": "raymcu.report.data",
-    "serve": "raymcu.report.dashboard",
-    "RunFolder": "raymcu.store.folders",
+    "BENCHMARKS": "raymcu.benchmarks",
+    "METHODS": "raymcu.methods",
+    "MASKS": "raymcu.masks",
+    "CURRICULA": "raymcu.curricula",
+    "CURVES": "raymcu.curves",
+    "WALKS": "raymcu.curves",
+    "METRICS": "raymcu.metrics",
+    "metric": "raymcu.metrics",
     "RaymcuError": "raymcu.errors",
     "ConfigError": "raymcu.errors",
     "StoreError": "raymcu.errors",
 }
+"""What a notebook needs, by the module it is from."""
 
 __all__ = sorted(_API)
 
@@ -63,3 +107,7 @@ def __getattr__(name: str) -> Any:
     if name not in _API:
         raise AttributeError(f"module 'raymcu' has no attribute '{name}'")
     return getattr(importlib.import_module(_API[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

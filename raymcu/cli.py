@@ -1,5 +1,6 @@
-"""The command line: one command per API function. Parses, calls, prints."""
+"""The command line: parses, calls, prints. Each command imports what it needs when it is called."""
 
+import importlib
 import json
 import shlex
 import sys
@@ -12,13 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import raymcu
 from raymcu.errors import RaymcuError
 from raymcu.store import versions
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Mode connectivity, evaluation and extrapolation in machine unlearning, as one sweep.",
 )
@@ -26,6 +25,12 @@ console = Console(width=None if sys.stdout.isatty() else 100)
 
 _MOST_CURVES = 60
 """With more, `raymcu run` ends with a summary by setting."""
+
+_KINDS = (
+    *("methods", "masks", "curricula", "metrics"),
+    *("curves", "walks", "benchmarks", "settings"),
+)
+"""What `raymcu list` shows."""
 
 Space = Annotated[Path, typer.Argument(help="Search-space file (TOML).", show_default=False)]
 Run = Annotated[str, typer.Argument(help="Run folder: a path or URL.", show_default=False)]
@@ -68,13 +73,13 @@ def demo(out: Out = "runs/demo", quiet: Quiet = False) -> None:
 @app.command()
 def plan(space: Space, sets: Set = None, as_json: Json = False) -> None:
     """Print what would be trained, measured, saved by reuse, and what it would cost."""
-    wanted = raymcu.load_space(space, sets or [])
-    made = raymcu.plan_study(wanted)
-    summary = {**made.summary, **raymcu.search_summary(wanted)}
+    wanted = _from("inputs").load_space(space, sets or [])
+    made = _from("pipeline").plan_study(wanted)
+    summary = {**made.summary, **_from("trials").search_summary(wanted)}
     if as_json:
         _print_json({"name": made.name, "plan_id": made.id, **summary})
         return
-    console.print(raymcu.plan_table(made.name, summary))
+    console.print(_from("report.console").plan_table(made.name, summary))
 
 
 @app.command()
@@ -98,16 +103,16 @@ def search(
     quiet: Quiet = False,
     ray_dashboard: RayDashboard = False,
 ) -> None:
-    """Search hyperparameters with Optuna, as [search] of the file says. Resumes where it ended."""
-    ledger = raymcu.search_study(
-        raymcu.load_space(space, sets or []),
+    """Search hyperparameters with Optuna, as the file's table search says. Resumes likewise."""
+    ledger = _from("pipeline").search_study(
+        _from("inputs").load_space(space, sets or []),
         out,
         console,
         is_quiet=quiet,
         ray_dashboard=ray_dashboard,
         command=shlex.join(["raymcu", *sys.argv[1:]]),
     )
-    console.print(raymcu.trials_table(ledger.run))
+    console.print(_from("report.search").trials_table(ledger.run))
     console.print(
         f"trials: optuna-dashboard sqlite:///{ledger.run.path('optuna.db')}", soft_wrap=True
     )
@@ -117,19 +122,20 @@ def search(
 @app.command()
 def status(run: Run, as_json: Json = False) -> None:
     """Show what is done, running, failed and left, with times."""
-    found = raymcu.read_status(raymcu.RunFolder.open(run))
+    telling = _from("report.status")
+    found = telling.read_status(_open(run))
     if as_json:
         _print_json(found.to_dict())
     else:
-        console.print(raymcu.render_status(found))
+        console.print(telling.render_status(found))
 
 
 @app.command()
 def score(run: Run, quiet: Quiet = False) -> None:
     """Compute every metric anew from the stored measurements."""
-    folder = raymcu.RunFolder.open(run)
-    number = raymcu.rescore(folder, console, is_quiet=quiet)
-    raymcu.reanalyze(folder)
+    folder, again = _open(run), _from("report.again")
+    number = again.rescore(folder, console, is_quiet=quiet)
+    again.reanalyze(folder)
     console.print(f"{number} points scored into {folder.path('tables/scores')}", soft_wrap=True)
 
 
@@ -145,10 +151,10 @@ def judge(
     ] = "OPENAI_API_KEY",
 ) -> None:
     """Have a language model grade the greedy answers of a finished run. Resumes where it ended."""
-    folder = raymcu.RunFolder.open(run)
-    asked = raymcu.Judge.at(url, model, key_env)
+    folder, judging = _open(run), _from("judge")
+    asked = judging.Judge.at(url, model, key_env)
     names = [name.strip() for name in probes.split(",")]
-    told = raymcu.judge_run(
+    told = judging.judge_run(
         folder,
         asked,
         names,
@@ -166,19 +172,23 @@ def judge(
 @app.command()
 def analyze(run: Run, as_json: Json = False) -> None:
     """Judge every curve anew from the scores."""
-    folder = raymcu.RunFolder.open(run)
-    raymcu.reanalyze(folder)
+    folder = _open(run)
+    _from("report.again").reanalyze(folder)
     findings = folder.read_table("findings")
     if as_json:
         _print_json(findings.to_pylist())
     else:
-        console.print(raymcu.findings_table(findings))
+        console.print(_from("report.console").findings_table(findings))
 
 
 @app.command()
 def report(run: Run) -> None:
     """Draw the figures and the HTML page anew."""
-    console.print(raymcu.write_report(raymcu.RunFolder.open(run)), soft_wrap=True, highlight=False)
+    console.print(
+        _from("report.page").write_report(_open(run)),
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 @app.command()
@@ -188,14 +198,14 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="Folder to write.", show_default=False)],
 ) -> None:
     """Write a point's weights as an ordinary Hugging Face folder."""
-    folder = raymcu.export(raymcu.RunFolder.open(run), point, to)
+    folder = _from("measurement.export").export(_open(run), point, to)
     console.print(str(folder), soft_wrap=True, highlight=False)
 
 
 @app.command()
 def verify(run: Run, as_json: Json = False) -> None:
     """Re-hash every file against its manifest; exit code 3 if one differs."""
-    sound, faults = raymcu.verify(raymcu.RunFolder.open(run))
+    sound, faults = _from("report.again").verify(_open(run))
     if as_json:
         _print_json({"sound": sound, "faults": faults})
     else:
@@ -214,7 +224,7 @@ def dashboard(
     allow_remote: Annotated[bool, typer.Option(help="Allow a host that is not loopback.")] = False,
 ) -> None:
     """Serve a live page of the run: the grid filling up, curves, failures, time left."""
-    server = raymcu.serve(run, host, port, allow_remote=allow_remote)
+    server = _from("report.dashboard").serve(run, host, port, allow_remote=allow_remote)
     console.print(f"{server.url}  (Ctrl-C ends it)", highlight=False)
     with server:
         server.serve_forever()
@@ -225,14 +235,15 @@ def list_components(
     kind: Annotated[
         str,
         typer.Argument(
-            help="methods, masks, curricula, metrics, curves, benchmarks or settings.",
+            help=f"One of {', '.join(_KINDS)}.",
+            autocompletion=lambda: list(_KINDS),
             show_default=False,
         ),
     ],
     as_json: Json = False,
 ) -> None:
     """Show components: names, sources, options with defaults and ranges, what they need."""
-    rows = raymcu.catalog(kind)
+    rows = _from("catalog").catalog(kind)
     if as_json:
         _print_json(rows)
         return
@@ -249,8 +260,8 @@ def list_components(
 
 def _run(space: Path, out: str, sets: list[str], *, quiet: bool, **switches: bool) -> None:
     command = shlex.join(["raymcu", *sys.argv[1:]])
-    wanted = raymcu.load_space(space, sets)
-    ledger = raymcu.run_study(
+    wanted = _from("inputs").load_space(space, sets)
+    ledger = _from("pipeline").run_study(
         wanted,
         out,
         console,
@@ -259,16 +270,17 @@ def _run(space: Path, out: str, sets: list[str], *, quiet: bool, **switches: boo
         ray_dashboard=switches.get("ray_dashboard", False),
         command=command,
     )
-    console.print(raymcu.endpoints_table(raymcu.load_study(ledger.run).endpoints))
+    tables = _from("report.console")
+    console.print(tables.endpoints_table(_from("report.data").load_study(ledger.run).endpoints))
     findings = ledger.run.read_table("findings")
     if 0 < findings.num_rows <= _MOST_CURVES:
-        console.print(raymcu.findings_table(findings))
+        console.print(tables.findings_table(findings))
     elif findings.num_rows:
-        console.print(raymcu.settings_table(findings))
+        console.print(tables.settings_table(findings))
         console.print(f"each of the {findings.num_rows} curves: raymcu analyze {out}")
     for name, lay_out in (
-        ("calibrations", raymcu.calibrations_table),
-        ("layer_choices", raymcu.layers_table),
+        ("calibrations", tables.calibrations_table),
+        ("layer_choices", tables.layers_table),
     ):
         table = ledger.run.read_table(name)
         if table.num_rows:
@@ -280,12 +292,22 @@ def _end(ledger: Any) -> None:
     """Say what failed and where the report is; exit with 1 if anything failed."""
     failures = ledger.failures()
     if failures.num_rows:
-        console.print(raymcu.failures_table(failures.to_pylist()))
+        console.print(_from("report.status").failures_table(failures.to_pylist()))
     console.print(
         f"report: {ledger.run.path('report/index.html')}", soft_wrap=True, highlight=False
     )
     if failures.num_rows:
         raise typer.Exit(1)
+
+
+def _from(module: str) -> Any:
+    """Import a module of raymcu now, so that `raymcu --help` starts without torch or Ray."""
+    return importlib.import_module(f"raymcu.{module}")
+
+
+def _open(run: str) -> Any:
+    """Open the folder of an existing run."""
+    return _from("store").RunFolder.open(run)
 
 
 def _demo_space() -> Path:

@@ -34,7 +34,7 @@ def plan_study(space: SearchSpace) -> Plan:
 def run_study(  # noqa: PLR0913 - the one command with all its switches
     space: SearchSpace,
     out: str,
-    console: Console,
+    console: Console | None = None,
     *,
     extend: bool = False,
     is_quiet: bool = False,
@@ -76,7 +76,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
 def search_study(
     space: SearchSpace,
     out: str,
-    console: Console,
+    console: Console | None = None,
     *,
     is_quiet: bool = False,
     ray_dashboard: bool = False,

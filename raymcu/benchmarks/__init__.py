@@ -1,1 +1,26 @@
-"""Unlearning benchmarks, one per file: named sets of examples, and probes."""
+"""Unlearning benchmarks, one per file: named sets of examples, and probes.
+
+What a component of your own is made of is imported from here.
+"""
+
+from raymcu.benchmarks._base import (
+    BENCHMARKS,
+    Benchmark,
+    Example,
+    Facts,
+    Manner,
+    SetFacts,
+    fingerprint,
+    set_facts,
+)
+
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "Example",
+    "Facts",
+    "Manner",
+    "SetFacts",
+    "fingerprint",
+    "set_facts",
+]

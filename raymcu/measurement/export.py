@@ -12,18 +12,29 @@ from raymcu.models import causal_lm
 from raymcu.store.folders import RunFolder
 
 
-def export(run: RunFolder, point: str, target: Path) -> Path:
+def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:
     """Write the weights of a point where ``AutoModelForCausalLM.from_pretrained`` opens them.
 
     Args:
-        run: The study.
+        run: The study, or its folder.
         point: A point id, or the beginning of one, as the points table has it.
         target: A folder that does not exist or is empty.
 
     Raises:
         ConfigError: If no point or several begin so, or the folder is in use.
         StoreError: If a checkpoint is damaged or missing.
+
+    Example:
+        The point whose answers share least with those to be forgotten, as a model like any other:
+
+        >>> import raymcu
+        >>> scores = raymcu.open_study("runs/demo").scores().sort_by("forget_rouge")
+        >>> folder = raymcu.export("runs/demo", scores["point_id"][0].as_py(), "runs/forgetful")
+        >>> sorted(path.name for path in folder.iterdir())[:2]
+        ['blend.json', 'config.json']
     """
+    run = run if isinstance(run, RunFolder) else RunFolder.open(str(run))
+    target = Path(target)
     table = run.read_table("points")
     rows = {row["point_id"]: row for row in table.select(["point_id", "blend"]).to_pylist()}
     found = sorted(key for key in rows if key.startswith(point))

@@ -27,7 +27,21 @@ REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, li
 
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """Read and check a search space; every fault of the file is in the one `ConfigError`."""
+    """Read and check a search space; every fault of the file is in the one `ConfigError`.
+
+    Args:
+        path: A TOML file.
+        overrides: Keys to change, as ``--set`` takes them.
+
+    Example:
+        >>> import raymcu
+        >>> space = raymcu.load_space("search_spaces/demo.toml", ["curves.num_points=5"])
+        >>> space.name, space.curves.num_points
+        ('demo', 5)
+        >>> raymcu.load_space("search_spaces/demo.toml", ["curves.num_point=5"])
+        Traceback (most recent call last):
+        raymcu.errors.ConfigError: ...curves.num_point: there is no such key. Did you mean ...
+    """
     return load(path, overrides, REGISTRIES, _faults)
 
 

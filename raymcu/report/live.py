@@ -28,13 +28,16 @@ class Progress:
 
     Args:
         run: Gets ``progress.json``, which `raymcu status` and the dashboard read.
-        console: Where to show it; a live display in a terminal, else a line now and then.
+        console: Where to show it; a live display in a terminal, else a line now and then. None
+            makes one.
         is_quiet: Show nothing; the heartbeat goes on.
     """
 
-    def __init__(self, run: RunFolder, console: Console, *, is_quiet: bool = False) -> None:
+    def __init__(
+        self, run: RunFolder, console: Console | None = None, *, is_quiet: bool = False
+    ) -> None:
         self.run = run
-        self.console = console
+        self.console = console or Console()
         self.is_quiet = is_quiet
         self.stage_name = "plan"
         self.done = 0

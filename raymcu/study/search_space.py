@@ -92,9 +92,11 @@ class Lora(Section):
     """Low-rank adapters, trained in place of the weights and merged before they are saved."""
 
     rank: PositiveInt = 8
+    """Rows of A, columns of B."""
     alpha: PositiveFloat = 16.0
     """The update is alpha / rank · B·A."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of an adapter's inputs that is dropped in training."""
     targets: Annotated[tuple[str, ...] | Literal["all-linear"], BeforeValidator(_layers)] = (
         "all-linear"
     )
@@ -152,9 +154,13 @@ class ScratchModel(Section):
     """A small Llama trained from scratch, with a byte-level BPE of the benchmark's own text."""
 
     hidden_size: PositiveInt = 128
+    """Width; an even multiple of ``num_heads``."""
     num_layers: PositiveInt = 2
+    """Decoder layers."""
     num_heads: PositiveInt = 2
+    """Attention heads of each layer."""
     intermediate_size: PositiveInt = 512
+    """Width of a layer's MLP."""
     vocab_size: Annotated[int, Field(ge=300)] = 4096
     """Tokens of the BPE, the 256 bytes included."""
     max_length: PositiveInt = 512
@@ -213,7 +219,9 @@ class Original(Section):
     extra_sets: tuple[str, ...] = ()
     """Sets learned besides the full (or retain) set, e.g. real_authors and world_facts."""
     seed: NonNegativeInt = 0
+    """Of initial weights and of the order of examples."""
     training: Training = Training(weight_decay=0.01, warmup=0.2)
+    """How it is trained, and the retrained model too."""
 
 
 class Retrained(Section):
@@ -267,6 +275,7 @@ class Unlearning(Section):
     )
     """Rand-like settings pair different seeds; Met-like settings use the first."""
     training: Training = Training(weight_decay=0.01, warmup=0.2)
+    """How every unlearner is trained, but for what a method or setting changes."""
     curriculum: Named = Named(name="superloss")
     """What -CL settings add: ``superloss`` weighs sequences, ``difficulty`` orders them."""
     second_order: Annotated[Mapping[str, Any], AfterValidator(_second_order)] = {
@@ -296,7 +305,9 @@ class Bend(Section):
     Met pair), without curriculum or mask, which are how the ends were found; ``task``: NLL on the
     retain set, as in standard curve finding and for methods that train what to step away from."""
     seed: NonNegativeInt = 0
+    """Of the order of examples and of the positions t of the steps."""
     training: Annotated[Training, AfterValidator(_without_lora)] = Training(epochs=2.0, warmup=0.0)
+    """How a bend is trained."""
 
 
 class FamilyUse(Titled):
@@ -337,6 +348,7 @@ class Measurement(Section):
     """What every point is asked."""
 
     probes: Names = ("forget", "retain", "real_authors", "world_facts")
+    """Sets of questions or texts, of those the benchmark has."""
     generate: tuple[str, ...] = ("forget", "retain", "real_authors", "world_facts")
     """Probes whose questions are also answered by greedy generation."""
     paraphrased: tuple[str, ...] = ()
@@ -396,7 +408,9 @@ class SearchSpace(Section):
     """One study, as its file says it."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    """Name of the study: letters, digits, ``_``, ``.`` and ``-``."""
     description: str = ""
+    """What it is about, for people."""
     store: str | None = None
     """Folder or URL of a checkpoint store to share between runs; default is the run's own."""
     extensions: tuple[str, ...] = ()

@@ -76,6 +76,7 @@ class Search(Section):
     """Optuna's TPE (multivariate), NSGA-II (evolution, for Pareto fronts), Gaussian process (which
     draws at random what exists only under a condition), or none: random, or all values in turn."""
     seed: NonNegativeInt = 0
+    """Of the sampler."""
     trials: PositiveInt | None = None
     """Trials of each study; None: no such bound."""
     hours: PositiveFloat | None = None

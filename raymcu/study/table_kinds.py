@@ -33,6 +33,7 @@ class Named(Component):
 
     model_config = ConfigDict(extra="allow")
     name: str
+    """Which component."""
 
     @property
     def options(self) -> dict[str, Any]:

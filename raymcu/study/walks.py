@@ -28,6 +28,7 @@ class BlendUse(Section):
     """
 
     label: str
+    """Name in tables and figures."""
     terms: Coefficients
     """By checkpoint."""
     layers: Mapping[str, Coefficients] = {}
@@ -65,6 +66,8 @@ class LayerChoice(Section):
     """
 
     utility: str = "model_utility"
+    """Metric that must keep its share."""
     forget: str = "forget_quality_log10"
+    """Metric that is to be improved."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Share of the original's utility that a set must keep, on the validation half."""
