@@ -12,11 +12,11 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from typer.main import get_command
 
-from raymcu.catalog import catalog, parameters
 from raymcu.cli import app
-from raymcu.inputs import components
-from raymcu.search_space import SearchSpace
-from raymcu.tables import SCHEMAS
+from raymcu.planning.surroundings import components
+from raymcu.report.catalog import catalog, parameters
+from raymcu.store.tables import SCHEMAS
+from raymcu.study.search_space import SearchSpace
 
 KINDS = {
     "methods": "Unlearning methods",

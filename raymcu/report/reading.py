@@ -9,8 +9,8 @@ import pyarrow as pa
 from raymcu.errors import ConfigError, unknown_name
 from raymcu.report.data import Study, load_study, scores_of
 from raymcu.report.status import Status, read_status
-from raymcu.store import RunFolder
-from raymcu.tables import SCHEMAS
+from raymcu.store.folders import RunFolder
+from raymcu.store.tables import SCHEMAS
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,12 @@ def python(code, *arguments, cwd):
 
 
 def test_the_examples_of_docstrings_run(desk):
-    modules = ("raymcu", "raymcu.inputs", "raymcu.report.reading", "raymcu.measurement.export")
+    modules = (
+        "raymcu",
+        "raymcu.planning.surroundings",
+        "raymcu.report.reading",
+        "raymcu.measurement.export",
+    )
     python(DOCTESTS, *modules, cwd=desk)
 
 

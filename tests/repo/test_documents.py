@@ -12,12 +12,12 @@ import tomli_w
 from typer.testing import CliRunner
 
 import raymcu
-from raymcu.catalog import catalog
 from raymcu.cli import app
-from raymcu.inputs import load_space, look_around
-from raymcu.planner import make_plan
-from raymcu.tables import SCHEMAS
-from raymcu.trials import cells
+from raymcu.planning.planner import make_plan
+from raymcu.planning.surroundings import load_space, look_around
+from raymcu.planning.trials import cells
+from raymcu.report.catalog import catalog
+from raymcu.store.tables import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = [
