@@ -93,3 +93,16 @@ def test_module_starts_without_torch_and_ray(module):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_reading_a_study_starts_without_torch_and_ray():
+    code = (
+        "import sys, raymcu\n"
+        "raymcu.open_study, raymcu.METRICS, raymcu.metric, raymcu.ConfigError\n"
+        "heavy = {'torch', 'ray', 'transformers', 'matplotlib', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(f'imports {sorted(heavy)}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
