@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -191,6 +192,24 @@ def _components(kind: str, title: str) -> str:
 
 
 def _metrics(rows: list[dict[str, Any]]) -> str:
+    """Return the metrics by the module they are from, which says what they are about."""
+    families: dict[str, list[dict[str, Any]]] = {}
+    registry = components()["metrics"]
+    for row in rows:
+        origin = registry.entry(row["name"]).origin.split(".")
+        longest = next(n for n in range(len(origin), 0, -1) if ".".join(origin[:n]) in sys.modules)
+        families.setdefault(".".join(origin[:longest]), []).append(row)
+    text = [
+        "What was not measured is left out, and what is not a number is null with the reason in "
+        "`note`.\n"
+    ]
+    for module, family in sorted(families.items()):
+        text += [f"## {module.rpartition('.')[2].replace('_', ' ').capitalize()}\n"]
+        text += [_sentences(sys.modules[module].__doc__) + "\n", _metric_table(family)]
+    return "\n".join(text)
+
+
+def _metric_table(rows: list[dict[str, Any]]) -> str:
     told = [
         (
             _code(row["name"]),
@@ -199,10 +218,7 @@ def _metrics(rows: list[dict[str, Any]]) -> str:
         )
         for row in rows
     ]
-    return (
-        "What was not measured is left out, and what is not a number is null with the reason in "
-        "`note`.\n\n" + _table(("metric", "what", "better, range, unit"), told)
-    )
+    return _table(("metric", "what", "better, range, unit"), told)
 
 
 def _commands() -> str:

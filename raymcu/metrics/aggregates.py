@@ -11,7 +11,7 @@ Source: OpenUnlearning (arXiv:2506.12618) appendix F; its code was never release
   and has no denominator under 1/2. For r < 1/2 and a > r it is 1 - |PrivLeak| / 100 of MUSE.
 - Util: HM of model utility and fluency. Fluency is this project's proxy, not the gibberish
   classifier, so that Util and what is made of it do not compare with published numbers.
-- Agg: HM of the three; the tutorial's (papers/) is HM of Mem and Util.
+- Agg: HM of the three; the AAAI 2026 tutorial's is HM of Mem and Util.
 """
 
 from dataclasses import replace
@@ -36,7 +36,7 @@ from raymcu.metrics.utility import harmonic_score, model_utility
 
 ATTACKS = ("mia_loss_auc", "mia_zlib_auc", "mia_min_k_auc", "mia_min_k_plus_auc")
 _SOURCE = "OpenUnlearning (arXiv:2506.12618) appendix F"
-_TUTORIAL = "papers/reliable_evaluation_tutorial.txt, table 1"
+_TUTORIAL = "Towards Reliable Evaluations of Machine Unlearning (AAAI 2026 tutorial), table 1"
 _UTILITY_PROBES = ("forget", "retain", "real_authors", "world_facts")
 _PROXY = "fluency is a proxy, not OpenUnlearning's classifier"
 
