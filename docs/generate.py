@@ -85,7 +85,11 @@ def _sentences(docstring: str | None) -> str:
     return text.strip()
 
 
-def _options(model: type[BaseModel], skip: frozenset[str] = frozenset()) -> str:
+def _options(
+    model: type[BaseModel],
+    skip: frozenset[str] = frozenset(),
+    only: frozenset[str] | None = None,
+) -> str:
     inner = {key.strip("[]") for key, _ in _sections(model)}
     rows = [
         (
@@ -95,7 +99,7 @@ def _options(model: type[BaseModel], skip: frozenset[str] = frozenset()) -> str:
             told["meaning"],
         )
         for name, told in parameters(model).items()
-        if name not in skip
+        if name not in skip and (only is None or name in only)
     ]
     return _table(("key", "values", "default", "meaning"), rows) if rows else ""
 
@@ -181,14 +185,25 @@ def _components(kind: str, title: str) -> str:
     if kind == "metrics":
         text.append(_metrics(rows))
         return "\n".join(text)
+    shared = _shared(rows)
+    if shared:
+        text += ["## Options of all\n", _options(registry[rows[0]["name"]], only=shared)]
     for row in rows:
         component = registry[row["name"]]
         text += [f"## {row['name']}\n", _sentences(component.__doc__) + "\n"]
         text += [f"Source: {row['source']}.\n"]
         if row.get("needs"):
             text.append("Needs: " + "; ".join(row["needs"]) + ".\n")
-        text.append(_options(component))
+        text.append(_options(component, shared))
     return "\n".join(text)
+
+
+def _shared(rows: list[dict[str, Any]]) -> frozenset[str]:
+    """Return the options that every component has, with the same default and meaning."""
+    first, *others = (row["parameters"] for row in rows)
+    return frozenset(
+        name for name, told in first.items() if others and all(o.get(name) == told for o in others)
+    )
 
 
 def _metrics(rows: list[dict[str, Any]]) -> str:
