@@ -1,17 +1,47 @@
-# `make demo` and `make test` need only Python 3.11 or newer: they make .venv and install into it.
+# `make demo` and `make test` need only Python 3.11 to 3.13: they make .venv and install into it
+# what constraints.txt says.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN = $(VENV)/bin
+CONSTRAINTS := constraints.txt
+PINS = $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+INSTALL = $(BIN)/python -m pip install --quiet $(PINS) $(if $(CONSTRAINTS),--build-constraint $(CONSTRAINTS))
+MARKS := not long and not slow and not gpu and not speed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint format speed clean
+.PHONY: demo test test-all ray-tests other-tests test-newest upgrade lint format speed clean
 
 demo: $(VENV)/.installed
 	$(BIN)/raymcu demo
 
+# Two processes at once: one has the Ray session.
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -q
+	$(MAKE) --jobs=2 ray-tests other-tests
+
+# What `make test` runs and what takes longer.
+test-all: $(VENV)/.installed-test
+	$(MAKE) --jobs=2 ray-tests other-tests MARKS="not slow and not gpu and not speed"
+
+ray-tests other-tests:
+	$(BIN)/pytest -q -m "$(if $(filter ray-tests,$@),ray,not ray) and $(MARKS)"
+
+# With the newest releases that pyproject.toml allows, in a venv of its own: what is about to break.
+test-newest:
+	rm -rf .venv-newest
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
+
+# Writes constraints.txt anew from these releases, and tests with it. The oldest Python has to do
+# it, as the newest releases for a newer one may not support it. What torch needs on GPU machines
+# only is left out: torch names the exact versions itself.
+upgrade:
+	rm -rf .venv-newest
+	$(MAKE) .venv-newest/.installed-test VENV=.venv-newest CONSTRAINTS= PYTHON=python3.11
+	.venv-newest/bin/python -m pip install --quiet hatchling editables
+	.venv-newest/bin/python -m pip freeze --all --exclude-editable \
+	  | sed -E 's/\+[a-z0-9.]+$$//; /^(nvidia|cuda|triton)/d; 1i # Written by `make upgrade`.' \
+	  > constraints.txt
+	$(MAKE) test-all
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -26,15 +56,15 @@ format: $(VENV)/.installed-test
 speed: $(VENV)/.installed-test
 	$(BIN)/pytest -q -s -m speed tests/speed
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet $(PINS) --upgrade pip
+	$(INSTALL) --editable .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	$(INSTALL) --editable ".[test]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-newest runs dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,8 @@
-"""A tiny model, its tokenizer, and recipes on a handful of made-up authors."""
+"""A tiny model, its tokenizer, recipes on a handful of made-up authors, and the Ray session."""
 
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -19,6 +21,7 @@ from raymcu.search_space import (
     ScratchModel,
     Training,
 )
+from raymcu.session import connect
 from raymcu.store import CheckpointStore
 from raymcu.training.workshop import Workshop
 
@@ -33,6 +36,23 @@ SCRATCH = ScratchModel(
 )
 FAST = Training(learning_rate=1e-2, weight_decay=0.01, batch_size=16, epochs=0.5, warmup=0.2)
 FEW = Training(learning_rate=1e-3, weight_decay=0.01, batch_size=8, epochs=2.0, warmup=0.2)
+
+
+def pytest_configure(config):
+    """Keep Ray's sessions of these tests apart from all others here, and leave none behind."""
+    if "RAY_TMPDIR" not in os.environ:
+        folder = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="raymcu-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The one Ray session of these tests, of 2 CPUs; whatever calls `connect` finds it.
+
+    A test that needs another session has a process of its own connect to it.
+    """
+    with connect("tests", num_cpus=2) as found:
+        yield found
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -88,7 +88,7 @@ def run_command(*arguments: object) -> subprocess.CompletedProcess[str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=220,
+        timeout=500,
         check=False,
     )
 

@@ -11,7 +11,7 @@ from raymcu.store import RunFolder
 
 from .conftest import run_command
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.ray
 
 CHANGES = {
     "model.scratch.num_layers": "2",

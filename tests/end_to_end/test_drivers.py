@@ -1,6 +1,5 @@
 """The two drivers on one local cluster: sharded training, failures as rows."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import raymcu
-from raymcu.session import Cluster, connect
+from raymcu.session import Cluster
 from raymcu.store import CheckpointStore, RunFolder
 from raymcu.training.driver import train_level
 from raymcu.training.workshop import Workshop
@@ -22,12 +21,6 @@ if TYPE_CHECKING:
     from raymcu.search_space import SearchSpace
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with connect("tests", num_cpus=2) as found:
-        yield found
 
 
 def watch(ended: object, running: object) -> None:

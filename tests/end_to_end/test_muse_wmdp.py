@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ from raymcu.errors import ConfigError
 from raymcu.ledger import Ledger
 from raymcu.metrics._base import METRICS
 from raymcu.search_space import ScratchModel
-from raymcu.session import connect
 from raymcu.store import CheckpointStore
 from raymcu.training.workshop import Workshop
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
 NAMES = (
     *("Alder", "Birch", "Cedar", "Hazel", "Larch", "Maple"),
@@ -118,13 +117,6 @@ def scores_of(ledger: Ledger) -> dict[str, dict[str, float | None]]:
         if row["point_id"] in labels:
             found.setdefault(labels[row["point_id"]], {})[row["metric"]] = value
     return found
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster() -> Iterator[None]:
-    """One session for all studies here; `run_study` finds it."""
-    with connect("tests", num_cpus=2):
-        yield
 
 
 @pytest.fixture(scope="module")

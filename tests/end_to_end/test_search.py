@@ -17,7 +17,7 @@ from raymcu.store import RunFolder
 from .conftest import command, environment, run_command
 from .test_killed import named, wait_for
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 SEARCH = """
 [search]
@@ -204,7 +204,7 @@ def kill(driver: "subprocess.Popen[str]") -> None:
     driver.kill()
     driver.communicate()
     agents = [process for process in children if named(process).endswith("Agent")]
-    _, alive = psutil.wait_procs([p for p in children if p not in agents], timeout=30)
+    _, alive = psutil.wait_procs([p for p in children if p not in agents], timeout=60)
     assert not alive, f"workers outlive their driver: {alive}"
     for agent in agents:  # Ray's own, which notice late that their node is gone
         with suppress(psutil.Error):

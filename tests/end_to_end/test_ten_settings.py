@@ -9,7 +9,7 @@ from raymcu.store import RunFolder
 
 from .conftest import run_command
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 CHANGES = {
     "unlearning.settings": str(list(SETTINGS)).replace("'", '"'),

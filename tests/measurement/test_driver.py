@@ -10,7 +10,6 @@ import ray
 from raymcu.measurement.driver import Queue, _drain, _Pool
 from raymcu.plan import Point
 from raymcu.recipes import Blend
-from raymcu.session import connect
 from raymcu.store import RunFolder
 
 SIZES = {"forget01": 1.0, "forget10": 10.0}
@@ -75,16 +74,16 @@ class Fake:
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
 def test_a_point_that_kills_its_actor_is_recorded_and_the_others_are_measured(tmp_path):
-    with connect("tests", num_cpus=2):
-        remote = ray.remote(num_cpus=1, max_restarts=-1, max_concurrency=2)(Fake)
-        actors = [remote.remote(tmp_path) for _ in range(2)]
-        points = [point(name) for name in ("a", "b", "poison", "c", "d", "e")]
-        run, seen = RunFolder(str(tmp_path / "run")), []
-        pool = _Pool(actors, Queue(points, SIZES))
-        _drain(pool, run, 3, lambda ended, running: seen.extend(ended))
-        for actor in actors:
-            ray.kill(actor)
+    remote = ray.remote(num_cpus=1, max_restarts=-1, max_concurrency=2)(Fake)
+    actors = [remote.remote(tmp_path) for _ in range(2)]
+    points = [point(name) for name in ("a", "b", "poison", "c", "d", "e")]
+    run, seen = RunFolder(str(tmp_path / "run")), []
+    pool = _Pool(actors, Queue(points, SIZES))
+    _drain(pool, run, 3, lambda ended, running: seen.extend(ended))
+    for actor in actors:
+        ray.kill(actor)
     assert sorted(seen) == ["a", "b", "c", "d", "e", "poison"]
     measured = Counter(file.name.split("-")[0] for file in tmp_path.glob("*-*"))
     assert measured.keys() == set("abcde")

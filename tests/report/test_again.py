@@ -107,7 +107,7 @@ def test_the_command_gives_the_run_its_scores_again_without_torch_or_ray(run, tm
         env={**os.environ, "PYTHONPATH": str(tmp_path / "site"), "SEEN": str(seen)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -34,7 +34,7 @@ def server(half_run):
 
 
 def ask(server, path, method="GET", **headers):
-    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=60)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     body = answer.read()
@@ -236,7 +236,7 @@ def test_the_page_shows_the_trials_in_a_browser(search_run):
             chromium, "--headless", "--no-sandbox", "--disable-gpu",
             "--virtual-time-budget=5000", "--enable-logging=stderr", "--dump-dom", server.url,
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     for text in ("forget_size=forget05", "learning_rate", "npo · seed0 ↔ seed1", "16 ★"):
         assert text in done.stdout
     assert done.stdout.count('<circle class="trial') == 2 * 2 * 16

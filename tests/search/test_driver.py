@@ -4,7 +4,6 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
 
 import optuna
 import pytest
@@ -13,7 +12,6 @@ from ray import cloudpickle
 from raymcu.errors import StoreError, WorkError
 from raymcu.search.driver import DATABASE, database, record_missing, run_search
 from raymcu.search.spec import TrialSpec, Work
-from raymcu.session import Cluster, connect
 from raymcu.store import Folder, RunFolder
 from raymcu.watch import Running
 
@@ -67,15 +65,15 @@ class Notes:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with connect("tests", num_cpus=2) as found:
-        cloudpickle.register_pickle_by_value(sys.modules[ToyBench.__module__])
-        yield found
-        cloudpickle.unregister_pickle_by_value(sys.modules[ToyBench.__module__])
+def _by_value():
+    """A worker gets what is defined here as it is: it cannot import it."""
+    cloudpickle.register_pickle_by_value(sys.modules[ToyBench.__module__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[ToyBench.__module__])
 
 
 @pytest.fixture
-def search(cluster, toy_space, tmp_path):
+def search(cluster, _by_value, toy_space, tmp_path):
     """Runs a search into one folder; returns the folder and what the watch was told."""
 
     def run(choices, raises=None, **asked):

@@ -1,7 +1,5 @@
 """Trials whose recipes are trained by two workers each, under Ray Tune and Ray Train."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from rich.console import Console
@@ -11,22 +9,15 @@ from raymcu.loading import strictly
 from raymcu.pipeline import search_study
 from raymcu.recipes import Recipe
 from raymcu.search_space import SearchSpace
-from raymcu.session import connect
 from raymcu.store import CheckpointStore
 from raymcu.training.workshop import Workshop
 
 from .test_bench import CONTENT
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
-@pytest.fixture
-def _cluster() -> Iterator[None]:
-    with connect("tests", num_cpus=2):
-        yield
-
-
-@pytest.mark.usefixtures("_cluster")
+@pytest.mark.usefixtures("cluster")
 def test_trials_of_gangs_are_those_of_one_worker(tmp_path):
     """The first trial trains, the second only mixes, the third's training ends by its bound."""
     training = {**CONTENT["unlearning"]["training"], "epochs": 1.0, "workers": 2}

@@ -98,7 +98,7 @@ def gang(tmp_path_factory):
             for rank in (0, 1)
         ]
         try:
-            told = [worker.communicate(timeout=200)[1] for worker in workers]
+            told = [worker.communicate(timeout=500)[1] for worker in workers]
         finally:
             for worker in workers:
                 worker.kill()
