@@ -32,8 +32,8 @@ test-newest:
 	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 
 # Writes constraints.txt anew from these releases, and tests with it. The oldest Python has to do
-# it, as the newest releases for a newer one may not support it. What torch needs on GPU machines
-# only is left out: torch names the exact versions itself.
+# it, as releases for a newer one may not support it. What torch's CUDA build alone needs is left
+# out: torch itself says which of it fits.
 upgrade:
 	rm -rf .venv-newest
 	$(MAKE) .venv-newest/.installed-test VENV=.venv-newest CONSTRAINTS= PYTHON=python3.11
