@@ -82,7 +82,7 @@ def test_scoring_again_needs_neither_torch_nor_ray(finished: Path) -> None:
         "import sys\n"
         "from rich.console import Console\n"
         "from raymcu.report.again import reanalyze, rescore\n"
-        "from raymcu.store import RunFolder\n"
+        "from raymcu.store.folders import RunFolder\n"
         f"run = RunFolder.open({str(finished)!r})\n"
         "assert rescore(run, Console(quiet=True))\n"
         "reanalyze(run)\n"
