@@ -70,7 +70,6 @@ if TYPE_CHECKING:  # for editors; at run time each comes when it is first used
     from raymcu.errors import ConfigError as ConfigError
     from raymcu.errors import RaymcuError as RaymcuError
     from raymcu.errors import StoreError as StoreError
-    from raymcu.inputs import load_space as load_space
     from raymcu.masks import MASKS as MASKS
     from raymcu.measurement.export import export as export
     from raymcu.methods import METHODS as METHODS
@@ -79,6 +78,7 @@ if TYPE_CHECKING:  # for editors; at run time each comes when it is first used
     from raymcu.pipeline import plan_study as plan_study
     from raymcu.pipeline import run_study as run_study
     from raymcu.pipeline import search_study as search_study
+    from raymcu.planning.surroundings import load_space as load_space
     from raymcu.report.reading import open_study as open_study
 
 __version__ = "0.1.0"
