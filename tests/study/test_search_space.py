@@ -21,7 +21,7 @@ from raymcu.study.settings import SETTINGS
 from raymcu.study.table_kinds import merged
 
 REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
-SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.toml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))
 
 GOOD = """
 name = "toy"
