@@ -15,6 +15,7 @@ import pytest
 from raymcu.store.folders import RunFolder
 
 from .conftest import command, environment
+from .test_killed import named
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
 
@@ -44,6 +45,11 @@ class Terminal:
             assert self.ended() is None, self.text
             assert time.monotonic() < deadline, self.text
             time.sleep(0.05)
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the Ray workers that are there by now."""
+        found = psutil.Process(self.pid).children(recursive=True)
+        return [process for process in found if named(process).startswith("ray::")]
 
     def ended(self) -> int | None:
         """Return the exit code; None while it runs."""
@@ -80,9 +86,8 @@ def test_one_interrupt_ends_a_run_in_an_orderly_way(
     out = tmp_path / "run"
     store = [] if name == "train" else ["--set", f'store="{_copy(finished, tmp_path, name)}"']
     terminal = Terminal("run", space_path, "--out", out, *store)
-    terminal.wait_for(lambda: stage(out) == (name, True))
+    terminal.wait_for(lambda: stage(out) == (name, True) and terminal.workers())
     family = psutil.Process(terminal.pid).children(recursive=True)
-    assert family
     if number == signal.SIGINT:
         os.write(terminal.fd, b"\x03")
     else:
@@ -134,8 +139,9 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [command()[0], "-c", code, "slow"], env=environment(), stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None
-    for word in ("begun", "once"):
-        assert process.stdout.readline().strip() == word
-        process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    with process:
+        assert process.stdout is not None
+        for word in ("begun", "once"):
+            assert process.stdout.readline().strip() == word
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
