@@ -14,7 +14,7 @@ from raymcu.models import causal_lm
 from raymcu.models.encoding import Encoder, train_tokenizer
 from raymcu.planning.recipes import Choice, Recipe
 from raymcu.session import connect
-from raymcu.store.folders import CheckpointStore
+from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import (
     ORDERS,
     BenchmarkUse,

@@ -14,7 +14,7 @@ from raymcu.errors import ConfigError, shown, unknown_name
 from raymcu.planning.costs import estimates
 from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
 from raymcu.planning.recipes import Choice, GEffects, Recipe, siblings
-from raymcu.store.folders import content_id
+from raymcu.store.ids import content_id
 from raymcu.study.search_space import FamilyUse, MethodUse, ModelSource, SearchSpace
 from raymcu.study.settings import SETTINGS, UnlearnerKey, Variation
 from raymcu.study.walks import BlendUse, WalkUse

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from raymcu.store.folders import content_id
+from raymcu.store.ids import content_id
 from raymcu.study.search_space import BenchmarkUse, ModelSource, Training
 
 RECIPE_VERSION = 2

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.metrics._base import METRICS
 from raymcu.planning.objectives import objective_faults
-from raymcu.store.folders import canonical_json, content_id
+from raymcu.store.ids import canonical_json, content_id
 from raymcu.study.loading import Registries, checked, strictly
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.search_table import Range, Search

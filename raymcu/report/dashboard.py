@@ -31,7 +31,7 @@ from raymcu.report.search import (
     trials_of,
 )
 from raymcu.report.status import driver_sentence, read_status
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 REFRESH_S = 1.0
 """The folder is read at most this often, however many pages watch."""

@@ -44,7 +44,7 @@ from raymcu.report.search_figures import search_drawings
 from raymcu.report.status import duration
 from raymcu.report.tradeoff import tradeoff
 from raymcu.report.walks import layer_drawings, walk_drawings
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 PAGE = "report/index.html"
 FIGURES = "report/figures"

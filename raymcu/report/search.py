@@ -17,7 +17,7 @@ from rich.text import Text
 from raymcu.planning.trials import cells, listed, study_name
 from raymcu.report.console import number, plain_table
 from raymcu.report.data import metric_info, unique
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.study.loading import strictly
 from raymcu.study.search_space import SearchSpace
 

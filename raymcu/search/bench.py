@@ -20,7 +20,7 @@ from raymcu.planning.plan import Curve, Point
 from raymcu.planning.recipes import Recipe
 from raymcu.planning.trials import search_of
 from raymcu.search.spec import Look, Progress, TrialSpec
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.store.tables import from_rows
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.workshop import Looks, Workshop

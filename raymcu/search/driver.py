@@ -31,7 +31,8 @@ from raymcu.search.spec import Bench, TrialSpec, Work
 from raymcu.search.study import StudySearch
 from raymcu.session import Cluster, held
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder, content_id, failure_row
+from raymcu.store.ids import content_id
+from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
 
 DATABASE = "optuna.db"

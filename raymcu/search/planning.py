@@ -23,7 +23,7 @@ from raymcu.planning.trials import (
 from raymcu.search.bench import TrialBench, bench_setup
 from raymcu.search.gangs import GangBench
 from raymcu.search.spec import TrialSpec, Work
-from raymcu.store.folders import content_id
+from raymcu.store.ids import content_id
 from raymcu.study.search_space import SearchSpace
 
 

@@ -33,7 +33,7 @@ from raymcu.models.encoding import Encoder, train_tokenizer
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe, leader_of, siblings
 from raymcu.store import tables
-from raymcu.store.folders import CheckpointStore
+from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse, Training
 from raymcu.training.adapters import base_name, inject, merge
 from raymcu.training.data import Stream

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raymcu.cli import main
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.store.versions import installed
 
 from .conftest import run_command

@@ -9,7 +9,7 @@ import torch
 from raymcu.curves._base import CURVES
 from raymcu.curves.weights import combine
 from raymcu.planning.recipes import siblings
-from raymcu.store.folders import CheckpointStore
+from raymcu.store.checkpoints import CheckpointStore
 from raymcu.training.walk import Walk
 from raymcu.training.workshop import Workshop
 
