@@ -22,7 +22,7 @@ from raymcu.methods._base import Labelled, Method, Needs, Part, StepLoss, all_ne
 from raymcu.models.causal_lm import local
 from raymcu.models.encoding import Encoded, collate
 from raymcu.models.scorer import Scorer
-from raymcu.study.search_space import Training
+from raymcu.study.training_tables import Training
 from raymcu.training.averaging import MovingAverage
 from raymcu.training.data import Stream
 from raymcu.training.group import Alone, Group

@@ -34,7 +34,8 @@ from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe, leader_of, siblings
 from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
-from raymcu.study.search_space import BenchmarkUse, Training
+from raymcu.study.search_space import BenchmarkUse
+from raymcu.study.training_tables import Training
 from raymcu.training.adapters import base_name, inject, merge
 from raymcu.training.data import Stream
 from raymcu.training.effects import recorder, with_watched

@@ -21,7 +21,8 @@ from raymcu.search.bench import TrialBench, bench_setup
 from raymcu.search.planning import TrialPlanner, without_trials
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.loading import strictly
-from raymcu.study.search_space import Average, Lora, SearchSpace
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.training_tables import Average, Lora
 from raymcu.training.workshop import Looks, Workshop
 
 CONTENT = {

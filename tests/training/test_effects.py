@@ -18,7 +18,7 @@ from raymcu.models import causal_lm
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Choice, GEffects
 from raymcu.store import tables
-from raymcu.study.search_space import Lora
+from raymcu.study.training_tables import Lora
 from raymcu.training.effects import GROUPS, _groups, recorder
 
 FIVE = GEffects(every=1, examples=5)
