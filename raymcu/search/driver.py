@@ -53,7 +53,7 @@ def run_search(
     """Run the trials of a search that are left, until its budgets are spent.
 
     Args:
-        space: With a ``search``, checked by `raymcu.planning.trials.search_faults`.
+        space: With a ``search``, checked by `raymcu.planning.search_checks.search_faults`.
         run: Where database, tables and files for TensorBoard go.
         cluster_of: Connects to what may be used at once; called if there is a trial left.
         work: How values become trials, and who runs them.
