@@ -73,9 +73,9 @@ def demo(out: Out = "runs/demo", quiet: Quiet = False) -> None:
 @app.command()
 def plan(space: Space, sets: Set = None, as_json: Json = False) -> None:
     """Print what would be trained, measured, saved by reuse, and what it would cost."""
-    wanted = _from("inputs").load_space(space, sets or [])
+    wanted = _from("planning.surroundings").load_space(space, sets or [])
     made = _from("pipeline").plan_study(wanted)
-    summary = {**made.summary, **_from("trials").search_summary(wanted)}
+    summary = {**made.summary, **_from("planning.trials").search_summary(wanted)}
     if as_json:
         _print_json({"name": made.name, "plan_id": made.id, **summary})
         return
@@ -105,7 +105,7 @@ def search(
 ) -> None:
     """Search hyperparameters with Optuna, as the file's table search says. Resumes likewise."""
     ledger = _from("pipeline").search_study(
-        _from("inputs").load_space(space, sets or []),
+        _from("planning.surroundings").load_space(space, sets or []),
         out,
         console,
         is_quiet=quiet,
@@ -151,7 +151,7 @@ def judge(
     ] = "OPENAI_API_KEY",
 ) -> None:
     """Have a language model grade the greedy answers of a finished run. Resumes where it ended."""
-    folder, judging = _open(run), _from("judge")
+    folder, judging = _open(run), _from("analysis.judge")
     asked = judging.Judge.at(url, model, key_env)
     names = [name.strip() for name in probes.split(",")]
     told = judging.judge_run(
@@ -243,7 +243,7 @@ def list_components(
     as_json: Json = False,
 ) -> None:
     """Show components: names, sources, options with defaults and ranges, what they need."""
-    rows = _from("catalog").catalog(kind)
+    rows = _from("report.catalog").catalog(kind)
     if as_json:
         _print_json(rows)
         return
@@ -260,7 +260,7 @@ def list_components(
 
 def _run(space: Path, out: str, sets: list[str], *, quiet: bool, **switches: bool) -> None:
     command = shlex.join(["raymcu", *sys.argv[1:]])
-    wanted = _from("inputs").load_space(space, sets)
+    wanted = _from("planning.surroundings").load_space(space, sets)
     ledger = _from("pipeline").run_study(
         wanted,
         out,
@@ -307,7 +307,7 @@ def _from(module: str) -> Any:
 
 def _open(run: str) -> Any:
     """Open the folder of an existing run."""
-    return _from("store").RunFolder.open(run)
+    return _from("store.folders").RunFolder.open(run)
 
 
 def _demo_space() -> Path:

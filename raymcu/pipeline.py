@@ -1,9 +1,9 @@
 """THE file to read first: a search space becomes a report.
 
-`plan_study` works out what must exist for a search space. `run_study` trains what of it is
-missing, level by level (Ray Tune, and Ray Train for sharded recipes), finds the bends, measures
-every point with a pool of Ray actors, and scores, analyzes and reports from the tables alone. Each
-stage asks the run folder what is there and does only the rest: the same command resumes any end.
+`plan_study` works out what must exist. `run_study` trains what of it is missing, level by level
+(Ray Tune, and Ray Train for sharded recipes), finds the bends, measures every point with Ray
+actors, and scores, analyzes and reports from tables alone. Each stage asks the run folder what is
+there and does only the rest: the same command resumes any end.
 """
 
 from functools import partial
@@ -82,10 +82,7 @@ def search_study(
     ray_dashboard: bool = False,
     command: str = "",
 ) -> Ledger:
-    """Search: train and measure what trials are compared with, then run trials within the budgets.
-
-    A trial trains what the store lacks and measures in one process. Raises as `run_study` does.
-    """
+    """Train and measure what trials are compared with, then run trials. Raises as `run_study`."""
     base, around = without_trials(space), look_around(space)
     folder = RunFolder(out, space.store)
     folder.ensure_writable()

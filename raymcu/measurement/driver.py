@@ -1,7 +1,7 @@
 """A pool of Ray actors that measure and score points: bounded queue, retries, streamed tables."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,7 +27,9 @@ from raymcu.study.search_space import SearchSpace
 _AT_ONCE = 2
 """Points an actor works on: one is measured, the other scored and written."""
 _STARTS = 60
-"""Times that a process which does not answer is asked for, some seconds each."""
+"""Times that a process which does not answer is asked for."""
+_AGAIN_S = 2.0
+"""How long after one time the next one comes: Ray may answer for it at once, and in vain."""
 _TOLD_EVERY_S = 15.0
 """How long nothing may end till whoever watches is told what is under way, once more."""
 
@@ -197,6 +199,8 @@ class _Pool:
         """Calls under way; without a point, one that asks whether a process has started."""
         self.failed_on: set[tuple[str | None, str]] = set()
         """Devices, each with the id of a point that failed on it."""
+        self.absent: deque[tuple[float, _Worker]] = deque()
+        """Workers that did not answer, and when each is asked again."""
         self.trouble: str | None = None
         """Why a process did not start, the last time."""
         for worker in self.workers:
@@ -264,7 +268,7 @@ class _Pool:
         self.trouble = str(error)
         worker.failed_starts += 1
         if worker.failed_starts < _STARTS:
-            self.revive(worker)
+            self.absent.append((time.monotonic() + _AGAIN_S, worker))
         else:
             self.workers.remove(worker)
 
@@ -273,7 +277,12 @@ class _Pool:
 
         None if nothing ends for a while.
         """
-        ended, _ = ray.wait(list(self.running), num_returns=1, timeout=_TOLD_EVERY_S)
+        while self.absent and (self.absent[0][0] < time.monotonic() or not self.running):
+            due, worker = self.absent.popleft()
+            time.sleep(max(0.0, due - time.monotonic()))
+            self.revive(worker)
+        patience = _AGAIN_S if self.absent else _TOLD_EVERY_S
+        ended, _ = ray.wait(list(self.running), num_returns=1, timeout=patience)
         if not ended:
             return None
         worker, point = self.running.pop(ended[0])

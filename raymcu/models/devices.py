@@ -72,8 +72,11 @@ class Devices:
 
     def broken(self) -> set[str]:
         """Name the devices that take no more work."""
-        found = map(_name, self.run.names("devices"))
-        return {name for name in found if self.is_broken(name)}
+        return {name for name in self.suspected() if self.is_broken(name)}
+
+    def suspected(self) -> set[str]:
+        """Name the devices on which something failed, and nothing has ended well since."""
+        return {_name(folder) for folder in self.run.names("devices")}
 
 
 def _folder(name: str) -> str:

@@ -95,20 +95,22 @@ def _train_apart(
 ) -> None:
     """Train recipes of one worker each; what a process left undone is tried again by itself.
 
-    A device that takes no more work passes over what it is given, in no time; it is held idle while
-    that is tried again, elsewhere.
+    A device that takes no more work passes over what it is given, in no time. What that leaves, and
+    what failed for its device's sake, is tried elsewhere: devices that have failed are held idle.
     """
     bundle = cluster.bundle(space.execution)
     resources = {"cpu": bundle["CPU"], "gpu": bundle.get("GPU", 0.0)}
     trainable = tune.with_resources(_train_here, resources)
     devices = Devices(run)
-    for _ in range(2 + cluster.gpus):
-        broken = devices.broken()
-        if not jobs or (cluster.gpus and len(broken) >= cluster.gpus):
+    for tries_left in reversed(range(2 + cluster.gpus)):
+        is_first = tries_left == 1 + cluster.gpus
+        idle = devices.broken() if is_first else devices.suspected()
+        idle = idle if len(idle) < cluster.gpus else devices.broken()
+        if not jobs or (cluster.gpus and len(idle) >= cluster.gpus):
             break
-        with held(broken):
-            slots = max(1, cluster.workers(space.execution) - len(broken))
-            left = _fit(trainable, jobs, common, space, slots, run, watch)
+        with held(idle):
+            slots = max(1, cluster.workers(space.execution) - len(idle))
+            left = _fit(trainable, jobs, common, space, slots, run, watch, tries_left)
         jobs = [[recipe] for recipe in left]
 
 
@@ -130,12 +132,13 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     concurrent: int,
     run: RunFolder,
     watch: Watch,
+    tries_left: int = 0,
 ) -> list[Recipe]:
     """Run one Tune experiment, a trial for each job, and record what made its process die.
 
     Returns:
-        What is to be tried again by itself: recipes of a job of several whose process died, and
-        those that came to a device which takes no more work.
+        What is to be tried again by itself, if there are tries left: recipes of a job of several
+        whose process died, and those that came to a device which failed.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     encoded = [[recipe.model_dump_json() for recipe in job] for job in jobs]
@@ -165,7 +168,7 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     again = []
     for job in jobs:
         for recipe in (recipe for recipe in job if is_open(recipe, run)):
-            if len(job) > 1 or recipe.id in watcher.passed_over:
+            if tries_left and (len(job) > 1 or recipe.id in watcher.passed_over):
                 again.append(recipe)
                 continue
             message = "; ".join(str(root_of(e)).strip().split("\n")[-1] for e in results.errors)
@@ -190,7 +193,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
         self.labels = labels
         self.running: dict[str, Running] = {}
         self.passed_over: set[str] = set()
-        """Recipes that came to a device which takes no more work."""
+        """Recipes that came to a device which failed."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Stay out of Tune's snapshots: the display holds a terminal, and we never restore one."""
@@ -251,6 +254,7 @@ def _make(workshop: Workshop, recipe: Recipe, config: dict[str, Any], devices: D
         record(config, recipe, error.reason, str(error), None)
     except Exception as error:
         if is_device_error(error):
+            tune.report({**_AT_REST, "passed_over": [recipe.id]})
             raise devices.failed(recipe.id, error) from error
         record(config, recipe, "error", f"{type(error).__name__}: {error}", traceback.format_exc())
     else:

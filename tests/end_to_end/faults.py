@@ -105,6 +105,7 @@ def devices(space, folder):
 
 if __name__ == "__main__":
     scenario, space, folder = sys.argv[1:]
-    asked = ["execution.max_attempts=1", 'extensions=["faulty_methods"]']
+    attempts = 1 if scenario == "gangs" else 3
+    asked = [f"execution.max_attempts={attempts}", 'extensions=["faulty_methods"]']
     found = globals()[scenario](raymcu.load_space(Path(space), asked), Path(folder))
     sys.stdout.write(f"FOUND {json.dumps(found)}\n")

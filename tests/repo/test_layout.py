@@ -92,7 +92,21 @@ def test_imports_respect_the_layers():
 
 
 @pytest.mark.parametrize(
-    "module", ["search_space", "settings", "plan", "store", "tables", "registry", "errors"]
+    "module",
+    [
+        "study.loading",
+        "study.search_space",
+        "study.settings",
+        "planning.planner",
+        "planning.ledger",
+        "blend",
+        "store.folders",
+        "store.tables",
+        "metrics._scoring",
+        "analysis.stages",
+        "registry",
+        "errors",
+    ],
 )
 def test_module_starts_without_torch_and_ray(module):
     code = (
