@@ -816,9 +816,10 @@ def test_extra_set_that_the_benchmark_lacks_is_named():
 
 PURE = """
 import json, sys
-from raymcu.plan import Choice, MethodFacts, Surroundings
-from raymcu.planner import make_plan
-from raymcu.search_space import SearchSpace
+from raymcu.planning.plan import MethodFacts, Surroundings
+from raymcu.planning.planner import make_plan
+from raymcu.planning.recipes import Choice
+from raymcu.study.search_space import SearchSpace
 
 class Line:
     num_bends = 0

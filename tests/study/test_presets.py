@@ -8,7 +8,7 @@ from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import load_space, look_around
 from raymcu.study.settings import SETTINGS
 
-FOLDER = Path(__file__).parents[1] / "search_spaces"
+FOLDER = Path(__file__).parents[2] / "search_spaces"
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.toml"))
 MCU = [name for name in SHIPPED if name.startswith("mcu_")]
 METHODS = ["GA", "GD", "NPO", "SimNPO", "RMU", "WAGLE"]

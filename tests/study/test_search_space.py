@@ -22,7 +22,7 @@ from raymcu.study.table_kinds import merged
 from raymcu.study.training_tables import OptimizerUse
 
 REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
-SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.toml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))
 
 GOOD = """
 name = "toy"
