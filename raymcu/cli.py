@@ -112,7 +112,7 @@ def search(
         ray_dashboard=ray_dashboard,
         command=shlex.join(["raymcu", *sys.argv[1:]]),
     )
-    console.print(_from("report.search").trials_table(ledger.run))
+    console.print(_from("report.search_words").trials_table(ledger.run))
     console.print(
         f"trials: optuna-dashboard sqlite:///{ledger.run.path('optuna.db')}", soft_wrap=True
     )

@@ -26,19 +26,9 @@ from raymcu.report.figures import (
     render,
 )
 from raymcu.report.panels import balanced
-from raymcu.report.search import (
-    Objective,
-    Searched,
-    Trial,
-    best_trials,
-    history,
-    importances,
-    pareto_front,
-    short_names,
-    slice_of,
-    tally,
-    value_text,
-)
+from raymcu.report.search import Objective, Searched, Trial
+from raymcu.report.search_findings import best_trials, history, importances, pareto_front, slice_of
+from raymcu.report.search_words import short_names, tally, value_text
 
 TOP, BOTTOM, LEFT, RIGHT, GAP = 0.5, 0.12, 0.78, 0.18, 0.62
 HEAD, FOOT = 0.28, 0.42
