@@ -36,7 +36,7 @@ from raymcu.report.search_findings import best_trials
 from raymcu.report.search_words import best_found, params_text, short_names, tally
 from raymcu.report.status import duration
 from raymcu.report.tradeoff import tradeoff
-from raymcu.report.walks import layer_drawings, walk_drawings
+from raymcu.report.walk_figures import layer_drawings, walk_drawings
 from raymcu.store.run_folder import RunFolder
 
 PAGE = "report/index.html"
