@@ -24,7 +24,11 @@ RAY_EDGES = tuple(
         "search/",
     )
 )
-MAX_LINES = {"raymcu/pipeline.py": 150}
+MAX_LINES = {
+    "raymcu/pipeline.py": 150,
+    # One table of 30 facts, in the order in which they are asked: cut in two it would say less.
+    "raymcu/benchmarks/_authors_facts.py": 430,
+}
 AT_THE_ROOT = {"pipeline", "blend", "cli", "session", "registry", "progress", "errors"}
 VAGUE = {"util", "utils", "common", "helper", "helpers", "misc"}
 
