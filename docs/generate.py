@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -84,7 +85,11 @@ def _sentences(docstring: str | None) -> str:
     return text.strip()
 
 
-def _options(model: type[BaseModel], skip: frozenset[str] = frozenset()) -> str:
+def _options(
+    model: type[BaseModel],
+    skip: frozenset[str] = frozenset(),
+    only: frozenset[str] | None = None,
+) -> str:
     inner = {key.strip("[]") for key, _ in _sections(model)}
     rows = [
         (
@@ -94,7 +99,7 @@ def _options(model: type[BaseModel], skip: frozenset[str] = frozenset()) -> str:
             told["meaning"],
         )
         for name, told in parameters(model).items()
-        if name not in skip
+        if name not in skip and (only is None or name in only)
     ]
     return _table(("key", "values", "default", "meaning"), rows) if rows else ""
 
@@ -180,17 +185,46 @@ def _components(kind: str, title: str) -> str:
     if kind == "metrics":
         text.append(_metrics(rows))
         return "\n".join(text)
+    shared = _shared(rows)
+    if shared:
+        text += ["## Options of all\n", _options(registry[rows[0]["name"]], only=shared)]
     for row in rows:
         component = registry[row["name"]]
         text += [f"## {row['name']}\n", _sentences(component.__doc__) + "\n"]
         text += [f"Source: {row['source']}.\n"]
         if row.get("needs"):
             text.append("Needs: " + "; ".join(row["needs"]) + ".\n")
-        text.append(_options(component))
+        text.append(_options(component, shared))
     return "\n".join(text)
 
 
+def _shared(rows: list[dict[str, Any]]) -> frozenset[str]:
+    """Return the options that every component has, with the same default and meaning."""
+    first, *others = (row["parameters"] for row in rows)
+    return frozenset(
+        name for name, told in first.items() if others and all(o.get(name) == told for o in others)
+    )
+
+
 def _metrics(rows: list[dict[str, Any]]) -> str:
+    """Return the metrics by the module they are from, which says what they are about."""
+    families: dict[str, list[dict[str, Any]]] = {}
+    registry = components()["metrics"]
+    for row in rows:
+        origin = registry.entry(row["name"]).origin.split(".")
+        longest = next(n for n in range(len(origin), 0, -1) if ".".join(origin[:n]) in sys.modules)
+        families.setdefault(".".join(origin[:longest]), []).append(row)
+    text = [
+        "What was not measured is left out, and what is not a number is null with the reason in "
+        "`note`.\n"
+    ]
+    for module, family in sorted(families.items()):
+        text += [f"## {module.rpartition('.')[2].replace('_', ' ').capitalize()}\n"]
+        text += [_sentences(sys.modules[module].__doc__) + "\n", _metric_table(family)]
+    return "\n".join(text)
+
+
+def _metric_table(rows: list[dict[str, Any]]) -> str:
     told = [
         (
             _code(row["name"]),
@@ -199,10 +233,7 @@ def _metrics(rows: list[dict[str, Any]]) -> str:
         )
         for row in rows
     ]
-    return (
-        "What was not measured is left out, and what is not a number is null with the reason in "
-        "`note`.\n\n" + _table(("metric", "what", "better, range, unit"), told)
-    )
+    return _table(("metric", "what", "better, range, unit"), told)
 
 
 def _commands() -> str:

@@ -60,7 +60,26 @@ What is wrong with an input is one `ConfigError`, a damaged file a `StoreError`;
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors; at run time each comes when it is first used
+    from raymcu.benchmarks import BENCHMARKS as BENCHMARKS
+    from raymcu.curricula import CURRICULA as CURRICULA
+    from raymcu.curves import CURVES as CURVES
+    from raymcu.curves import WALKS as WALKS
+    from raymcu.errors import ConfigError as ConfigError
+    from raymcu.errors import RaymcuError as RaymcuError
+    from raymcu.errors import StoreError as StoreError
+    from raymcu.masks import MASKS as MASKS
+    from raymcu.measurement.export import export as export
+    from raymcu.methods import METHODS as METHODS
+    from raymcu.metrics import METRICS as METRICS
+    from raymcu.metrics import metric as metric
+    from raymcu.pipeline import plan_study as plan_study
+    from raymcu.pipeline import run_study as run_study
+    from raymcu.pipeline import search_study as search_study
+    from raymcu.planning.surroundings import load_space as load_space
+    from raymcu.report.reading import open_study as open_study
 
 __version__ = "0.1.0"
 

@@ -139,7 +139,7 @@ def test_two_threads_that_score_first_both_find_every_metric():
     code = """
 import threading
 import pyarrow as pa
-from raymcu import tables
+from raymcu.store import tables
 from raymcu.metrics._base import METRICS
 from raymcu.metrics._scoring import is_whole, score_point
 

@@ -1,6 +1,6 @@
 """Barriers and smoothness of a curve of losses: is there a wall between two unlearners?
 
-MCU (papers/mcu.txt) eqs 2 to 4 with one orientation throughout: t = 0 is the first end, t = 1 the
+MCU eqs 2 to 4 with one orientation throughout: t = 0 is the first end, t = 1 the
 second, and the chord is (1 - t) L(0) + t L(1). (The paper's bound has its ends swapped; with it,
 barriers would not vanish at the ends.)
 """

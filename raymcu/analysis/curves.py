@@ -1,6 +1,6 @@
 """Findings per curve: ``points`` and ``scores`` in, ``findings`` and ``metric_findings`` out.
 
-The MCU verdict (papers/mcu.txt eqs 2 to 4): two unlearners are mode connected if neither the
+The MCU verdict (eqs 2 to 4): two unlearners are mode connected if neither the
 retain loss rises above its chord nor the forget loss falls below its own by more than a tolerance.
 """
 

@@ -1,6 +1,6 @@
 """A language model as the judge of greedy answers, at any endpoint that speaks OpenAI's chat API.
 
-Two criteria of the tutorial (papers/reliable_evaluation_tutorial.txt) and of arXiv:2510.19422,
+Two criteria of the AAAI 2026 tutorial and of arXiv:2510.19422,
 each asked in a prompt of its own at temperature 0: is the answer natural, and how far is it from
 the reference answer? Their prompts are not published; these are raymcu's, and stand with the
 model's name in every row. A reply without a grade is kept, with a null.

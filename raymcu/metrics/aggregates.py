@@ -13,7 +13,7 @@ Source: OpenUnlearning (arXiv:2506.12618) appendix F; its code was never release
   under 1/2. For r < 1/2 and a > r it is 1 - |PrivLeak| / 100 of MUSE.
 - Util: HM of ``model_utility`` and fluency. Fluency is this project's proxy, not the gibberish
   classifier, so that Util and what is made of it do not compare with published numbers.
-- Agg: HM of the three; the tutorial's (papers/) is HM of Mem and Util.
+- Agg: HM of the three; the AAAI 2026 tutorial's is HM of Mem and Util.
 """
 
 from dataclasses import replace
@@ -52,7 +52,7 @@ ATTACKS = {
 }
 """By the metric of the same attack: OpenUnlearning's, which drops the last token from some."""
 _SOURCE = "OpenUnlearning (arXiv:2506.12618) appendix F"
-_TUTORIAL = "papers/reliable_evaluation_tutorial.txt, table 1"
+_TUTORIAL = "Towards Reliable Evaluations of Machine Unlearning (AAAI 2026 tutorial), table 1"
 _UTILITY_PROBES = ("forget", "retain", "real_authors", "world_facts")
 _PROXY = "fluency is a proxy, not OpenUnlearning's classifier"
 

@@ -1,6 +1,6 @@
 """Grades that a language model gave to the greedy answers, as `raymcu judge` stored them.
 
-Naturalness and Similarity of the tutorial (papers/reliable_evaluation_tutorial.txt) and of "LLM
+Naturalness and Similarity of the AAAI 2026 tutorial and of "LLM
 Unlearning with LLM Beliefs" (arXiv:2510.19422), both higher = better on the forget probe:
 Similarity is inverted there, a high grade says that the answer differs from the forgotten one.
 On the retain probe it should not differ, and a lower grade is better.

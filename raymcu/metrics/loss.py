@@ -1,6 +1,6 @@
 """Task loss on the forget and the retain probe: what barriers of mode connectivity are made of.
 
-MCU (papers/mcu.txt) eqs 2 to 4, L(D_f) and L(D_r): mean negative loglikelihood over all answer
+MCU eqs 2 to 4, L(D_f) and L(D_r): mean negative loglikelihood over all answer
 tokens of the probe together, so a long answer weighs more than a short one. Not the mean of
 per-answer means, which is what ``probability`` builds on.
 """
@@ -13,7 +13,7 @@ from raymcu.metrics._base import Measured, Score, metric_of_probes
     {"forget": "higher", "retain": "lower"},
     span=(0.0, float("inf")),
     unit="nats",
-    source="MCU (papers/mcu.txt) eqs 2-4",
+    source="MCU eqs 2-4",
 )
 def loss(point: Measured, probe: str) -> Score:
     """Mean NLL per answer token on the {probe} probe, in nats; lower = better predicted."""

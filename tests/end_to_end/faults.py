@@ -97,7 +97,8 @@ def devices(space, folder):
         run = RunFolder(str(folder / "trained"))
         train_level(recipes, "train", run, space, cluster, lambda ended, running: None)
         told["training"] = outcome(run, recipes)
-        with held(Devices(run).broken()):
+        told["suspected"] = sorted(Devices(run).suspected())
+        with held(told["suspected"]):
             free = ray.remote(num_cpus=0, num_gpus=1)(device_name)
             told["free"] = sorted({ray.get(free.remote()) for _ in range(3)})
     return told

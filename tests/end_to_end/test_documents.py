@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import environment
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(500)]
 ROOT = Path(__file__).parents[2]
 
 DOCTESTS = """
@@ -82,7 +82,7 @@ def python(code, *arguments, cwd):
         env={**environment(), "PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

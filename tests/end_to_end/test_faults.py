@@ -47,10 +47,12 @@ def test_a_device_that_fails_takes_no_more_and_its_work_is_done_elsewhere(space_
     assert (told["workers"], told["retired"]) == (1, 1)
     assert told["measured"] == [f"p{n}" for n in range(6)]
     assert told["training"]["done"] == [f"{n}:first_gpu" for n in range(6)]
-    for part in ("measuring", "training"):
-        (row,) = told[part]["failures"]
-        assert row["reason"] == "device_failed"
-        assert row["message"].startswith("GPU 0 of ")
-        assert "failed 3 times in a row and takes no more work" in row["message"]
+    (row,) = told["measuring"]["failures"]
+    assert row["reason"] == "device_failed"
+    assert row["message"].startswith("GPU 0 of ")
+    assert "failed 3 times in a row and takes no more work" in row["message"]
+    (suspected,) = told["suspected"]  # in training it may not come to three before it is held
+    assert suspected.startswith("GPU 0 of ")
+    assert {row["reason"] for row in told["training"]["failures"]} <= {"device_failed"}
     (free,) = told["free"]
     assert free.startswith("GPU 1 of ")

@@ -79,11 +79,13 @@ def test_status_score_analyze_report_verify_read_the_folder(
 
 def test_scoring_again_needs_neither_torch_nor_ray(finished: Path) -> None:
     code = (
-        "import sys, raymcu\n"
+        "import sys\n"
         "from rich.console import Console\n"
-        f"run = raymcu.RunFolder.open({str(finished)!r})\n"
-        "assert raymcu.rescore(run, Console(quiet=True))\n"
-        "raymcu.reanalyze(run)\n"
+        "from raymcu.report.again import reanalyze, rescore\n"
+        "from raymcu.store.run_folder import RunFolder\n"
+        f"run = RunFolder.open({str(finished)!r})\n"
+        "assert rescore(run, Console(quiet=True))\n"
+        "reanalyze(run)\n"
         "assert not {'torch', 'ray', 'transformers'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

@@ -110,7 +110,7 @@ def test_creating_leaves_the_random_state_alone_and_follows_the_seed(tiny_tokeni
 def test_tokenizer_is_the_same_in_every_process(authors):
     code = (
         "import hashlib\n"
-        "from raymcu import models\n"
+        "from raymcu.models.encoding import train_tokenizer\n"
         "from raymcu.benchmarks._base import BENCHMARKS\n"
         "rows = BENCHMARKS['authors'](num_authors=10).training_set('full')\n"
         "made = train_tokenizer([f'{x.question} {x.answer}' for x in rows], 900)\n"

@@ -817,8 +817,8 @@ def test_extra_set_that_the_benchmark_lacks_is_named():
 PURE = """
 import json, sys
 from raymcu.planning.plan import MethodFacts, Surroundings
-from raymcu.planning.planner import make_plan
 from raymcu.planning.recipes import Choice
+from raymcu.planning.planner import make_plan
 from raymcu.study.search_space import SearchSpace
 
 class Line:

@@ -104,7 +104,7 @@ def test_imports_respect_the_layers():
         "planning.planner",
         "planning.ledger",
         "blend",
-        "store.folders",
+        "store.run_folder",
         "store.tables",
         "metrics._scoring",
         "analysis.stages",
@@ -122,3 +122,24 @@ def test_module_starts_without_torch_and_ray(module):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_reading_a_study_starts_without_torch_and_ray():
+    code = (
+        "import sys, raymcu\n"
+        "raymcu.open_study, raymcu.METRICS, raymcu.metric, raymcu.ConfigError\n"
+        "heavy = {'torch', 'ray', 'transformers', 'matplotlib', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(f'imports {sorted(heavy)}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_editors_and_run_time_see_the_same_api():
+    tree = TREES["raymcu/__init__.py"]
+    guarded = next(n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n))
+    seen = {(alias.name, node.module) for node in guarded.body for alias in node.names}
+    table = next(n for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "_API")
+    assert seen == set(ast.literal_eval(table.value).items())

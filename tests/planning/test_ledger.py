@@ -1,0 +1,79 @@
+"""Planned minus done is empty or told, with what the plan of the demo needs."""
+
+from pathlib import Path
+
+import pytest
+
+import raymcu
+from raymcu.planning.ledger import Ledger
+from raymcu.store import tables
+from raymcu.store.run_folder import RunFolder, failure_row
+
+DEMO = Path(__file__).parents[2] / "search_spaces" / "demo.toml"
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return raymcu.plan_study(raymcu.load_space(DEMO, ["original.training.workers=3"]))
+
+
+@pytest.fixture
+def ledger(plan, tmp_path):
+    return Ledger(RunFolder(str(tmp_path / "run")), plan)
+
+
+def make(ledger, *recipes):
+    """Leave a checkpoint of each recipe, empty but done."""
+    for recipe in recipes:
+        with ledger.run.checkpoints.writing(recipe.id):
+            pass
+
+
+def told(ledger):
+    ledger.record_undone()
+    rows = ledger.failures().to_pylist()
+    return {row["item_id"]: row["reason"] for row in rows}
+
+
+def test_what_nobody_did_or_failed_is_undone_and_what_needs_it_skipped(ledger):
+    found = told(ledger)
+    first, *later = ledger.plan.levels
+    assert {found[recipe.id] for recipe in first} == {"undone"}
+    assert {found[recipe.id] for level in later for recipe in level} == {"skipped"}
+    assert {found[point] for point in ledger.plan.points} == {"skipped"}
+    make(ledger, *ledger.plan.recipes.values())
+    assert told(ledger) == dict.fromkeys(ledger.plan.points, "undone")
+    for point in ledger.plan.points:
+        ledger.run.write_part("measurements", point, tables.empty("measurements"))
+    assert told(ledger) == {}
+
+
+def test_what_failed_keeps_its_own_row(ledger):
+    (original, *_), (unlearner, *_), *_ = ledger.plan.levels
+    make(ledger, original)
+    row = failure_row(unlearner.id, "train", unlearner.label, "diverged", "loss 1e9")
+    ledger.run.record_failure(row)
+    assert told(ledger)[unlearner.id] == "diverged"
+
+
+def test_a_recipe_whose_parent_is_not_there_is_not_begun(ledger):
+    first, second, bends = ledger.plan.levels
+    assert ledger.missing_recipes(first) == first
+    assert ledger.missing_recipes(second) == []
+    make(ledger, *first)
+    assert ledger.missing_recipes(second) == second
+    (bend, *_) = bends
+    make(ledger, *(r for r in second if r.id != bend.parents["first"]))
+    assert bend not in ledger.missing_recipes(bends)
+    assert ledger.missing_recipes(bends)
+
+
+def test_workers_are_asked_of_what_can_still_be_trained(ledger):
+    first, second, _ = ledger.plan.levels
+    assert ledger.missing_workers() == {1, 3}
+    make(ledger, *first)
+    assert ledger.missing_workers() == {1}
+    for recipe in second:
+        row = failure_row(recipe.id, "train", recipe.label, "diverged", "loss 1e9")
+        ledger.run.record_failure(row)
+    assert ledger.missing_workers() == set()
