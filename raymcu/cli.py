@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import os
 import shlex
+import signal
 import sys
 from importlib.resources import files
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +26,8 @@ app = typer.Typer(
 )
 console = Console(width=None if sys.stdout.isatty() else 100)
 
+_STOPPED = 130
+"""Exit code of who was interrupted, which typer makes of a `KeyboardInterrupt`."""
 _MOST_CURVES = 60
 """With more, `raymcu run` ends with a summary by setting."""
 
@@ -357,13 +362,26 @@ def _print_json(value: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line; a raymcu error ends it with its sentence and exit code."""
+    """Run the command line; a raymcu error ends it with its sentence and exit code.
+
+    One Ctrl-C, or SIGTERM, ends it in an orderly way, with exit code 130; a second one at once.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app()
     except RaymcuError as error:
         for line in getattr(error, "faults", [str(error)]):
             print(f"raymcu: {line}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("raymcu: stopped. The same command goes on from here.", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == _STOPPED:
+            print("raymcu: stopped. The same command goes on from here.", file=sys.stderr)
+        raise
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Interrupt whatever runs; whoever is asked again has no more patience."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, lambda number, frame: os._exit(_STOPPED))
+    raise KeyboardInterrupt

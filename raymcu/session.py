@@ -4,12 +4,14 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -221,10 +223,14 @@ def _free() -> str:
 
 
 def _init(address: str | None, options: dict[str, object]) -> None:
+    on_term = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(address=address or "local", **options)
+        # Ray puts its own in place of the command line's.
+        if callable(on_term) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_term)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         if address is None:
             raise
@@ -343,7 +349,11 @@ def _ensure_token() -> None:
         path = Path.home() / ".ray" / "auth_token"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32))
+            filling = path.with_name(f".auth_token-{secrets.token_hex(4)}")
+            filling.touch(mode=0o600)
+            filling.write_text(secrets.token_hex(32))
+            with suppress(FileExistsError):  # another first start was first
+                path.hardlink_to(filling)
+            filling.unlink()
     except OSError:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

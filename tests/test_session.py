@@ -1,11 +1,13 @@
 """Joining a cluster, or saying in one sentence why not; what its nodes have room for."""
 
+import contextlib
 import os
 import re
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -179,3 +181,30 @@ def test_what_a_cluster_of_ours_cannot_hold_is_refused_before_work_starts(tmp_pa
     assert done.returncode == 2, done.stdout + done.stderr
     assert "raymcu: execution.cpus_per_worker = 4096: no node has so many CPUs" in done.stderr
     assert not list((tmp_path / "run").glob("tune/*"))
+
+
+def test_first_starts_at_once_share_one_whole_token(monkeypatch, tmp_path):
+    """Ray reads the file as soon as it is there; an empty one is no token."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    seen = set()
+    watching = threading.Event()
+
+    def watch():
+        while not watching.is_set():
+            with contextlib.suppress(FileNotFoundError):
+                seen.add((tmp_path / ".ray" / "auth_token").read_text())
+
+    threads = [threading.Thread(target=session._ensure_token) for _ in range(8)]
+    watcher = threading.Thread(target=watch)
+    for thread in (watcher, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    watching.set()
+    watcher.join()
+    (token,) = seen | {(tmp_path / ".ray" / "auth_token").read_text()}
+    assert len(token) == 64
+    assert [path.name for path in (tmp_path / ".ray").iterdir()] == ["auth_token"]
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, lru_cache
@@ -54,7 +55,13 @@ def score_points(run: RunFolder, points: Sequence[Mapping[str, str]], watch: Wat
             watch([scorer(point)], [])
         return
     # Not forked: the process that scores may have threads, and has talked to Ray.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        # A Ctrl-C in a terminal reaches all processes: only this one has something to say of it.
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
         for label in pool.map(_score_there, repeat(run.url), points):
             watch([label], [])
 

@@ -8,6 +8,7 @@ palette of Okabe and Ito, safe for colour-blind readers) and in marker or line s
 import io
 import os
 import re
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -90,7 +91,13 @@ def curve_drawings(study: Study) -> list[Drawing]:
     if workers < 2:
         return [draw_page(page) for page in found]
     # Not forked: the process that reports may have threads, and has talked to Ray.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        # A Ctrl-C in a terminal reaches all processes: only this one has something to say of it.
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
         return list(pool.map(draw_page, found, chunksize=4))
 
 
