@@ -312,7 +312,7 @@ def _from(module: str) -> Any:
 
 def _open(run: str) -> Any:
     """Open the folder of an existing run."""
-    return _from("store.folders").RunFolder.open(run)
+    return _from("store.run_folder").RunFolder.open(run)
 
 
 def _demo_space() -> Path:
