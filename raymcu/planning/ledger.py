@@ -43,12 +43,12 @@ class Ledger:
         self._context: Mapping[str, Any] = {}
         self.reused = {key for key in plan.recipes if run.checkpoints.is_done(key)}
 
-    def begin(self, space: SearchSpace, command: str, *, extend: bool | None) -> None:
+    def begin(self, space: SearchSpace, command: str = "", *, extend: bool | None) -> None:
         """Write what was asked and what must exist; forget failures that are worth a new try.
 
         Args:
             space: What was asked.
-            command: How, on the command line.
+            command: The line that asked, for ``run.json``.
             extend: Whether to add to the folder of another search space; None if nobody may.
 
         Raises:

@@ -63,10 +63,10 @@ class Terminal:
 
 
 def stage(out: Path) -> tuple[str, bool]:
-    """Return the stage a run is at, and whether something of it runs."""
+    """Return the stage a run is at, and whether it has something to do."""
     with contextlib.suppress(OSError, ValueError):
         told = json.loads((out / "progress.json").read_text())
-        return told["stage"], bool(told["running"])
+        return told["stage"], told["done"] < told["total"]
     return "", False
 
 
