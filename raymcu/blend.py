@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from raymcu.errors import ConfigError
-from raymcu.store.folders import content_id
+from raymcu.store.ids import content_id
 
 
 class Blend(BaseModel):

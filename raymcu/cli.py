@@ -117,7 +117,7 @@ def search(
         ray_dashboard=ray_dashboard,
         command=shlex.join(["raymcu", *sys.argv[1:]]),
     )
-    console.print(_from("report.search").trials_table(ledger.run))
+    console.print(_from("report.search_words").trials_table(ledger.run))
     console.print(
         f"trials: optuna-dashboard sqlite:///{ledger.run.path('optuna.db')}", soft_wrap=True
     )
@@ -312,7 +312,7 @@ def _from(module: str) -> Any:
 
 def _open(run: str) -> Any:
     """Open the folder of an existing run."""
-    return _from("store.folders").RunFolder.open(run)
+    return _from("store.run_folder").RunFolder.open(run)
 
 
 def _demo_space() -> Path:

@@ -21,7 +21,7 @@ from raymcu.report.live import Progress
 from raymcu.report.page import write_report
 from raymcu.search.driver import run_search
 from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.driver import train_level
 

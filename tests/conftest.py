@@ -14,16 +14,9 @@ from raymcu.models import causal_lm
 from raymcu.models.encoding import Encoder, train_tokenizer
 from raymcu.planning.recipes import Choice, Recipe
 from raymcu.session import connect
-from raymcu.store.folders import CheckpointStore
-from raymcu.study.search_space import (
-    ORDERS,
-    BenchmarkUse,
-    Lora,
-    ModelSource,
-    OptimizerUse,
-    ScratchModel,
-    Training,
-)
+from raymcu.store.checkpoints import CheckpointStore
+from raymcu.study.search_space import BenchmarkUse, ModelSource, ScratchModel
+from raymcu.study.training_tables import ORDERS, Lora, OptimizerUse, Training
 from raymcu.training.workshop import Workshop
 
 AUTHORS = BenchmarkUse(name="authors", forget_sizes=("forget10",), num_authors=10)

@@ -20,7 +20,7 @@ from raymcu.metrics._scoring import is_whole, score, score_point
 from raymcu.planning.plan import More, Plan
 from raymcu.progress import Watch
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.walks import LayerChoice
 

@@ -13,7 +13,7 @@ from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import Measured
 from raymcu.metrics._scoring import score_point
 from raymcu.models.devices import Devices, device_name, is_device_error
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource, SearchSpace
 
 

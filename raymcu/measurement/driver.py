@@ -21,7 +21,7 @@ from raymcu.planning.costs import probe_characters
 from raymcu.planning.plan import Point
 from raymcu.progress import Running, Watch
 from raymcu.session import Cluster, connect, wait_for_room
-from raymcu.store.folders import RunFolder, failure_row
+from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
 
 _AT_ONCE = 2

@@ -9,7 +9,7 @@ from raymcu.blend import Blend
 from raymcu.curves.weights import load_weights, write_blend
 from raymcu.errors import ConfigError
 from raymcu.models import causal_lm
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 
 def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:

@@ -22,7 +22,7 @@ from raymcu.models import causal_lm
 from raymcu.models.encoding import Encoder
 from raymcu.models.scorer import Scorer
 from raymcu.store import tables
-from raymcu.store.folders import CheckpointStore
+from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource
 
 _RESIDENT_ENDPOINTS = 6

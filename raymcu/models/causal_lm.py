@@ -28,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from raymcu.errors import ConfigError, StoreError
 from raymcu.models.encoding import Encoder
-from raymcu.store.folders import content_id
+from raymcu.store.ids import content_id
 from raymcu.study.search_space import ModelSource, ScratchModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

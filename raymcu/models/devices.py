@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from raymcu.errors import RaymcuError
-from raymcu.store.folders import RunFolder, content_id, failure_row
+from raymcu.store.ids import content_id
+from raymcu.store.run_folder import RunFolder, failure_row
 
 MOST_IN_A_ROW = 3
 """Pieces of work that fail on a device, none between them ending well, till it takes no more."""

@@ -14,7 +14,7 @@ from raymcu.errors import ConfigError, StoreError
 from raymcu.planning.plan import More, Plan, Point
 from raymcu.planning.recipes import Recipe
 from raymcu.store import tables, versions
-from raymcu.store.folders import RunFolder, failure_row
+from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
 
 FINAL_REASONS = frozenset({"diverged", "too_long"})

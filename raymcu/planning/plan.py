@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from raymcu.blend import Blend
 from raymcu.planning.costs import SetSize
 from raymcu.planning.recipes import Choice, Recipe
-from raymcu.store.folders import content_id
+from raymcu.store.ids import content_id
 
 
 @dataclass(frozen=True)

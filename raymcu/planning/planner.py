@@ -4,19 +4,19 @@ Pure: no I/O, no torch, milliseconds. Equal work has equal ids, so it appears on
 that ten curves end at is one recipe, and a point that several curves share is measured once.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raymcu.blend import Blend
-from raymcu.errors import ConfigError, shown, unknown_name
+from raymcu.errors import ConfigError
 from raymcu.planning.costs import estimates
 from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
+from raymcu.planning.plan_checks import plan_faults
 from raymcu.planning.recipes import Choice, GEffects, Recipe, siblings
-from raymcu.store.folders import content_id
+from raymcu.store.ids import content_id
 from raymcu.study.search_space import FamilyUse, MethodUse, ModelSource, SearchSpace
-from raymcu.study.settings import SETTINGS, UnlearnerKey, Variation
+from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
 from raymcu.study.walks import BlendUse, WalkUse
 
 
@@ -32,12 +32,7 @@ def make_plan(space: SearchSpace, around: Surroundings, more: More | None = None
         ConfigError: If the benchmark, as configured, lacks a set that the study needs, or a walk
             or blend names a model that the study cannot have.
     """
-    faults = [
-        *_missing_sets(space, around),
-        *_walk_faults(space, around),
-        *_blend_faults(space, around),
-    ]
-    if faults:
+    if faults := plan_faults(space, around):
         raise ConfigError(faults)
     return _Planner(space, around, more or More()).plan()
 
@@ -54,87 +49,6 @@ def plan_trial(
         mixing: Share of the unlearner in a mixture with the original.
     """
     return _Planner(space, around, More()).trial(seeds, mixing)
-
-
-def _missing_sets(space: SearchSpace, around: Surroundings) -> Iterator[str]:
-    sets, kept = around.sets, around.retain_sets
-    sizes = [name for name in kept if name in sets and kept[name] in sets]
-    for size in space.benchmark.forget_sizes:
-        if size not in sizes:
-            options = "".join(f", {k} = {shown(v)}" for k, v in space.benchmark.options.items())
-            yield (
-                f"benchmark.forget_sizes: '{size}' is empty in this benchmark (name = "
-                f"'{space.benchmark.name}'{options}). It has: {', '.join(sorted(sizes))}. "
-                "Choose among them, or make the benchmark larger."
-            )
-    for name in space.original.extra_sets:
-        if name not in sets:
-            yield f"original.extra_sets: {unknown_name('set', name, list(sets))}"
-
-
-def _walk_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
-    titles = [method.title for method in space.methods]
-    learners = [title for title in titles if around.methods[title, False].step]
-    for index, use in enumerate(space.walks):
-        walk, where = around.walks[use.title], f"walks.{index}"
-        unknown = [name for name in use.methods or () if name not in titles]
-        for name in unknown:
-            yield f"{where}.methods: {unknown_name('method of this file', name, titles)}"
-        if walk.trained == "memorizer":
-            trains_none = sorted(set(use.methods or ()) - set(learners) - set(unknown))
-            if trains_none or not learners:
-                which = ", ".join(trains_none) or "none of the methods"
-                yield (
-                    f"{where}: '{use.name}' steps away from a memorizer, and {which} trains "
-                    f"{'none' if trains_none else 'one'}. Add a method that does: mox or "
-                    "task_vector."
-                )
-        if not around.layers and use.name in {"layers", "layer_groups"}:
-            yield (
-                f"{where}: '{use.name}' needs the names of the model's layers, and model.path = "
-                f"{shown(space.model.path)} is no folder here. Set model.num_layers or give one."
-            )
-    known = [walk.title for walk in space.walks] + [f.title for f in space.curves.families]
-    for name in space.calibration.curves if space.calibration else ():
-        if name not in known:
-            yield f"calibration.curves: {unknown_name('walk or curve of this file', name, known)}"
-    if space.layer_choice and "layers" not in {walk.name for walk in space.walks}:
-        yield (
-            "layer_choice: chooses among layers put in one at a time, and no walk does that. "
-            'Add [[walks]] with name = "layers", or leave layer_choice out.'
-        )
-
-
-_LABEL = re.compile(
-    r"(?P<title>.+?)(?P<cl>\+cl)?(?P<so>\+so)?/seed(?P<seed>\d+)(?P<mem>/memorizer)?"
-)
-
-
-def _blend_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
-    titles = [method.title for method in space.methods]
-    known = ["original", "retrained", *(f"{title}/seed0" for title in titles)]
-    known += [f"{t}/seed0/memorizer" for t in titles if around.methods[t, False].step]
-    for index, use in enumerate(space.blends):
-        rows = {"terms": use.terms, **{f"layers.{k}": row for k, row in use.layers.items()}}
-        for key, row in rows.items():
-            if abs(sum(row.values()) - 1) > 1e-9:
-                yield (
-                    f"blends.{index}.{key}: coefficients must sum to 1, got "
-                    f"{sum(row.values()):g}. Give the rest to a checkpoint, e.g. original."
-                )
-            for label in row:
-                if label in {"original", "retrained"}:
-                    continue
-                found = _LABEL.fullmatch(label)
-                title = found["title"] if found else ""
-                is_learner = title in titles and around.methods[title, False].step
-                if not found or title not in titles or (found["mem"] and not is_learner):
-                    yield f"blends.{index}.{key}: {unknown_name('checkpoint', label, known)}"
-        for size in use.forget_sizes or ():
-            if size not in space.benchmark.forget_sizes:
-                sizes = list(space.benchmark.forget_sizes)
-                told = unknown_name("forget set of this file", size, sizes)
-                yield f"blends.{index}.forget_sizes: {told}"
 
 
 _TASK = Choice(name="finetune", options={})
@@ -285,7 +199,7 @@ class _Planner:
         every, examples = grid.g_effect_every, grid.g_effect_examples
         recipe = self._add(
             role="memorizer" if facts.step else "unlearner",
-            label=f"{key.label}/memorizer" if facts.step else key.label,
+            label=f"{key.label}{MEMORIZER}" if facts.step else key.label,
             forget_size=size,
             retain_set=self.around.retain_sets[size],
             parents={"start": self.original.id},
@@ -435,12 +349,10 @@ class _Planner:
             return self._alone(self.original)
         if label == "retrained":
             return self._alone(self.retrained.get(size) or self._learner(size))
-        found = _LABEL.fullmatch(label)
-        assert found is not None  # noqa: S101 - _blend_faults saw to it
-        variation = Variation(bool(found["cl"]), bool(found["so"]))
-        key = UnlearnerKey(found["title"], int(found["seed"]), variation)
+        key = UnlearnerKey.read(label.removesuffix(MEMORIZER))
+        assert key is not None  # noqa: S101 - plan_faults saw to it
         recipe, unlearner = self._trained(key, size)
-        return self._alone(recipe) if found["mem"] else unlearner
+        return self._alone(recipe) if label.endswith(MEMORIZER) else unlearner
 
     def _point(self, blend: Blend, size: str, role: str, label: str) -> str:
         key = content_id({"blend": blend.id, "forget_size": size, **self._asked})

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from raymcu.store.folders import content_id
-from raymcu.study.search_space import BenchmarkUse, ModelSource, Training
+from raymcu.store.ids import content_id
+from raymcu.study.search_space import BenchmarkUse, ModelSource
+from raymcu.study.training_tables import Training
 
 RECIPE_VERSION = 2
 """Part of every id. Raise it when the same recipe would train to other weights than before."""

@@ -16,7 +16,7 @@ from raymcu.models import causal_lm
 from raymcu.planning.analysis_checks import analysis_faults
 from raymcu.planning.plan import MethodFacts, Surroundings
 from raymcu.planning.recipes import Choice
-from raymcu.planning.trials import search_faults
+from raymcu.planning.search_checks import search_faults
 from raymcu.registry import Registry
 from raymcu.study.loading import Registries, load
 from raymcu.study.search_space import SearchSpace

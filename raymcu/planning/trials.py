@@ -4,35 +4,23 @@ Pure: Optuna's trial is known by its three questions only.
 """
 
 import itertools
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
-from raymcu.metrics._base import METRICS
-from raymcu.planning.objectives import objective_faults
-from raymcu.store.folders import canonical_json, content_id
-from raymcu.study.loading import Registries, checked, strictly
+from raymcu.errors import ConfigError, validation_faults
+from raymcu.store.ids import canonical_json, content_id
+from raymcu.study.loading import strictly
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.search_table import Range, Search
 
-_CHOOSES = ("method", "forget_size")
+CHOOSES = ("method", "forget_size")
 """Parameters that choose among what the file names; all others may hang on them."""
-_NOT_OF_TRIALS = ("walks", "blends", "calibration", "layer_choice")
-_FIXED = (
-    *("name", "description", "store", "extensions", "search", "execution", *_NOT_OF_TRIALS),
-    # What all trials are compared with, and how: what a trial is asked is asked of these too.
-    *("benchmark", "model", "original", "retrained", "measurement", "analysis"),
-)
+NOT_OF_TRIALS = ("walks", "blends", "calibration", "layer_choice")
 MAY_CHANGE = {"trials", "hours", "trainings", "concurrent", "sampler", "seed", "pruner"}
 """Keys of a search that may differ from start to start: its trials stay what they are."""
-_MOST_LISTED = 100_000
-"""Trials of the largest grid a search may go through."""
 
 Values = dict[str, Any]
 
@@ -144,7 +132,7 @@ def applied(space: SearchSpace, values: Mapping[str, Any]) -> SearchSpace:
         ConfigError: If the values do not fit the file's rules.
     """
     try:
-        return strictly(SearchSpace, _raw(space, values))
+        return strictly(SearchSpace, raw_trial(space, values))
     except ValidationError as error:
         raise ConfigError(list(validation_faults(error, SearchSpace))) from error
 
@@ -152,25 +140,6 @@ def applied(space: SearchSpace, values: Mapping[str, Any]) -> SearchSpace:
 def mixing_of(values: Mapping[str, Any]) -> float:
     """Return the share of the unlearner in the trial's mixture with the original."""
     return float(values.get("mixing", 1.0))
-
-
-def search_faults(space: SearchSpace, registries: Registries) -> list[str]:
-    """Say all that is wrong with a search, against the rest of its file, before it starts.
-
-    Each parameter is tried at both its bounds, or at each of its choices, in a trial of its own.
-    """
-    if space.search is None:
-        return []
-    faults = [
-        *_key_faults(space),
-        *_choice_faults(space),
-        *_when_faults(space.search),
-        *_step_faults(space.search),
-        *objective_faults(space),
-    ]
-    if not faults:  # else what cannot be tried would be told as a fault of its value
-        faults = list(_value_faults(space, registries)) or list(_pruner_faults(space))
-    return list(dict.fromkeys(faults))
 
 
 def _in_order(search: Search) -> dict[str, Range]:
@@ -183,18 +152,19 @@ def _in_order(search: Search) -> dict[str, Range]:
                 place(other)
             ordered[key] = search.space[key]
 
-    for key in (*_CHOOSES, *search.space):
+    for key in (*CHOOSES, *search.space):
         place(key)
     return ordered
 
 
-def _titles(space: SearchSpace) -> list[str]:
+def titles_of(space: SearchSpace) -> list[str]:
+    """Return the titles of the file's methods, in its order."""
     return [method.title for method in space.methods]
 
 
-def _of_method(space: SearchSpace, key: str) -> tuple[str, str] | None:
+def of_method(space: SearchSpace, key: str) -> tuple[str, str] | None:
     """Split ``methods.TITLE.KEY`` into title and key; None if it is none of a method here."""
-    for title in sorted(_titles(space), key=len, reverse=True):
+    for title in sorted(titles_of(space), key=len, reverse=True):
         start = f"methods.{title}."
         if key.startswith(start) and len(key) > len(start):
             return title, key.removeprefix(start)
@@ -202,17 +172,18 @@ def _of_method(space: SearchSpace, key: str) -> tuple[str, str] | None:
 
 
 def _exists(space: SearchSpace, key: str, values: Mapping[str, Any]) -> bool:
-    found = _of_method(space, key)
+    found = of_method(space, key)
     if found and values.get("method", found[0]) != found[0]:
         return False
     one = search_of(space).space.get(key)
     conditions = one.when if one else {}
     return all(
-        other in values and values[other] in _any_of(wanted) for other, wanted in conditions.items()
+        other in values and values[other] in any_of(wanted) for other, wanted in conditions.items()
     )
 
 
-def _any_of(wanted: Any) -> Sequence[Any]:
+def any_of(wanted: Any) -> Sequence[Any]:
+    """Return the values of a ``when``, which may be one or a list."""
     return wanted if isinstance(wanted, list | tuple) else (wanted,)
 
 
@@ -222,26 +193,27 @@ def _values_of(one: Range) -> Sequence[Any]:
         return one.choice
     if one.int is not None:
         return range(one.int[0], one.int[1] + 1, int(one.step or 1))
-    low, high = map(_exact, one.float or (0.0, 0.0))
-    step = _exact(one.step or 1.0)
+    low, high = map(exact, one.float or (0.0, 0.0))
+    step = exact(one.step or 1.0)
     return [float(low + step * i) for i in range(int((high - low) / step) + 1)]
 
 
-def _exact(number: float) -> Decimal:
+def exact(number: float) -> Decimal:
+    """Return a number as it is written, so that steps of 0.1 add up."""
     return Decimal(str(number))
 
 
-def _raw(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
+def raw_trial(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the table of a trial's space.
 
     Raises:
         ConfigError: If a key leads through what is no table.
     """
     search = search_of(space)
-    raw = space.model_dump(mode="json", exclude_none=True, exclude={"search", *_NOT_OF_TRIALS})
-    places = {key: _place(space, key, "method" in values) for key in values}
+    raw = space.model_dump(mode="json", exclude_none=True, exclude={"search", *NOT_OF_TRIALS})
+    places = {key: place_of(space, key, "method" in values) for key in values}
     if "method" in values:
-        chosen = _titles(space).index(values["method"])
+        chosen = titles_of(space).index(values["method"])
         raw["methods"] = [raw["methods"][chosen]]
     if "forget_size" in values:
         raw["benchmark"]["forget_sizes"] = [values["forget_size"]]
@@ -256,13 +228,13 @@ def _raw(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
     return raw
 
 
-def _place(space: SearchSpace, key: str, is_chosen: bool) -> list[str]:
+def place_of(space: SearchSpace, key: str, is_chosen: bool) -> list[str]:
     """Return the way to a key in the table of a trial's space; empty for what is not in it."""
-    if key in {*_CHOOSES, "mixing"}:
+    if key in {*CHOOSES, "mixing"}:
         return []
-    found = _of_method(space, key)
+    found = of_method(space, key)
     if found:
-        index = 0 if is_chosen else _titles(space).index(found[0])
+        index = 0 if is_chosen else titles_of(space).index(found[0])
         return ["methods", str(index), *found[1].split(".")]
     return key.split(".")
 
@@ -282,130 +254,10 @@ def _write(raw: dict[str, Any], place: Sequence[str], value: Any) -> None:
             here = here.setdefault(index, {}) if isinstance(here, dict) else here[index]
 
 
-def _named(search: Search) -> Iterator[tuple[str, str]]:
+def named_keys(search: Search) -> Iterator[tuple[str, str]]:
     """Yield where each key of the search stands, and the key."""
     yield from ((f"search.space.{key}", key) for key in search.space)
     yield from ((f"search.grid.{key}", key) for key in search.grid)
-
-
-def _key_faults(space: SearchSpace) -> Iterator[str]:
-    search, titles = search_of(space), _titles(space)
-    for where, key in _named(search):
-        root = key.split(".")[0]
-        found = _of_method(space, key)
-        if root == "methods" and found is None:
-            title = key.removeprefix("methods").removeprefix(".").split(".")[0]
-            told = unknown_name("method of this file", title, titles)
-            yield f"{where}: {told} Write methods.TITLE.KEY."
-        elif found and found[1] in {"name", "label"}:
-            yield f"{where}: a method is chosen by its title. Search 'method' instead."
-        elif root in _FIXED:
-            instead = key == "benchmark.forget_sizes"
-            yield (
-                f"{where}: is the same for all trials. "
-                f"{'Search forget_size instead' if instead else 'Leave it out'}."
-            )
-    families = [family.title for family in space.curves.families]
-    if search.curve is not None and search.curve not in families:
-        yield f"search.curve: {unknown_name('curve family of this file', search.curve, families)}"
-    if search.curve is not None and not space.unlearning.settings:
-        yield "search.curve: needs unlearners to connect, and unlearning.settings names no pairs."
-
-
-def _choice_faults(space: SearchSpace) -> Iterator[str]:
-    """Check what chooses a method, a forget set and the mixture."""
-    search = search_of(space)
-    known = {"method": _titles(space), "forget_size": list(space.benchmark.forget_sizes)}
-    for key, names in known.items():
-        is_open = key not in search.space and key not in search.grid and len(names) > 1
-        if is_open and not (key == "method" and search.curve is not None):
-            yield (
-                f"search.space: a trial has one {key.replace('_', ' ')}, and the file names "
-                f"{len(names)}. Add {key} = {{ choice = {shown(names)} }}, or [search.grid]."
-            )
-    for where, key in _named(search):
-        values = _tried(search, key)
-        if key in known:
-            one = search.space.get(key)
-            if one is not None and one.choice is None:
-                yield f"{where}: is chosen by name. Write {{ choice = {shown(known[key])} }}."
-                continue
-            kind = f"{key.replace('_', ' ')} of this file"
-            for value in values:
-                if value not in known[key]:
-                    yield f"{where}: {unknown_name(kind, str(value), known[key])}"
-        if key == "mixing":
-            yield from _mixing_faults(where, values, search)
-
-
-def _mixing_faults(where: str, values: Sequence[Any], search: Search) -> Iterator[str]:
-    for value in values:
-        if isinstance(value, bool | str | list | dict) or not 0 <= value <= 1:
-            yield f"{where}: is the unlearner's share, in [0, 1], got {shown(value)}. Correct it."
-    if search.curve is not None:
-        yield f"{where}: mixes one unlearner, and search.curve connects two. Leave out the one."
-
-
-def _when_faults(search: Search) -> Iterator[str]:
-    waits = {key: one.when.keys() for key, one in search.space.items()}
-    for key, one in search.space.items():
-        for other, wanted in one.when.items():
-            where = f"search.space.{key}.when"
-            known = [*search.space, *search.grid]
-            if other not in known or other == key:
-                yield f"{where}: {unknown_name('other parameter', other, known)}"
-                continue
-            held = search.space.get(other)
-            if held is None or held.choice is not None:
-                for value in _any_of(wanted):
-                    if value not in _tried(search, other):
-                        yield (
-                            f"{where}: {other} is never {shown(value)}. It is one of "
-                            f"{shown(list(_tried(search, other)))}."
-                        )
-    try:
-        TopologicalSorter(waits).prepare()
-    except CycleError as error:
-        yield f"search.space: {' waits for '.join(error.args[1])}. Break the circle."
-
-
-def _step_faults(search: Search) -> Iterator[str]:
-    sizes = []
-    for key, one in search.space.items():
-        where = f"search.space.{key}"
-        low, high = map(_exact, one.float or one.int or (0, 0))
-        if one.step and (high - low) % _exact(one.step):
-            top = high - (high - low) % _exact(one.step)
-            yield (
-                f"{where}: its bounds are no whole number of steps apart, got "
-                f"{low} to {high} by {one.step:g}. Let it end at {top}."
-            )
-        if search.sampler == "grid" and one.float and not one.step:
-            yield f"{where}: has no end of values for a grid. Give step, or choice."
-        else:
-            sizes.append(len(one.choice or ()) or int((high - low) / _exact(one.step or 1)) + 1)
-    if search.sampler == "grid" and math.prod(sizes) > _MOST_LISTED:
-        yield (
-            f"search.sampler: a grid of up to {math.prod(sizes):.3g} trials is too many; "
-            f"{_MOST_LISTED:g} are not. Give steps or fewer values, or another sampler."
-        )
-
-
-def _pruner_faults(space: SearchSpace) -> Iterator[str]:
-    search = search_of(space)
-    if search.pruner == "none":
-        return
-    if most_workers(space) > 1:
-        yield (
-            f"search.pruner: '{search.pruner}' looks at unfinished trainings, which gangs of "
-            "training.workers > 1 do not show. Set pruner = 'none' or workers = 1."
-        )
-    for name in search.objectives:
-        if METRICS[name].kind == "representations":
-            yield (
-                f"search.pruner: '{search.pruner}' looks at unfinished trainings by '{name}', "
-                "which is not measured there. Set pruner = 'none' or take another objective."
-            )
 
 
 def most_workers(space: SearchSpace) -> int:
@@ -417,9 +269,9 @@ def most_workers(space: SearchSpace) -> int:
     search = search_of(space)
     return max(
         workers
-        for _, key in _named(search)
-        for value in _tried(search, key)
-        for workers in _workers(applied(space, {**_context(space, key), key: value}))
+        for _, key in named_keys(search)
+        for value in tried_values(search, key)
+        for workers in _workers(applied(space, {**context_of(space, key), key: value}))
     )
 
 
@@ -432,7 +284,7 @@ def _workers(trial: SearchSpace) -> Iterator[int]:
         yield trial.curves.bend.training.workers
 
 
-def _tried(search: Search, key: str) -> Sequence[Any]:
+def tried_values(search: Search, key: str) -> Sequence[Any]:
     """Return the values of a key that stand for all: both bounds, or each choice."""
     if key in search.grid:
         return search.grid[key]
@@ -440,46 +292,18 @@ def _tried(search: Search, key: str) -> Sequence[Any]:
     return one.choice or tuple(dict.fromkeys(one.float or one.int or ()))
 
 
-def _value_faults(space: SearchSpace, registries: Registries) -> Iterator[str]:
-    """Try each value by itself, and tell what the search space alone is not guilty of."""
-    search = search_of(space)
-    told: set[str] = set()
-    for where, key in _named(search):
-        context = _context(space, key)
-        own = ".".join(_place(space, key, "method" in context))
-        base = {k: v for k, v in context.items() if k != key}
-        known = set(trial_faults(space, base, registries)) if key not in _CHOOSES else set()
-        yield from (f"search: no trial can be made: {f}" for f in known - told)
-        told |= known
-        for value in _tried(search, key):
-            for fault in trial_faults(space, {**context, key: value}, registries):
-                if fault not in known:
-                    text = re.sub(rf"^{re.escape(own)}: ", "", fault) if own else fault
-                    yield f"{where}: {text}"
-
-
-def trial_faults(
-    space: SearchSpace, values: Mapping[str, Any], registries: Registries
-) -> list[str]:
-    """Say what is wrong with a trial of these values, options of its methods included."""
-    try:
-        return checked(_raw(space, values), registries)[1]
-    except ConfigError as error:
-        return error.faults
-
-
-def _context(space: SearchSpace, key: str) -> Values:
+def context_of(space: SearchSpace, key: str) -> Values:
     """Return what must be chosen for a parameter to exist."""
     search = search_of(space)
     context = {
-        other: _tried(search, other)[0]
-        for other in _CHOOSES
+        other: tried_values(search, other)[0]
+        for other in CHOOSES
         if other in search.space or other in search.grid
     }
-    found = _of_method(space, key)
+    found = of_method(space, key)
     if found and "method" in context:
         context["method"] = found[0]
     one = search.space.get(key)
     for other, wanted in (one.when if one else {}).items():
-        context |= {**_context(space, other), other: _any_of(wanted)[0]}
+        context |= {**context_of(space, other), other: any_of(wanted)[0]}
     return context

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, score_points, unscored
 from raymcu.report.live import Progress
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 
 

@@ -39,7 +39,8 @@ from raymcu.report.figures import (
     set_log,
 )
 from raymcu.report.panels import Axis, balanced, needs_log, slug, value_axis
-from raymcu.report.walks import Across, across_amounts, model_style, set_across
+from raymcu.report.walk_figures import model_style, set_across
+from raymcu.report.walks import Across, across_amounts
 
 MAX_ROWS = 5
 """Forget sets on one figure."""

@@ -20,18 +20,11 @@ import pyarrow as pa
 from raymcu.errors import ConfigError, StoreError
 from raymcu.report.assets import DASHBOARD_POLICY, asset, report_policy
 from raymcu.report.data import Curve, Walk, read_curves, read_walks, scores_of
-from raymcu.report.search import (
-    Searched,
-    Trial,
-    best_trials,
-    budgets,
-    history,
-    search_asked,
-    short_names,
-    trials_of,
-)
+from raymcu.report.search import Searched, Trial, budgets, search_asked, trials_of
+from raymcu.report.search_findings import best_trials, history
+from raymcu.report.search_words import short_names
 from raymcu.report.status import driver_sentence, read_status
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 REFRESH_S = 1.0
 """The folder is read at most this often, however many pages watch."""

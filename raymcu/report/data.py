@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from raymcu.metrics._base import METRICS
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 Scores = Mapping[str, Mapping[str, float | None]]
 """Point id to metric to value."""

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from raymcu.progress import Running
 from raymcu.report.status import duration
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 _HEARTBEAT_S = 2.0
 _ALIVE_S = 10.0

@@ -30,21 +30,14 @@ from raymcu.report.data import (
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
 from raymcu.report.overview import barrier_maps
 from raymcu.report.panels import metric_families
-from raymcu.report.search import (
-    Searched,
-    Trial,
-    best_found,
-    best_trials,
-    params_text,
-    read_search,
-    short_names,
-    tally,
-)
+from raymcu.report.search import Searched, Trial, read_search
 from raymcu.report.search_figures import search_drawings
+from raymcu.report.search_findings import best_trials
+from raymcu.report.search_words import best_found, params_text, short_names, tally
 from raymcu.report.status import duration
 from raymcu.report.tradeoff import tradeoff
-from raymcu.report.walks import layer_drawings, walk_drawings
-from raymcu.store.folders import RunFolder
+from raymcu.report.walk_figures import layer_drawings, walk_drawings
+from raymcu.store.run_folder import RunFolder
 
 PAGE = "report/index.html"
 FIGURES = "report/figures"

@@ -9,7 +9,7 @@ import pyarrow as pa
 from raymcu.errors import ConfigError, unknown_name
 from raymcu.report.data import Study, load_study, scores_of
 from raymcu.report.status import Status, read_status
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.store.tables import SCHEMAS
 
 

@@ -2,47 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from raymcu.report.data import REFERENCES, Endpoint, unique
-from raymcu.report.figures import (
-    LEGEND_ROW,
-    MUTED,
-    PALETTE,
-    STYLE,
-    Drawing,
-    draw_legend,
-    fitted,
-    legend_rows,
-    render,
-)
+from raymcu.report.figures import MUTED, PALETTE, Drawing, fitted
 from raymcu.report.panels import balanced
-from raymcu.report.search import (
-    Objective,
-    Searched,
-    Trial,
-    best_trials,
-    history,
-    importances,
-    pareto_front,
-    short_names,
-    slice_of,
-    tally,
-    value_text,
-)
+from raymcu.report.search import Objective, Searched, Trial
+from raymcu.report.search_findings import best_trials, history, importances, pareto_front, slice_of
+from raymcu.report.search_sheets import Panel, Sheet, draw_sheets
+from raymcu.report.search_words import short_names, tally, value_text
 
-TOP, BOTTOM, LEFT, RIGHT, GAP = 0.5, 0.12, 0.78, 0.18, 0.62
-HEAD, FOOT = 0.28, 0.42
-MAX_ROWS = 8
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "feasible": {"marker": "o", "color": PALETTE[0], "s": 15},
     "infeasible": {"marker": "o", "facecolors": "none", "edgecolors": PALETTE[1], "s": 17},
@@ -54,29 +28,6 @@ REFERENCE: Mapping[str, Mapping[str, Any]] = {
     "original": {"marker": "*", "color": PALETTE[3], "s": 70},
     "retrained": {"marker": "P", "color": PALETTE[2], "s": 46},
 }
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """A head and what draws below it."""
-
-    head: str
-    draw: Callable[[Axes], None]
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    """How panels stand on a figure, in inches."""
-
-    name: str
-    title: str
-    caption: str
-    columns: int
-    width: float
-    height: float
-    left: float = LEFT
-    """Room for the labels of each panel's value axis."""
-    is_headline: bool = True
 
 
 def search_drawings(searched: Searched, endpoints: Iterable[Endpoint]) -> list[Drawing]:
@@ -96,7 +47,7 @@ def search_drawings(searched: Searched, endpoints: Iterable[Endpoint]) -> list[D
 
 def _histories(searched: Searched) -> list[Drawing]:
     panels = [
-        _Panel(_head(searched, study), _history(searched.of(study), objective))
+        Panel(_head(searched, study), _history(searched.of(study), objective))
         for study in searched.studies
         for objective in searched.objectives
     ]
@@ -106,9 +57,9 @@ def _histories(searched: Searched) -> list[Drawing]:
         "Each mark is a trial, at its value or, if it was pruned, at its last look. "
         "Line: the best feasible trial so far."
     )
-    sheet = _Sheet("search_history", "Search history", caption, columns, 3.6, 1.6)
+    sheet = Sheet("search_history", "Search history", caption, columns, 3.6, 1.6)
     kinds = unique(trial.kind for trial in searched.trials)
-    return _draw(sheet, panels, [*_kind_handles(kinds), Line2D([], [], label="best", **BEST)])
+    return draw_sheets(sheet, panels, [*_kind_handles(kinds), Line2D([], [], label="best", **BEST)])
 
 
 def _history(trials: Sequence[Trial], objective: Objective) -> Callable[[Axes], None]:
@@ -129,7 +80,7 @@ def _history(trials: Sequence[Trial], objective: Objective) -> Callable[[Axes], 
 def _fronts(searched: Searched, references: Sequence[Endpoint]) -> list[Drawing]:
     best = best_trials(searched.trials, searched.objectives)
     panels = [
-        _Panel(_head(searched, study), _front(searched.of(study), best[study], pair, marks))
+        Panel(_head(searched, study), _front(searched.of(study), best[study], pair, marks))
         for study in searched.studies
         for marks in (_marks(searched.of(study), references),)
         for pair in combinations(searched.objectives, 2)
@@ -140,11 +91,11 @@ def _fronts(searched: Searched, references: Sequence[Endpoint]) -> list[Drawing]
     )
     if len(searched.objectives) > 2:
         caption += " With more than two objectives the front of all of them is marked."
-    sheet = _Sheet("search_pareto", "Pareto front", caption, min(3, len(panels)), 2.7, 2.3)
+    sheet = Sheet("search_pareto", "Pareto front", caption, min(3, len(panels)), 2.7, 2.3)
     handles = _kind_handles(unique(t.kind for t in searched.trials if t.state == "complete"))
     handles.append(Line2D([], [], label="front", marker="D", ms=4.5, mfc="none", **BEST))
     handles += [_handle(end, REFERENCE[end]) for end in unique(end.role for end in references)]
-    return _draw(sheet, panels, handles)
+    return draw_sheets(sheet, panels, handles)
 
 
 def _marks(trials: Sequence[Trial], references: Sequence[Endpoint]) -> list[Endpoint]:
@@ -182,7 +133,7 @@ def _importances(searched: Searched) -> list[Drawing]:
     space = searched.asked["space"]
     names = short_names(space)
     panels = [
-        _Panel(_head(searched, study, objective), _shares(shares, names))
+        Panel(_head(searched, study, objective), _shares(shares, names))
         for study in searched.studies
         for objective in searched.objectives
         for shares in (importances(searched.of(study), objective, space),)
@@ -194,8 +145,8 @@ def _importances(searched: Searched) -> list[Drawing]:
         f"(PED-ANOVA, by Optuna): {tally(searched.trials)}. Rough below 50 complete trials."
     )
     columns = 2 if len(panels) > 1 else 1
-    sheet = _Sheet("search_importance", "Parameter importance", caption, columns, 3.0, height, left)
-    return _draw(sheet, panels, [])
+    sheet = Sheet("search_importance", "Parameter importance", caption, columns, 3.0, height, left)
+    return draw_sheets(sheet, panels, [])
 
 
 def _shares(shares: Mapping[str, float] | str, names: Mapping[str, str]) -> Callable[[Axes], None]:
@@ -223,7 +174,7 @@ def _slices(searched: Searched, study: str) -> list[Drawing]:
     found = []
     for part, chunk in enumerate(balanced(keys, 4)):
         panels = [
-            _Panel("", _slice(trials, (key, names[key]), objective, space[key]))
+            Panel("", _slice(trials, (key, names[key]), objective, space[key]))
             for objective in searched.objectives
             for key in chunk
         ]
@@ -231,9 +182,9 @@ def _slices(searched: Searched, study: str) -> list[Drawing]:
         head = _head(searched, study)
         title = f"Slices: {head}" if head else "Slices"
         caption = "Each mark is a complete trial that has the parameter; the best are framed."
-        sheet = _Sheet(name, title, caption, max(1, len(chunk)), 2.0, 1.5, is_headline=False)
+        sheet = Sheet(name, title, caption, max(1, len(chunk)), 2.0, 1.5, is_headline=False)
         kinds = unique(trial.kind for trial in trials if trial.state == "complete")
-        found += _draw(sheet, panels, _kind_handles(kinds))
+        found += draw_sheets(sheet, panels, _kind_handles(kinds))
     return found
 
 
@@ -284,7 +235,7 @@ def _scale(ax: Axes, asked: Mapping[str, Any]) -> None:
 
 def _looks(searched: Searched) -> list[Drawing]:
     panels = [
-        _Panel(_head(searched, study), _ways(searched.of(study), objective))
+        Panel(_head(searched, study), _ways(searched.of(study), objective))
         for study in searched.studies
         for objective in searched.objectives
     ]
@@ -292,10 +243,10 @@ def _looks(searched: Searched) -> list[Drawing]:
         "The objective at the looks at unfinished trainings, on a few examples; a line is a trial, "
         "and a cross is where one was pruned."
     )
-    sheet = _Sheet("search_looks", "Looks at unfinished trainings", caption, 2, 3.6, 1.8)
+    sheet = Sheet("search_looks", "Looks at unfinished trainings", caption, 2, 3.6, 1.8)
     handles = [Line2D([], [], color=PALETTE[0], lw=1.2, label="trained to the end"),
                Line2D([], [], color=MUTED, lw=1, marker="x", ms=4, label="pruned")]  # fmt: skip
-    return _draw(sheet, panels, handles)
+    return draw_sheets(sheet, panels, handles)
 
 
 def _ways(trials: Sequence[Trial], objective: Objective) -> Callable[[Axes], None]:
@@ -361,46 +312,3 @@ def _handle(label: str, style: Mapping[str, Any]) -> Line2D:
 def _kind_handles(kinds: Iterable[str]) -> list[Line2D]:
     found = set(kinds)
     return [_handle(kind, KINDS[kind]) for kind in KINDS if kind in found]
-
-
-def _draw(sheet: _Sheet, panels: Sequence[_Panel], handles: Sequence[Line2D]) -> list[Drawing]:
-    """Draw panels row by row; on several figures if there are many rows."""
-    rows = [panels[n : n + sheet.columns] for n in range(0, len(panels), sheet.columns)]
-    chunks = balanced(rows, MAX_ROWS)
-    return [
-        _draw_sheet(sheet, chunk, handles, f"_{n + 1}" if len(chunks) > 1 else "")
-        for n, chunk in enumerate(chunks)
-        if chunk
-    ]
-
-
-def _draw_sheet(
-    sheet: _Sheet, rows: Sequence[Sequence[_Panel]], handles: Sequence[Line2D], part: str
-) -> Drawing:
-    columns = max(len(row) for row in rows)
-    step = sheet.left + sheet.width
-    width = columns * step + (columns - 1) * (GAP - 0.5) + RIGHT
-    legend = legend_rows(handles, width - 0.3) if handles else []
-    top = TOP + LEGEND_ROW * len(legend)
-    head = HEAD if any(panel.head for row in rows for panel in row) else 0.06
-    block = head + sheet.height + FOOT
-    height = top + len(rows) * block + BOTTOM
-    name = sheet.name + part
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height))
-        FigureCanvasAgg(figure)
-        figure.text(0.14 / width, 1 - 0.1 / height, sheet.title, va="top", fontsize=10.5,
-                    fontweight="bold")  # fmt: skip
-        if legend:
-            draw_legend(figure, legend, 0.22)
-        for line, row in enumerate(rows):
-            bottom = height - top - line * block - head - sheet.height
-            for place, panel in enumerate(row):
-                left = sheet.left + place * (step + GAP - 0.5)
-                ax = figure.add_axes((left / width, bottom / height,
-                                      sheet.width / width, sheet.height / height))  # fmt: skip
-                panel.draw(ax)
-                ax.text(0, 1 + 0.07 / sheet.height, fitted(panel.head, sheet.width),
-                        transform=ax.transAxes, va="bottom", fontweight="bold")  # fmt: skip
-        svg, png = render(figure, name)
-    return Drawing(name, None, sheet.title, sheet.caption, svg, png, sheet.is_headline, "search")

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from raymcu.report.data import Curve, Walk, read_curves, read_walks
 from raymcu.report.search import Tally, Trial, budgets, read_trials, tallies
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 HEARTBEAT_S = 30.0
 """A progress.json older than this is of a driver that is gone."""

@@ -20,7 +20,7 @@ from raymcu.planning.plan import Curve, Point
 from raymcu.planning.recipes import Recipe
 from raymcu.planning.trials import search_of
 from raymcu.search.spec import Look, Progress, TrialSpec
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.store.tables import from_rows
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.workshop import Looks, Workshop
@@ -146,7 +146,7 @@ class Glance:
     """Looks at an unfinished training: the objective, on the first examples of each probe.
 
     All else is asked as of the points, as objectives may be made of all of it, but for the states
-    of layers, which `raymcu.planning.trials.search_faults` leaves no objective to ask for.
+    of layers, which `raymcu.planning.search_checks.search_faults` leaves no objective to ask for.
 
     Args:
         space: With a ``search`` that prunes, or this is never called.

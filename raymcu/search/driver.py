@@ -31,7 +31,8 @@ from raymcu.search.spec import Bench, TrialSpec, Work
 from raymcu.search.study import StudySearch
 from raymcu.session import Cluster, held
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder, content_id, failure_row
+from raymcu.store.ids import content_id
+from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
 
 DATABASE = "optuna.db"
@@ -52,7 +53,7 @@ def run_search(
     """Run the trials of a search that are left, until its budgets are spent.
 
     Args:
-        space: With a ``search``, checked by `raymcu.planning.trials.search_faults`.
+        space: With a ``search``, checked by `raymcu.planning.search_checks.search_faults`.
         run: Where database, tables and files for TensorBoard go.
         cluster_of: Connects to what may be used at once; called if there is a trial left.
         work: How values become trials, and who runs them.

@@ -10,6 +10,7 @@ from raymcu.errors import ConfigError
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.plan import Plan, Surroundings
 from raymcu.planning.planner import make_plan, plan_trial
+from raymcu.planning.search_checks import trial_faults
 from raymcu.planning.surroundings import REGISTRIES, look_again
 from raymcu.planning.trials import (
     applied,
@@ -18,12 +19,11 @@ from raymcu.planning.trials import (
     most_workers,
     search_identity,
     search_of,
-    trial_faults,
 )
 from raymcu.search.bench import TrialBench, bench_setup
 from raymcu.search.gangs import GangBench
 from raymcu.search.spec import TrialSpec, Work
-from raymcu.store.folders import content_id
+from raymcu.store.ids import content_id
 from raymcu.study.search_space import SearchSpace
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
-from raymcu.store.folders import content_id
+from raymcu.store.ids import content_id
 from raymcu.study.search_table import Search
 
 _LARGEST_POPULATION = 50

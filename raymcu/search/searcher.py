@@ -15,7 +15,7 @@ from raymcu.models.devices import DeviceError
 from raymcu.planning.trials import Values
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.search.study import StudySearch
-from raymcu.store.folders import content_id
+from raymcu.store.ids import content_id
 
 DAMAGED = "damaged_store"
 """Reason of a failure that ends the search, as the next trial would meet it too."""

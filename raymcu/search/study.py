@@ -21,7 +21,7 @@ from raymcu.planning.trials import (
     suggested,
 )
 from raymcu.search.samplers import Given, pruner_for, sampler_for
-from raymcu.store.folders import canonical_json
+from raymcu.store.ids import canonical_json
 from raymcu.study.search_space import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

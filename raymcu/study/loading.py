@@ -24,10 +24,10 @@ from raymcu.study.search_space import (
     FamilyUse,
     MethodUse,
     SearchSpace,
-    Training,
     Unlearning,
 )
 from raymcu.study.table_kinds import Named, merged
+from raymcu.study.training_tables import Training
 from raymcu.study.walks import WalkUse
 
 M = TypeVar("M", bound=BaseModel)

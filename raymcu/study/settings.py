@@ -5,9 +5,15 @@ mixed setting (CL with non-CL, first with second order) is ordered: its first un
 with the curriculum, or the first-order one.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
+
+MEMORIZER = "/memorizer"
+"""What the label of an unlearner's memorizer has behind the unlearner's own."""
+
+_LABEL = re.compile(r"(?P<method>.+?)(?P<cl>\+cl)?(?P<so>\+so)?/seed(?P<seed>\d+)")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,16 @@ class UnlearnerKey:
     def label(self) -> str:
         """Short name for people, e.g. ``npo+cl/seed0``."""
         return f"{self.method}{self.variation.suffix}/seed{self.seed}"
+
+    @classmethod
+    def read(cls, label: str) -> "UnlearnerKey | None":
+        """Return the unlearner that has a label; None if none can have it."""
+        found = _LABEL.fullmatch(label)
+        if found is None:
+            return None
+        return cls(
+            found["method"], int(found["seed"]), Variation(bool(found["cl"]), bool(found["so"]))
+        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
 from raymcu.errors import WorkError
-from raymcu.study.search_space import Lora
+from raymcu.study.training_tables import Lora
 
 _ADAPTER = re.compile(r"\.lora_(A|B)\.default(?=\.weight$)")
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from raymcu.models.causal_lm import local
-from raymcu.study.search_space import Average
+from raymcu.study.training_tables import Average
 
 
 class MovingAverage:

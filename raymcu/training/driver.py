@@ -20,7 +20,9 @@ from raymcu.models.devices import Devices, device_name, is_device_error
 from raymcu.planning.recipes import Recipe
 from raymcu.progress import Running, Watch
 from raymcu.session import Cluster, held
-from raymcu.store.folders import CheckpointStore, RunFolder, content_id, failure_row
+from raymcu.store.checkpoints import CheckpointStore
+from raymcu.store.ids import content_id
+from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.gang_driver import (
     common_of,

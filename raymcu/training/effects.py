@@ -20,8 +20,9 @@ from raymcu.methods._base import FORGET, RETAIN, Method, Needs, Part, all_needs
 from raymcu.models.causal_lm import local
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import GEffects
-from raymcu.training.loop import Batch, Loop, Picked
+from raymcu.training.loop import Loop
 from raymcu.training.material import Material
+from raymcu.training.reading import Batch, Picked
 from raymcu.training.reference import Reference
 from raymcu.training.start_model import Job, check_length
 
@@ -96,7 +97,7 @@ class GEffectRecorder:
     def _risk_gradient(self, loop: Loop, part: Part) -> dict[str, Tensor]:
         """Return the gradient of the mean NLL over all of a set's answer tokens, by weight."""
         for piece in self._pieces(loop):
-            labelled = loop.labelled(part, self.batch, Picked(piece, is_real=True), Needs())
+            labelled = loop.reader.labelled(part, self.batch, Picked(piece, is_real=True), Needs())
             torch.autograd.backward(labelled.token_mean(labelled.nll))
         return _taken(loop.weights)
 

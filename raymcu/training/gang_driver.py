@@ -21,7 +21,9 @@ from raymcu.errors import StoreError, WorkError
 from raymcu.models.devices import Devices, is_device_error
 from raymcu.planning.recipes import Recipe
 from raymcu.session import Cluster, held
-from raymcu.store.folders import CheckpointStore, RunFolder, content_id, failure_row
+from raymcu.store.checkpoints import CheckpointStore
+from raymcu.store.ids import content_id
+from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.group import decides
 from raymcu.training.sharding import Distributed, is_of_peer, shard

@@ -7,28 +7,27 @@ of methods but their loss, and nothing of sharding but a `Group` to sum over.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 
 from raymcu.curricula._base import Weighing
 from raymcu.errors import WorkError
 from raymcu.masks._base import Frozen
-from raymcu.methods._base import Labelled, Method, Needs, Part, StepLoss, all_needs
-from raymcu.models.causal_lm import local
-from raymcu.models.encoding import Encoded, collate
+from raymcu.methods._base import Labelled, Method, Part, StepLoss, all_needs
 from raymcu.models.scorer import Scorer
-from raymcu.study.search_space import Training
+from raymcu.study.training_tables import Training
 from raymcu.training.averaging import MovingAverage
 from raymcu.training.data import Stream
+from raymcu.training.first_step import nothing_moved, num_moved, sampled
 from raymcu.training.group import Alone, Group
-from raymcu.training.material import Material, num_labelled
+from raymcu.training.material import Material
 from raymcu.training.optimizers import Optimizer, schedule
+from raymcu.training.reading import Batch, Picked, Reader
 from raymcu.training.reference import Reference
+from raymcu.training.sharding import drop_gathered
 from raymcu.training.walk import Walk
 from raymcu.training.zeroth_order import estimate
 
@@ -57,25 +56,6 @@ class _Losses:
     retain: float | None
     own_retain: tuple[float, ...] = ()
     """The retain term of each method by itself; 0 where it has none."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The sequences of one step."""
-
-    size: int
-    """Questions, forget and retain ones counted once."""
-    sequences: Mapping[Part, Sequence[Sequence[Encoded]]]
-    """By part and question."""
-
-
-@dataclass(frozen=True)
-class Picked:
-    """The questions of one piece."""
-
-    questions: tuple[int, ...]
-    is_real: bool
-    """False for a pass that a worker without questions makes to keep pace."""
 
 
 class Loop:
@@ -119,16 +99,11 @@ class Loop:
         self.scorer = scorer
         self.weights = weights
         self.methods = methods
-        self.needs = all_needs(methods)
         self.stream = stream
-        self.material = material
         self.training = training
-        self.reference = reference
-        self.pad = pad
         self.walk = walk
         self.frozen = frozen
         self.superloss = superloss
-        self.is_bfloat16 = dtype == "bfloat16"
         self.group = group or Alone()
         self.observe = observe
         self.moved: Mapping[str, Tensor] = weights if walk is None else walk.movable(weights)
@@ -137,6 +112,20 @@ class Loop:
         self.num_steps = stream.num_steps(training.epochs)
         self.progress = Progress()
         self.device = next(iter(weights.values())).device
+        self.reader = Reader(
+            scorer=scorer,
+            needs=all_needs(methods),
+            stream=stream,
+            material=material,
+            reference=reference,
+            pad=pad,
+            device=self.device,
+            micro_batch_size=training.micro_batch_size,
+            is_weighed=superloss is not None,
+            is_sampled=self.optimizer.is_sampling,
+            is_bfloat16=dtype == "bfloat16",
+            group=self.group,
+        )
 
     def run(self) -> Iterator[Progress]:
         """Train, yielding after every step; the consumer may save, report, or stop reading.
@@ -170,7 +159,7 @@ class Loop:
 
     def _step(self, number: int) -> dict[str, float | None]:
         self._seed(number)
-        batch = self._batch(number)
+        batch = self.reader.batch(number)
         t = None
         if self.walk is not None:
             t = self.stream.position(number)
@@ -192,7 +181,7 @@ class Loop:
         if not math.isfinite(norm):
             raise self._diverged(f"gradient norm {norm:.6g}", number)
         if number == 0 and norm == 0:
-            raise _unmoved()
+            raise nothing_moved()
         factor = schedule(number, self.num_steps, self.training)
         self._move(factor, number)
         is_epoch_end = (number + 1) % self.stream.steps_per_epoch == 0
@@ -217,19 +206,19 @@ class Loop:
     def _begin(self, batch: Batch) -> None:
         """Set up what methods and the curriculum carry from step to step."""
         means = {
-            part: self.reference.means[part]
-            for part, needs in self.needs.items()
+            part: self.reader.reference.means[part]
+            for part, needs in self.reader.needs.items()
             if needs.reference_nll
         }
         for place, method in enumerate(self.methods):
             self.progress.memory[f"method {place}"] = dict(method.begin(means))
         if self.superloss is not None:
-            found: dict[Part, list[float]] = {part: [0.0, 0.0] for part in self.needs}
+            found: dict[Part, list[float]] = {part: [0.0, 0.0] for part in self.reader.needs}
             with torch.no_grad():
-                for picked in self._pieces(batch):
-                    for part in self.needs:  # an idle worker keeps pace, or the others wait
-                        piece = self.labelled(part, batch, picked, self.needs[part])
-                        losses = self._sequence_losses(part, piece, batch, picked)
+                for picked in self.reader.pieces(batch):
+                    for part in self.reader.needs:  # an idle worker keeps pace, or the others wait
+                        piece = self.reader.labelled(part, batch, picked, self.reader.needs[part])
+                        losses = self.reader.sequence_losses(part, piece, batch, picked)
                         found[part][0] += float(losses.sum()) * picked.is_real
                         found[part][1] += len(losses) * picked.is_real
             for part, sums in found.items():
@@ -241,16 +230,14 @@ class Loop:
         """Let the optimizer move what may move, and the average follow."""
         if self.frozen is not None:
             self.frozen.mask_gradients(self.moved)
-        before = _sampled(self.moved) if number == 0 else None
+        before = sampled(self.moved) if number == 0 else None
         self.optimizer.step(factor)
         if self.frozen is not None:
             self.frozen.restore(self.moved)
         for weight in self.moved.values():
             weight.grad = None
-        if before is not None:
-            moved = sum(not torch.equal(flat[places], values) for flat, places, values in before)
-            if self.group.sum([float(moved)])[0] == 0:
-                raise _unmoved()
+        if before is not None and self.group.sum([float(num_moved(before))])[0] == 0:
+            raise nothing_moved()
         if self.average is not None:
             is_last = number + 1 == self.num_steps  # where an epoch may be cut short
             is_epoch_end = is_last or (number + 1) % self.stream.steps_per_epoch == 0
@@ -260,28 +247,6 @@ class Loop:
         where = f"at step {number + 1} of {self.num_steps}"
         advice = "Lower the learning rate or train for fewer epochs."
         return WorkError("diverged", f"{what} {where}. {advice}")
-
-    def _batch(self, number: int) -> Batch:
-        rows = self.stream.step(number)
-        epoch = number // self.stream.steps_per_epoch
-        return Batch(
-            max(len(rows.forget), len(rows.retain)),
-            {
-                part: [self.material.sequences(part, row, epoch) for row in rows.of(part.questions)]
-                for part in self.needs
-            },
-        )
-
-    def _pieces(self, batch: Batch) -> Iterator[Picked]:
-        """Yield the questions of this worker's share, as many at once as fit.
-
-        Every worker makes as many passes as the others, or a sharded model would hang.
-        """
-        share = -(-batch.size // self.group.size)
-        piece = min(self.training.micro_batch_size or share, share)
-        for start in range(0, share, piece):
-            own = range(batch.size)[self.group.rank :: self.group.size][start : start + piece]
-            yield Picked(tuple(own) or (0,), bool(own))
 
     def _backward(self, batch: Batch, t: float | None = None) -> _Losses:
         """Add up gradients over the pieces of this worker's share; return the batch's losses."""
@@ -304,7 +269,7 @@ class Loop:
         def loss() -> float:
             nonlocal losses
             self._seed(number)  # the same dropout on both sides of a difference
-            _drop_gathered(self.scorer)
+            drop_gathered(self.scorer)
             if self.walk is not None and t is not None:
                 self.walk.place(t)
             losses = self._evaluate(batch, lambda _: None, remembers=False)
@@ -328,7 +293,7 @@ class Loop:
         found: list[StepLoss] = []
         scales: list[float] = []
         seen: dict[Part, Tensor] = {}
-        for picked in self._pieces(batch):
+        for picked in self.reader.pieces(batch):
             parts = self.losses(batch, picked, seen)
             scale = picked.is_real / len(parts)
             objective = torch.stack([part.total for part in parts]).sum() * scale
@@ -357,9 +322,9 @@ class Loop:
         told = {} if seen is None else seen
         step = {
             part: self._weighed(
-                part, self.labelled(part, batch, picked, needs), batch, picked, told
+                part, self.reader.labelled(part, batch, picked, needs), batch, picked, told
             )
-            for part, needs in self.needs.items()
+            for part, needs in self.reader.needs.items()
         }
         memory = self.progress.memory
         return [m.loss(step, memory[f"method {i}"]) for i, m in enumerate(self.methods)]
@@ -370,20 +335,11 @@ class Loop:
         """Give a piece the curriculum's weights; add up what it will have learned from it."""
         if self.superloss is None:
             return piece
-        losses = self._sequence_losses(part, piece, batch, picked)
+        losses = self.reader.sequence_losses(part, piece, batch, picked)
         weights = self.superloss.weights(losses, self.progress.memory[_key(part)])
         sums = torch.stack([losses.sum().cpu(), weights.sum().cpu(), torch.tensor(len(losses))])
         seen[part] = seen.get(part, torch.zeros(3)).double() + sums.double() * picked.is_real
         return replace(piece, weights=weights)
-
-    def _sequence_losses(self, part: Part, piece: Labelled, batch: Batch, picked: Picked) -> Tensor:
-        """Return the mean NLL per token of each sequence: what a curriculum calls its loss."""
-        if part.read != "prediction":  # its logits predict other tokens: another pass has the loss
-            plain = replace(part, read="prediction")
-            same = replace(batch, sequences={plain: batch.sequences[part]})
-            with torch.no_grad():
-                piece = self.labelled(plain, same, picked, Needs())
-        return (piece.sequence_sum(piece.nll) / piece.lengths).detach()
 
     def _look_at_curvature(self, batch: Batch, t: float | None) -> None:
         """Estimate the Gauss-Newton diagonal from labels sampled from the model (Sophia-G).
@@ -391,8 +347,11 @@ class Loop:
         The estimator is n · g², g the gradient of the mean NLL of the n sampled labels.
         """
         total = 0
-        for picked in self._pieces(batch):
-            parts = [self.labelled(p, batch, picked, needs) for p, needs in self.needs.items()]
+        for picked in self.reader.pieces(batch):
+            parts = [
+                self.reader.labelled(p, batch, picked, needs)
+                for p, needs in self.reader.needs.items()
+            ]
             total = sum(part.total_positions for part in parts)  # the same in every piece
             losses = []
             for part in parts:
@@ -407,56 +366,11 @@ class Loop:
         for weight in self.moved.values():
             weight.grad = None
 
-    def labelled(self, part: Part, batch: Batch, picked: Picked, needs: Needs) -> Labelled:
-        """Return the labelled positions of a piece, with what is needed of them."""
-        questions = batch.sequences[part]
-        rows = [row for i in picked.questions for row in questions[i]]
-        tokens = collate(
-            rows, self.pad, self.device, every_position=part.every_position, read=part.read
-        )
-        is_weighed = self.superloss is not None and part.read == "prediction"
-        wants_logits = needs.logits or is_weighed or self.optimizer.is_sampling
-        states = reference_logits = None
-        with self._autocast():
-            where = (tokens.input_ids, tokens.row, tokens.column)
-            how = {"mask": tokens.mask, "final_norm": needs.final_norm}
-            if needs.layer is None:
-                logits = self.scorer(*where, **how)
-            else:
-                logits, states = self.scorer(*where, needs.layer, wants_logits, **how)
-            if needs.reference_logits:
-                reference_logits = self.reference.logits(part, rows, self.scorer, self.device)
-        return Labelled(
-            logits=logits,
-            labels=tokens.labels,
-            sequence=tokens.row,
-            num_sequences=len(rows),
-            total_positions=sum(num_labelled(part, r) for rows in questions for r in rows),
-            total_sequences=sum(len(rows) for rows in questions),
-            reference_logits=reference_logits,
-            states=states,
-            **self._said(part, needs, rows),
-        )
-
-    def _said(self, part: Part, needs: Needs, rows: Sequence[Encoded]) -> dict[str, Tensor]:
-        """Return what the start model said that costs no product."""
-        said = {}
-        if needs.reference_nll:
-            said["reference_nll"] = self.reference.nll(part, rows, self.device)
-        if needs.reference_states:
-            said["reference_states"] = self.reference.states(part, needs, rows, self.device)
-        return said
-
     def _clip(self) -> float:
         bound = self.training.max_gradient_norm
         gradients = [w for w in self.moved.values() if w.grad is not None]
         norm: Any = torch.nn.utils.clip_grad_norm_(gradients, bound or math.inf, foreach=None)
         return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.is_bfloat16:
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return nullcontext()
 
 
 def _weighted(values: Sequence[Tensor | None], scales: Sequence[float]) -> float:
@@ -464,37 +378,5 @@ def _weighted(values: Sequence[Tensor | None], scales: Sequence[float]) -> float
     return sum(float(value) * scale for value, scale in there)
 
 
-def _drop_gathered(scorer: Scorer) -> None:
-    """Let a sharded model gather its weights anew: without a backward pass it keeps the old."""
-    for module in scorer.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
-
-
 def _key(part: Part) -> str:
     return repr(part).replace(", read='prediction'", "")  # the key of before there was a choice
-
-
-def _unmoved() -> WorkError:
-    return WorkError(
-        "nothing_moved",
-        "the first step changed no weight: its gradient is zero, or the learning rate is lost in "
-        "rounding. Check the method's weights, its mask and the rate.",
-    )
-
-
-@torch.no_grad()
-def _sampled(weights: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return each weight's values, places among them, and what is there now.
-
-    The place of the largest gradient is one of them.
-    """
-    found = []
-    for weight in weights.values():
-        if weight.grad is not None and local(weight.grad).numel():
-            flat = local(weight.detach()).view(-1)
-            largest = local(weight.grad).flatten().abs().argmax()[None]
-            spread = torch.arange(0, len(flat), max(1, len(flat) // 256), device=flat.device)
-            places = torch.cat([largest, spread])
-            found.append((flat, places, flat[places].clone()))
-    return found

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from raymcu.study.search_space import Training
+from raymcu.study.training_tables import Training
 from raymcu.training.second_order import FORMS, SignSGD, Sophia
 
 _HEADS = ("embed", "lm_head", "wte", "wpe")

@@ -10,7 +10,7 @@ from datetime import timedelta
 import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from raymcu.models.scorer import Scorer
 
@@ -86,3 +86,10 @@ def _blocks(scorer: Scorer) -> list[nn.Module]:
     """Find the decoder's repeated blocks: the members of its longest list of modules."""
     lists = [m for m in scorer.model.get_decoder().modules() if isinstance(m, nn.ModuleList)]
     return max((list(blocks) for blocks in lists), key=len, default=[])
+
+
+def drop_gathered(scorer: Scorer) -> None:
+    """Let a sharded model gather its weights anew: without a backward pass it keeps the old."""
+    for module in scorer.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

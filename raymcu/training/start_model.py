@@ -21,7 +21,7 @@ from raymcu.models import causal_lm
 from raymcu.models.encoding import Encoded, Encoder
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe
-from raymcu.study.search_space import Training
+from raymcu.study.training_tables import Training
 from raymcu.training.attribution import freeze, gradient_norm
 from raymcu.training.data import Stream
 from raymcu.training.group import Group

@@ -1,9 +1,8 @@
-"""Makes checkpoints from recipes in a plain process: loads, trains, saves, resumes. No Ray.
+"""Makes checkpoints from recipes in a plain process: opens, prepares and trains. No Ray.
 
 A workshop stays warm between recipes: benchmark rows and their tokens are kept.
 """
 
-import json
 import os
 import re
 import time
@@ -11,14 +10,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.blend import Blend
@@ -28,21 +23,22 @@ from raymcu.curves.weights import load_weights, write_blend
 from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
 from raymcu.models import causal_lm
-from raymcu.models.causal_lm import local
 from raymcu.models.encoding import Encoder, train_tokenizer
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe, leader_of, siblings
-from raymcu.store import tables
-from raymcu.store.folders import CheckpointStore
-from raymcu.study.search_space import BenchmarkUse, Training
-from raymcu.training.adapters import base_name, inject, merge
+from raymcu.store.checkpoints import CheckpointStore
+from raymcu.study.search_space import BenchmarkUse
+from raymcu.study.training_tables import Training
+from raymcu.training.adapters import base_name, inject
 from raymcu.training.data import Stream
 from raymcu.training.effects import recorder, with_watched
 from raymcu.training.group import Alone, Group, decides
+from raymcu.training.kept import all_weights, keep_checkpoint, keep_state, resume, write_recipe
 from raymcu.training.loop import Loop, Progress
 from raymcu.training.material import Material, Rows
 from raymcu.training.start_model import Job, StartModel, check_length, freeze_weights, order_rows
 from raymcu.training.walk import Walk
+from raymcu.training.whole_weights import fill, like, whole
 
 _CHUNK = 2048
 """Longest piece of plain text in tokens (MUSE)."""
@@ -128,7 +124,7 @@ class Workshop:
         model, tokenizer = causal_lm.start_from(recipe.model, torch.device("cpu"))
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
             causal_lm.save_checkpoint(model, tokenizer, folder)
-            _write_recipe(recipe, folder, Progress())
+            write_recipe(recipe, folder, Progress())
 
     def _step_away(self, recipe: Recipe, coefficient: float) -> None:
         """Write (1-c)·start + c·memorizer: added up in float32, rounded once to what is saved.
@@ -146,7 +142,7 @@ class Workshop:
         write_blend(dict(model.named_parameters()), blend, sources)
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as made:
             causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(folder), made)
-            _write_recipe(recipe, made, Progress())
+            write_recipe(recipe, made, Progress())
 
     def _prepare(self, recipe: Recipe) -> Job:
         assert recipe.training is not None  # noqa: S101 - ready models are not prepared
@@ -218,7 +214,7 @@ class Workshop:
         if is_kept and self._warm is not None and self._warm[0] == config:
             _, model, tokenizer = self._warm
             weights = dict(model.named_parameters())
-            _fill(weights, load_weights(folder))
+            fill(weights, load_weights(folder))
             for weight in weights.values():
                 weight.requires_grad_(True)
                 weight.grad = None  # a training that diverged leaves gradients
@@ -264,13 +260,13 @@ class Workshop:
             group=self.group,
             observe=observe,
         )
-        self._resume(recipe, loop)
+        resume(self.store, self.group, recipe, loop)
         self._run(job, loop, report, looks)
         for one in reversed(made):  # the leader last: while it is missing, all are made with it
             if one.id in missing:
                 if walk is not None:
-                    _fill(dict(job.model.named_parameters()), walk.bends[one.bend])
-                self._save(job, one, loop.progress)
+                    fill(dict(job.model.named_parameters()), walk.bends[one.bend])
+                keep_checkpoint(self.store, self.group, job, one, loop.progress)
         if self.group.rank == 0:
             self.store.folder.remove(f".partial/{recipe.id}")
 
@@ -283,10 +279,10 @@ class Workshop:
             # Before the state is saved: who goes on from there would not come by here again.
             if looks is not None and (number := looks.after(progress.step, loop.num_steps)):
                 average = loop.average.values if loop.average is not None else {}
-                shown = {name: _full(weight) for name, weight in average.items()}
-                looks.at(number, {**_whole(job, torch.float32), **shown})
+                shown = {name: whole(weight) for name, weight in average.items()}
+                looks.at(number, {**all_weights(job, torch.float32), **shown})
             if not is_last and self._is_time(time.monotonic() - saved):
-                self._save_state(job.recipe, loop)
+                keep_state(self.store, self.group, job.recipe, loop)
                 saved = time.monotonic()
 
     def _frozen_parent(self, recipe: Recipe) -> Callable[[], Scorer] | None:
@@ -313,49 +309,11 @@ class Workshop:
         """Return an end's weights on the device; the last few stay, as bends share their ends."""
         if key not in self._ends:
             full = load_weights(self.store.local_dir(key))
-            self._ends[key] = {name: _like(weight, full[name]) for name, weight in weights.items()}
+            self._ends[key] = {name: like(weight, full[name]) for name, weight in weights.items()}
             if len(self._ends) > _RESIDENT_ENDS:
                 self._ends.popitem(last=False)
         self._ends.move_to_end(key)
         return self._ends[key]
-
-    def _save(self, job: Job, recipe: Recipe, progress: Progress) -> None:
-        """Write the open model's weights as a recipe's checkpoint; collective if sharded.
-
-        A memorizer's stay in float32: a step away multiplies their rounding, and what bfloat16
-        rounds off a weight is more than a small rate moves it by.
-        """
-        dtype = causal_lm.DTYPES["float32" if recipe.role == "memorizer" else recipe.model.dtype]
-        whole = _whole(job, dtype)
-        weights = {n: w.to(dtype) if w.is_floating_point() else w for n, w in whole.items()}
-        if self.group.rank == 0:
-            with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
-                causal_lm.save_checkpoint(job.model, job.tokenizer, folder, weights)
-                _write_recipe(recipe, folder, progress)
-                _write_samples(job, folder)
-
-    def _save_state(self, recipe: Recipe, loop: Loop) -> None:
-        moved = {name: _full(weight).contiguous() for name, weight in loop.moved.items()}
-        optimizer = loop.optimizer.state()
-        averaged = loop.average.values if loop.average is not None else {}
-        average = {name: _full(weight).contiguous() for name, weight in averaged.items()}
-        if self.group.rank == 0:
-            with self.store.writing(f".partial/{recipe.id}") as folder:
-                save_file(moved, folder / "weights.safetensors")
-                save_file(optimizer, folder / "optimizer.safetensors")
-                if average:
-                    save_file(average, folder / "average.safetensors")
-                (folder / "progress.json").write_text(json.dumps(vars(loop.progress)))
-
-    def _resume(self, recipe: Recipe, loop: Loop) -> None:
-        if not self._is_done(f".partial/{recipe.id}"):
-            return
-        folder = self.store.local_dir(f".partial/{recipe.id}")
-        _fill(loop.moved, load_file(folder / "weights.safetensors"))
-        loop.optimizer.load(load_file(folder / "optimizer.safetensors"))
-        if loop.average is not None:
-            _fill(loop.average.values, load_file(folder / "average.safetensors"))
-        loop.progress = Progress(**json.loads((folder / "progress.json").read_text()))
 
     def _benchmark(self, use: BenchmarkUse) -> Benchmark:
         key = use.model_dump_json()
@@ -394,14 +352,6 @@ def _joined(sets: Sequence[Rows]) -> Rows:
     )
 
 
-def _whole(job: Job, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return all of the open model's weights, adapters merged; collective if sharded."""
-    kept = job.model.state_dict().keys()  # tied weights twice, passing buffers not at all
-    named = chain(job.model.named_parameters(), job.model.named_buffers())
-    whole = {name: _full(weight).contiguous() for name, weight in named if name in kept}
-    return whole if job.training.lora is None else merge(whole, job.training.lora, dtype)
-
-
 def _movable(job: Job) -> dict[str, Tensor]:
     """Return the weights that a training moves, and let gradients reach no others.
 
@@ -432,55 +382,3 @@ def _check_average(training: Training) -> None:
             "training.average cannot average adapters: the mean of B and the mean of A do not "
             "multiply to the mean of B·A. Leave out training.lora or training.average.",
         )
-
-
-def _write_samples(job: Job, folder: Path) -> None:
-    """Keep what the start model said, where the unlearner was trained on it."""
-    for number, (part, answers) in enumerate(job.material.sampled.items()):
-        rows = job.material.rows(part)
-        texts = [
-            {
-                "question": rows.questions[row],
-                "answers": [job.encoder.decode(a.answer) for a in said],
-            }
-            for row, said in answers.items()
-        ]
-        name = f"sampled_answers_{number}.json" if number else "sampled_answers.json"
-        (folder / name).write_text(json.dumps(texts, indent=1, ensure_ascii=False))
-
-
-def _write_recipe(recipe: Recipe, folder: Path, progress: Progress) -> None:
-    """Write what the checkpoint is and how its training went beside its weights."""
-    last = progress.history[-1]["loss"] if progress.history else None
-    summary = {"num_steps": progress.step, "final_loss": last, "train_s": progress.seconds}
-    content = {"id": recipe.id, "recipe": recipe.model_dump(mode="json"), **summary}
-    (folder / "recipe.json").write_text(json.dumps(content, indent=1, ensure_ascii=False))
-    pq.write_table(tables.from_rows("training", progress.history), folder / "training.parquet")
-    if recipe.g_effects is not None:
-        effects = tables.from_rows("g_effects", progress.effects)
-        pq.write_table(effects, folder / "g_effects.parquet")
-
-
-def _full(weight: Tensor) -> Tensor:
-    """Return a whole weight on the CPU; collective if it is sharded."""
-    whole = weight.detach()
-    return (whole.full_tensor() if isinstance(whole, DTensor) else whole).cpu()
-
-
-def _like(weight: Tensor, full: Tensor) -> Tensor:
-    """Return the part of a full tensor that lies where ``weight`` lies, as it is if it can."""
-    if not isinstance(weight, DTensor):
-        return full.to(weight.device)
-    here = distribute_tensor(
-        full.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None
-    )
-    return here.to_local()
-
-
-@torch.no_grad()
-def _fill(weights: Mapping[str, Tensor], content: Mapping[str, Tensor]) -> None:
-    """Overwrite weights with full tensors, or with sharded ones like them."""
-    for name, weight in weights.items():
-        new = content[name]
-        part = local(new) if isinstance(new, DTensor) else _like(weight, new)
-        local(weight.detach()).copy_(part)

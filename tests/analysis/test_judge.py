@@ -14,7 +14,7 @@ from raymcu.analysis.judge import PROMPTS, Judge, JudgeError, grade, judge_run
 from raymcu.analysis.stages import score_points
 from raymcu.errors import ConfigError
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 KEY = "sk-secret"
 

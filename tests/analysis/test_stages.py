@@ -9,7 +9,7 @@ from raymcu.planning.plan import More
 from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import load_space, look_around
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder, failure_row
+from raymcu.store.run_folder import RunFolder, failure_row
 
 SPACE = """
 name = "rounds"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 SPACE = """
 name = "small"

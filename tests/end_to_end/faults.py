@@ -18,7 +18,7 @@ from raymcu.models.devices import Devices, device_name
 from raymcu.planning.plan import Point
 from raymcu.planning.recipes import Choice, Recipe
 from raymcu.session import connect, held
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.training.driver import train_level
 
 

@@ -13,7 +13,7 @@ from scipy.stats import hmean, ks_2samp
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raymcu.benchmarks.authors import Authors
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 pytestmark = pytest.mark.ray
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 from .conftest import run_command
 

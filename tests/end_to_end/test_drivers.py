@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 
 import raymcu
 from raymcu.session import Cluster
-from raymcu.store.folders import CheckpointStore, RunFolder
+from raymcu.store.checkpoints import CheckpointStore
+from raymcu.store.run_folder import RunFolder
 from raymcu.training.driver import train_level
 from raymcu.training.workshop import Workshop
 

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raymcu.cli import main
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.store.versions import installed
 
 from .conftest import run_command
@@ -82,7 +82,7 @@ def test_scoring_again_needs_neither_torch_nor_ray(finished: Path) -> None:
         "import sys\n"
         "from rich.console import Console\n"
         "from raymcu.report.again import reanalyze, rescore\n"
-        "from raymcu.store.folders import RunFolder\n"
+        "from raymcu.store.run_folder import RunFolder\n"
         f"run = RunFolder.open({str(finished)!r})\n"
         "assert rescore(run, Console(quiet=True))\n"
         "reanalyze(run)\n"

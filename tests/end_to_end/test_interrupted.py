@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 from .conftest import command, environment
 from .test_killed import named

@@ -15,7 +15,7 @@ from raymcu.metrics._base import METRICS
 from raymcu.models import causal_lm
 from raymcu.models.encoding import train_tokenizer
 from raymcu.planning.ledger import Ledger
-from raymcu.store.folders import CheckpointStore
+from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import ScratchModel
 from raymcu.training.workshop import Workshop
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 import raymcu
 from raymcu.cli import main
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 from .conftest import command, environment, run_command
 from .test_killed import named, wait_for

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.study.settings import SETTINGS
 
 from .conftest import run_command

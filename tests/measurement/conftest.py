@@ -7,7 +7,8 @@ from raymcu.methods._base import METHODS
 from raymcu.models import causal_lm
 from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
-from raymcu.study.search_space import OptimizerUse, ScratchModel, Training
+from raymcu.study.search_space import ScratchModel
+from raymcu.study.training_tables import OptimizerUse, Training
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows

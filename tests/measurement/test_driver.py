@@ -11,7 +11,7 @@ from raymcu.measurement.driver import _drain, _Pool
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import Devices
 from raymcu.planning.plan import Point
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 SIZES = {"forget01": 1.0, "forget10": 10.0}
 

@@ -7,7 +7,7 @@ import pytest
 import raymcu
 from raymcu.planning.ledger import Ledger
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder, failure_row
+from raymcu.store.run_folder import RunFolder, failure_row
 
 DEMO = Path(__file__).parents[2] / "search_spaces" / "demo.toml"
 

@@ -1,6 +1,8 @@
 """Rules of the repository that no linter knows: sizes, names, where Ray and imports may stand."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 import sysconfig
@@ -24,7 +26,11 @@ RAY_EDGES = tuple(
         "search/",
     )
 )
-MAX_LINES = {"raymcu/pipeline.py": 150}
+MAX_LINES = {
+    "raymcu/pipeline.py": 150,
+    # One table of 30 facts, in the order in which they are asked: cut in two it would say less.
+    "raymcu/benchmarks/_authors_facts.py": 430,
+}
 AT_THE_ROOT = {"pipeline", "blend", "cli", "session", "registry", "progress", "errors"}
 VAGUE = {"util", "utils", "common", "helper", "helpers", "misc"}
 
@@ -100,7 +106,7 @@ def test_imports_respect_the_layers():
         "planning.planner",
         "planning.ledger",
         "blend",
-        "store.folders",
+        "store.run_folder",
         "store.tables",
         "metrics._scoring",
         "analysis.stages",
@@ -139,3 +145,11 @@ def test_editors_and_run_time_see_the_same_api():
     seen = {(alias.name, node.module) for node in guarded.body for alias in node.names}
     table = next(n for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "_API")
     assert seen == set(ast.literal_eval(table.value).items())
+
+
+def test_what_the_command_line_imports_late_is_there():
+    """No type checker follows a module's name in a string."""
+    late = re.findall(r'_from\("([\w.]+)"\)(?:\.(\w+))?', SOURCES["raymcu/cli.py"])
+    assert len(late) > 10
+    for module, name in late:
+        assert hasattr(importlib.import_module(f"raymcu.{module}"), name or "__doc__"), module

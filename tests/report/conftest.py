@@ -8,7 +8,8 @@ import shutil
 import pytest
 
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder, content_id
+from raymcu.store.ids import content_id
+from raymcu.store.run_folder import RunFolder
 
 SIZES = ("forget01", "forget05")
 METHODS = ("grad_diff", "npo", "rmu")

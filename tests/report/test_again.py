@@ -16,7 +16,7 @@ from raymcu.errors import StoreError
 from raymcu.metrics._base import METRICS
 from raymcu.report.again import reanalyze
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.store.tables import SCHEMAS
 
 SIZES = ("forget01", "forget05")

@@ -5,7 +5,7 @@ import time
 from rich.console import Console
 
 from raymcu.report import live
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 
 def test_a_driver_that_waits_for_slow_processes_is_still_heard(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from raymcu.report.overview import map_rows
 from raymcu.report.page import cost_rows, gain_rows, headline, quantity, write_report
 from raymcu.report.panels import groups, pages
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 EVIL = "<script>alert(1)</script>"
 

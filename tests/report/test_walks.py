@@ -29,7 +29,7 @@ from raymcu.report.page import cost_rows, headline, write_report
 from raymcu.report.tradeoff import tradeoff, walk_path
 from raymcu.report.walks import across_amounts, layer_pages, shown_metrics, walk_pages
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

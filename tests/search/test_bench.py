@@ -19,9 +19,10 @@ from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import look_again, look_around
 from raymcu.search.bench import TrialBench, bench_setup
 from raymcu.search.planning import TrialPlanner, without_trials
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.study.loading import strictly
-from raymcu.study.search_space import Average, Lora, SearchSpace
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.training_tables import Average, Lora
 from raymcu.training.workshop import Looks, Workshop
 
 CONTENT = {

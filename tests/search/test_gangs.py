@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 
 from raymcu.pipeline import search_study
 from raymcu.planning.recipes import Recipe
-from raymcu.store.folders import CheckpointStore
+from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.loading import strictly
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.workshop import Workshop

@@ -13,7 +13,7 @@ from raymcu.search.bench import TrialBench
 from raymcu.search.gangs import GangBench
 from raymcu.search.planning import TrialPlanner, without_trials
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 CURVES = {
     "space": {"unlearning.training.learning_rate": {"float": [1e-4, 1e-2]}},

@@ -21,7 +21,7 @@ from raymcu.planning.plan import Point
 from raymcu.planning.surroundings import load_space
 from raymcu.session import connect
 from raymcu.store import tables
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import ModelSource
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(3600)]

@@ -17,7 +17,8 @@ from raymcu.models.encoding import Encoder, collate, train_tokenizer
 from raymcu.models.scorer import Scorer
 from raymcu.pipeline import plan_study
 from raymcu.planning.surroundings import load_space
-from raymcu.study.search_space import OptimizerUse, ScratchModel, Training
+from raymcu.study.search_space import ScratchModel
+from raymcu.study.training_tables import OptimizerUse, Training
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows

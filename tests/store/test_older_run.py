@@ -12,7 +12,7 @@ import raymcu
 from raymcu.analysis.stages import unscored
 from raymcu.report.again import reanalyze
 from raymcu.report.page import write_report
-from raymcu.store.folders import RunFolder
+from raymcu.store.run_folder import RunFolder
 
 OLD = Path(__file__).parent / "run_of_0_1_0"
 

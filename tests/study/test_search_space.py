@@ -16,9 +16,10 @@ from raymcu.errors import ConfigError
 from raymcu.masks._base import MASKS
 from raymcu.methods._base import METHODS
 from raymcu.study.loading import Registries, load
-from raymcu.study.search_space import ORDERS, OptimizerUse, SearchSpace
+from raymcu.study.search_space import SearchSpace
 from raymcu.study.settings import SETTINGS
 from raymcu.study.table_kinds import merged
+from raymcu.study.training_tables import OptimizerUse
 
 REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))
@@ -180,18 +181,6 @@ def test_extension_may_add_any_component_that_a_method_use_names(
 
 
 # optimizers, masks, curricula and -SO settings
-
-
-def test_name_of_an_optimizer_is_the_orders_first_unless_given():
-    assert {order: OptimizerUse(order=order).resolved for order in ORDERS} == {
-        "first": "adamw",
-        "second": "sophia_g",
-        "sign": "sign_sgd",
-        "zeroth": "spsa",
-        "hybrid": "alternating",
-    }
-    for order, names in ORDERS.items():
-        assert [OptimizerUse(order=order, name=name).resolved for name in names] == list(names)
 
 
 def test_change_goes_table_by_table_but_another_optimizer_keeps_nothing_of_the_old():

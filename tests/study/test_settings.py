@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raymcu.study.settings import SETTINGS, Variation
+from raymcu.study.settings import SETTINGS, UnlearnerKey, Variation
 
 PLAIN, CL, SO = Variation(), Variation(has_curriculum=True), Variation(is_second_order=True)
 COLUMNS = [(PLAIN, PLAIN), (CL, CL), (SO, SO), (CL, PLAIN), (PLAIN, SO)]
@@ -109,3 +109,12 @@ def test_no_pair_stands_twice_and_ends_differ(methods, seeds):
             assert (first.method != second.method) is setting.pairs_methods
             assert (first.seed != second.seed) is not setting.pairs_methods
         assert {key.method for key in chain(*pairs)} <= set(methods)
+
+
+@pytest.mark.parametrize("variation", [PLAIN, CL, SO, Variation(True, True)])
+@pytest.mark.parametrize("method", ["npo", "npo.long run", "a/b"])
+def test_an_unlearner_is_read_from_its_label(method, variation):
+    key = UnlearnerKey(method, 12, variation)
+    assert UnlearnerKey.read(key.label) == key
+    assert UnlearnerKey.read(f"{key.label}/memorizer") is None
+    assert UnlearnerKey.read(method) is None

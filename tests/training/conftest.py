@@ -16,7 +16,7 @@ from raymcu.methods._base import FORGET, METHODS, Needs, all_needs
 from raymcu.models import causal_lm
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe
-from raymcu.store.folders import CheckpointStore
+from raymcu.store.checkpoints import CheckpointStore
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows

@@ -8,7 +8,7 @@ import torch
 from torch import distributed
 
 from raymcu.planning.recipes import Recipe
-from raymcu.store.folders import CheckpointStore
+from raymcu.store.checkpoints import CheckpointStore
 from raymcu.training.sharding import Distributed, shard
 from raymcu.training.workshop import Workshop
 

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from raymcu.curves._base import CURVES
 from raymcu.errors import WorkError
-from raymcu.study.search_space import Average
+from raymcu.study.training_tables import Average
 from raymcu.training.averaging import MovingAverage
 from raymcu.training.walk import Walk
 

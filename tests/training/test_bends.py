@@ -9,7 +9,8 @@ import torch
 from raymcu.curves._base import CURVES
 from raymcu.curves.weights import combine
 from raymcu.planning.recipes import siblings
-from raymcu.store.folders import CheckpointStore
+from raymcu.store.checkpoints import CheckpointStore
+from raymcu.training import workshop
 from raymcu.training.walk import Walk
 from raymcu.training.workshop import Workshop
 
@@ -100,16 +101,16 @@ def test_a_process_that_dies_while_bends_are_saved_leaves_the_leader_to_do(
 ):
     """Or its siblings would be made at once, each by a training of all of them."""
     made = bends(3)
-    saved, save = [], Workshop._save
+    saved, keep = [], workshop.keep_checkpoint
 
-    def dying(self, job, recipe, progress):
+    def dying(store, group, job, recipe, progress):
         if len(saved) == 2:
             raise MemoryError
         saved.append(recipe)
-        save(self, job, recipe, progress)
+        keep(store, group, job, recipe, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Workshop, "_save", dying)
+        patch.setattr(workshop, "keep_checkpoint", dying)
         with pytest.raises(MemoryError):
             lab.train(store, made[0])
     assert [store.is_done(one.id) for one in made] == [False, True, True]

@@ -18,7 +18,7 @@ from raymcu.models import causal_lm
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Choice, GEffects
 from raymcu.store import tables
-from raymcu.study.search_space import Lora
+from raymcu.study.training_tables import Lora
 from raymcu.training.effects import GROUPS, _groups, recorder
 
 FIVE = GEffects(every=1, examples=5)
@@ -35,7 +35,7 @@ def observed(make):
 
     def build(method, away=0.02, **changes):
         loop = make(METHODS[method[0]](**method[1]), double=True, micro_batch_size=2, **changes)
-        loop.observe = recorder(FIVE, loop.methods, loop.material)
+        loop.observe = recorder(FIVE, loop.methods, loop.reader.material)
         for module in loop.scorer.modules():
             if isinstance(module, LlamaRMSNorm):  # or it would round to float32
                 module.forward = functools.partial(normed, module)
@@ -112,7 +112,7 @@ METHODS_HERE = {
 
 def objective_gradient(loop, mask=None):
     """The gradient of the whole objective in one piece, which the record never computes."""
-    loop.training = loop.training.model_copy(update={"micro_batch_size": None})
+    loop.reader.micro_batch_size = None
     loop._evaluate(loop.observe.batch, torch.autograd.backward, remembers=False)
     if mask is not None:
         loop.frozen.mask_gradients(loop.weights)
@@ -193,7 +193,7 @@ def test_npo_weighs_each_answers_gradient(observed):
     risk = {name: gradient(loop, risk_of(loop, name)) for name in ("forget", "retain")}
     weights = []
     for example, row, nll in zip(loop.observe.examples, answers, nlls(loop, answers), strict=True):
-        start = loop.reference.nll(FORGET, [row], loop.device).double().sum()
+        start = loop.reader.reference.nll(FORGET, [row], loop.device).double().sum()
         logp, before = -nll.sum().detach(), -start
         weight = float(2 / (1 + (0.5 * (before - logp)).exp()))
         pulled = gradient(loop, -weight / 5 * nll.sum())
@@ -241,11 +241,16 @@ def test_a_curriculum_weighs_the_objective_not_the_risk(observed):
 
 def test_questions_are_spread_evenly_over_both_sets(observed):
     loop = observed(("idk", {}))
-    forget, retain = len(loop.material.forget.encoded), len(loop.material.retain.encoded)
+    forget, retain = (
+        len(loop.reader.material.forget.encoded),
+        len(loop.reader.material.retain.encoded),
+    )
     assert (forget, retain) == (20, 180)
     assert loop.observe.examples == (0, 4, 8, 12, 16)
-    assert rows_of_set(loop, "retain") == [loop.material.retain.encoded[36 * n] for n in range(5)]
-    every = recorder(GEffects(every=1, examples=99), loop.methods, loop.material)
+    assert rows_of_set(loop, "retain") == [
+        loop.reader.material.retain.encoded[36 * n] for n in range(5)
+    ]
+    every = recorder(GEffects(every=1, examples=99), loop.methods, loop.reader.material)
     assert every.examples == tuple(range(20))
 
 

@@ -163,7 +163,9 @@ def test_superloss_weighs_sequences_by_their_loss_against_the_mean(make):
     curriculum = SuperLoss(lam=0.05)
     loop = make("grad_ascent", superloss=curriculum)
     rows = [loop.stream.forget[i] for i in loop.stream.step(0).forget]
-    sums = torch.stack([loop.reference.nll(FORGET, [row], loop.device).sum() for row in rows])
+    sums = torch.stack(
+        [loop.reader.reference.nll(FORGET, [row], loop.device).sum() for row in rows]
+    )
     lengths = torch.tensor([len(row.answer) for row in rows])
     losses = sums / lengths
     weights = curriculum.weights(losses, curriculum.begin(losses))

@@ -116,17 +116,17 @@ def test_answers_of_a_question_are_consecutive_sequences_of_its_piece(make):
     """The loop labels count sequences for each question of a piece, in the questions' order."""
     loop = make("altpo")
     part = Part("forget", "mismatched", count=3)
-    loop.needs = {FORGET: loop.needs[FORGET], part: loop.needs[FORGET]}
-    batch = loop._batch(0)
-    picked = next(loop._pieces(batch))
+    loop.reader.needs = {FORGET: loop.reader.needs[FORGET], part: loop.reader.needs[FORGET]}
+    batch = loop.reader.batch(0)
+    picked = next(loop.reader.pieces(batch))
     rows = loop.stream.step(0).forget
     labels = [
         token
         for question in rows
-        for one in loop.material.sequences(part, question, 0)
+        for one in loop.reader.material.sequences(part, question, 0)
         for token in one.answer
     ]
-    found = loop.labelled(part, batch, picked, type(loop.needs[FORGET])())
+    found = loop.reader.labelled(part, batch, picked, type(loop.reader.needs[FORGET])())
     assert found.num_sequences == found.total_sequences == 3 * len(rows) == 24
     assert found.labels.tolist() == labels
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from raymcu.study.search_space import ORDERS, OptimizerUse, Training
+from raymcu.study.training_tables import ORDERS, OptimizerUse, Training
 from raymcu.training.optimizers import Muon, Optimizer, orthogonalize, schedule
 
 

@@ -36,7 +36,9 @@ def run(loop):
 def plain_losses(loop):
     """Loss of each step's rows at a loop's present weights, by a loop that stands there."""
     with torch.no_grad():
-        return [loop._evaluate(loop._batch(number), lambda _: None).total for number in range(6)]
+        return [
+            loop._evaluate(loop.reader.batch(number), lambda _: None).total for number in range(6)
+        ]
 
 
 @pytest.mark.parametrize(
@@ -83,13 +85,13 @@ def test_many_directions_estimate_the_gradient_of_the_batch(make, recipes):
     exact = make("finetune", weight_decay=0.0)
     exact._seed(0)
     exact.progress.memory = {"method 0": {}}
-    exact._backward(exact._batch(0))
+    exact._backward(exact.reader.batch(0))
     gradients = {name: weight.grad.clone() for name, weight in exact.weights.items()}
     training = recipes.training("spsa")
     use = training.optimizer.model_copy(update={"directions": 60})
     loop = make("finetune", training=training, optimizer=use)
     loop.progress.memory = {"method 0": {}}
-    loop._estimate(loop._batch(0), 0, None)
+    loop._estimate(loop.reader.batch(0), 0, None)
     pairs = [(gradients[name].flatten(), w.grad.flatten()) for name, w in loop.weights.items()]
     one, two = (torch.cat(side).double() for side in zip(*pairs, strict=True))
     expected = (60 / (60 + len(one))) ** 0.5
@@ -106,10 +108,10 @@ def test_sophia_looks_at_the_curvature_of_sampled_labels(make, recipes):
     assert all((value >= 0).all() for value in curvature)
     assert sum(float(value.sum()) for value in curvature) > 0
     other = make("grad_diff", training=recipes.training("sophia_g", max_gradient_norm=1e-6))
-    other.needs = loop.needs
+    other.reader.needs = loop.reader.needs
     other.progress.memory = {"method 0": {}}
     other._seed(0)
-    other._look_at_curvature(other._batch(0), None)
+    other._look_at_curvature(other.reader.batch(0), None)
     (optimizer, _), *_ = other.optimizer.parts
     again = [optimizer.state[weight]["curvature"] for weight in other.weights.values()]
     assert all(torch.equal(*pair) for pair in zip(curvature, again, strict=True))

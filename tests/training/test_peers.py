@@ -13,7 +13,7 @@ import torch
 from raymcu.methods._base import METHODS, Needs
 from raymcu.methods.rmu import control_vector
 from raymcu.models.encoding import Encoded
-from raymcu.training.loop import Batch, Picked
+from raymcu.training.reading import Batch, Picked
 from raymcu.training.reference import Asked, Reference
 
 LAST = 1
@@ -62,7 +62,7 @@ class Bench:
     def __init__(self, loop, *, same_length=False):
         self.loop, self.model = loop, loop.scorer.model
         self.start = copy.deepcopy(self.model)
-        self.batch = loop._batch(0)
+        self.batch = loop.reader.batch(0)
         if same_length:
             self._cut(min(len(row) for _, rows in self._rows() for row in rows))
         generator = torch.Generator().manual_seed(0)
@@ -75,11 +75,11 @@ class Bench:
     def _ask_in_double(self):
         """Have what is cached of the start model's likelihoods in float64."""
         for part, rows in self._rows():
-            for row in rows if self.loop.needs[part].reference_nll else ():
+            for row in rows if self.loop.reader.needs[part].reference_nll else ():
                 fed = feed([row])
                 with torch.no_grad():
                     (nll,) = self.nlls(fed, self.start)
-                self.loop.reference.said[Asked.of("nll", part, Needs())][row] = nll
+                self.loop.reader.reference.said[Asked.of("nll", part, Needs())][row] = nll
 
     def nlls(self, fed, model):
         """Of the answer tokens of each sequence."""
@@ -97,10 +97,10 @@ class Bench:
             cut = [Encoded(r.prompt, r.answer[: length - len(r.prompt)]) for r in rows]
             sequences[part] = [[row] for row in cut]
         self.batch = Batch(self.batch.size, sequences)
-        self.loop.reference = Reference(means=self.loop.reference.means)
+        self.loop.reader.reference = Reference(means=self.loop.reader.reference.means)
         for part, rows in self._rows():
-            missing = self.loop.reference.missing(self.loop.needs[part], part, rows)
-            self.loop.reference.ask(self.loop.scorer, missing, 0, 3)
+            missing = self.loop.reader.reference.missing(self.loop.reader.needs[part], part, rows)
+            self.loop.reader.reference.ask(self.loop.scorer, missing, 0, 3)
 
     def fed(self, questions, picked=WHOLE[0], answers="true"):
         """The forget or retain sequences of some questions."""

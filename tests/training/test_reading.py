@@ -8,7 +8,7 @@ import torch
 from raymcu.curricula.superloss import SuperLoss
 from raymcu.methods._base import METHODS, RETAIN
 from raymcu.models.encoding import collate
-from raymcu.training.loop import Picked
+from raymcu.training.reading import Picked
 from raymcu.training.reference import Reference
 
 
@@ -20,12 +20,12 @@ from raymcu.training.reference import Reference
 def test_a_curriculum_weighs_by_the_answers_loss_wherever_a_method_reads(make, method):
     curriculum = SuperLoss(lam=0.05)
     loop = make(method, double=True, superloss=curriculum)
-    batch = loop._batch(0)
+    batch = loop.reader.batch(0)
     loop._begin(batch)
     picked = Picked(tuple(range(batch.size)), is_real=True)
-    for part, needs in loop.needs.items():
+    for part, needs in loop.reader.needs.items():
         told = {}
-        piece = loop.labelled(part, batch, picked, needs)
+        piece = loop.reader.labelled(part, batch, picked, needs)
         found = loop._weighed(part, piece, batch, picked, told)
         plain = replace(part, read="prediction")
         rows = [row for question in batch.sequences[part] for row in question]
@@ -52,14 +52,14 @@ def test_they_train_by_sampled_curvature_too(make, recipes, method):
 
 def test_padding_is_asked_of_the_start_model_as_far_as_any_batch_may_need(make):
     loop = make(METHODS["grad_diff"](retain="kl", kl_mask="padded"))
-    (part,) = (part for part in loop.needs if part.read == "padded")
-    rows = list({len(r): r for r in sorted(loop.material.retain.encoded, key=len)}.values())
+    (part,) = (part for part in loop.reader.needs if part.read == "padded")
+    rows = list({len(r): r for r in sorted(loop.reader.material.retain.encoded, key=len)}.values())
     short, long = rows[:2], rows[-1]
     assert len(short[0]) < len(short[1]) < len(long)
     reference = Reference()
-    reference.ask(loop.scorer, reference.missing(loop.needs[part], part, short), 0, 1)
+    reference.ask(loop.scorer, reference.missing(loop.reader.needs[part], part, short), 0, 1)
     assert len(reference.logits(part, short, loop.scorer, loop.device)) == 2 * len(short[1])
-    assert reference.missing(loop.needs[part], part, short) == {}
-    (again,) = reference.missing(loop.needs[part], part, [*short, long]).values()
+    assert reference.missing(loop.reader.needs[part], part, short) == {}
+    (again,) = reference.missing(loop.reader.needs[part], part, [*short, long]).values()
     assert again == [*short, long]
-    assert RETAIN not in loop.needs
+    assert RETAIN not in loop.reader.needs

@@ -58,7 +58,7 @@ def test_cached_answers_train_as_a_second_model_does(make, kind):
     for is_cached in (True, False):
         loop = make(METHODS_IN_TURN[kind], double=True, epochs=1.3)
         if not is_cached:
-            loop.reference = InTheLoop(loop.scorer.model, loop.reference)
+            loop.reader.reference = InTheLoop(loop.scorer.model, loop.reader.reference)
         for _ in loop.run():
             pass
         histories.append(loop.progress.history)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from raymcu.planning.recipes import Choice, GEffects, siblings
-from raymcu.study.search_space import Average, Lora
+from raymcu.study.training_tables import Average, Lora
 
 KINDS = (
     "npo",

@@ -15,8 +15,9 @@ from raymcu.models.encoding import Encoder, collate
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Choice
 from raymcu.store import tables
-from raymcu.store.folders import CheckpointStore
-from raymcu.study.search_space import Average, Lora, ModelSource
+from raymcu.store.checkpoints import CheckpointStore
+from raymcu.study.search_space import ModelSource
+from raymcu.study.training_tables import Average, Lora
 from raymcu.training.data import Stream
 from raymcu.training.workshop import Workshop
 

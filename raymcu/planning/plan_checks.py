@@ -1,0 +1,93 @@
+"""Whether a study can have the sets, walks and blends it asks for, before it is planned."""
+
+from collections.abc import Iterator
+
+from raymcu.errors import shown, unknown_name
+from raymcu.planning.plan import Surroundings
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.settings import MEMORIZER, UnlearnerKey
+
+
+def plan_faults(space: SearchSpace, around: Surroundings) -> list[str]:
+    """Say what the benchmark, as configured, lacks, and which models the study cannot have."""
+    return [
+        *_missing_sets(space, around),
+        *_walk_faults(space, around),
+        *_blend_faults(space, around),
+    ]
+
+
+def _missing_sets(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    sets, kept = around.sets, around.retain_sets
+    sizes = [name for name in kept if name in sets and kept[name] in sets]
+    for size in space.benchmark.forget_sizes:
+        if size not in sizes:
+            options = "".join(f", {k} = {shown(v)}" for k, v in space.benchmark.options.items())
+            yield (
+                f"benchmark.forget_sizes: '{size}' is empty in this benchmark (name = "
+                f"'{space.benchmark.name}'{options}). It has: {', '.join(sorted(sizes))}. "
+                "Choose among them, or make the benchmark larger."
+            )
+    for name in space.original.extra_sets:
+        if name not in sets:
+            yield f"original.extra_sets: {unknown_name('set', name, list(sets))}"
+
+
+def _walk_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    titles = [method.title for method in space.methods]
+    learners = [title for title in titles if around.methods[title, False].step]
+    for index, use in enumerate(space.walks):
+        walk, where = around.walks[use.title], f"walks.{index}"
+        unknown = [name for name in use.methods or () if name not in titles]
+        for name in unknown:
+            yield f"{where}.methods: {unknown_name('method of this file', name, titles)}"
+        if walk.trained == "memorizer":
+            trains_none = sorted(set(use.methods or ()) - set(learners) - set(unknown))
+            if trains_none or not learners:
+                which = ", ".join(trains_none) or "none of the methods"
+                yield (
+                    f"{where}: '{use.name}' steps away from a memorizer, and {which} trains "
+                    f"{'none' if trains_none else 'one'}. Add a method that does: mox or "
+                    "task_vector."
+                )
+        if not around.layers and use.name in {"layers", "layer_groups"}:
+            yield (
+                f"{where}: '{use.name}' needs the names of the model's layers, and model.path = "
+                f"{shown(space.model.path)} is no folder here. Set model.num_layers or give one."
+            )
+    known = [walk.title for walk in space.walks] + [f.title for f in space.curves.families]
+    for name in space.calibration.curves if space.calibration else ():
+        if name not in known:
+            yield f"calibration.curves: {unknown_name('walk or curve of this file', name, known)}"
+    if space.layer_choice and "layers" not in {walk.name for walk in space.walks}:
+        yield (
+            "layer_choice: chooses among layers put in one at a time, and no walk does that. "
+            'Add [[walks]] with name = "layers", or leave layer_choice out.'
+        )
+
+
+def _blend_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    titles = [method.title for method in space.methods]
+    known = ["original", "retrained", *(f"{title}/seed0" for title in titles)]
+    known += [f"{t}/seed0{MEMORIZER}" for t in titles if around.methods[t, False].step]
+    for index, use in enumerate(space.blends):
+        rows = {"terms": use.terms, **{f"layers.{k}": row for k, row in use.layers.items()}}
+        for part, row in rows.items():
+            if abs(sum(row.values()) - 1) > 1e-9:
+                yield (
+                    f"blends.{index}.{part}: coefficients must sum to 1, got "
+                    f"{sum(row.values()):g}. Give the rest to a checkpoint, e.g. original."
+                )
+            for label in row:
+                if label in {"original", "retrained"}:
+                    continue
+                key = UnlearnerKey.read(label.removesuffix(MEMORIZER))
+                title = key.method if key else ""
+                is_learner = title in titles and around.methods[title, False].step
+                if title not in titles or (label.endswith(MEMORIZER) and not is_learner):
+                    yield f"blends.{index}.{part}: {unknown_name('checkpoint', label, known)}"
+        for size in use.forget_sizes or ():
+            if size not in space.benchmark.forget_sizes:
+                sizes = list(space.benchmark.forget_sizes)
+                told = unknown_name("forget set of this file", size, sizes)
+                yield f"blends.{index}.forget_sizes: {told}"

@@ -1,0 +1,158 @@
+"""A run folder: what was asked, what must exist, tables in parts, and one driver at a time.
+
+Tables are folders of Parquet parts whose names come from their content's ids, so writing a part
+twice changes nothing.
+"""
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raymcu.errors import ConfigError, StoreError
+from raymcu.store import tables
+from raymcu.store.checkpoints import CheckpointStore
+from raymcu.store.folders import Folder
+
+
+class RunFolder(Folder):
+    """One study: what was asked, what must exist, the tables, and where the checkpoints are."""
+
+    def __init__(self, url: str, store: str | None = None) -> None:
+        super().__init__(url)
+        self.checkpoints = CheckpointStore(store or self.path_url("checkpoints"))
+
+    def path_url(self, name: str) -> str:
+        """Return the URL of a file in this folder, for other libraries."""
+        return f"{self.url}/{name}"
+
+    @classmethod
+    def open(cls, url: str) -> "RunFolder":
+        """Open the folder of an existing run with the checkpoint store its plan names.
+
+        Raises:
+            ConfigError: If no run was ever started there.
+        """
+        folder = Folder(url)
+        if not folder.exists("plan.json"):
+            raise ConfigError(
+                f"{folder.url}: no run is there (it has no plan.json). "
+                "Start one with `raymcu run SPACE --out DIR`."
+            )
+        run = cls(url)
+        return cls(url, run.plan.get("store"))
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The resolved plan as it was written."""
+        plan = self.read_json("plan.json")
+        if not isinstance(plan, dict):
+            raise StoreError(f"{self.path('plan.json')}: is not a plan. Delete it and run again.")
+        return plan
+
+    def has_part(self, table: str, part: str) -> bool:
+        """Say whether that part of a table was written."""
+        return self.exists(f"tables/{table}/{part}.parquet")
+
+    def parts(self, table: str) -> list[str]:
+        """List the parts of a table."""
+        return [
+            name.removesuffix(".parquet")
+            for name in self.names(f"tables/{table}")
+            if name.endswith(".parquet")
+        ]
+
+    def write_part(self, table: str, part: str, rows: pa.Table) -> None:
+        """Write one part of a table, replacing it if it was there."""
+        sink = pa.BufferOutputStream()
+        rows = tables.check(table, rows, "rows to write")
+        pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
+        self.write_bytes(f"tables/{table}/{part}.parquet", sink.getvalue().to_pybytes())
+
+    def remove_part(self, table: str, part: str) -> None:
+        """Delete one part of a table if it is there."""
+        self.remove(f"tables/{table}/{part}.parquet")
+
+    def read_part(self, table: str, part: str) -> pa.Table:
+        """Return one part of a table.
+
+        Raises:
+            StoreError: If the file is cut short, damaged, or another table.
+        """
+        name = f"tables/{table}/{part}.parquet"
+        try:
+            content = pa.BufferReader(self.read_bytes(name))
+            found = pq.read_table(content, page_checksum_verification=True)
+            found.validate(full=True)
+            return tables.check(table, found, self.path(name))
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+            raise StoreError(
+                f"{self.path(name)}: is damaged ({error}). Delete it and run the same command "
+                "again: only what is missing is done."
+            ) from error
+
+    def fault_of(self, table: str, part: str) -> str | None:
+        """Say what is wrong with one part of a table; None if it reads."""
+        try:
+            self.read_part(table, part)
+        except StoreError as error:
+            return str(error)
+        return None
+
+    def read_table(self, table: str) -> pa.Table:
+        """Return all parts of a table; an empty table if there are none.
+
+        Raises:
+            StoreError: If a part is damaged.
+        """
+        parts = [self.read_part(table, part) for part in self.parts(table)]
+        return pa.concat_tables(parts).unify_dictionaries() if parts else tables.empty(table)
+
+    def record_failure(self, row: Mapping[str, Any]) -> None:
+        """Write one row of the failures table, a part of its own named after the item."""
+        self.write_part("failures", row["item_id"], tables.from_rows("failures", [row]))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second driver out of a local folder while the block runs.
+
+        The lock is the operating system's, so a killed driver leaves none behind.
+
+        Raises:
+            ConfigError: If another driver is at work there.
+        """
+        if not self.is_local:
+            yield
+            return
+        with Path(self.path(".lock")).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"{self.url}: another raymcu is running there. Wait for it, watch it with "
+                    "`raymcu status`, or give another folder with --out."
+                ) from error
+            except OSError as error:
+                raise ConfigError(
+                    f"{self.url}: cannot be locked ({error.strerror}). "
+                    "Give a folder on a file system with locks, with --out."
+                ) from error
+            yield
+
+
+def failure_row(
+    item_id: str, stage: str, label: str, reason: str, message: str, traceback: str | None = None
+) -> Mapping[str, Any]:
+    """Return a row of the failures table."""
+    return {
+        "item_id": item_id,
+        "stage": stage,
+        "label": label,
+        "reason": reason,
+        "message": message,
+        "traceback": traceback,
+    }

@@ -1,0 +1,143 @@
+"""What a search space says of a training: its optimizer, its length, adapters, an average."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from raymcu.errors import shown
+from raymcu.study.table_kinds import Section
+
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
+
+ORDERS: Mapping[str, tuple[str, ...]] = {
+    "first": ("adamw", "muon", "sgd"),
+    "second": ("sophia_g", "soul"),
+    "sign": ("sign_sgd",),
+    "zeroth": ("spsa",),
+    "hybrid": ("alternating",),
+}
+"""Optimizers by the order of the information they use; the first of each is the default."""
+
+
+class OptimizerUse(Section):
+    """Which optimizer, with what of its own."""
+
+    order: Literal["first", "second", "sign", "zeroth", "hybrid"] = "first"
+    """Grade: gradients, curvature too, their signs only, losses only, or both in turn."""
+    name: (
+        Literal["adamw", "muon", "sgd", "sophia_g", "soul", "sign_sgd", "spsa", "alternating"]
+        | None
+    ) = None
+    """None takes the order's default. ``muon``: Muon for the matrices of the blocks, AdamW for
+    the rest; ``sophia_g``: curvature from labels sampled from the model; ``soul``: from the
+    squared gradient, as SOUL's code has it; ``spsa``: central differences along random
+    directions, then plain descent; ``alternating``: AdamW, with some steps' gradients from SPSA."""
+    betas: tuple[DecayRate, DecayRate] | None = None
+    """Decay rates; None: (0.9, 0.999) of AdamW, (0.965, 0.99) of Sophia-G, (0.9, 0.95) of SOUL."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of ``sgd``."""
+    matrix_learning_rate: PositiveFloat = 0.02
+    """Peak learning rate of ``muon``'s matrices."""
+    rho: PositiveFloat = 0.04
+    """Sophia's clipping bound, relative to the curvature."""
+    curvature_every: PositiveInt = 10
+    """Steps between two looks at the curvature, of ``sophia_g``."""
+    perturbation: PositiveFloat = 1e-3
+    """Step of SPSA's differences."""
+    directions: PositiveInt = 1
+    """Random directions of one SPSA estimate."""
+    zeroth_every: Annotated[int, Field(ge=2)] = 2
+    """``alternating``: every how many steps the gradient is estimated by SPSA."""
+
+    @model_validator(mode="after")
+    def _name_has_the_order(self) -> Self:
+        if self.name is not None and self.name not in ORDERS[self.order]:
+            own = next(order for order, names in ORDERS.items() if self.name in names)
+            raise ValueError(
+                f"'{self.name}' is of order '{own}', not '{self.order}'. Set order = '{own}', or "
+                f"name one of {', '.join(ORDERS[self.order])}"
+            )
+        return self
+
+    @property
+    def resolved(self) -> str:
+        """The optimizer's name."""
+        return self.name or ORDERS[self.order][0]
+
+
+def _layers(value: Any) -> Any:
+    names = value if isinstance(value, list | tuple) else []
+    is_list = bool(names) and all(isinstance(name, str) for name in names)
+    if not is_list and value != "all-linear":
+        raise ValueError(f"must be a list of names or 'all-linear', got {shown(value)}")
+    return tuple(value) if names else value
+
+
+class Lora(Section):
+    """Low-rank adapters, trained in place of the weights and merged before they are saved."""
+
+    rank: PositiveInt = 8
+    """Rows of A, columns of B."""
+    alpha: PositiveFloat = 16.0
+    """The update is alpha / rank · B·A."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of an adapter's inputs that is dropped in training."""
+    targets: Annotated[tuple[str, ...] | Literal["all-linear"], BeforeValidator(_layers)] = (
+        "all-linear"
+    )
+    """Endings of the names of the linear layers that get an adapter, e.g. ``["q_proj"]``."""
+
+
+class Average(Section):
+    """An exponential moving average of the weights along a training, in their place at its end.
+
+    avg_0 = the weights it starts from, avg_k = eta · weights_k + (1 - eta) · avg_(k-1). It commutes
+    with extrapolation, so a memorizer's average gives MOX's momentum (eq. 10) at every alpha.
+    """
+
+    eta: Annotated[float, Field(gt=0, le=1)] = 0.675
+    """Weight of the latest weights; 1 averages nothing. MOX's momentum."""
+    every: Literal["epoch", "step"] = "epoch"
+    """When the average is taken; a last epoch that is cut short counts."""
+
+
+class Training(Section):
+    """How long, how fast and with what one checkpoint is trained."""
+
+    optimizer: OptimizerUse = OptimizerUse()
+    learning_rate: PositiveFloat = 1e-5
+    """Peak learning rate. TOFU's for Llama-2-7B."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled weight decay."""
+    epochs: PositiveFloat = 5.0
+    """Passes over the anchor set: the forget set when unlearning, else the training set."""
+    batch_size: PositiveInt = 32
+    """Questions per optimizer step, over all workers."""
+    micro_batch_size: PositiveInt | None = None
+    """Questions per forward pass of one worker; None takes the whole share at once."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Fraction of the steps with linear warm-up."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """After warm-up: linear decay to zero, or constant."""
+    max_gradient_norm: NonNegativeFloat = 1.0
+    """Global gradient norm to clip to; 0 clips nothing."""
+    group_by_length: bool = False
+    """Shuffle, then batch sequences of like length: less padding, nearly the same order."""
+    until_loss: PositiveFloat | None = None
+    """Stop at the end of the first epoch whose mean loss is below this, in nats."""
+    max_abs_loss: PositiveFloat = 1000.0
+    """A loss beyond this, or NaN, ends the recipe as ``diverged``."""
+    lora: Lora | None = None
+    """Train low-rank adapters in place of the weights; None trains the weights."""
+    average: Average | None = None
+    """Keep a moving average of the weights instead of the last ones; None keeps the last."""
+    workers: PositiveInt = 1
+    """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""

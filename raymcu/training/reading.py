@@ -1,0 +1,139 @@
+"""How a step is read: its sequences, piece by piece, and what the model says of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raymcu.methods._base import Labelled, Needs, Part
+from raymcu.models.encoding import Encoded, collate
+from raymcu.models.scorer import Scorer
+from raymcu.training.data import Stream
+from raymcu.training.group import Group
+from raymcu.training.material import Material, num_labelled
+from raymcu.training.reference import Reference
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The sequences of one step."""
+
+    size: int
+    """Questions, forget and retain ones counted once."""
+    sequences: Mapping[Part, Sequence[Sequence[Encoded]]]
+    """By part and question."""
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The questions of one piece."""
+
+    questions: tuple[int, ...]
+    is_real: bool
+    """False for a pass that a worker without questions makes to keep pace."""
+
+
+@dataclass
+class Reader:
+    """Reads steps with one model, in pieces."""
+
+    scorer: Scorer
+    """Perhaps sharded."""
+    needs: Mapping[Part, Needs]
+    """What is read, and what is asked of it."""
+    stream: Stream
+    material: Material
+    reference: Reference
+    """What the start model said, where a method needs it."""
+    pad: int
+    device: torch.device
+    micro_batch_size: int | None
+    """Questions of a piece; None takes a worker's whole share at once."""
+    is_weighed: bool
+    """Whether sequences are weighed by their loss, which takes the logits of predictions."""
+    is_sampled: bool
+    """Whether labels are drawn from the model, which takes the logits of every part."""
+    is_bfloat16: bool
+    """Whether it computes under autocast; weights stay float32."""
+    group: Group
+    """Workers that share each step."""
+
+    def batch(self, number: int) -> Batch:
+        """Return the sequences of a step."""
+        rows = self.stream.step(number)
+        epoch = number // self.stream.steps_per_epoch
+        return Batch(
+            max(len(rows.forget), len(rows.retain)),
+            {
+                part: [self.material.sequences(part, row, epoch) for row in rows.of(part.questions)]
+                for part in self.needs
+            },
+        )
+
+    def pieces(self, batch: Batch) -> Iterator[Picked]:
+        """Yield the questions of this worker's share, as many at once as fit.
+
+        Every worker makes as many passes as the others, or a sharded model would hang.
+        """
+        share = -(-batch.size // self.group.size)
+        piece = min(self.micro_batch_size or share, share)
+        for start in range(0, share, piece):
+            own = range(batch.size)[self.group.rank :: self.group.size][start : start + piece]
+            yield Picked(tuple(own) or (0,), bool(own))
+
+    def sequence_losses(self, part: Part, piece: Labelled, batch: Batch, picked: Picked) -> Tensor:
+        """Return the mean NLL per token of each sequence: what a curriculum calls its loss."""
+        if part.read != "prediction":  # its logits predict other tokens: another pass has the loss
+            plain = replace(part, read="prediction")
+            same = replace(batch, sequences={plain: batch.sequences[part]})
+            with torch.no_grad():
+                piece = self.labelled(plain, same, picked, Needs())
+        return (piece.sequence_sum(piece.nll) / piece.lengths).detach()
+
+    def labelled(self, part: Part, batch: Batch, picked: Picked, needs: Needs) -> Labelled:
+        """Return the labelled positions of a piece, with what is needed of them."""
+        questions = batch.sequences[part]
+        rows = [row for i in picked.questions for row in questions[i]]
+        tokens = collate(
+            rows, self.pad, self.device, every_position=part.every_position, read=part.read
+        )
+        is_weighed = self.is_weighed and part.read == "prediction"
+        wants_logits = needs.logits or is_weighed or self.is_sampled
+        states = reference_logits = None
+        with self._autocast():
+            where = (tokens.input_ids, tokens.row, tokens.column)
+            how = {"mask": tokens.mask, "final_norm": needs.final_norm}
+            if needs.layer is None:
+                logits = self.scorer(*where, **how)
+            else:
+                logits, states = self.scorer(*where, needs.layer, wants_logits, **how)
+            if needs.reference_logits:
+                reference_logits = self.reference.logits(part, rows, self.scorer, self.device)
+        return Labelled(
+            logits=logits,
+            labels=tokens.labels,
+            sequence=tokens.row,
+            num_sequences=len(rows),
+            total_positions=sum(num_labelled(part, r) for rows in questions for r in rows),
+            total_sequences=sum(len(rows) for rows in questions),
+            reference_logits=reference_logits,
+            states=states,
+            **self._said(part, needs, rows),
+        )
+
+    def _said(self, part: Part, needs: Needs, rows: Sequence[Encoded]) -> dict[str, Tensor]:
+        """Return what the start model said that costs no product."""
+        said = {}
+        if needs.reference_nll:
+            said["reference_nll"] = self.reference.nll(part, rows, self.device)
+        if needs.reference_states:
+            said["reference_states"] = self.reference.states(part, needs, rows, self.device)
+        return said
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.is_bfloat16:
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
