@@ -7,9 +7,13 @@ trained again, however a run ended.
 """
 
 import logging
+import signal
+import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
@@ -33,6 +37,7 @@ from raymcu.training.gang_driver import (
     record,
     root_of,
 )
+from raymcu.training.stopping import PATIENCE_S, Stop, StoppedError
 from raymcu.training.workshop import Workshop
 
 _REPORT_EVERY_S = 1.0
@@ -65,6 +70,7 @@ def train_level(
     Raises:
         StoreError: If a parent's checkpoint is damaged.
     """
+    Stop(run).forget()
     common = common_of(stage, run, space)
     if single := [recipe for recipe in recipes if _workers(recipe) == 1]:
         slots = cluster.workers(space.execution)
@@ -144,8 +150,8 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     encoded = [[recipe.model_dump_json() for recipe in job] for job in jobs]
     labels = {recipe.id: recipe.label for job in jobs for recipe in job}
     name = f"{common['stage']}-{content_id(sorted(labels))}-{int(time.time())}"
-    watcher = _Watcher(watch, labels)
-    results = tune.Tuner(
+    watcher = _Watcher(watch, labels, Stop(run))
+    tuner = tune.Tuner(
         trainable,
         param_space={**common, "recipes": tune.grid_search(encoded)},
         tune_config=tune.TuneConfig(
@@ -161,7 +167,11 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
             callbacks=[watcher],
             failure_config=tune.FailureConfig(max_failures=space.execution.max_attempts - 1),
         ),
-    ).fit()
+    )
+    with _saving_first(watcher):
+        results = tuner.fit()
+    if watcher.interrupted is not None:
+        raise KeyboardInterrupt
     damaged = [e for e in results.errors if isinstance(root_of(e), StoreError)]
     if damaged:
         raise StoreError(str(root_of(damaged[0])))
@@ -178,6 +188,34 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     return again
 
 
+@contextmanager
+def _saving_first(watcher: "_Watcher") -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM ask trainings to save; the watcher ends it once they have.
+
+    Meanwhile Tune has to go on: what its trials report waits for that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        restore()
+        watcher.interrupted = time.monotonic()
+        watcher.stop.ask()
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        restore()
+
+
 def _trial_name(trial: Any) -> str:
     """Name a trial, and so its actor in Ray's dashboard, after its recipe."""
     recipes = [Recipe.model_validate_json(text) for text in trial.config["recipes"]]
@@ -188,8 +226,11 @@ def _trial_name(trial: Any) -> str:
 class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
     """Passes on what trials report."""
 
-    def __init__(self, watch: Watch, labels: dict[str, str]) -> None:
+    def __init__(self, watch: Watch, labels: dict[str, str], stop: Stop) -> None:
         self.watch = watch
+        self.stop = stop
+        self.interrupted: float | None = None
+        """When somebody asked for an end."""
         self.labels = labels
         self.running: dict[str, Running] = {}
         self.passed_over: set[str] = set()
@@ -212,6 +253,14 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
             self.running.pop(trial.trial_id, None)
         self.watch(ended, list(self.running.values()))
 
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        """End the experiment once trainings have saved for the sake of an interrupt."""
+        if self.interrupted is None:
+            return
+        is_late = time.monotonic() - self.interrupted > PATIENCE_S
+        if is_late or self.stop.has_answers(max(1, len(self.running))):
+            raise KeyboardInterrupt
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Drop a trial that died for good."""
         self.running.pop(trial.trial_id, None)
@@ -222,16 +271,23 @@ def _train_here(config: dict[str, Any]) -> None:
     """Train recipes in this trial's process."""
     torch.set_num_threads(config["threads"])
     recipes = [Recipe.model_validate_json(text) for text in config["recipes"]]
-    devices = Devices(RunFolder(config["run"]))
+    run = RunFolder(config["run"])
+    devices, stop = Devices(run), Stop(run)
+    if stop.is_asked():
+        tune.report(_AT_REST)  # Tune prints a line of its own for a trial that told nothing
+        return
     if devices.is_broken(device_name()):
         tune.report({**_AT_REST, "passed_over": [recipe.id for recipe in recipes]})
         return
     if config["store"] not in _workshops:
         load_extensions(config["extensions"])
         store = CheckpointStore(config["store"])
-        _workshops[config["store"]] = Workshop(store, config["save_every_s"])
+        _workshops[config["store"]] = Workshop(store, config["save_every_s"], stop=stop)
     for recipe in recipes:
-        _make(_workshops[config["store"]], recipe, config, devices)
+        try:
+            _make(_workshops[config["store"]], recipe, config, devices)
+        except StoppedError:
+            return
         tune.report({**_AT_REST, "ended": recipe.id})
 
 
@@ -248,7 +304,7 @@ def _make(workshop: Workshop, recipe: Recipe, config: dict[str, Any], devices: D
 
     try:
         workshop.make(recipe, report)
-    except StoreError:
+    except (StoreError, StoppedError):
         raise
     except WorkError as error:
         record(config, recipe, error.reason, str(error), None)
@@ -266,4 +322,5 @@ def _train_in_gang(config: dict[str, Any]) -> None:
     recipes = [Recipe.model_validate_json(text) for text in config["recipes"]]
     drive_gang(recipes, config)
     for recipe in recipes:
-        tune.report({**_AT_REST, "ended": recipe.id})
+        if not is_open(recipe, RunFolder(config["run"])):
+            tune.report({**_AT_REST, "ended": recipe.id})

@@ -27,6 +27,7 @@ from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.group import decides
 from raymcu.training.sharding import Distributed, is_of_peer, shard
+from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.workshop import Workshop
 
 _UNDER_WAY = "under_way"
@@ -89,7 +90,7 @@ def drive_gang(recipes: Sequence[Recipe], config: dict[str, Any]) -> None:
         with held(devices.broken()):
             name = f"gang-{content_id(sorted(left))}-{time.time_ns()}"
             trouble = _run_gang(list(left.values()), name, config)
-        if trouble is None:
+        if trouble is None or Stop(run).is_asked():
             return
         mark = f"tune/{name}/{_UNDER_WAY}"
         guilty = run.read_bytes(mark).decode() if run.exists(mark) else ""
@@ -143,7 +144,7 @@ def _gang_loop(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     load_extensions(config["extensions"])
     store, run, group = CheckpointStore(config["store"]), RunFolder(config["run"]), Distributed()
-    workshop = Workshop(store, config["save_every_s"], group, shard)
+    workshop = Workshop(store, config["save_every_s"], group, shard, Stop(run))
     for text in config["recipes"]:
         recipe = Recipe.model_validate_json(text)
         if decides(group, lambda key=recipe.id: run.has_part("failures", key)):  # type: ignore[misc]
@@ -164,7 +165,7 @@ def _make_together(
     devices = Devices(RunFolder(config["run"]))
     try:
         workshop.make(recipe, lambda step, steps, loss: None)
-    except StoreError:
+    except (StoreError, StoppedError):
         raise
     except WorkError as error:
         record(config, recipe, error.reason, str(error), None)

@@ -37,6 +37,7 @@ from raymcu.training.kept import all_weights, keep_checkpoint, keep_state, resum
 from raymcu.training.loop import Loop, Progress
 from raymcu.training.material import Material, Rows
 from raymcu.training.start_model import Job, StartModel, check_length, freeze_weights, order_rows
+from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.walk import Walk
 from raymcu.training.whole_weights import fill, like, whole
 
@@ -71,6 +72,7 @@ class Workshop:
         save_every_s: Seconds between resumable states.
         group: Workers that share each training.
         shard: Shards a scorer over the group's workers; None for one worker.
+        stop: Whether a training is to save and end before its time.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Workshop:
         save_every_s: float,
         group: Group | None = None,
         shard: Callable[[Scorer, str], None] | None = None,
+        stop: Stop | None = None,
     ) -> None:
+        self.stop = stop
         self.store = store
         self.save_every_s = save_every_s
         self.group = group or Alone()
@@ -90,6 +94,8 @@ class Workshop:
             torch.use_deterministic_algorithms(True, warn_only=True)
         self._benchmarks: dict[str, Benchmark] = {}
         self._encoded: dict[tuple[str, ...], Rows] = {}
+        self.is_stopping = False
+        """Whether the run was asked to stop, as worker 0 knows."""
         self._warm: tuple[str, Any, Any] | None = None
         """Config, model and tokenizer that the next recipe may use again."""
         self._start_model = StartModel()
@@ -284,6 +290,9 @@ class Workshop:
             if not is_last and self._is_time(time.monotonic() - saved):
                 keep_state(self.store, self.group, job.recipe, loop)
                 saved = time.monotonic()
+                if self.stop is not None and decides(self.group, lambda: self.is_stopping):
+                    self.stop.answer(job.recipe.id)
+                    raise StoppedError(f"{job.recipe.label}: stopped at step {progress.step}.")
 
     def _frozen_parent(self, recipe: Recipe) -> Callable[[], Scorer] | None:
         """Return how to open the start model of a bend, which starts from elsewhere itself."""
@@ -296,7 +305,13 @@ class Workshop:
         return decides(self.group, lambda: self.store.is_done(checkpoint))
 
     def _is_time(self, waited: float) -> bool:
-        return decides(self.group, lambda: waited >= self.save_every_s)
+        """Let worker 0 say whether to save: it is late, or the last time before the end."""
+
+        def is_time() -> bool:
+            self.is_stopping = self.stop is not None and self.stop.is_asked()
+            return waited >= self.save_every_s or self.is_stopping
+
+        return decides(self.group, is_time)
 
     def _walk(self, recipe: Recipe, model: Any) -> Walk:
         """Set up the curve: both ends mapped, the bends on the chord."""

@@ -69,10 +69,11 @@ class Terminal:
 
 
 def stage(out: Path) -> tuple[str, bool]:
-    """Return the stage a run is at, and whether it has something to do."""
+    """Return the stage a run is at, and whether it has something to do, of trainings at work."""
     with contextlib.suppress(OSError, ValueError):
         told = json.loads((out / "progress.json").read_text())
-        return told["stage"], told["done"] < told["total"]
+        is_busy = bool(told["running"]) if told["stage"] == "train" else True
+        return told["stage"], told["done"] < told["total"] and is_busy
     return "", False
 
 
@@ -85,7 +86,8 @@ def test_one_interrupt_ends_a_run_in_an_orderly_way(
 ) -> None:
     out = tmp_path / "run"
     store = [] if name == "train" else ["--set", f'store="{_copy(finished, tmp_path, name)}"']
-    terminal = Terminal("run", space_path, "--out", out, *store)
+    rare = ["--set", "execution.save_every_s=1e9"]
+    terminal = Terminal("run", space_path, "--out", out, *store, *rare)
     terminal.wait_for(lambda: stage(out) == (name, True) and terminal.workers())
     family = psutil.Process(terminal.pid).children(recursive=True)
     if number == signal.SIGINT:
@@ -98,6 +100,8 @@ def test_one_interrupt_ends_a_run_in_an_orderly_way(
     assert "Traceback" not in terminal.text
     assert "report:" not in terminal.text
     assert RunFolder(str(out)).parts("failures") == []
+    if name == "train":  # saved for the sake of the interrupt alone
+        assert list(out.glob("checkpoints/.partial/*/progress.json")), terminal.text
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
     with RunFolder(str(out)).lock():
