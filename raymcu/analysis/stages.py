@@ -2,12 +2,9 @@
 
 import importlib
 import os
-import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache, lru_cache
 from itertools import repeat
-from multiprocessing import get_context
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +12,7 @@ import pyarrow.compute as pc
 from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.curves import analyze
 from raymcu.analysis.layers import Layers, Worth, choose_layers
+from raymcu.analysis.processes import fresh_processes
 from raymcu.metrics._base import METRICS, Measured
 from raymcu.metrics._scoring import is_whole, score, score_point
 from raymcu.planning.plan import More, Plan
@@ -54,14 +52,7 @@ def score_points(run: RunFolder, points: Sequence[Mapping[str, str]], watch: Wat
         for point in points:
             watch([scorer(point)], [])
         return
-    # Not forked: the process that scores may have threads, and has talked to Ray.
-    with ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),
-        # A Ctrl-C in a terminal reaches all processes: only this one has something to say of it.
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    ) as pool:
+    with fresh_processes(workers) as pool:
         for label in pool.map(_score_there, repeat(run.url), points):
             watch([label], [])
 

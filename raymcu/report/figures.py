@@ -8,11 +8,8 @@ palette of Okabe and Ito, safe for colour-blind readers) and in marker or line s
 import io
 import os
 import re
-import signal
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import matplotlib as mpl
@@ -22,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from raymcu.analysis.processes import fresh_processes
 from raymcu.report.data import Study, metric_info
 from raymcu.report.panels import Barrier, Line, Page, Row, groups, pages
 
@@ -90,14 +88,7 @@ def curve_drawings(study: Study) -> list[Drawing]:
     workers = min(os.cpu_count() or 1, len(found) // _PAGES_PER_WORKER)
     if workers < 2:
         return [draw_page(page) for page in found]
-    # Not forked: the process that reports may have threads, and has talked to Ray.
-    with ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),
-        # A Ctrl-C in a terminal reaches all processes: only this one has something to say of it.
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    ) as pool:
+    with fresh_processes(workers) as pool:
         return list(pool.map(draw_page, found, chunksize=4))
 
 
