@@ -194,6 +194,10 @@ def _components(kind: str, title: str) -> str:
         text += [f"Source: {row['source']}.\n"]
         if row.get("needs"):
             text.append("Needs: " + "; ".join(row["needs"]) + ".\n")
+        if published := row.get("openunlearning"):
+            told = ", ".join(f"`{k} = {json.dumps(v)}`" for k, v in published["options"].items())
+            differs = f"; but {published['differs']}" if published["differs"] else ""
+            text.append(f"As OpenUnlearning: {told or 'the defaults'}{differs}.\n")
         text.append(_options(component, shared))
     return "\n".join(text)
 
