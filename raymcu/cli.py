@@ -37,6 +37,10 @@ _KINDS = (
 )
 """What `raymcu list` shows."""
 
+_POINT = """Id or label of a point, or its beginning: npo/seed0, original; of a curve or walk,
+'linear(npo/seed0, npo/seed1)@0.5' or 'mixing(npo/seed0)@0.5'; forget10:npo/seed0 if several forget
+sets have it."""
+
 Space = Annotated[Path, typer.Argument(help="Search-space file (TOML).", show_default=False)]
 Run = Annotated[str, typer.Argument(help="Run folder: a path or URL.", show_default=False)]
 Out = Annotated[str, typer.Option("--out", help="Run folder: a path or any fsspec URL.")]
@@ -199,7 +203,7 @@ def report(run: Run) -> None:
 @app.command()
 def export(
     run: Run,
-    point: Annotated[str, typer.Argument(help="Point id, or its beginning.", show_default=False)],
+    point: Annotated[str, typer.Argument(help=_POINT, show_default=False)],
     to: Annotated[Path, typer.Option("--to", help="Folder to write.", show_default=False)],
 ) -> None:
     """Write a point's weights as an ordinary Hugging Face folder."""

@@ -104,6 +104,22 @@ def test_an_exported_point_opens_as_a_hugging_face_folder(
     assert call(monkeypatch, "export", finished, middle["point_id"], "--to", target) == 2
 
 
+def test_a_model_is_exported_by_its_label(
+    finished: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    for index, name in enumerate(("npo/seed0", "original", "linear(grad_diff/seed0, npo/seed0)@1")):
+        assert call(monkeypatch, "export", finished, name, "--to", tmp_path / str(index)) == 0
+    told = [json.loads((tmp_path / index / "blend.json").read_text()) for index in "012"]
+    assert told[0] == told[2] != told[1]
+    capsys.readouterr()
+    assert call(monkeypatch, "export", finished, "npo/sed0", "--to", tmp_path / "no") == 2
+    assert "Did you mean 'npo/seed0'?" in capsys.readouterr().err
+    nothing = run_command("export", finished, "", "--to", tmp_path / "no")
+    assert nothing.returncode == 2
+    assert nothing.stderr == "raymcu: '': is no name. Give a point's id or label, e.g. original.\n"
+    assert not (tmp_path / "no").exists()
+
+
 def test_the_folder_of_another_search_space_is_refused(
     space_path: Path,
     finished: Path,
