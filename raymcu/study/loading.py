@@ -64,7 +64,8 @@ def load(
     Args:
         path: The file.
         overrides: ``key.path=value`` each; values are written as in TOML, and a value that is
-            not TOML is taken as a string. A number in the key path picks a list element.
+            not TOML is taken as a string. An element of a list is picked by its index from 0, or
+            by its label or name: ``methods.npo.beta=0.2``.
         registries: Components that may be named.
         check: Finds more faults in what the file says.
 
@@ -133,14 +134,29 @@ def _apply(raw: dict[str, Any], override: str) -> str | None:
         where = ".".join(keys[:depth])
         if not isinstance(here, dict | list):
             return f"--set {override}: '{where}' is a value, not a table. Set it as a whole."
-        if isinstance(here, list) and not (part.isdecimal() and int(part) < len(here)):
-            return f"--set {override}: '{where}' is a list of {len(here)}. Give an index from 0."
-        index: Any = part if isinstance(here, dict) else int(part)
+        index: Any = part if isinstance(here, dict) else _place(here, part)
+        if isinstance(here, list) and isinstance(index, str):
+            return f"--set {override}: '{where}' {index}"
         if depth == len(keys) - 1:
             here[index] = value
         else:
             here = here.setdefault(index, {}) if isinstance(here, dict) else here[index]
     return None
+
+
+def _place(here: list[Any], part: str) -> int | str:
+    """Return which element of a list is meant, by index, label or name; or what is wrong."""
+    if part.isdecimal() and int(part) < len(here):
+        return int(part)
+    names = [_table(entry).get("name", entry) for entry in here]
+    labels = [_table(entry).get("label", name) for entry, name in zip(here, names, strict=True)]
+    known = [label for label in labels if isinstance(label, str)]
+    for titles in (labels, names):
+        if part in titles:
+            several = f"has {titles.count(part)} '{part}'. Give an index from 0."
+            return titles.index(part) if titles.count(part) == 1 else several
+    advice = f", or one of {', '.join(dict.fromkeys(known))}" if known else ""
+    return f"is a list of {len(here)}. Give an index from 0{advice}."
 
 
 def _make_paths_absolute(raw: Mapping[str, Any]) -> None:

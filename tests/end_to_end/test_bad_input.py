@@ -48,6 +48,20 @@ def test_all_faults_of_a_file_come_at_once(
     assert not out.exists()
 
 
+def test_several_keys_follow_one_set(
+    space_path: Path, monkeypatch: Patch, capsys: Capture, tmp_path: Path
+) -> None:
+    bad = ("curves.num_points=0", "methods.npo.beta=-1", "methods.nop.beta=[1, 2]")
+    for sets in (bad, [part for pair in bad for part in ("--set", pair)][1:]):
+        arguments = ("--set", *sets, "--out", tmp_path / "a=b", "--quiet")
+        said = refused(monkeypatch, capsys, "run", space_path, *arguments)
+        assert said.count("small.toml: ") == 3
+        assert "curves.num_points: must be" in said
+        assert "methods.1.beta: must be > 0" in said
+        assert "--set methods.nop.beta=[1, 2]: 'methods' is a list of 2. Give an index" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_empty_forget_set_is_named(
     space_path: Path, monkeypatch: Patch, capsys: Capture, tmp_path: Path
 ) -> None:
