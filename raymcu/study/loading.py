@@ -1,7 +1,7 @@
 """TOML in, a checked search space out.
 
-Every fault of a file is found before anything starts and reported at once, with file, key, value
-and what is allowed. Names and options of components (benchmark, methods, curves) are checked
+Every fault of a file is found before anything starts and reported at once, with file, line, key,
+value and what is allowed. Names and options of components (benchmark, methods, curves) are checked
 against the registries that the caller hands in, so this module needs no torch.
 """
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.registry import Registry
+from raymcu.study.lines import lines_of
 from raymcu.study.search_space import (
     NOT_SECOND_ORDER,
     BenchmarkUse,
@@ -81,7 +82,8 @@ def load(
     faults += more
     faults += check(space) if space and check else []
     if space is None or faults:
-        raise ConfigError([f"{path}: {fault}" for fault in dict.fromkeys(faults)])
+        line_of = _lines(path, raw)
+        raise ConfigError([f"{path}{line_of(fault)}: {fault}" for fault in dict.fromkeys(faults)])
     return space
 
 
@@ -109,6 +111,24 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}). Give a file.") from error
     except ValueError as error:  # of UTF-8 or of TOML
         raise ConfigError(f"{path}: is not TOML: {error}. Correct that place.") from error
+
+
+def _lines(path: Path, raw: Mapping[str, Any]) -> Callable[[str], str]:
+    """Return what says on which line of the file the key of a fault stands, or its table.
+
+    What an override has changed stands nowhere there.
+    """
+    lines, there = lines_of(path.read_text(encoding="utf-8")), _read(path)
+    _make_paths_absolute(there)
+
+    def line_of(fault: str) -> str:
+        key = fault.partition(": ")[0]
+        while key and key not in lines:
+            key = key.rpartition(".")[0]
+        is_there = key and repr(_at(raw, key)) == repr(_at(there, key))
+        return f" (line {lines[key]})" if is_there else ""
+
+    return line_of
 
 
 def strictly(model: type[M], raw: Mapping[str, Any]) -> M:
@@ -288,6 +308,14 @@ def _adapter_faults(raw: Mapping[str, Any]) -> Iterator[str]:
                 f"methods.{index}.training: average and lora do not go together: the mean of B and "
                 "the mean of A do not multiply to the mean of B·A. Leave out the one or the other."
             )
+
+
+def _at(raw: Any, key: str) -> Any:
+    """Return the value of a key; None if there is none."""
+    for part in key.split("."):
+        table = {str(i): v for i, v in enumerate(raw)} if isinstance(raw, list) else _table(raw)
+        raw = table.get(part)
+    return raw
 
 
 def _families(raw: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -44,7 +44,10 @@ def test_all_faults_of_a_file_come_at_once(
     assert "unlearning.training.epochs" in said
     assert "model.scratch.hidden_size" in said
     assert "curves.familie" in said
-    assert said.count("bad.toml: ") >= 5
+    assert said.count("bad.toml (line ") >= 4
+    line = text.split("\n").index("num_pointz = 4") + 1
+    assert f"bad.toml (line {line}): curves.num_pointz: " in said
+    assert "bad.toml: curves.familie: there" in said
     assert not out.exists()
 
 

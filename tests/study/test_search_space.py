@@ -58,11 +58,16 @@ def faults(write):
         with pytest.raises(ConfigError) as caught:
             load(path, overrides, REGISTRIES)
         for fault in caught.value.faults:
-            assert fault.startswith(f"{path}: ")
             assert_reads_well(fault)
-        return [fault.removeprefix(f"{path}: ") for fault in caught.value.faults]
+        return [without_place(path, fault) for fault in caught.value.faults]
 
     return found
+
+
+def without_place(path, fault):
+    begin = re.match(rf"{re.escape(str(path))}( \(line \d+\))?: ", fault)
+    assert begin, fault
+    return fault[begin.end() :]
 
 
 def assert_reads_well(fault):
@@ -315,6 +320,29 @@ def test_override_is_typed_like_toml(write, override, value):
 
 def test_later_override_wins(write):
     assert load_good(write, "curves.num_points=5", "curves.num_points=7").curves.num_points == 7
+
+
+@pytest.mark.parametrize(
+    ("more", "overrides", "places"),
+    [
+        ("[curves]\nnum_points = 0\n", [], [" (line 15): curves.num_points: must be >= 2"]),
+        ("betta = 1\n[methods.training]\nepoch = 3", [], [" (line 14): methods.1.betta: there", " (line 16): methods.1.training.epoch: there"]),
+        ("[[methods]]\nbeta = 1", [], [" (line 14): methods.2.name: is missing."]),
+        ("[curves]\nfamilies = [\n'linear',\n'linaer']", [], [" (line 15): curves.families.1.name: no"]),
+        ("[unlearning.training]\nepochs = nan", [], [" (line 15): unlearning.training.epochs: must"]),
+        ("[curvs]", [], [" (line 14): curvs: there is no such key."]),
+        # what --set wrote is on no line
+        ("[curves]\nnum_points = 4", ["curves.num_points=0"], [": curves.num_points: must be >= 2"]),
+        ("[curves]", ["curves.num_pointz=3"], [": curves.num_pointz: there is no such key."]),
+        ("betta = 1", ["methods.0.betta=2"], [": methods.0.betta: there", " (line 14): methods.1.betta: there"]),
+    ],
+)  # fmt: skip
+def test_a_fault_says_its_line(write, more, overrides, places):
+    path = write(GOOD.rstrip() + "\n\n" + more)
+    with pytest.raises(ConfigError) as caught:
+        load(path, overrides, REGISTRIES)
+    for fault, place in zip(caught.value.faults, places, strict=True):
+        assert fault.startswith(f"{path}{place}"), fault
 
 
 LABELLED = """
