@@ -50,8 +50,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
     around = look_around(space)
     todo = make_plan(space, around)
     folder = RunFolder(out, space.store)
-    folder.ensure_writable()
-    with folder.lock():
+    with folder.claim():
         ledger = Ledger(folder, todo, lambda more: make_plan(space, around, more))
         has_points = todo.points.keys() <= set(folder.parts("measurements"))
         if ledger.reused < todo.recipes.keys() or not has_points:
@@ -85,8 +84,7 @@ def search_study(
     """Train and measure what trials are compared with, then run trials. Raises as `run_study`."""
     base, around = without_trials(space), look_around(space)
     folder = RunFolder(out, space.store)
-    folder.ensure_writable()
-    with folder.lock():
+    with folder.claim():
         ledger = Ledger(folder, reference_plan(space, around))
         check_inputs(space)
         ledger.begin(space, command, extend=None)

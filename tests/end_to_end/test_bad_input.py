@@ -1,5 +1,6 @@
 """Bad input: one clear sentence per fault, exit code 2, nothing started."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,4 +107,15 @@ def test_models_that_cannot_be_found_are_named_before_anything_starts(
     said = refused(monkeypatch, capsys, "run", space_path, "--out", tmp_path / "run", *overrides)
     assert "model.path: there is no folder './nowhere'" in said
     assert f"original.path: '{tmp_path / 'empty'}' cannot be read" in said
-    assert not (tmp_path / "run" / "plan.json").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_module_is_the_command_and_list_names_walks() -> None:
+    told = [sys.executable, "-m", "raymcu", "list"]
+    walks = subprocess.run([*told, "walks"], capture_output=True, text=True, check=True)
+    assert "mixing" in walks.stdout
+    helped = subprocess.run([*told, "--help"], capture_output=True, text=True, check=True)
+    assert "walks" in helped.stdout
+    bad = subprocess.run([*told, "walk"], capture_output=True, text=True, check=False)
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("raymcu: 'walk': list one of methods")
