@@ -7,13 +7,13 @@ import re
 import shlex
 import signal
 import sys
-from importlib.resources import files
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from raymcu.errors import RaymcuError
 from raymcu.store import versions
@@ -79,7 +79,31 @@ def _options(
 @app.command()
 def demo(out: Out = "runs/demo", quiet: Quiet = False) -> None:
     """Run the whole flow on an embedded benchmark and a model trained on the spot."""
-    _run(_demo_space(), out, [], quiet=quiet)
+    _run(_from("study.presets").shipped()["demo"], out, [], quiet=quiet)
+
+
+@app.command()
+def presets(as_json: Json = False) -> None:
+    """List the search spaces that come with raymcu."""
+    shipped = _from("study.presets")
+    told = {name: shipped.first_sentence(path) for name, path in shipped.shipped().items()}
+    if as_json:
+        _print_json(told)
+        return
+    for name, sentence in told.items():
+        console.print(f"[bold]{name}[/]  {escape(sentence)}", highlight=False)
+    console.print("A copy of one to change: raymcu init NAME", highlight=False)
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="One of `raymcu presets`.", show_default=False)],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="File to write.", show_default="NAME.toml")
+    ] = None,
+) -> None:
+    """Copy a search space that comes with raymcu, to change it."""
+    console.print(str(_from("study.presets").copy(name, to)), soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -312,13 +336,6 @@ def _from(module: str) -> Any:
 def _open(run: str) -> Any:
     """Open the folder of an existing run."""
     return _from("store.run_folder").RunFolder.open(run)
-
-
-def _demo_space() -> Path:
-    """Find demo.toml: beside the modules in a wheel, in search_spaces/ in a checkout."""
-    package = Path(str(files("raymcu")))
-    places = (package / "demo.toml", package.parent / "search_spaces" / "demo.toml")
-    return next((place for place in places if place.exists()), places[-1])
 
 
 def _print_json(value: Any) -> None:

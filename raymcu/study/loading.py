@@ -105,7 +105,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{path}: there is no such file. The shipped ones are in search_spaces/."
+            f"{path}: there is no such file. `raymcu init NAME` copies one of `raymcu presets`."
         ) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}). Give a file.") from error

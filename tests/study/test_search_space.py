@@ -407,7 +407,7 @@ def test_bad_override_is_told(faults, override, fault):
 
 def test_missing_file_is_told(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"no\.toml: there is no such file\. The shipped ones are in"
+        ConfigError, match=r"no\.toml: there is no such file\. `raymcu init NAME` copies"
     ):
         load(tmp_path / "no.toml", [], REGISTRIES)  # fmt: skip
 
