@@ -18,7 +18,7 @@ from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import check_inputs, look_around
 from raymcu.planning.trials import most_workers
 from raymcu.report.live import Progress
-from raymcu.report.page import write_report
+from raymcu.report.page import is_drawn, write_report
 from raymcu.search.driver import run_search
 from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
 from raymcu.store.run_folder import RunFolder
@@ -140,8 +140,10 @@ def score(run: RunFolder, progress: Progress) -> None:
 
 
 def report(run: RunFolder, progress: Progress) -> None:
-    """Draw the figures and the page, if there is anything to tell."""
+    """Draw the figures and the page, if there is anything new to tell."""
     if run.parts("scores"):
-        with progress.stage("report", 0, 1):
-            write_report(run)
-            progress(["report/index.html"], [])
+        has_page = is_drawn(run)
+        with progress.stage("report", int(has_page), 1):
+            if not has_page:
+                write_report(run)
+                progress(["report/index.html"], [])

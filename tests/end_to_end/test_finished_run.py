@@ -52,14 +52,19 @@ def test_the_output_shows_stages_findings_and_report_without_ray_noise(finished:
         assert noise not in output, output
 
 
-def test_a_second_run_has_nothing_to_do_and_starts_no_ray(
+def test_a_second_run_has_nothing_to_do_starts_no_ray_and_draws_nothing(
     space_path: Path, finished: Path, monkeypatch: Patch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("Ray was started")
 
     monkeypatch.setattr("ray.init", refuse)
+    report = finished / "report"
+    before = {path: path.stat().st_mtime_ns for path in report.rglob("*")}
     assert call(monkeypatch, "run", space_path, "--out", finished, "--quiet") == 0
+    assert {path: path.stat().st_mtime_ns for path in report.rglob("*")} == before
+    assert call(monkeypatch, "report", finished) == 0
+    assert (report / "index.html").stat().st_mtime_ns > before[report / "index.html"]
 
 
 def test_status_score_analyze_report_verify_read_the_folder(
