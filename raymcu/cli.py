@@ -36,9 +36,11 @@ _KINDS = (
 )
 """What `raymcu list` shows."""
 
-_POINT = """Id or label of a point, or its beginning: npo/seed0, original; of a curve or walk,
-'linear(npo/seed0, npo/seed1)@0.5' or 'mixing(npo/seed0)@0.5'; forget10:npo/seed0 if several forget
-sets have it."""
+_POINT = (
+    "Id or label of a point, or its beginning: npo/seed0, original; of a curve or walk, "
+    "'linear(npo/seed0, npo/seed1)@0.5' or 'mixing(npo/seed0)@0.5'; forget10:npo/seed0 if several "
+    "forget sets have it."
+)
 
 Space = Annotated[Path, typer.Argument(help="Search-space file (TOML).", show_default=False)]
 Run = Annotated[str, typer.Argument(help="Run folder: a path or URL.", show_default=False)]
@@ -99,7 +101,8 @@ def presets(as_json: Json = False) -> None:
 def init(
     name: Annotated[str, typer.Argument(help="One of `raymcu presets`.", show_default=False)],
     to: Annotated[
-        Path | None, typer.Option("--to", help="File to write.", show_default="NAME.toml")
+        Path | None,
+        typer.Option("--to", help="File to write; if left out, NAME.toml.", show_default=False),
     ] = None,
 ) -> None:
     """Copy a search space that comes with raymcu, to change it."""
