@@ -3,10 +3,10 @@
 import importlib
 import json
 import os
+import re
 import shlex
 import signal
 import sys
-from importlib.resources import files
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from raymcu.errors import RaymcuError
 from raymcu.store import versions
@@ -37,12 +36,22 @@ _KINDS = (
 )
 """What `raymcu list` shows."""
 
+_POINT = (
+    "Id or label of a point, or its beginning: npo/seed0, original; of a curve or walk, "
+    "'linear(npo/seed0, npo/seed1)@0.5' or 'mixing(npo/seed0)@0.5'; forget10:npo/seed0 if several "
+    "forget sets have it."
+)
+
 Space = Annotated[Path, typer.Argument(help="Search-space file (TOML).", show_default=False)]
 Run = Annotated[str, typer.Argument(help="Run folder: a path or URL.", show_default=False)]
 Out = Annotated[str, typer.Option("--out", help="Run folder: a path or any fsspec URL.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. curves.num_points=5."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key, e.g. curves.num_points=5 methods.npo.beta=0.2.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
@@ -72,7 +81,32 @@ def _options(
 @app.command()
 def demo(out: Out = "runs/demo", quiet: Quiet = False) -> None:
     """Run the whole flow on an embedded benchmark and a model trained on the spot."""
-    _run(_demo_space(), out, [], quiet=quiet)
+    _run(_from("study.presets").shipped()["demo"], out, [], quiet=quiet)
+
+
+@app.command()
+def presets(as_json: Json = False) -> None:
+    """List the search spaces that come with raymcu."""
+    shipped = _from("study.presets")
+    told = {name: shipped.first_sentence(path) for name, path in shipped.shipped().items()}
+    if as_json:
+        _print_json(told)
+        return
+    for name, sentence in told.items():
+        console.print(f"[bold]{name}[/]  {escape(sentence)}", highlight=False)
+    console.print("A copy of one to change: raymcu init NAME", highlight=False)
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="One of `raymcu presets`.", show_default=False)],
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="File to write; if left out, NAME.toml.", show_default=False),
+    ] = None,
+) -> None:
+    """Copy a search space that comes with raymcu, to change it."""
+    console.print(str(_from("study.presets").copy(name, to)), soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -199,7 +233,7 @@ def report(run: Run) -> None:
 @app.command()
 def export(
     run: Run,
-    point: Annotated[str, typer.Argument(help="Point id, or its beginning.", show_default=False)],
+    point: Annotated[str, typer.Argument(help=_POINT, show_default=False)],
     to: Annotated[Path, typer.Option("--to", help="Folder to write.", show_default=False)],
 ) -> None:
     """Write a point's weights as an ordinary Hugging Face folder."""
@@ -251,16 +285,8 @@ def list_components(
     rows = _from("report.catalog").catalog(kind)
     if as_json:
         _print_json(rows)
-        return
-    if kind != "settings":
-        _list_blocks(rows)
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    console.print(table)
+    else:
+        _from("report.catalog").print_catalog(rows, console)
 
 
 def _run(space: Path, out: str, sets: list[str], *, quiet: bool, **switches: bool) -> None:
@@ -315,50 +341,17 @@ def _open(run: str) -> Any:
     return _from("store.run_folder").RunFolder.open(run)
 
 
-def _demo_space() -> Path:
-    """Find demo.toml: beside the modules in a wheel, in search_spaces/ in a checkout."""
-    package = Path(str(files("raymcu")))
-    places = (package / "demo.toml", package.parent / "search_spaces" / "demo.toml")
-    return next((place for place in places if place.exists()), places[-1])
-
-
-def _list_blocks(rows: list[dict[str, Any]]) -> None:
-    """Show components a block each; options that all of them share are told once."""
-    shared = [
-        (name, told)
-        for name, told in rows[0].get("parameters", {}).items()
-        if len(rows) > 1 and all(row["parameters"].get(name) == told for row in rows)
-    ]
-    for row in rows:
-        console.print(f"[bold]{row['name']}[/]  {escape(row['summary'])}", highlight=False)
-        console.print(f"    source: {escape(row['source'])}", highlight=False)
-        if row.get("needs"):
-            console.print(f"    needs: {'; '.join(row['needs'])}", highlight=False)
-        if published := row.get("openunlearning"):
-            options = ", ".join(
-                f"{key} = {json.dumps(value)}" for key, value in published["options"].items()
-            )
-            differs = f"; but {published['differs']}" if published["differs"] else ""
-            as_there = f"{options or 'the defaults'}{differs}"
-            console.print(f"    as OpenUnlearning: {as_there}", highlight=False, markup=False)
-        told = [f"{key}: {row[key]}" for key in ("better", "range", "unit") if key in row]
-        if told:
-            console.print(f"    {', '.join(told)}", highlight=False, markup=False)
-        own = [pair for pair in row.get("parameters", {}).items() if pair not in shared]
-        _print_options(own)
-    if shared:
-        console.print("[bold]all of them[/]", highlight=False)
-        _print_options(shared)
-
-
-def _print_options(options: list[tuple[str, dict[str, Any]]]) -> None:
-    for name, told in options:
-        value = f"{name} = {told['default']}"
-        console.print(f"    {value:<32} {escape(told['allowed'])}", highlight=False, soft_wrap=True)
-
-
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def _spread(arguments: list[str]) -> list[str]:
+    """Put a ``--set`` before each KEY=VALUE that follows another one."""
+    spread: list[str] = []
+    for argument in arguments:
+        is_pair = spread[-2:-1] == ["--set"] and re.match(r"[^\s=/-][^\s=/]*=", argument)
+        spread += ["--set", argument] if is_pair else [argument]
+    return spread
 
 
 def main() -> None:
@@ -369,7 +362,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        app()
+        app(_spread(sys.argv[1:]))
     except RaymcuError as error:
         for line in getattr(error, "faults", [str(error)]):
             print(f"raymcu: {line}", file=sys.stderr)

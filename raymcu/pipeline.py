@@ -18,7 +18,7 @@ from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import check_inputs, look_around
 from raymcu.planning.trials import most_workers
 from raymcu.report.live import Progress
-from raymcu.report.page import write_report
+from raymcu.report.page import is_drawn, write_report
 from raymcu.search.driver import run_search
 from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
 from raymcu.store.run_folder import RunFolder
@@ -50,8 +50,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
     around = look_around(space)
     todo = make_plan(space, around)
     folder = RunFolder(out, space.store)
-    folder.ensure_writable()
-    with folder.lock():
+    with folder.claim():
         ledger = Ledger(folder, todo, lambda more: make_plan(space, around, more))
         has_points = todo.points.keys() <= set(folder.parts("measurements"))
         if ledger.reused < todo.recipes.keys() or not has_points:
@@ -85,8 +84,7 @@ def search_study(
     """Train and measure what trials are compared with, then run trials. Raises as `run_study`."""
     base, around = without_trials(space), look_around(space)
     folder = RunFolder(out, space.store)
-    folder.ensure_writable()
-    with folder.lock():
+    with folder.claim():
         ledger = Ledger(folder, reference_plan(space, around))
         check_inputs(space)
         ledger.begin(space, command, extend=None)
@@ -142,8 +140,10 @@ def score(run: RunFolder, progress: Progress) -> None:
 
 
 def report(run: RunFolder, progress: Progress) -> None:
-    """Draw the figures and the page, if there is anything to tell."""
+    """Draw the figures and the page, if there is anything new to tell."""
     if run.parts("scores"):
-        with progress.stage("report", 0, 1):
-            write_report(run)
-            progress(["report/index.html"], [])
+        has_page = is_drawn(run)
+        with progress.stage("report", int(has_page), 1):
+            if not has_page:
+                write_report(run)
+                progress(["report/index.html"], [])

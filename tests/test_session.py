@@ -180,7 +180,7 @@ def test_what_a_cluster_of_ours_cannot_hold_is_refused_before_work_starts(tmp_pa
     )
     assert done.returncode == 2, done.stdout + done.stderr
     assert "raymcu: execution.cpus_per_worker = 4096: no node has so many CPUs" in done.stderr
-    assert not list((tmp_path / "run").glob("tune/*"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_first_starts_at_once_share_one_whole_token(monkeypatch, tmp_path):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from raymcu.blend import Blend
 from raymcu.curves.weights import load_weights, write_blend
 from raymcu.errors import ConfigError
+from raymcu.measurement.naming import find_blend
 from raymcu.models import causal_lm
 from raymcu.store.run_folder import RunFolder
 
@@ -17,11 +17,15 @@ def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:
 
     Args:
         run: The study, or its folder.
-        point: A point id, or the beginning of one, as the points table has it.
+        point: An id or label of the tables ``points`` and ``recipes``, e.g. ``npo/seed0``; a
+            point of a curve or walk also by the curve's label and the position, e.g.
+            ``linear(npo/seed0, npo/seed1)@0.5`` or ``mixing(npo/seed0)@0.5``. If several forget
+            sets have the label, put one and a colon in front: ``forget10:npo/seed0``. The
+            beginning of any of these is enough if only one model is called so.
         target: A folder that does not exist or is empty.
 
     Raises:
-        ConfigError: If no point or several begin so, or the folder is in use.
+        ConfigError: If no model or several are called so, or the folder is in use.
         StoreError: If a checkpoint is damaged or missing.
 
     Example:
@@ -35,22 +39,13 @@ def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:
     """
     run = run if isinstance(run, RunFolder) else RunFolder.open(str(run))
     target = Path(target)
-    table = run.read_table("points")
-    rows = {row["point_id"]: row for row in table.select(["point_id", "blend"]).to_pylist()}
-    found = sorted(key for key in rows if key.startswith(point))
-    if len(found) != 1:
-        how = "no point" if not found else f"{len(found)} points"
-        raise ConfigError(
-            f"'{point}': {how} of {run.url} begins so. Ids are in the column point_id of "
-            "tables/points."
-        )
+    blend = find_blend(run, point)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: is in use. Give a new or empty folder with --to.")
-    blend = Blend.model_validate_json(rows[found[0]]["blend"])
     folders = {key: run.checkpoints.local_dir(key) for key in blend.checkpoints}
     missing = [key for key in folders if not run.checkpoints.is_done(key)]
     if missing:
-        raise ConfigError(f"point {found[0]}: checkpoint {missing[0]} is not trained yet.")
+        raise ConfigError(f"'{point}': checkpoint {missing[0]} is not trained yet.")
     if faults := causal_lm.same_family(folders):
         raise ConfigError(faults)
     first = folders[blend.checkpoints[0]]

@@ -1,10 +1,14 @@
 """What `raymcu list` shows: every component with its source, options, ranges and needs."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from raymcu.errors import ConfigError
 from raymcu.methods._base import Method, Needs, Part
@@ -42,6 +46,53 @@ def catalog(kind: str) -> list[dict[str, Any]]:
         }
         for entry in registries[kind]
     ]
+
+
+def print_catalog(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print components a block each; options that all of them share are told once."""
+    if "summary" not in rows[0]:  # settings, which are but names
+        _print_table(rows, console)
+        return
+    shared = [
+        (name, told)
+        for name, told in rows[0].get("parameters", {}).items()
+        if len(rows) > 1 and all(row["parameters"].get(name) == told for row in rows)
+    ]
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/]  {escape(row['summary'])}", highlight=False)
+        console.print(f"    source: {escape(row['source'])}", highlight=False)
+        if row.get("needs"):
+            console.print(f"    needs: {'; '.join(row['needs'])}", highlight=False)
+        if published := row.get("openunlearning"):
+            options = ", ".join(
+                f"{key} = {json.dumps(value)}" for key, value in published["options"].items()
+            )
+            differs = f"; but {published['differs']}" if published["differs"] else ""
+            as_there = f"{options or 'the defaults'}{differs}"
+            console.print(f"    as OpenUnlearning: {as_there}", highlight=False, markup=False)
+        told = [f"{key}: {row[key]}" for key in ("better", "range", "unit") if key in row]
+        if told:
+            console.print(f"    {', '.join(told)}", highlight=False, markup=False)
+        own = [pair for pair in row.get("parameters", {}).items() if pair not in shared]
+        _print_options(own, console)
+    if shared:
+        console.print("[bold]all of them[/]", highlight=False)
+        _print_options(shared, console)
+
+
+def _print_options(options: Sequence[tuple[str, Mapping[str, Any]]], console: Console) -> None:
+    for name, told in options:
+        value = f"{name} = {told['default']}"
+        console.print(f"    {value:<32} {escape(told['allowed'])}", highlight=False, soft_wrap=True)
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    console.print(table)
 
 
 def _details(component: Any) -> dict[str, Any]:

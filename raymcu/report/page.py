@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from jinja2 import Environment
@@ -37,10 +38,18 @@ from raymcu.report.search_words import best_found, params_text, short_names, tal
 from raymcu.report.status import duration
 from raymcu.report.tradeoff import tradeoff
 from raymcu.report.walk_figures import layer_drawings, walk_drawings
+from raymcu.store import versions
+from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
 
 PAGE = "report/index.html"
 FIGURES = "report/figures"
+_DRAWN_FROM = "report/drawn_from"
+_READ = (
+    *("scores", "findings", "metric_findings", "calibrations", "layer_choices", "failures"),
+    *("trials", "trial_values"),
+)
+"""The tables that figures and page are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ def write_report(run: RunFolder) -> str:
     drawings = draw_all(study)
     if searched is not None:
         drawings += search_drawings(searched, study.endpoints)
+    run.remove(_DRAWN_FROM)
     wanted = {f"{drawing.name}.{kind}" for drawing in drawings for kind in ("svg", "png")}
     for drawing in drawings:
         run.write_bytes(f"{FIGURES}/{drawing.name}.svg", drawing.svg)
@@ -78,7 +88,21 @@ def write_report(run: RunFolder) -> str:
     for name in set(run.names(FIGURES)) - wanted:
         run.remove(f"{FIGURES}/{name}")
     run.write_bytes(PAGE, render_page(run, study, drawings, searched).encode())
+    run.write_bytes(_DRAWN_FROM, _sources(run).encode())
     return run.path_url(PAGE)
+
+
+def is_drawn(run: RunFolder) -> bool:
+    """Say whether the page is there and was drawn from the tables and the plan as they are."""
+    there = run.exists(PAGE) and run.exists(_DRAWN_FROM)
+    return there and run.read_bytes(_DRAWN_FROM).decode() == _sources(run)
+
+
+def _sources(run: RunFolder) -> str:
+    """Hash all that a page is drawn from, and the releases that draw it."""
+    parts = [f"tables/{table}/{part}.parquet" for table in _READ for part in run.parts(table)]
+    digests = [(name, sha256(run.read_bytes(name)).hexdigest()) for name in ("plan.json", *parts)]
+    return content_id([digests, versions.installed()])
 
 
 def draw_all(study: Study) -> list[Drawing]:

@@ -18,6 +18,11 @@ from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.store.folders import Folder
 
+_BEFORE_WORK = {
+    *(".lock", "search_space.toml", "plan.json", "run.json", "progress.json", "tables", "points"),
+}
+"""What is in a folder, and in its tables, before the first model is trained."""
+
 
 class RunFolder(Folder):
     """One study: what was asked, what must exist, the tables, and where the checkpoints are."""
@@ -115,6 +120,25 @@ class RunFolder(Folder):
     def record_failure(self, row: Mapping[str, Any]) -> None:
         """Write one row of the failures table, a part of its own named after the item."""
         self.write_part("failures", row["item_id"], tables.from_rows("failures", [row]))
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Make the folder if there is none, and lock it while the block runs.
+
+        A new folder goes again if the block is refused before any work was done.
+
+        Raises:
+            ConfigError: If it cannot be written to, or another driver is at work there.
+        """
+        is_new = not self.exists("")
+        self.ensure_writable()
+        with self.lock():
+            try:
+                yield
+            except ConfigError:
+                if is_new and {*self.names(""), *self.names("tables")} <= _BEFORE_WORK:
+                    self.remove("")
+                raise
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """TOML in, a checked search space out.
 
-Every fault of a file is found before anything starts and reported at once, with file, key, value
-and what is allowed. Names and options of components (benchmark, methods, curves) are checked
+Every fault of a file is found before anything starts and reported at once, with file, line, key,
+value and what is allowed. Names and options of components (benchmark, methods, curves) are checked
 against the registries that the caller hands in, so this module needs no torch.
 """
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.registry import Registry
+from raymcu.study.lines import lines_of
 from raymcu.study.search_space import (
     NOT_SECOND_ORDER,
     BenchmarkUse,
@@ -64,7 +65,8 @@ def load(
     Args:
         path: The file.
         overrides: ``key.path=value`` each; values are written as in TOML, and a value that is
-            not TOML is taken as a string. A number in the key path picks a list element.
+            not TOML is taken as a string. An element of a list is picked by its index from 0, or
+            by its label or name: ``methods.npo.beta=0.2``.
         registries: Components that may be named.
         check: Finds more faults in what the file says.
 
@@ -80,7 +82,8 @@ def load(
     faults += more
     faults += check(space) if space and check else []
     if space is None or faults:
-        raise ConfigError([f"{path}: {fault}" for fault in dict.fromkeys(faults)])
+        line_of = _lines(path, raw)
+        raise ConfigError([f"{path}{line_of(fault)}: {fault}" for fault in dict.fromkeys(faults)])
     return space
 
 
@@ -102,12 +105,30 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{path}: there is no such file. The shipped ones are in search_spaces/."
+            f"{path}: there is no such file. `raymcu init NAME` copies one of `raymcu presets`."
         ) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}). Give a file.") from error
     except ValueError as error:  # of UTF-8 or of TOML
         raise ConfigError(f"{path}: is not TOML: {error}. Correct that place.") from error
+
+
+def _lines(path: Path, raw: Mapping[str, Any]) -> Callable[[str], str]:
+    """Return what says on which line of the file the key of a fault stands, or its table.
+
+    What an override has changed stands nowhere there.
+    """
+    lines, there = lines_of(path.read_text(encoding="utf-8")), _read(path)
+    _make_paths_absolute(there)
+
+    def line_of(fault: str) -> str:
+        key = fault.partition(": ")[0]
+        while key and key not in lines:
+            key = key.rpartition(".")[0]
+        is_there = key and repr(_at(raw, key)) == repr(_at(there, key))
+        return f" (line {lines[key]})" if is_there else ""
+
+    return line_of
 
 
 def strictly(model: type[M], raw: Mapping[str, Any]) -> M:
@@ -133,14 +154,29 @@ def _apply(raw: dict[str, Any], override: str) -> str | None:
         where = ".".join(keys[:depth])
         if not isinstance(here, dict | list):
             return f"--set {override}: '{where}' is a value, not a table. Set it as a whole."
-        if isinstance(here, list) and not (part.isdecimal() and int(part) < len(here)):
-            return f"--set {override}: '{where}' is a list of {len(here)}. Give an index from 0."
-        index: Any = part if isinstance(here, dict) else int(part)
+        index: Any = part if isinstance(here, dict) else _place(here, part)
+        if isinstance(here, list) and isinstance(index, str):
+            return f"--set {override}: '{where}' {index}"
         if depth == len(keys) - 1:
             here[index] = value
         else:
             here = here.setdefault(index, {}) if isinstance(here, dict) else here[index]
     return None
+
+
+def _place(here: list[Any], part: str) -> int | str:
+    """Return which element of a list is meant, by index, label or name; or what is wrong."""
+    if part.isdecimal() and int(part) < len(here):
+        return int(part)
+    names = [_table(entry).get("name", entry) for entry in here]
+    labels = [_table(entry).get("label", name) for entry, name in zip(here, names, strict=True)]
+    known = [label for label in labels if isinstance(label, str)]
+    for titles in (labels, names):
+        if part in titles:
+            several = f"has {titles.count(part)} '{part}'. Give an index from 0."
+            return titles.index(part) if titles.count(part) == 1 else several
+    advice = f", or one of {', '.join(dict.fromkeys(known))}" if known else ""
+    return f"is a list of {len(here)}. Give an index from 0{advice}."
 
 
 def _make_paths_absolute(raw: Mapping[str, Any]) -> None:
@@ -272,6 +308,14 @@ def _adapter_faults(raw: Mapping[str, Any]) -> Iterator[str]:
                 f"methods.{index}.training: average and lora do not go together: the mean of B and "
                 "the mean of A do not multiply to the mean of B·A. Leave out the one or the other."
             )
+
+
+def _at(raw: Any, key: str) -> Any:
+    """Return the value of a key; None if there is none."""
+    for part in key.split("."):
+        table = {str(i): v for i, v in enumerate(raw)} if isinstance(raw, list) else _table(raw)
+        raw = table.get(part)
+    return raw
 
 
 def _families(raw: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Bad input: one clear sentence per fault, exit code 2, nothing started."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,8 +45,25 @@ def test_all_faults_of_a_file_come_at_once(
     assert "unlearning.training.epochs" in said
     assert "model.scratch.hidden_size" in said
     assert "curves.familie" in said
-    assert said.count("bad.toml: ") >= 5
+    assert said.count("bad.toml (line ") >= 4
+    line = text.split("\n").index("num_pointz = 4") + 1
+    assert f"bad.toml (line {line}): curves.num_pointz: " in said
+    assert "bad.toml: curves.familie: there" in said
     assert not out.exists()
+
+
+def test_several_keys_follow_one_set(
+    space_path: Path, monkeypatch: Patch, capsys: Capture, tmp_path: Path
+) -> None:
+    bad = ("curves.num_points=0", "methods.npo.beta=-1", "methods.nop.beta=[1, 2]")
+    for sets in (bad, [part for pair in bad for part in ("--set", pair)][1:]):
+        arguments = ("--set", *sets, "--out", tmp_path / "a=b", "--quiet")
+        said = refused(monkeypatch, capsys, "run", space_path, *arguments)
+        assert said.count("small.toml: ") == 3
+        assert "curves.num_points: must be" in said
+        assert "methods.1.beta: must be > 0" in said
+        assert "--set methods.nop.beta=[1, 2]: 'methods' is a list of 2. Give an index" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_forget_set_is_named(
@@ -89,4 +107,15 @@ def test_models_that_cannot_be_found_are_named_before_anything_starts(
     said = refused(monkeypatch, capsys, "run", space_path, "--out", tmp_path / "run", *overrides)
     assert "model.path: there is no folder './nowhere'" in said
     assert f"original.path: '{tmp_path / 'empty'}' cannot be read" in said
-    assert not (tmp_path / "run" / "plan.json").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_module_is_the_command_and_list_names_walks() -> None:
+    told = [sys.executable, "-m", "raymcu", "list"]
+    walks = subprocess.run([*told, "walks"], capture_output=True, text=True, check=True)
+    assert "mixing" in walks.stdout
+    helped = subprocess.run([*told, "--help"], capture_output=True, text=True, check=True)
+    assert "walks" in helped.stdout
+    bad = subprocess.run([*told, "walk"], capture_output=True, text=True, check=False)
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("raymcu: 'walk': list one of methods")

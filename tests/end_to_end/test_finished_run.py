@@ -52,14 +52,19 @@ def test_the_output_shows_stages_findings_and_report_without_ray_noise(finished:
         assert noise not in output, output
 
 
-def test_a_second_run_has_nothing_to_do_and_starts_no_ray(
+def test_a_second_run_has_nothing_to_do_starts_no_ray_and_draws_nothing(
     space_path: Path, finished: Path, monkeypatch: Patch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("Ray was started")
 
     monkeypatch.setattr("ray.init", refuse)
+    report = finished / "report"
+    before = {path: path.stat().st_mtime_ns for path in report.rglob("*")}
     assert call(monkeypatch, "run", space_path, "--out", finished, "--quiet") == 0
+    assert {path: path.stat().st_mtime_ns for path in report.rglob("*")} == before
+    assert call(monkeypatch, "report", finished) == 0
+    assert (report / "index.html").stat().st_mtime_ns > before[report / "index.html"]
 
 
 def test_status_score_analyze_report_verify_read_the_folder(
@@ -102,6 +107,22 @@ def test_an_exported_point_opens_as_a_hugging_face_folder(
     tokenizer = AutoTokenizer.from_pretrained(target)
     assert model.config.vocab_size == len(tokenizer)
     assert call(monkeypatch, "export", finished, middle["point_id"], "--to", target) == 2
+
+
+def test_a_model_is_exported_by_its_label(
+    finished: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    for index, name in enumerate(("npo/seed0", "original", "linear(grad_diff/seed0, npo/seed0)@1")):
+        assert call(monkeypatch, "export", finished, name, "--to", tmp_path / str(index)) == 0
+    told = [json.loads((tmp_path / index / "blend.json").read_text()) for index in "012"]
+    assert told[0] == told[2] != told[1]
+    capsys.readouterr()
+    assert call(monkeypatch, "export", finished, "npo/sed0", "--to", tmp_path / "no") == 2
+    assert "Did you mean 'npo/seed0'?" in capsys.readouterr().err
+    nothing = run_command("export", finished, "", "--to", tmp_path / "no")
+    assert nothing.returncode == 2
+    assert nothing.stderr == "raymcu: '': is no name. Give a point's id or label, e.g. original.\n"
+    assert not (tmp_path / "no").exists()
 
 
 def test_the_folder_of_another_search_space_is_refused(

@@ -1,6 +1,8 @@
 """What calibration and layer choice ask for is checked with the rest of the file."""
 # ruff: noqa: E501 - the sentences to expect stand whole, one a line
 
+import re
+
 import pytest
 
 from raymcu.errors import ConfigError
@@ -34,7 +36,7 @@ def faults(tmp_path):
         try:
             load_space(path, overrides)
         except ConfigError as error:
-            return [fault.removeprefix(f"{path}: ") for fault in error.faults]
+            return [re.sub(r"^.*?toml( \(line \d+\))?: ", "", fault) for fault in error.faults]
         return []
 
     return found

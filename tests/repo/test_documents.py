@@ -122,6 +122,8 @@ def test_the_reference_has_every_column_key_and_command(reference):
     told = CliRunner().invoke(app, ["--help"]).output
     for command in re.findall(r"^## raymcu (\w+)$", reference["commands.md"], re.MULTILINE):
         assert command in told
+    rows = [line for line in reference["commands.md"].splitlines() if line.startswith("|")]
+    assert not [row for row in rows if not row.endswith("|")]  # a row is one line
 
 
 def test_every_key_of_a_search_space_says_what_it_means(reference):

@@ -5,11 +5,17 @@ import json
 import pytest
 from rich.console import Console
 
-from raymcu import cli
 from raymcu.errors import ConfigError
-from raymcu.report.catalog import catalog
+from raymcu.report.catalog import catalog, print_catalog
 
-KINDS = ("methods", "masks", "curricula", "metrics", "curves", "benchmarks", "settings")
+KINDS = ("methods", "masks", "curricula", "metrics", "curves", "walks", "benchmarks", "settings")
+
+
+def printed(kind):
+    console = Console(width=100)
+    with console.capture() as capture:
+        print_catalog(catalog(kind), console)
+    return capture.get()
 
 
 def row(kind, name):
@@ -108,21 +114,22 @@ def test_methods_say_which_options_are_openunlearning_s(name, options):
     assert row("methods", "tnpo")["openunlearning"] is None
 
 
-def test_a_method_s_block_says_how_it_is_openunlearning_s(monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=100))
-    with cli.console.capture() as capture:
-        cli._list_blocks(catalog("methods"))
-    told = capture.get()
+def test_a_method_s_block_says_how_it_is_openunlearning_s():
+    told = printed("methods")
     assert 'as OpenUnlearning: retain = "nll"' in told
     assert "as OpenUnlearning: the defaults\n" in told
     assert 'as OpenUnlearning: position = "token"; but eps has to be given there' in told
 
 
-def test_metrics_are_listed_a_block_each(monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=100))
-    with cli.console.capture() as capture:
-        cli._list_blocks(catalog("metrics"))
-    told = capture.get()
+def test_settings_are_listed_as_a_table():
+    head, first, *others = printed("settings").splitlines()
+    assert head.split() == ["name", "pairs", "first", "second", "source"]
+    assert first.split()[0] == "Rand"
+    assert len(others) == 9
+
+
+def test_metrics_are_listed_a_block_each():
+    told = printed("metrics")
     start = told.index("forget_quality_p  ")
     block = told[start : told.index("forget_repetition")].splitlines()
     assert [line.split(": ")[0].strip() for line in block[1:] if line.startswith("    ")] == [

@@ -22,7 +22,7 @@ from raymcu.report.console import (
 from raymcu.report.data import Endpoint, load_study, metric_info
 from raymcu.report.figures import draw_page
 from raymcu.report.overview import map_rows
-from raymcu.report.page import cost_rows, gain_rows, headline, quantity, write_report
+from raymcu.report.page import cost_rows, gain_rows, headline, is_drawn, quantity, write_report
 from raymcu.report.panels import groups, pages
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
@@ -283,3 +283,20 @@ def test_findings_without_rows_or_verdict_still_print():
     text = printed(findings_table(tables.from_rows("findings", [row])))
     assert "[red]Rand" in text
     assert "–" in text
+
+
+def test_a_page_is_drawn_until_what_it_tells_changes(half_run):
+    assert not is_drawn(half_run)
+    write_report(half_run)
+    assert is_drawn(half_run)
+    for part in half_run.parts("findings"):  # written again as they are
+        half_run.write_part("findings", part, half_run.read_part("findings", part))
+    assert is_drawn(half_run)
+    part = half_run.parts("scores")[0]
+    scores = half_run.read_part("scores", part)
+    half_run.write_part("scores", part, scores.slice(1))
+    assert not is_drawn(half_run)
+    half_run.write_part("scores", part, scores)
+    assert is_drawn(half_run)
+    half_run.remove("report/index.html")
+    assert not is_drawn(half_run)

@@ -164,6 +164,39 @@ def test_lock_is_free_after_its_block(tmp_path):
             pass
 
 
+def refuse(run, *written):
+    """Claim a folder, write into it, and find the input wrong."""
+    with pytest.raises(ConfigError, match="refused"), run.claim():  # noqa: PT012
+        assert run.exists("")
+        for name in written:
+            run.write_bytes(name, b"")
+        raise ConfigError("refused.")
+
+
+@pytest.mark.parametrize("there", [["plan.json"], ["tables/points/all.parquet", "run.json"], []])
+def test_a_claim_that_is_refused_leaves_no_new_folder(url, there):
+    run = RunFolder(f"{url}/new")
+    refuse(run, *there)
+    assert not run.exists("")
+
+
+@pytest.mark.parametrize("there", ["checkpoints/a/model", "tables/scores/a.parquet", "notes.txt"])
+def test_a_claim_that_is_refused_after_work_keeps_it(url, there):
+    run = RunFolder(f"{url}/new")
+    refuse(run, there)
+    assert run.exists(there)
+
+
+def test_a_claim_that_is_refused_keeps_a_folder_that_was_there(url):
+    run = RunFolder(f"{url}/new")
+    run.write_bytes("plan.json", b"")
+    refuse(run)
+    assert run.exists("plan.json")
+    with pytest.raises(StoreError), RunFolder(f"{url}/newer").claim():
+        raise StoreError("damaged.")
+    assert RunFolder(f"{url}/newer").exists("")
+
+
 def test_lock_of_a_remote_run_lets_pass():
     with RunFolder("memory://locked").lock():
         pass

@@ -1,14 +1,21 @@
 """Every search space that is shipped can be read and planned, without data and without network."""
 
+import json
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from raymcu.errors import ConfigError
 from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import load_space, look_around
+from raymcu.study import presets
 from raymcu.study.settings import SETTINGS
 
-FOLDER = Path(__file__).parents[2] / "search_spaces"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "search_spaces"
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.toml"))
 MCU = [name for name in SHIPPED if name.startswith("mcu_")]
 METHODS = ["GA", "GD", "NPO", "SimNPO", "RMU", "WAGLE"]
@@ -82,3 +89,59 @@ def test_the_small_grid_shares_its_models_with_tofu_small():
 def test_variants_that_the_files_name_plan_too(name, overrides):
     _, plan = planned(name, *overrides)
     assert plan.id != planned(name)[1].id
+
+
+def test_all_of_them_come_with_the_wheel():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    included = build["targets"]["wheel"]["force-include"]
+    wanted = {f"search_spaces/{name}.toml": f"raymcu/search_spaces/{name}.toml" for name in SHIPPED}
+    assert included == wanted
+    assert sorted(presets.shipped()) == SHIPPED
+
+
+def test_in_a_wheel_they_are_in_the_package(monkeypatch, tmp_path):
+    (tmp_path / "raymcu" / "search_spaces").mkdir(parents=True)
+    there = tmp_path / "raymcu" / "search_spaces" / "mine.toml"
+    there.write_text(
+        "# What it is,\n# in a sentence:\n#   raymcu run mine.toml\n# Another.\nname = 'mine'\n"
+    )
+    monkeypatch.setattr(presets, "files", lambda name: tmp_path / name)
+    assert presets.shipped() == {"mine": there}
+    assert presets.first_sentence(there) == "What it is, in a sentence"
+    there.write_text("# What: this\n# one. Not this.\n")
+    assert presets.first_sentence(there) == "What: this one"
+    there.write_text("name = 'mine'\n")
+    assert presets.first_sentence(there) == ""
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_says_in_a_sentence_what_it_is(name):
+    told = presets.first_sentence(FOLDER / f"{name}.toml")
+    assert 20 < len(told) < 200
+    assert "raymcu run" not in told
+
+
+def test_a_copy_is_the_file_and_overwrites_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert presets.copy("demo") == Path("demo.toml")
+    assert Path("demo.toml").read_bytes() == (FOLDER / "demo.toml").read_bytes()
+    assert presets.copy("demo.toml", tmp_path / "b.toml").exists()
+    Path("demo.toml").write_text("mine")
+    with pytest.raises(ConfigError, match=r"demo.toml: cannot be written \(File exists\)\. Give"):
+        presets.copy("demo")
+    with pytest.raises(ConfigError, match=r"cannot be written \(No such file or directory\)"):
+        presets.copy("demo", tmp_path / "no" / "demo.toml")
+    with pytest.raises(ConfigError, match=r"named 'dmo'. Did you mean 'demo'\?"):
+        presets.copy("dmo")
+    assert Path("demo.toml").read_text() == "mine"
+
+
+def test_the_command_line_lists_and_copies(tmp_path):
+    def told(*arguments):
+        command = [sys.executable, "-m", "raymcu", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert sorted(json.loads(told("presets", "--json"))) == SHIPPED
+    assert "demo  The main job in a few minutes on two CPU cores" in told("presets")
+    told("init", "npo_beta", "--to", tmp_path / "mine.toml")
+    assert load_space(tmp_path / "mine.toml").name == "npo_beta"

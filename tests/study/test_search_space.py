@@ -58,11 +58,16 @@ def faults(write):
         with pytest.raises(ConfigError) as caught:
             load(path, overrides, REGISTRIES)
         for fault in caught.value.faults:
-            assert fault.startswith(f"{path}: ")
             assert_reads_well(fault)
-        return [fault.removeprefix(f"{path}: ") for fault in caught.value.faults]
+        return [without_place(path, fault) for fault in caught.value.faults]
 
     return found
+
+
+def without_place(path, fault):
+    begin = re.match(rf"{re.escape(str(path))}( \(line \d+\))?: ", fault)
+    assert begin, fault
+    return fault[begin.end() :]
 
 
 def assert_reads_well(fault):
@@ -302,6 +307,10 @@ def test_adapters_go_where_they_are_told(write):
         ("methods.1.beta=0.5", lambda s: s.methods[1].options == {"beta": 0.5}),
         ("methods.0.training.epochs=1", lambda s: training_of(s, 0).epochs == 1.0),
         ("benchmark.forget_sizes.0=forget10", lambda s: s.benchmark.forget_sizes == ("forget10",)),
+        ("methods.npo.beta=0.5", lambda s: s.methods[1].options == {"beta": 0.5}),
+        ("methods.grad_diff.training.epochs=1", lambda s: training_of(s, 0).epochs == 1.0),
+        ("methods.grad_diff={name = 'rmu'}", lambda s: s.methods[0].name == "rmu"),
+        ("benchmark.forget_sizes.forget05=forget10", lambda s: s.benchmark.forget_sizes == ("forget10",)),
         ('model={path = "org/m"}', lambda s: s.model.scratch is None),
     ],
 )  # fmt: skip
@@ -314,14 +323,72 @@ def test_later_override_wins(write):
 
 
 @pytest.mark.parametrize(
+    ("more", "overrides", "places"),
+    [
+        ("[curves]\nnum_points = 0\n", [], [" (line 15): curves.num_points: must be >= 2"]),
+        ("betta = 1\n[methods.training]\nepoch = 3", [], [" (line 14): methods.1.betta: there", " (line 16): methods.1.training.epoch: there"]),
+        ("[[methods]]\nbeta = 1", [], [" (line 14): methods.2.name: is missing."]),
+        ("[curves]\nfamilies = [\n'linear',\n'linaer']", [], [" (line 15): curves.families.1.name: no"]),
+        ("[unlearning.training]\nepochs = nan", [], [" (line 15): unlearning.training.epochs: must"]),
+        ("[curvs]", [], [" (line 14): curvs: there is no such key."]),
+        # what --set wrote is on no line
+        ("[curves]\nnum_points = 4", ["curves.num_points=0"], [": curves.num_points: must be >= 2"]),
+        ("[curves]", ["curves.num_pointz=3"], [": curves.num_pointz: there is no such key."]),
+        ("betta = 1", ["methods.0.betta=2"], [": methods.0.betta: there", " (line 14): methods.1.betta: there"]),
+    ],
+)  # fmt: skip
+def test_a_fault_says_its_line(write, more, overrides, places):
+    path = write(GOOD.rstrip() + "\n\n" + more)
+    with pytest.raises(ConfigError) as caught:
+        load(path, overrides, REGISTRIES)
+    for fault, place in zip(caught.value.faults, places, strict=True):
+        assert fault.startswith(f"{path}{place}"), fault
+
+
+LABELLED = """
+[[methods]]
+name = "grad_diff"
+label = "WAGLE"
+[[methods]]
+name = "npo"
+label = "soft"
+[curves]
+families = ["linear", { name = "bezier", label = "wide" }]
+[[walks]]
+name = "mixing"
+"""
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("methods.WAGLE.retain_weight=2.0", lambda s: s.methods[2].options == {"retain_weight": 2.0}),
+        ("methods.grad_diff.retain_weight=2.0", lambda s: s.methods[0].options == {"retain_weight": 2.0}),
+        ("methods.soft.beta=0.5", lambda s: s.methods[3].options == {"beta": 0.5}),
+        ("curves.families.wide.num_bends=3", lambda s: s.curves.families[1].options == {"num_bends": 3}),
+        ("curves.families.linear=quadratic", lambda s: s.curves.families[0].name == "quadratic"),
+        ("walks.mixing.at=[0.5]", lambda s: s.walks[0].options == {"at": [0.5]}),
+    ],
+)  # fmt: skip
+def test_an_element_of_a_list_goes_by_its_label_then_by_its_name(write, override, value):
+    assert value(load(write(GOOD + LABELLED), [override], REGISTRIES))
+
+
+def test_a_name_of_several_is_told(faults):
+    text = GOOD + LABELLED.replace('name = "npo"\nlabel = "soft"', 'name = "npo"')
+    fault = "--set methods.npo.beta=1: 'methods' has 2 'npo'. Give an index from 0."
+    assert fault in faults(text, "methods.npo.beta=1")
+
+
+@pytest.mark.parametrize(
     ("override", "fault"),
     [
         ("curves", "--set curves: write it as key.path=value, e.g. curves.num_points=5."),
         ("=5", "--set =5: write it as key.path=value, e.g. curves.num_points=5."),
         ("curves.=5", "--set curves.=5: write it as key.path=value, e.g. curves.num_points=5."),
-        ("methods.2.beta=1", "--set methods.2.beta=1: 'methods' is a list of 2. Give an index from 0."),
-        ("methods.npo.beta=1", "--set methods.npo.beta=1: 'methods' is a list of 2. Give an index from 0."),
-        ("methods.²=1", "--set methods.²=1: 'methods' is a list of 2. Give an index from 0."),
+        ("methods.2.beta=1", "--set methods.2.beta=1: 'methods' is a list of 2. Give an index from 0, or one of grad_diff, npo."),
+        ("methods.nop.beta=1", "--set methods.nop.beta=1: 'methods' is a list of 2. Give an index from 0, or one of grad_diff, npo."),
+        ("methods.²=1", "--set methods.²=1: 'methods' is a list of 2. Give an index from 0, or one of grad_diff, npo."),
         ("name.x=1", "--set name.x=1: 'name' is a value, not a table. Set it as a whole."),
         ("curvs.num_points=5", "curvs: there is no such key. Did you mean 'curves'? Known: analysis, "
          "benchmark, blends, calibration, curves, description, execution, extensions, layer_choice, "
@@ -340,7 +407,7 @@ def test_bad_override_is_told(faults, override, fault):
 
 def test_missing_file_is_told(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"no\.toml: there is no such file\. The shipped ones are in"
+        ConfigError, match=r"no\.toml: there is no such file\. `raymcu init NAME` copies"
     ):
         load(tmp_path / "no.toml", [], REGISTRIES)  # fmt: skip
 
