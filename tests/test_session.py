@@ -135,6 +135,7 @@ def cpus_found(**changes):
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_started_cluster_is_joined_and_a_wrong_token_is_told(started):
     joined = "Cluster(nodes=(Node(cpus=3, gpus=0),), may_grow=True)"
     assert joined in cpus_found()  # as `ray symmetric-run` starts us

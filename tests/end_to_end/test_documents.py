@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import environment
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 
 DOCTESTS = """
