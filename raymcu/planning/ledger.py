@@ -121,12 +121,16 @@ class Ledger:
         found = self.run.read_table("findings").to_pylist() if self.run.parts("findings") else []
         return {row["curve_id"]: not row["is_connected"] for row in found}
 
+    def _is_done(self, recipe: str) -> bool:
+        """Say whether a checkpoint is there; what was at the beginning is not looked at again."""
+        return recipe in self.reused or self.run.checkpoints.is_done(recipe)
+
     def missing_recipes(self, level: Sequence[Recipe]) -> list[Recipe]:
         """List recipes of a level that can be trained now: open, and their parents are there."""
-        is_done, failed = self.run.checkpoints.is_done, self.failed()
-        missing = [r for r in level if r.id not in failed and not is_done(r.id)]
+        failed = self.failed()
+        missing = [r for r in level if r.id not in failed and not self._is_done(r.id)]
         parents = {parent for recipe in missing for parent in recipe.parents.values()}
-        there = {parent for parent in parents if is_done(parent)}
+        there = {parent for parent in parents if self._is_done(parent)}
         return [recipe for recipe in missing if there.issuperset(recipe.parents.values())]
 
     def missing_workers(self) -> set[int]:
@@ -135,7 +139,7 @@ class Ledger:
         for recipe in self.plan.recipes.values():  # parents first
             if recipe.id in lost or lost.intersection(recipe.parents.values()):
                 lost.add(recipe.id)
-            elif not self.run.checkpoints.is_done(recipe.id):
+            elif not self._is_done(recipe.id):
                 found.add(recipe.training.workers if recipe.training else 1)
         return found
 
@@ -143,7 +147,7 @@ class Ledger:
         """List points that can be measured now and are not, curve by curve."""
         failed = self.failed()
         measured = set(self.run.parts("measurements"))
-        done = {key for key in self.plan.recipes if self.run.checkpoints.is_done(key)}
+        done = {key for key in self.plan.recipes if self._is_done(key)}
         return [
             point
             for point in self.plan.points.values()
@@ -163,7 +167,7 @@ class Ledger:
         account for is called undone.
         """
         failed = self.failed()
-        done = {key for key in self.plan.recipes if self.run.checkpoints.is_done(key)}
+        done = {key for key in self.plan.recipes if self._is_done(key)}
         measured = set(self.run.parts("measurements"))
         rows = [
             _undone(r.id, _stage(r), r.label, "a parent", done.issuperset(r.parents.values()))

@@ -81,7 +81,7 @@ def run_search(
                 continue
             if searcher.broken is not None:
                 raise searcher.broken
-            if searcher.running:  # Tune swallows the first Ctrl-C
+            if searcher.running:  # Tune's own handler, where it is on, swallows the first Ctrl-C
                 raise KeyboardInterrupt
             return
 

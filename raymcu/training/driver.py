@@ -149,7 +149,7 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     encoded = [[recipe.model_dump_json() for recipe in job] for job in jobs]
     labels = {recipe.id: recipe.label for job in jobs for recipe in job}
-    name = f"{common['stage']}-{content_id(sorted(labels))}-{int(time.time())}"
+    name = f"{common['stage']}-{content_id(sorted(labels))}-{time.time_ns()}"
     watcher = _Watcher(watch, labels, Stop(run))
     tuner = tune.Tuner(
         trainable,
@@ -321,6 +321,7 @@ def _train_in_gang(config: dict[str, Any]) -> None:
     """Drive a gang in this trial."""
     recipes = [Recipe.model_validate_json(text) for text in config["recipes"]]
     drive_gang(recipes, config)
+    run = RunFolder(config["run"])
     for recipe in recipes:
-        if not is_open(recipe, RunFolder(config["run"])):
+        if not is_open(recipe, run):
             tune.report({**_AT_REST, "ended": recipe.id})

@@ -84,7 +84,8 @@ def drive_gang(recipes: Sequence[Recipe], config: dict[str, Any]) -> None:
     Raises:
         StoreError: If a worker met one.
     """
-    run, devices = RunFolder(config["run"]), Devices(RunFolder(config["run"]))
+    run = RunFolder(config["run"])
+    devices = Devices(run)
     died: Counter[str] = Counter()
     while left := {recipe.id: recipe for recipe in recipes if is_open(recipe, run)}:
         with held(devices.broken()):
