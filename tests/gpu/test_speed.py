@@ -163,7 +163,7 @@ def test_measuring(name, tiny_tokenizer, tmp_path):
         tokens = sum(len(row or ()) for row in table["logprobs"].to_pylist())
         print(
             f"\n{torch.cuda.get_device_name()}, {name}, bfloat16: a blend of two in "
-            f"{placed - started:.3f} s; {len(table)} answers of {tokens:,} tokens scored, 20 texts of "
-            f"up to 64 tokens written, in {took:.2f} s"
+            f"{placed - started:.3f} s; {len(table)} answers of {tokens:,} tokens scored and 20 "
+            f"texts of up to 64 tokens written in {took:.2f} s"
         )
         assert len(table) > 0
