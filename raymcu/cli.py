@@ -113,7 +113,7 @@ def init(
 def plan(space: Space, sets: Set = None, as_json: Json = False) -> None:
     """Print what would be trained, measured, saved by reuse, and what it would cost."""
     wanted = _from("planning.surroundings").load_space(space, sets or [])
-    made = _from("pipeline").plan_study(wanted)
+    made = _from("planning.surroundings").plan_study(wanted)
     summary = {**made.summary, **_from("planning.trials").search_summary(wanted)}
     if as_json:
         _print_json({"name": made.name, "plan_id": made.id, **summary})

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from raymcu.blend import Blend
-from raymcu.curves.weights import load_weights, write_blend
 from raymcu.measurement.measurer import Measurer
 from raymcu.models import causal_lm
+from raymcu.models.blending import load_weights, write_blend
 from raymcu.study.search_space import Measurement
 
 pytestmark = pytest.mark.gpu
