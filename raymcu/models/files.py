@@ -16,11 +16,16 @@ from raymcu.study.search_space import ModelSource
 
 
 def count_parameters(source: ModelSource) -> int | None:
-    """Return a model's size without opening it; None if it is on a hub."""
+    """Return a model's size without opening it; of one on a hub what its name says, or None.
+
+    ``meta-llama/Llama-3.2-1B`` has a thousand million: near enough for estimates.
+    """
     if source.path is None:
         return source.scratch.num_parameters if source.scratch else None
-    shapes = _shapes(source.path)
-    return sum(map(prod, shapes.values())) if shapes else None
+    if shapes := _shapes(source.path):
+        return sum(map(prod, shapes.values()))
+    said = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z])", source.path.lower())
+    return int(float(said[-1][0]) * {"m": 1e6, "b": 1e9}[said[-1][1]]) if said else None
 
 
 def layer_names(source: ModelSource) -> tuple[str, ...]:
