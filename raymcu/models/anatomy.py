@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from raymcu.errors import ConfigError
 
@@ -61,19 +62,19 @@ def _lists(module: nn.Module, name: str) -> Iterator[tuple[str, nn.ModuleList]]:
             yield from _lists(child, full)
 
 
-def mlp_outputs(model: Any) -> dict[str, int]:
-    """Return the weights through which each layer's MLP writes into the residual stream.
+def mlp_outputs(model: Any) -> dict[str, str]:
+    """Return Llama's name for each weight through which a layer's MLP writes into its states.
 
     That is the last matrix of a layer, attention and state-space mixers aside where there is more,
     with as many outputs as the states are wide; and what is called the same beside it, as with
-    experts. In Llama it is ``mlp.down_proj``.
+    experts. In Llama it is ``model.layers.N.mlp.down_proj.weight``.
 
     Returns:
-        Number of the layer, from 0, by the weight's name.
+        By the weight's own name.
     """
     layers = Anatomy.of(model).layers
     width = model.config.get_text_config().hidden_size
-    found: dict[str, int] = {}
+    found: dict[str, str] = {}
     for number, layer in enumerate(model.get_submodule(layers)):
         names = [
             f"{owner}.{own}" if owner else own
@@ -82,8 +83,9 @@ def mlp_outputs(model: Any) -> dict[str, int]:
             if _writes(module, weight, width)
         ]
         names = [n for n in names if not any(w in _part(n) for w in _MIXERS)] or names
-        same = [n for n in names if (_part(n), _word(n)) == (_part(names[-1]), _word(names[-1]))]
-        found |= {f"{layers}.{number}.{name}": number for name in same}
+        for name in names:
+            if (_part(name), _word(name)) == (_part(names[-1]), _word(names[-1])):
+                found[f"{layers}.{number}.{name}"] = f"model.layers.{number}.mlp.down_proj.weight"
     return found
 
 
@@ -94,7 +96,7 @@ _MIXERS = ("attn", "attention", "mamba", "mixer")
 def _writes(module: nn.Module, weight: Tensor, width: int) -> bool:
     """Whether a matrix has that many outputs; the matrices of experts lie in one either way."""
     if weight.ndim == 2:  # GPT-2's has its inputs first
-        return width == weight.shape[1 if type(module).__name__ == "Conv1D" else 0]
+        return width == weight.shape[1 if isinstance(module, Conv1D) else 0]
     return weight.ndim == 3 and width in weight.shape[1:]
 
 

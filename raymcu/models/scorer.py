@@ -50,7 +50,7 @@ class Scorer(nn.Module):
         self.longest_shared = float(getattr(config, "sliding_window", None) or math.inf)
         """Tokens of the longest row that `tree_states` is right for."""
         self.caching: Literal["padded", "alone", "none"] = "padded"
-        """What `extend` is right for: rows padded on the left, read in pieces, that leave the batch;
+        """What `extend` is right for: rows padded on the left, in pieces, some leaving on the way;
         rows of one length that begin at once; or none."""
         forward = self.body.forward
         self.cache_name = cache_name(forward)
