@@ -52,7 +52,7 @@ def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:
     dtype = json.loads((first / "config.json").read_text()).get("dtype", "float32")
     model = causal_lm.open_model(first, dtype, torch.device("cpu"))
     sources = {key: load_weights(folder) for key, folder in folders.items()}
-    write_blend({name: w.data for name, w in model.named_parameters()}, blend, sources)
+    write_blend(causal_lm.saved_weights(model), blend, sources)
     target.mkdir(parents=True, exist_ok=True)
     causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(first), target)
     (target / "blend.json").write_text(blend.model_dump_json(indent=1))

@@ -83,10 +83,18 @@ def generate(  # noqa: PLR0913 - one argument per bound
     ]
     going = [answer for answer in answers if not answer.is_finished]
     going.sort(key=lambda answer: len(answer.tokens))
+    if scorer.caching != "padded":
+        going.sort(key=len)
     while going:
         size = _fitting(going, bounds.memory // 2 // scorer.cache_bytes)
-        batch, going = going[:size], going[size:]
-        _decode(scorer, batch, stop, pad, bounds.batch_tokens)
+        if scorer.caching == "padded":
+            batch, going = going[:size], going[size:]
+            _decode(scorer, batch, stop, pad, bounds.batch_tokens)
+        else:
+            most = max(1, bounds.batch_tokens // len(going[0]))
+            alike = [a for a in going[: min(size, most)] if len(a) == len(going[0])]
+            going = going[len(alike) :]
+            _decode_alike(scorer, alike, stop, pad)
     return answers
 
 
@@ -149,6 +157,25 @@ def _decode(
         mask = torch.cat([mask, mask.new_ones(len(answers), 1)], dim=1)
         ids = torch.tensor(tokens, device=mask.device)
         states = scorer.extend(ids[:, None], cache, mask, position)
+
+
+def _decode_alike(scorer: Scorer, answers: list[Answer], stop: frozenset[int], pad: int) -> None:
+    """Extend answers of one length, which need no padding, until all of them are finished.
+
+    For models that would take padding for tokens: those with a recurrent state, or that count
+    positions themselves. One without a cache reads everything anew for each token.
+    """
+    ids = torch.tensor([(*a.prompt, *a.tokens) for a in answers], device=scorer.device)
+    cache = scorer.new_cache() if scorer.caching == "alone" else None
+    new = ids
+    while True:
+        states = scorer.all_states(ids) if cache is None else scorer.extend(new, cache)
+        _write(scorer, states[:, -1], [None if a.is_finished else a for a in answers], stop)
+        if all(answer.is_finished for answer in answers):
+            return
+        last = [pad if a.is_finished else a.tokens[-1] for a in answers]
+        new = torch.tensor(last, device=ids.device)[:, None]
+        ids = torch.cat([ids, new], dim=1)
 
 
 def _write(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raymcu.measurement.sharing import batches
 from raymcu.models.encoding import Batch, Encoded, collate
-from raymcu.models.scorer import Scorer
+from raymcu.models.scorer import Scorer, layer_states
 
 _CONSTANT = 1e-6
 """States that vary by less of their size than this are constant but for rounding."""
@@ -91,8 +91,7 @@ def _catch(scorer: Scorer, inputs: Batch, places: Tensor, caught: list[list[Tens
     def hook(into: list[Tensor]) -> Any:
         def catch(module: nn.Module, given: Any, output: Any) -> None:
             del module, given
-            states = output[0] if isinstance(output, tuple) else output
-            keep(into, states[row, column])
+            keep(into, layer_states(output)[row, column])
 
         return catch
 

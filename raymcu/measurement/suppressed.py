@@ -40,6 +40,7 @@ class Suppressed(Scorer):
         self.reinforced = reinforced
         self.alpha = alpha
         self.longest_shared = min(one.longest_shared for one in self.both)
+        self.caching = base.caching  # both are of one architecture
 
     @property
     def both(self) -> tuple[Scorer, Scorer]:

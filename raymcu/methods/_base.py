@@ -246,7 +246,11 @@ class Method(Component, ABC):
         return {FORGET: Needs()}
 
     def trained(self) -> str:
-        """Return the regular expression that the names of the weights to move match in full."""
+        """Return the regular expression that the names of the weights to move match in full.
+
+        The weights through which a layer's MLP writes into its states match by Llama's name for
+        them too, ``model.layers.N.mlp.down_proj.weight``, whatever a family calls them.
+        """
         return ".*"
 
     def coefficient(self) -> float:

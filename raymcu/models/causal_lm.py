@@ -5,6 +5,7 @@ The only user of transformers' Auto classes.
 
 import logging
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +92,22 @@ def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
     return model.eval() if options else model.to(device).eval()
 
 
+def saved_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return what a checkpoint holds of a model: its weights, tied ones once, and its buffers."""
+    kept = model.state_dict().keys()  # tied weights twice, passing buffers not at all
+    named = chain(model.named_parameters(), model.named_buffers())
+    return {name: weight for name, weight in named if name in kept}
+
+
 def resident_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that hold a model's weights, by name, tied weights once.
+    """Return the tensors that hold what a model's checkpoint has, by name, tied weights once.
 
     Of a model that accelerate spread, the weights kept on the CPU are those it brings to the GPU
     for each use; what is written into them is used from then on.
     """
     modules = dict(model.named_modules())
     found: dict[int, tuple[str, Tensor]] = {}
-    for name, weight in model.named_parameters():
+    for name, weight in saved_weights(model).items():
         owner, _, own = name.rpartition(".")
         is_kept = weight.device.type == "meta"
         held = modules[owner]._hf_hook.weights_map[own] if is_kept else weight.data
@@ -198,15 +206,20 @@ def save_checkpoint(
 ) -> None:
     """Write a Hugging Face folder that ``AutoModelForCausalLM.from_pretrained`` opens.
 
+    Weights go by the names of the model's modules, which blends know them by, also where a family
+    is published under others (Mixtral's experts one by one); transformers takes both.
+
     Args:
         model: Gives the config, and the weights if ``weights`` is None.
         tokenizer: Saved beside it.
         folder: Where to write.
         weights: Full state dict by name, for a model whose own weights are sharded.
     """
-    state = None if weights is None else dict(weights)
-    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
-    if state:  # transformers noted the precision of the open model, not of what is saved
-        model.config.dtype = next(iter(state.values())).dtype
+    state = None if weights is None else dict(weights)  # which transformers empties
+    model.save_pretrained(
+        folder, state_dict=state, safe_serialization=True, save_original_format=False
+    )
+    if weights:  # transformers noted the precision of the open model, not of what is saved
+        model.config.dtype = next(iter(weights.values())).dtype
         model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -2,59 +2,30 @@
 
 import inspect
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
-from transformers.masking_utils import create_causal_mask
 
 from raymcu.errors import ConfigError
+from raymcu.models.anatomy import Anatomy
+from raymcu.models.caches import RoomyLayer, cache_name
 
+_SCALES = {
+    "logit_scale": 1,
+    "lm_head_multiplier": 1,
+    "logits_scaling": -1,
+    "logits_mup_width_multiplier": -1,
+}
+"""What configs call a factor of the logits, and to which power it is one."""
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """Cached keys and values with room behind them: a new token is written, the old ones stay."""
-
-    keys: Tensor
-    values: Tensor
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Add keys and values, each (batch, heads, new, width); return all of them."""
-        if self.is_initialized:
-            self.keys = self._grown("keys", self.keys, key_states)
-            self.values = self._grown("values", self.values, value_states)
-        else:
-            self.lazy_initialization(key_states, value_states)
-            self.rooms: dict[str, Tensor] = {}
-            self.keys, self.values = key_states, value_states
-        return self.keys, self.values
-
-    def _grown(self, name: str, held: Tensor, new: Tensor) -> Tensor:
-        """Return ``held`` with ``new`` behind it, in place if it lies in a room large enough."""
-        length, total = held.shape[-2], held.shape[-2] + new.shape[-2]
-        room = self.rooms.get(name)
-        if room is None or room.data_ptr() != held.data_ptr() or room.shape[-2] < total:
-            room = held.new_empty(*held.shape[:-2], total + max(32, total // 4), held.shape[-1])
-            room[..., :length, :] = held
-            self.rooms[name] = room
-        room[..., length:total, :] = new
-        return room[..., :total, :]
-
-
-def cache_name(forward: Any) -> str:
-    """Return what a model's forward calls its cache: ``past_key_values`` before transformers 5.24.
-
-    One that names neither passes on what it is given, by the name transformers itself uses.
-    """
-    for takes in (forward, create_causal_mask):
-        for name in ("cache", "past_key_values"):
-            if name in inspect.signature(takes).parameters:
-                return name
-    return "cache"
+_REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
+             RuntimeError, TypeError, ValueError)  # fmt: skip
+"""What a model raises that does not take what it is given."""
 
 
 class Scorer(nn.Module):
@@ -68,14 +39,22 @@ class Scorer(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.anatomy = Anatomy.of(model)
         config = model.config.get_text_config()
         self.softcap = getattr(config, "final_logit_softcapping", None)
-        self.scale = float(getattr(config, "logit_scale", None) or 1.0)
-        self.scale /= float(getattr(config, "logits_scaling", None) or 1.0)
+        self.scale = 1.0
+        for name, power in _SCALES.items():
+            value = getattr(config, name, None)
+            self.scale *= float(value or 1.0) ** power if isinstance(value, int | float) else 1.0
         self.width = int(config.hidden_size)
         self.longest_shared = float(getattr(config, "sliding_window", None) or math.inf)
         """Tokens of the longest row that `tree_states` is right for."""
-        self.cache_name = cache_name(self.model.get_decoder().forward)
+        self.caching: Literal["padded", "alone", "none"] = "padded"
+        """What `extend` is right for: rows padded on the left, in pieces, some leaving on the way;
+        rows of one length that begin at once; or none."""
+        forward = self.body.forward
+        self.cache_name = cache_name(forward)
+        self.is_told_positions = "position_ids" in inspect.signature(forward).parameters
 
     def forward(  # noqa: PLR0913, PLR0917 - one pass gives all that a step asks for
         self,
@@ -99,7 +78,7 @@ class Scorer(nn.Module):
 
         def catch(module: nn.Module, inputs: Any, output: Any) -> None:
             del module, inputs
-            caught.append(output[0] if isinstance(output, tuple) else output)
+            caught.append(layer_states(output))
 
         hook = self.layers[layer].register_forward_hook(catch)
         try:
@@ -121,8 +100,26 @@ class Scorer(nn.Module):
     @property
     def layers(self) -> nn.ModuleList:
         """The decoder's layers, first to last."""
-        layers: nn.ModuleList = self.model.get_decoder().layers
+        layers: nn.ModuleList = self.model.get_submodule(self.anatomy.layers)
         return layers
+
+    @property
+    def body(self) -> nn.Module:
+        """What turns tokens into final states."""
+        body: nn.Module = self.model.get_submodule(self.anatomy.body)
+        return body
+
+    @property
+    def head(self) -> nn.Module:
+        """What turns final states into logits, but for scale and cap."""
+        head: nn.Module = self.model.get_submodule(self.anatomy.head)
+        return head
+
+    def _at(self, position: Tensor | None) -> dict[str, Tensor]:
+        """Return positions as the body takes them; some bodies count in the mask themselves."""
+        if position is None or not self.is_told_positions:
+            return {}
+        return {"position_ids": position}
 
     def states(
         self,
@@ -155,7 +152,7 @@ class Scorer(nn.Module):
         self, input_ids: Int[Tensor, "batch seq"], mask: Int[Tensor, "batch seq"] | None = None
     ) -> Float[Tensor, "batch seq hidden"]:
         """Return the final states of every position; ``mask`` is 0 where nobody may look."""
-        states: Tensor = self.model.get_decoder()(
+        states: Tensor = self.body(
             input_ids=input_ids, attention_mask=mask, use_cache=False
         ).last_hidden_state
         return states
@@ -177,11 +174,11 @@ class Scorer(nn.Module):
         sees = (at[:, None] >= at) & (at[:, None] < end[:, None])
         mask = torch.zeros(sees.shape, dtype=next(self.model.parameters()).dtype)
         mask = mask.masked_fill_(~sees, torch.finfo(mask.dtype).min)[:, None]
-        states: Tensor = self.model.get_decoder()(
+        states: Tensor = self.body(
             input_ids=input_ids.to(self.device),
             attention_mask=mask.to(self.device),
-            position_ids=depth.to(self.device),
             use_cache=False,
+            **self._at(depth.to(self.device)),
         ).last_hidden_state
         return states
 
@@ -189,8 +186,7 @@ class Scorer(nn.Module):
         self, hidden: Float[Tensor, "positions hidden"], head: nn.Module | None = None
     ) -> Float[Tensor, "positions vocab"]:
         """Return logits of final hidden states, by the model's own head or another."""
-        head = head or self.model.get_output_embeddings()
-        logits: Tensor = head(hidden)
+        logits: Tensor = (head or self.head)(hidden)
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap:
@@ -238,11 +234,11 @@ class Scorer(nn.Module):
             mask: 0 where a token, the cache's included, is padding; None if there is none.
             position: Of each token; None counts on from the cache's length.
         """
-        states: Tensor = self.model.get_decoder()(
+        states: Tensor = self.body(
             input_ids=ids,
             attention_mask=mask,
-            position_ids=position,
             use_cache=True,
+            **self._at(position),
             **{self.cache_name: cache},
         ).last_hidden_state
         return states
@@ -256,31 +252,120 @@ class Scorer(nn.Module):
     def check(self) -> None:
         """Compare with the model's own forward on a few tokens.
 
-        A model that does not take trees of beginnings as they are meant is not given any.
+        A model that does not take trees of beginnings, or padding in front of what a cache holds,
+        as they are meant is not given any.
 
         Raises:
-            ConfigError: If they differ: the architecture does something this class does not know.
+            ConfigError: If they differ, so that the architecture does something this class does not
+                know; if the model sees what comes later, or has no states by layer.
         """
-        device = next(self.model.parameters()).device
-        ids = torch.arange(4, 10, device=device)[None]
-        row, column = (
-            torch.zeros(6, dtype=torch.long, device=device),
-            torch.arange(6, device=device),
-        )
-        own = self(ids, row, column).float()
-        theirs = self.model(input_ids=ids).logits[0].float()
-        if not (own - theirs).abs().max() <= 1e-2 * theirs.abs().max():
-            raise ConfigError(
-                f"model.path: {type(self.model).__name__} changes its logits in a way raymcu does "
-                "not know; its scores would be wrong. Please report the architecture."
-            )
-        tree = [[4, 5, 6, 7, 8, 9]], [[0, 1, 2, 3, 2, 3]], [[6, 6, 4, 4, 6, 6]]
+        was_training = self.training
+        self.eval()
+        name = type(self.model).__name__
+        ids = torch.arange(4, 10, device=self.device)[None]
         try:
-            found = self.tree_states(*map(torch.tensor, tree))[0]
-        except (ValueError, RuntimeError, TypeError):
+            own = self(ids, torch.zeros_like(ids[0]), torch.arange(6, device=ids.device)).float()
+            difference = (own - self.model(input_ids=ids).logits[0].float()).abs().max()
+            outputs = self._outputs(ids)
+        except _REFUSALS as error:
+            raise ConfigError(
+                f"model.path: {name} cannot be fed as raymcu feeds a causal LM ({_short(error)}). "
+                "Use another model."
+            ) from error
+        if not difference <= 1e-2 * own.abs().max():
+            raise ConfigError(
+                f"model.path: {name} changes its logits in a way raymcu does not know; its scores "
+                "would be wrong. Please report the architecture."
+            )
+        if not self._is_close(self.all_states(ids)[0, :3], self.all_states(ids[:, :3])[0]):
+            raise ConfigError(
+                f"model.path: {name} sees tokens that come later, so it is no causal LM as it is "
+                "configured. Use another one, or set is_decoder in config.json if that has it."
+            )
+        if (
+            odd := next((n for n, one in enumerate(outputs) if one != [ids.shape]), None)
+        ) is not None:
+            raise ConfigError(
+                f"model.path: layer {odd} of {name} gives {outputs[odd] or 'nothing'} where one "
+                f"state for each of {tuple(ids.shape)} tokens is due, so its layers cannot be read "
+                "or compared. Use another model."
+            )
+        if not self._takes_trees(ids):
             self.longest_shared = 0
-            return
-        for branch in ([0, 1, 2, 3], [0, 1, 4, 5]):
-            alone = self.all_states(ids[:, branch])[0].float()
-            if not (found[branch] - alone).abs().max() <= 1e-2 * alone.abs().max():
-                self.longest_shared = 0
+        if not self._takes(self._fed_padded, ids):
+            self.caching = "alone" if self._takes(self._fed_alone, ids) else "none"
+        self.train(was_training)
+
+    def _outputs(self, ids: Tensor) -> list[list[torch.Size]]:
+        """Return the shapes of what each layer gives in a pass, but for the last dimension."""
+        shapes: list[list[torch.Size]] = [[] for _ in self.layers]
+
+        def noting(own: list[torch.Size]) -> Any:
+            return lambda module, inputs, output: own.append(layer_states(output).shape[:-1])
+
+        hooks = [
+            layer.register_forward_hook(noting(own))
+            for layer, own in zip(self.layers, shapes, strict=True)
+        ]
+        try:
+            self.all_states(ids)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return shapes
+
+    def _takes_trees(self, ids: Tensor) -> bool:
+        """Whether two branches of a tree have the states that each has alone."""
+        tree = [[4, 5, 6, 7, 8, 9]], [[0, 1, 2, 3, 2, 3]], [[6, 6, 4, 4, 6, 6]]
+        branches = ([0, 1, 2, 3], [0, 1, 4, 5])
+        return self._takes(
+            lambda ids: [
+                (found[branch], self.all_states(ids[:, branch])[0])
+                for found in self.tree_states(*map(torch.tensor, tree))
+                for branch in branches
+            ],
+            ids,
+        )
+
+    def _takes(self, feed: Callable[[Tensor], list[tuple[Tensor, Tensor]]], ids: Tensor) -> bool:
+        """Whether states found in one way are those expected, and nothing is refused."""
+        try:
+            return all(self._is_close(found, expected) for found, expected in feed(ids))
+        except _REFUSALS:
+            return False
+
+    def _fed_padded(self, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Feed two rows in pieces, one of them padded and the other dropped on the way."""
+        mask = torch.ones(2, 6, dtype=torch.long, device=ids.device)
+        mask[1, :2] = 0
+        position = (mask.cumsum(1) - 1).clamp(min=0)
+        rows, cache = torch.cat([ids, ids.roll(2)]), self.new_cache()
+        self.extend(rows[:, :3], cache, mask[:, :3], position[:, :3])
+        both = self.extend(rows[:, 3:5], cache, mask[:, :5], position[:, 3:5])
+        cache.batch_select_indices(torch.tensor([1], device=ids.device))
+        last = self.extend(rows[1:, 5:], cache, mask[1:], position[1:, 5:])
+        first, second = self.all_states(ids)[0], self.all_states(ids[:, :4])[0]
+        return [(both[0], first[3:5]), (both[1], second[1:3]), (last[0], second[3:])]
+
+    def _fed_alone(self, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Feed a row's beginning at once and its end token by token."""
+        cache = self.new_cache()
+        pieces = [self.extend(p, cache) for p in (ids[:, :4], ids[:, 4:5], ids[:, 5:])]
+        return [(torch.cat(pieces, dim=1), self.all_states(ids))]
+
+    @staticmethod
+    def _is_close(found: Tensor, expected: Tensor) -> bool:
+        close = 1e-3 if expected.dtype == torch.float32 else 5e-2
+        return bool((found - expected).float().abs().max() <= close * expected.abs().max())
+
+
+def layer_states(output: Any) -> Tensor:
+    """Return the states among what a decoder layer gives."""
+    states: Tensor = output[0] if isinstance(output, tuple | list) else output
+    return states
+
+
+def _short(error: Exception) -> str:
+    """Return an error's first line, with its type where that says more."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

@@ -5,16 +5,23 @@ of the store is whole, so curves and blends never see an adapter.
 """
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from raymcu.errors import WorkError
 from raymcu.study.training_tables import Lora
 
+_UNSEEN = dict.fromkeys(
+    ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"), ("out_proj", "dt_proj")
+)
+"""Linear layers that all-linear leaves out: their weights are taken past any adapter. The first is
+refused by peft."""
 _ADAPTER = re.compile(r"\.lora_(A|B)\.default(?=\.weight$)")
 
 
@@ -22,45 +29,70 @@ def inject(model: Any, lora: Lora) -> None:
     """Put adapters into a model in place; only they can be trained from then on.
 
     Raises:
-        WorkError: If an adapter is asked for on a tied output embedding.
+        WorkError: If no layer is called as asked, or an adapter is asked for on a tied output
+            embedding.
     """
     head = model.get_output_embeddings()
-    targets: Any = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    if targets == "all-linear":  # as peft means it, but without its wrapper around the model
-        targets = sorted(
-            {
-                name.rsplit(".", 1)[-1]
-                for name, module in model.named_modules()
-                if type(module).__name__ == "Linear" and module is not head
-            }
-        )
-    named = {name for name, module in model.named_modules() if module is head}
     is_tied = head.weight is model.get_input_embeddings().weight
-    if is_tied and any(name.endswith(target) for name in named for target in targets):
+    linear = {n: m for n, m in model.named_modules() if _is_linear(m)}
+    if lora.targets == "all-linear":  # as peft means it, but without its wrapper around the model
+        unseen = _UNSEEN.get(model.config.model_type, ())
+        chosen = [n for n, m in linear.items() if m is not head and not n.endswith(unseen)]
+    else:
+        chosen = [n for n in linear if any(f".{n}".endswith(f".{t}") for t in lora.targets)]
+    if not chosen:
+        raise WorkError(
+            "no_target",
+            f"lora.targets: no linear layer's name ends with {' or '.join(lora.targets)}. The "
+            f"model has {', '.join(sorted({n.rpartition('.')[2] for n in linear}))}. Choose among "
+            "them.",
+        )
+    of_head = next((name for name in chosen if linear[name] is head), None)
+    if is_tied and of_head:
         raise WorkError(
             "tied_target",
-            f"lora.targets names the output embedding ({', '.join(sorted(named))}), which this "
-            "model shares with its input embedding: the merge would change both. Leave it out.",
+            f"lora.targets names the output embedding ({of_head}), which this model shares with "
+            "its input embedding: the merge would change both. Leave it out.",
         )
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type] # it is only divided by the rank
         lora_dropout=lora.dropout,
-        target_modules=targets,
+        target_modules=[f"plain.{name}" for name in chosen],
     )
-    inject_adapter_in_model(config, model)
+    # Wrapped, as peft makes adapters for experts, which lie in one tensor, of a model it knows.
+    wrapped = nn.ModuleDict({"plain": model})
+    with warnings.catch_warnings():  # peft sees for itself where inputs come first, and says so
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
+        inject_adapter_in_model(config, wrapped)
     for name, weight in model.named_parameters():
         if _ADAPTER.search(name):  # small, and trained: never in half precision
             weight.data = weight.data.float()
 
 
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer; routers of experts are made of one but give more."""
+    is_plain = isinstance(module, nn.Linear) and type(module).__name__.endswith("Linear")
+    return is_plain or isinstance(module, Conv1D)
+
+
 def base_name(name: str) -> str:
-    """Return the name of the weight that an adapter's A or B changes; other names as they are."""
-    return _ADAPTER.sub("", name)
+    """Return the plain model's name of a weight, or of the one that an adapter's A or B changes."""
+    return _ADAPTER.sub("", name).replace(".base_layer.", ".")
+
+
+def inputs_first(model: nn.Module) -> frozenset[str]:
+    """Return the names in the plain model of weights that are (inputs, outputs)."""
+    modules = model.named_modules()
+    found = (name for name, module in modules if isinstance(module, Conv1D))
+    return frozenset(base_name(f"{name}.weight") for name in found)
 
 
 def merge(
-    state: Mapping[str, Tensor], lora: Lora, dtype: torch.dtype = torch.float32
+    state: Mapping[str, Tensor],
+    lora: Lora,
+    dtype: torch.dtype = torch.float32,
+    transposed: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """Return the weights of the plain model: W + alpha/rank · B·A, computed in float32.
 
@@ -68,16 +100,18 @@ def merge(
         state: Full tensors by the names of the model with adapters.
         lora: What was put in.
         dtype: Of the weights that carry an adapter; the others stay as they are.
+        transposed: Names of those that are (inputs, outputs).
     """
     merged = {}
     for name, value in state.items():
         if _ADAPTER.search(name):
             continue
-        plain = name.replace(".base_layer.", ".")
+        plain = base_name(name)
         down = state.get(plain.removesuffix(".weight") + ".lora_A.default.weight")
         up = state.get(plain.removesuffix(".weight") + ".lora_B.default.weight")
         if down is not None and up is not None:
             update = (up.float() @ down.float()).mul_(lora.alpha / lora.rank)
+            update = update.T if plain in transposed else update
             merged[plain] = (value.float() + update).to(dtype)
         else:
             merged[plain] = value

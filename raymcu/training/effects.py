@@ -208,7 +208,7 @@ def _terms(loop: Loop, batch: Batch, questions: tuple[int, ...]) -> dict[str, Te
 def _groups(loop: Loop) -> dict[str, str]:
     """Return the group of each weight that moves, by name."""
     model, layers = loop.scorer.model, loop.scorer.layers
-    of = {id(weight): "lm_head" for weight in model.get_output_embeddings().parameters()}
+    of = {id(weight): "lm_head" for weight in loop.scorer.head.parameters()}
     of |= {id(weight): "embeddings" for weight in model.get_input_embeddings().parameters()}
     for number, layer in enumerate(layers):
         third = GROUPS[1 + 3 * number // len(layers)]

@@ -4,7 +4,6 @@ Beside a checkpoint's weights stand its recipe, its losses, and what was asked o
 """
 
 import json
-from itertools import chain
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,7 +15,7 @@ from raymcu.models import causal_lm
 from raymcu.planning.recipes import Recipe
 from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
-from raymcu.training.adapters import merge
+from raymcu.training.adapters import inputs_first, merge
 from raymcu.training.group import Group, decides
 from raymcu.training.loop import Loop, Progress
 from raymcu.training.start_model import Job
@@ -70,10 +69,10 @@ def resume(store: CheckpointStore, group: Group, recipe: Recipe, loop: Loop) -> 
 
 def all_weights(job: Job, dtype: torch.dtype) -> dict[str, Tensor]:
     """Return all of the open model's weights, adapters merged; collective if sharded."""
-    kept = job.model.state_dict().keys()  # tied weights twice, passing buffers not at all
-    named = chain(job.model.named_parameters(), job.model.named_buffers())
-    found = {name: whole(weight).contiguous() for name, weight in named if name in kept}
-    return found if job.training.lora is None else merge(found, job.training.lora, dtype)
+    held = causal_lm.saved_weights(job.model)
+    found = {name: whole(weight).contiguous() for name, weight in held.items()}
+    lora = job.training.lora
+    return found if lora is None else merge(found, lora, dtype, inputs_first(job.model))
 
 
 def _write_samples(job: Job, folder: Path) -> None:

@@ -95,7 +95,7 @@ class Reference:
             said = ask(scorer, rows, asked, pad, batch)
             self.said[asked] = {**self.said.get(asked, {}), **said}
         if self.head is None and any(asked.what == "hidden" for asked in missing):
-            self.head = copy.deepcopy(scorer.model.get_output_embeddings()).requires_grad_(False)
+            self.head = copy.deepcopy(scorer.head).requires_grad_(False)
 
     def forget_states(self) -> None:
         """Drop what is large, hidden states, before another training asks for its own."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import torch
-from torch import distributed, nn
+from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
@@ -77,15 +77,9 @@ def shard(scorer: Scorer, dtype: str) -> None:
         if dtype == "bfloat16"
         else MixedPrecisionPolicy()
     )
-    for block in _blocks(scorer):
+    for block in scorer.layers:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(scorer, mesh=mesh, mp_policy=policy)
-
-
-def _blocks(scorer: Scorer) -> list[nn.Module]:
-    """Find the decoder's repeated blocks: the members of its longest list of modules."""
-    lists = [m for m in scorer.model.get_decoder().modules() if isinstance(m, nn.ModuleList)]
-    return max((list(blocks) for blocks in lists), key=len, default=[])
 
 
 def drop_gathered(scorer: Scorer) -> None:

@@ -4,6 +4,7 @@ Its loglikelihoods and hidden states where a method needs them, its own answers,
 finds each row, and which weights an update mask holds.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,7 @@ from raymcu.models.encoding import Encoded, Encoder
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe
 from raymcu.study.training_tables import Training
+from raymcu.training.adapters import base_name
 from raymcu.training.attribution import freeze, gradient_norm
 from raymcu.training.data import Stream
 from raymcu.training.frozen import Frozen
@@ -159,6 +161,35 @@ def order_rows(job: Job, scorer: Scorer) -> None:
         weights = causal_lm.trainable(job.model)
         difficulty = [gradient_norm(scorer, weights, row, pad) for row in rows]
     job.stream.follow(curriculum, np.asarray(difficulty), job.training.epochs)
+
+
+def movable_weights(job: Job, llama_names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return the weights that a training moves, and let gradients reach no others.
+
+    Args:
+        job: The training, its adapters put in.
+        llama_names: What Llama calls some of the plain model's weights, by their own names.
+
+    Raises:
+        WorkError: If there are none.
+    """
+    wanted = [re.compile(method.trained()) for method in job.methods]
+    weights: dict[str, Tensor] = {}
+    for name, weight in causal_lm.trainable(job.model).items():
+        own = base_name(name)
+        names = (own, llama_names.get(own, own))
+        if any(pattern.fullmatch(one) for pattern in wanted for one in names):
+            weights[name] = weight
+        else:
+            weight.requires_grad_(False)
+    if not weights:
+        patterns = " or ".join(f"'{pattern.pattern}'" for pattern in wanted)
+        raise WorkError(
+            "no_weights",
+            f"no weight that may be trained has a name like {patterns}, which the method trains. "
+            "Set the method's layer or variant to suit the model, or leave out lora.",
+        )
+    return weights
 
 
 def freeze_weights(

@@ -4,7 +4,6 @@ A workshop stays warm between recipes: benchmark rows and their tokens are kept.
 """
 
 import os
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from raymcu.curves._base import CURVES
 from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
 from raymcu.models import causal_lm
+from raymcu.models.anatomy import mlp_outputs
 from raymcu.models.blending import load_weights, write_blend
 from raymcu.models.encoding import Encoder, train_tokenizer
 from raymcu.models.scorer import Scorer
@@ -29,14 +29,21 @@ from raymcu.planning.recipes import Recipe, leader_of, siblings
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse
 from raymcu.study.training_tables import Training
-from raymcu.training.adapters import base_name, inject
+from raymcu.training.adapters import inject
 from raymcu.training.data import Stream
 from raymcu.training.effects import recorder, with_watched
 from raymcu.training.group import Alone, Group, decides
 from raymcu.training.kept import all_weights, keep_checkpoint, keep_state, resume, write_recipe
 from raymcu.training.loop import Loop, Progress
 from raymcu.training.material import Material, Rows
-from raymcu.training.start_model import Job, StartModel, check_length, freeze_weights, order_rows
+from raymcu.training.start_model import (
+    Job,
+    StartModel,
+    check_length,
+    freeze_weights,
+    movable_weights,
+    order_rows,
+)
 from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.walk import Walk
 from raymcu.training.whole_weights import fill, like, whole
@@ -145,7 +152,7 @@ class Workshop:
         model = causal_lm.open_model(folder, recipe.model.dtype, torch.device("cpu"))
         sources = {key: load_weights(self.store.local_dir(key)) for key in (start, memorizer)}
         blend = Blend.of([(start, 1 - coefficient), (memorizer, coefficient)])
-        write_blend(dict(model.named_parameters()), blend, sources)
+        write_blend(causal_lm.saved_weights(model), blend, sources)
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as made:
             causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(folder), made)
             write_recipe(recipe, made, Progress())
@@ -219,9 +226,8 @@ class Workshop:
         config = (folder / "config.json").read_text()
         if is_kept and self._warm is not None and self._warm[0] == config:
             _, model, tokenizer = self._warm
-            weights = dict(model.named_parameters())
-            fill(weights, load_weights(folder))
-            for weight in weights.values():
+            fill(causal_lm.saved_weights(model), load_weights(folder))
+            for weight in model.parameters():
                 weight.requires_grad_(True)
                 weight.grad = None  # a training that diverged leaves gradients
             return model.eval(), tokenizer
@@ -241,12 +247,13 @@ class Workshop:
         if recipe.g_effects is not None:
             observe = recorder(recipe.g_effects, job.methods, job.material)
             reference = with_watched(reference, job, observe, scorer)
+        llama_names = mlp_outputs(job.model)  # before adapters have names of theirs
         if job.training.lora is not None:
             torch.manual_seed(recipe.seed)
             inject(job.model, job.training.lora)
         if self.shard is not None:
             self.shard(scorer, recipe.model.dtype)
-        weights = _movable(job)
+        weights = movable_weights(job, llama_names)
         walk = self._walk(recipe, job.model) if recipe.role == "bend" else None
         made = [recipe, *siblings(recipe, len(walk.bends))] if walk is not None else [recipe]
         missing = {one.id for one in made if not self._is_done(one.id)}
@@ -365,29 +372,6 @@ def _joined(sets: Sequence[Rows]) -> Rows:
         tuple(chain.from_iterable(rows.questions for rows in sets)),
         tuple(chain.from_iterable(rows.answers for rows in sets)),
     )
-
-
-def _movable(job: Job) -> dict[str, Tensor]:
-    """Return the weights that a training moves, and let gradients reach no others.
-
-    Raises:
-        WorkError: If there are none.
-    """
-    wanted = [re.compile(method.trained()) for method in job.methods]
-    weights: dict[str, Tensor] = {}
-    for name, weight in causal_lm.trainable(job.model).items():
-        if any(pattern.fullmatch(base_name(name).replace(".base_layer", "")) for pattern in wanted):
-            weights[name] = weight
-        else:
-            weight.requires_grad_(False)
-    if not weights:
-        patterns = " or ".join(f"'{pattern.pattern}'" for pattern in wanted)
-        raise WorkError(
-            "no_weights",
-            f"no weight that may be trained has a name like {patterns}, which the method trains. "
-            "Set the method's layer or variant to suit the model, or leave out lora.",
-        )
-    return weights
 
 
 def _check_average(training: Training) -> None:

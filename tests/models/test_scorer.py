@@ -10,8 +10,9 @@ from transformers.cache_utils import DynamicLayer
 
 from raymcu.errors import ConfigError
 from raymcu.models import causal_lm
+from raymcu.models.caches import RoomyLayer, cache_name
 from raymcu.models.encoding import collate
-from raymcu.models.scorer import RoomyLayer, Scorer, cache_name
+from raymcu.models.scorer import Scorer
 from raymcu.study.search_space import ScratchModel
 
 CPU = torch.device("cpu")
@@ -203,6 +204,7 @@ class PassingOn(torch.nn.Module):
     def __init__(self, inner):
         super().__init__()
         self.inner = inner
+        self.get_input_embeddings = inner.get_input_embeddings
 
     def forward(self, **more):
         return self.inner(**more)
