@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from raymcu.methods._base import wide
-from raymcu.models.encoding import Encoded, collate
+from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
 
 
-def gradient_norms(scorer: Scorer, rows: Sequence[Encoded], pad: int) -> list[float]:
+def gradient_norms(scorer: Scorer, rows: Sequence[Encoded]) -> list[float]:
     """Return each row's mean over the weights' tensors of the 2-norm of its loss's gradient.
 
     The loss is the mean NLL per answer token. The smaller the norm, the better an answer is fitted,
@@ -25,17 +25,13 @@ def gradient_norms(scorer: Scorer, rows: Sequence[Encoded], pad: int) -> list[fl
     Args:
         scorer: The model; its weights may be closed to gradients.
         rows: Questions with one answer each.
-        pad: Token to pad with.
 
     Returns:
         One norm per row, in nats per unit of weight; not finite where the loss is not.
     """
     weights = [weight for weight in scorer.parameters() if weight.is_floating_point()]
-    device = weights[0].device
     with _differentiable(scorer, weights):
-        found = {
-            row: _mean_norm(_loss(scorer, row, pad, device), weights) for row in dict.fromkeys(rows)
-        }
+        found = {row: _mean_norm(_loss(scorer, row), weights) for row in dict.fromkeys(rows)}
     return [found[row] for row in rows]
 
 
@@ -55,9 +51,9 @@ def _differentiable(scorer: Scorer, weights: Sequence[nn.Parameter]) -> Iterator
         scorer.train(was_training)
 
 
-def _loss(scorer: Scorer, row: Encoded, pad: int, device: torch.device) -> Tensor:
-    one = collate([row], pad, device)
-    logits = scorer(one.input_ids, one.row, one.column)
+def _loss(scorer: Scorer, row: Encoded) -> Tensor:
+    one = scorer.collate([row])
+    logits = scorer(one.inputs, one.row, one.column)
     return nn.functional.cross_entropy(wide(logits), one.labels)
 
 

@@ -122,7 +122,7 @@ class Measurer:
             for number, answer in zip(asked, answers, strict=True)
         }
         pulled = [n for n, row in enumerate(rows) if row.wants(self.asked.gradient_norms)]
-        norms = gradient_norms(scorer, [rows[number].tokens for number in pulled], encoder.pad)
+        norms = gradient_norms(scorer, [rows[number].tokens for number in pulled])
         return measurements(point_id, rows, found, written, dict(zip(pulled, norms, strict=True)))
 
     def compare(self, point_id: str, blend: Blend, forget_size: str, against: Blends) -> pa.Table:
@@ -156,9 +156,9 @@ class Measurer:
         key = (blend.model_dump_json(), probe, forget_size)
         if key in self._seen:
             return self._seen[key]
-        scorer, encoder = self.place(blend)
+        scorer, _ = self.place(blend)
         rows = [row.tokens for row in self._rows(probe, forget_size) if row.wants([probe])]
-        states = representations(scorer, rows, encoder.pad, self.bounds.batch_tokens, _MAX_STATES)
+        states = representations(scorer, rows, self.bounds.batch_tokens, _MAX_STATES)
         if keep:
             others = {old: seen for old, seen in self._seen.items() if old[-1] == forget_size}
             self._seen = {**others, key: states}
@@ -169,11 +169,11 @@ class Measurer:
         if self._scorer is None or self._encoder is None:
             folder = self.store.local_dir(blend.checkpoints[0])
             model = causal_lm.open_model(folder, self.source.dtype, self.device)
-            self._scorer = Scorer(model)
+            self._encoder = Encoder(causal_lm.open_tokenizer(folder), self.source.prompt)
+            self._scorer = Scorer(model, self._encoder.pad)
             self._scorer.check()
             self.bounds = Bounds.of(self._scorer, self.asked)
             self._weights = causal_lm.resident_weights(model)
-            self._encoder = Encoder(causal_lm.open_tokenizer(folder), self.source.prompt)
         write_blend(self._weights, blend, {key: self._endpoint(key) for key in blend.checkpoints})
         return self._scorer, self._encoder
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raymcu.measurement.sharing import batches
-from raymcu.models.encoding import Batch, Encoded, collate
+from raymcu.models.encoding import Batch, Encoded
 from raymcu.models.scorer import Scorer, layer_states
 
 _CONSTANT = 1e-6
@@ -32,7 +32,7 @@ class Alike:
 
 @torch.no_grad()
 def representations(
-    scorer: Scorer, rows: Sequence[Encoded], pad: int, batch_tokens: int, max_states: int
+    scorer: Scorer, rows: Sequence[Encoded], batch_tokens: int, max_states: int
 ) -> list[Float[Tensor, "states hidden"]]:
     """Return each decoder layer's output, and the final states, at positions of the answers.
 
@@ -43,7 +43,6 @@ def representations(
     Args:
         scorer: The model.
         rows: Questions with one answer each; equal ones count once.
-        pad: Token to pad with.
         batch_tokens: Tokens per forward pass, padding included.
         max_states: Positions at most; what is kept takes
             ``(layers + 1) · max_states · hidden · 4`` bytes.
@@ -58,7 +57,7 @@ def representations(
     was_training = scorer.training
     scorer.eval()
     for batch in batches(chosen, batch_tokens):
-        inputs = collate(batch, pad, device)
+        inputs = scorer.collate(batch)
         places, start = [], 0
         for row in batch:
             places += [start + at for at, _ in chosen[row]]
@@ -100,7 +99,7 @@ def _catch(scorer: Scorer, inputs: Batch, places: Tensor, caught: list[list[Tens
         for layer, into in zip(scorer.layers, caught, strict=False)
     ]
     try:
-        keep(caught[-1], scorer.hidden(inputs.input_ids, row, column))
+        keep(caught[-1], scorer.hidden(inputs.inputs, row, column))
     finally:
         for one in hooks:
             one.remove()

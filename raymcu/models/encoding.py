@@ -188,7 +188,8 @@ Read = Literal["prediction", "token", "padded"]
 class Batch:
     """Sequences padded on the right, and which of their positions are read."""
 
-    input_ids: Int[Tensor, "batch seq"]
+    inputs: Any
+    """What the model takes: of a causal LM the tokens, (batch, seq)."""
     row: Int[Tensor, " positions"]
     """Sequence of each position read."""
     column: Int[Tensor, " positions"]

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicLayer
 from raymcu.errors import ConfigError
 from raymcu.models.anatomy import Anatomy
 from raymcu.models.caches import RoomyLayer, cache_name
+from raymcu.models.encoding import Batch, Encoded, Read, collate
 
 _SCALES = {
     "logit_scale": 1,
@@ -36,9 +37,10 @@ class Scorer(nn.Module):
     from its config; `check` compares with the model's own forward.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, pad: int = 0) -> None:
         super().__init__()
         self.model = model
+        self.pad = pad
         self.anatomy = Anatomy.of(model)
         config = model.config.get_text_config()
         self.softcap = getattr(config, "final_logit_softcapping", None)
@@ -88,6 +90,19 @@ class Scorer(nn.Module):
         logits = self.logits(hidden) if wants_logits else hidden[:, :0]
         is_final = final_norm and layer == len(self.layers) - 1
         return logits, hidden if is_final else caught[0][row, column]
+
+    def collate(
+        self,
+        rows: Sequence[Encoded],
+        *,
+        every_position: bool = False,
+        read: Read = "prediction",
+        longest: int = 0,
+    ) -> Batch:
+        """Put sequences where the model is, padded with its own token: see `encoding.collate`."""
+        device = next(self.parameters()).device
+        how: dict[str, Any] = {"every_position": every_position, "read": read, "longest": longest}
+        return collate(rows, self.pad, device, **how)
 
     @property
     def device(self) -> torch.device:

@@ -7,18 +7,17 @@ from torch import Tensor
 
 from raymcu.masks._base import UpdateMask, threshold
 from raymcu.models.causal_lm import local
-from raymcu.models.encoding import Encoded, collate
+from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
 from raymcu.training.frozen import Frozen
 
 
-def freeze(  # noqa: PLR0913, PLR0917 - a mask is of a model and of two sets
+def freeze(
     mask: UpdateMask,
     scorer: Scorer,
     weights: Mapping[str, Tensor],
     forget: Sequence[Sequence[Encoded]],
     retain: Sequence[Sequence[Encoded]],
-    pad: int,
     add: Callable[[Tensor], Tensor],
 ) -> Frozen:
     """Find the weights that an update mask keeps from moving.
@@ -29,11 +28,10 @@ def freeze(  # noqa: PLR0913, PLR0917 - a mask is of a model and of two sets
         weights: Those that are ranked, all of them together.
         forget: Batches of the forget set.
         retain: Batches of the retain set.
-        pad: Token to pad with.
         add: Sums an int64 tensor over all workers.
     """
-    on_forget = loss_gradients(scorer, weights, forget, pad)
-    on_retain = loss_gradients(scorer, weights, retain, pad) if mask.needs_retain else {}
+    on_forget = loss_gradients(scorer, weights, forget)
+    on_retain = loss_gradients(scorer, weights, retain) if mask.needs_retain else {}
 
     def score(name: str) -> Tensor:
         return mask.scores(local(weights[name].detach()), on_forget[name], on_retain.get(name))
@@ -46,7 +44,7 @@ def freeze(  # noqa: PLR0913, PLR0917 - a mask is of a model and of two sets
 
 
 def loss_gradients(
-    scorer: Scorer, weights: Mapping[str, Tensor], batches: Sequence[Sequence[Encoded]], pad: int
+    scorer: Scorer, weights: Mapping[str, Tensor], batches: Sequence[Sequence[Encoded]]
 ) -> dict[str, Tensor]:
     """Return the sum over batches of the gradient of the mean NLL per token, by weight.
 
@@ -55,7 +53,7 @@ def loss_gradients(
     was_training = scorer.training
     scorer.eval()
     for batch in batches:
-        torch.autograd.backward(_nll(scorer, batch, pad))
+        torch.autograd.backward(_nll(scorer, batch))
     scorer.train(was_training)
     found = {}
     for name, weight in weights.items():
@@ -65,13 +63,13 @@ def loss_gradients(
     return found
 
 
-def gradient_norm(scorer: Scorer, weights: Mapping[str, Tensor], row: Encoded, pad: int) -> float:
+def gradient_norm(scorer: Scorer, weights: Mapping[str, Tensor], row: Encoded) -> float:
     """Return the Euclidean norm of the gradient of one sequence's mean NLL per token."""
-    gradients = loss_gradients(scorer, weights, [[row]], pad)
+    gradients = loss_gradients(scorer, weights, [[row]])
     return float(torch.stack([g.double().square().sum() for g in gradients.values()]).sum().sqrt())
 
 
-def _nll(scorer: Scorer, batch: Sequence[Encoded], pad: int) -> Tensor:
-    piece = collate(batch, pad, next(scorer.parameters()).device)
-    logits = scorer(piece.input_ids, piece.row, piece.column).float()
+def _nll(scorer: Scorer, batch: Sequence[Encoded]) -> Tensor:
+    piece = scorer.collate(batch)
+    logits = scorer(piece.inputs, piece.row, piece.column).float()
     return torch.nn.functional.cross_entropy(logits, piece.labels)

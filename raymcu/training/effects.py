@@ -183,7 +183,7 @@ def with_watched(
         rows = list(chain.from_iterable(recorder.batch.sequences[part]))
         check_length(rows, getattr(job.model.config, "max_position_embeddings", None))
         missing = wider.missing(need, part, rows)
-        wider.ask(scorer, missing, job.encoder.pad, job.training.batch_size)
+        wider.ask(scorer, missing, job.training.batch_size)
     return wider
 
 

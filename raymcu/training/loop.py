@@ -69,7 +69,6 @@ class Loop:
         material: The sequences behind them.
         training: Optimizer, budget and bounds.
         reference: What the start model said, where a method needs it.
-        pad: Token to pad with.
         walk: Curve whose bends are trained in place of the weights; None trains the weights.
         frozen: Weights that an update mask keeps from moving; None lets all move.
         superloss: Curriculum that weighs sequences; None weighs them alike.
@@ -88,7 +87,6 @@ class Loop:
         material: Material,
         training: Training,
         reference: Reference,
-        pad: int,
         walk: Walk | None = None,
         frozen: Frozen | None = None,
         superloss: Weighing | None = None,
@@ -118,7 +116,6 @@ class Loop:
             stream=stream,
             material=material,
             reference=reference,
-            pad=pad,
             device=self.device,
             micro_batch_size=training.micro_batch_size,
             is_weighed=superloss is not None,

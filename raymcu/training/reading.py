@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raymcu.methods._base import Labelled, Needs, Part
-from raymcu.models.encoding import Encoded, collate
+from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
 from raymcu.training.data import Stream
 from raymcu.training.group import Group
@@ -48,7 +48,6 @@ class Reader:
     material: Material
     reference: Reference
     """What the start model said, where a method needs it."""
-    pad: int
     device: torch.device
     micro_batch_size: int | None
     """Questions of a piece; None takes a worker's whole share at once."""
@@ -97,15 +96,13 @@ class Reader:
         """Return the labelled positions of a piece, with what is needed of them."""
         questions = batch.sequences[part]
         rows = [row for i in picked.questions for row in questions[i]]
-        tokens = collate(
-            rows, self.pad, self.device, every_position=part.every_position, read=part.read
-        )
+        items = self.scorer.collate(rows, every_position=part.every_position, read=part.read)
         is_weighed = self.is_weighed and part.read == "prediction"
         wants_logits = needs.logits or is_weighed or self.is_sampled
         states = reference_logits = None
         with self._autocast():
-            where = (tokens.input_ids, tokens.row, tokens.column)
-            how = {"mask": tokens.mask, "final_norm": needs.final_norm}
+            where = (items.inputs, items.row, items.column)
+            how = {"mask": items.mask, "final_norm": needs.final_norm}
             if needs.layer is None:
                 logits = self.scorer(*where, **how)
             else:
@@ -114,8 +111,8 @@ class Reader:
                 reference_logits = self.reference.logits(part, rows, self.scorer, self.device)
         return Labelled(
             logits=logits,
-            labels=tokens.labels,
-            sequence=tokens.row,
+            labels=items.labels,
+            sequence=items.row,
             num_sequences=len(rows),
             total_positions=sum(num_labelled(part, r) for rows in questions for r in rows),
             total_sequences=sum(len(rows) for rows in questions),

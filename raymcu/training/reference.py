@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from raymcu.methods._base import Needs, Part
-from raymcu.models.encoding import Batch, Encoded, Encoder, Read, collate
+from raymcu.models.encoding import Batch, Encoded, Encoder, Read
 from raymcu.models.scorer import Scorer
 
 
@@ -87,12 +87,10 @@ class Reference:
                 found[asked] = rows if is_padded else new
         return found
 
-    def ask(
-        self, scorer: Scorer, missing: Mapping[Asked, Sequence[Encoded]], pad: int, batch: int
-    ) -> None:
+    def ask(self, scorer: Scorer, missing: Mapping[Asked, Sequence[Encoded]], batch: int) -> None:
         """Ask the model, as it is now, what is missing."""
         for asked, rows in missing.items():
-            said = ask(scorer, rows, asked, pad, batch)
+            said = ask(scorer, rows, asked, batch)
             self.said[asked] = {**self.said.get(asked, {}), **said}
         if self.head is None and any(asked.what == "hidden" for asked in missing):
             self.head = copy.deepcopy(scorer.head).requires_grad_(False)
@@ -103,9 +101,7 @@ class Reference:
 
 
 @torch.no_grad()
-def ask(
-    scorer: Scorer, rows: Sequence[Encoded], asked: Asked, pad: int, batch: int
-) -> dict[Encoded, Tensor]:
+def ask(scorer: Scorer, rows: Sequence[Encoded], asked: Asked, batch: int) -> dict[Encoded, Tensor]:
     """Return what a model says of every position of sequences that is read, on the CPU.
 
     Padded ones are padded to the longest of all, of which a batch may use less.
@@ -119,19 +115,13 @@ def ask(
     }[asked.what]
     longest = max(map(len, rows)) if asked.read == "padded" else 0
     found: dict[Encoded, Tensor] = {}
-    device = next(scorer.parameters()).device
     was_training = scorer.training
     scorer.eval()
     order = sorted(rows, key=len)
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
-        fed = collate(
-            chunk,
-            pad,
-            device,
-            every_position=asked.every_position,
-            read=asked.read,
-            longest=longest,
+        fed = scorer.collate(
+            chunk, every_position=asked.every_position, read=asked.read, longest=longest
         )
         pieces = torch.split(answers(fed).cpu(), fed.row.bincount(minlength=len(chunk)).tolist())
         found |= {row: piece.clone() for row, piece in zip(chunk, pieces, strict=True)}
@@ -140,7 +130,7 @@ def ask(
 
 
 def _where(piece: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    return piece.input_ids, piece.row, piece.column
+    return piece.inputs, piece.row, piece.column
 
 
 def _nll(scorer: Scorer, piece: Batch) -> Tensor:

@@ -96,7 +96,7 @@ class StartModel:
             if has_drawn:
                 check_length(rows, getattr(job.model.config, "max_position_embeddings", None))
             if missing := self._reference.missing(need, part, rows):
-                self._reference.ask(opened(), missing, job.encoder.pad, job.training.batch_size)
+                self._reference.ask(opened(), missing, job.training.batch_size)
             if need.reference_nll:
                 nll = self._reference.nll(part, rows, torch.device("cpu"))
                 self._reference.means[part] = float(nll.double().mean())
@@ -151,15 +151,15 @@ def order_rows(job: Job, scorer: Scorer) -> None:
     curriculum = job.curriculum
     if not isinstance(curriculum, Ordering):
         return
-    rows, pad = job.stream.anchor, job.encoder.pad
+    rows = job.stream.anchor
     if curriculum.by == "length":
         difficulty = [float(len(row.answer)) for row in rows]
     elif curriculum.by == "loss":
-        said = ask(scorer, rows, Asked("nll", False), pad, job.training.batch_size)
+        said = ask(scorer, rows, Asked("nll", False), job.training.batch_size)
         difficulty = [float(said[row].double().mean()) for row in rows]
     else:
         weights = causal_lm.trainable(job.model)
-        difficulty = [gradient_norm(scorer, weights, row, pad) for row in rows]
+        difficulty = [gradient_norm(scorer, weights, row) for row in rows]
     job.stream.follow(curriculum, np.asarray(difficulty), job.training.epochs)
 
 
@@ -210,4 +210,4 @@ def freeze_weights(
     def add(histogram: Tensor) -> Tensor:
         return torch.tensor(group.sum(histogram.tolist()), dtype=torch.float64).to(torch.int64)
 
-    return freeze(mask, scorer, weights, forget, retain, job.encoder.pad, add)
+    return freeze(mask, scorer, weights, forget, retain, add)

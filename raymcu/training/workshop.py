@@ -239,10 +239,10 @@ class Workshop:
     def _train(self, job: Job, report: Report, looks: Looks | None) -> None:
         recipe = job.recipe
         _check_average(job.training)
-        scorer = Scorer(job.model)
+        scorer = Scorer(job.model, job.encoder.pad)
         scorer.check()
         order_rows(job, scorer)  # first, as it decides what the training will ask
-        reference = self._start_model.ask(job, scorer, self._frozen_parent(recipe))
+        reference = self._start_model.ask(job, scorer, self._frozen_parent(recipe, job.encoder))
         observe = None
         if recipe.g_effects is not None:
             observe = recorder(recipe.g_effects, job.methods, job.material)
@@ -265,7 +265,6 @@ class Workshop:
             material=job.material,
             training=job.training,
             reference=reference,
-            pad=job.encoder.pad,
             walk=walk,
             frozen=freeze_weights(job, scorer, weights, self.group),
             superloss=job.curriculum if isinstance(job.curriculum, Weighing) else None,
@@ -301,12 +300,12 @@ class Workshop:
                     self.stop.answer(job.recipe.id)
                     raise StoppedError(f"{job.recipe.label}: stopped at step {progress.step}.")
 
-    def _frozen_parent(self, recipe: Recipe) -> Callable[[], Scorer] | None:
+    def _frozen_parent(self, recipe: Recipe, encoder: Encoder) -> Callable[[], Scorer] | None:
         """Return how to open the start model of a bend, which starts from elsewhere itself."""
         if recipe.role != "bend":
             return None
         folder = self.store.local_dir(recipe.parents["reference"])
-        return lambda: Scorer(causal_lm.open_model(folder, "float32", self.device))
+        return lambda: Scorer(causal_lm.open_model(folder, "float32", self.device), encoder.pad)
 
     def _is_done(self, checkpoint: str) -> bool:
         return decides(self.group, lambda: self.store.is_done(checkpoint))

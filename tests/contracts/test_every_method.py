@@ -210,7 +210,7 @@ def fresh(tokenizer, seed):
 def second_model(frozen, part, needs, rows, pad):
     """What a second model in the loop says of a part, and no more than is needed."""
     batch = collate(rows, pad, CPU, every_position=part.every_position, read=part.read)
-    where = (batch.input_ids, batch.row, batch.column)
+    where = (batch.inputs, batch.row, batch.column)
     logits = frozen(*where, mask=batch.mask)
     said = {}
     if needs.reference_nll:
@@ -232,7 +232,7 @@ def prepare(method, material, scorer, asked, pad=0):
     for part, needs in method.needs().items():
         rows = sequences(material, part)
         batch = collate(rows, pad, CPU, every_position=part.every_position, read=part.read)
-        where = (batch.input_ids, batch.row, batch.column, needs.layer, needs.logits)
+        where = (batch.inputs, batch.row, batch.column, needs.layer, needs.logits)
         logits = scorer(*where, mask=batch.mask, final_norm=needs.final_norm)
         states = None
         if needs.layer is not None:
@@ -557,7 +557,7 @@ def asked(material, frozen):
     for case in REFERRED:
         for part, needs in case.make().needs().items():
             rows = sequences(material, part)
-            reference.ask(start, reference.missing(needs, part, rows), 0, 3)
+            reference.ask(start, reference.missing(needs, part, rows), 3)
             assert reference.missing(needs, part, rows) == {}
     for weight in start.parameters():
         weight.data.add_(1.0)

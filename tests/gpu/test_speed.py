@@ -85,7 +85,7 @@ def test_training(model, method, kind):
     one = METHODS[method](retain="nll")
     for part, need in one.needs().items():
         of = forget if part == FORGET else retain
-        reference.ask(scorer, reference.missing(need, part, of), 0, 8)
+        reference.ask(scorer, reference.missing(need, part, of), 8)
     loop = Loop(
         scorer=scorer,
         weights=trainable(model),
@@ -94,7 +94,6 @@ def test_training(model, method, kind):
         material=Material(encoder, Rows(tuple(forget)), Rows(tuple(retain))),
         training=training,
         reference=reference,
-        pad=0,
         dtype="bfloat16",
     )
     torch.cuda.reset_peak_memory_stats()

@@ -47,7 +47,6 @@ def knowing(tiny_tokenizer, encoder, rows):
             material=Material(encoder, Rows(()), Rows(learned)),
             training=training,
             reference=Reference(),
-            pad=0,
         )
         for _ in loop.run():
             pass

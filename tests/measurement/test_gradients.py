@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from raymcu.measurement.gradients import gradient_norms
-from raymcu.models.encoding import Encoded
+from raymcu.models.encoding import Encoded, collate
 from raymcu.models.scorer import Scorer
 
 
@@ -37,7 +37,7 @@ def plain(model, row):
 
 
 def test_norms_are_those_of_plain_autograd(double, asked):
-    found = gradient_norms(double, asked, 0)
+    found = gradient_norms(double, asked)
     assert found == pytest.approx([plain(double.model, row) for row in asked], rel=1e-10)
     assert found[0] != pytest.approx(found[1], rel=1e-3)
 
@@ -51,13 +51,16 @@ class Bigrams(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
         self.unused = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
 
+    def collate(self, rows):
+        return collate(rows, 0, torch.device("cpu"))
+
     def forward(self, input_ids, row, column):
         return self.table[input_ids[row, column]] + self.bias
 
 
 def test_norms_by_hand():
     """Each token's gradient is p - y = ±(.5, -.5), over the answer's tokens."""
-    found = gradient_norms(Bigrams(), [Encoded((0,), (1, 1)), Encoded((0,), (1,))], 0)
+    found = gradient_norms(Bigrams(), [Encoded((0,), (1, 1)), Encoded((0,), (1,))])
     # two tokens: a fourth in each cell of the table, halves in the bias; one token: halves in both
     assert found == pytest.approx([(0.5 + 0.5**0.5) / 2, 0.5**0.5], rel=1e-14)
 
@@ -65,7 +68,7 @@ def test_norms_by_hand():
 def test_equal_rows_have_one_pass(double, asked):
     calls = []
     double.register_forward_hook(lambda *_: calls.append(1))
-    found = gradient_norms(double, [asked[1], asked[0], asked[1]], 0)
+    found = gradient_norms(double, [asked[1], asked[0], asked[1]])
     assert found[0] == found[2] != found[1]
     assert len(calls) == 2
 
@@ -81,7 +84,7 @@ def test_weights_gradients_and_modes_are_left_as_found(double, asked, is_open):
     expected = [plain(double.model, row) for row in asked]
     double.train(is_open)
     with torch.no_grad():
-        found = gradient_norms(double, asked, 0)
+        found = gradient_norms(double, asked)
     assert found == pytest.approx(expected, rel=1e-10)
     assert [weight.requires_grad for weight in weights] == [is_open] + [not is_open] * (
         len(weights) - 1
@@ -96,18 +99,18 @@ def test_what_is_open_is_closed_again_when_a_pass_fails(double, asked):
     double.requires_grad_(False)
     double.forward = lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory"))
     with pytest.raises(RuntimeError):
-        gradient_norms(double, asked, 0)
+        gradient_norms(double, asked)
     assert not any(weight.requires_grad for weight in double.parameters())
 
 
 def test_half_precision_norms_are_taken_in_float32(tiny_llama, asked):
-    exact = gradient_norms(Scorer(tiny_llama), asked, 0)
-    rough = gradient_norms(Scorer(tiny_llama.bfloat16()), asked, 0)
+    exact = gradient_norms(Scorer(tiny_llama), asked)
+    rough = gradient_norms(Scorer(tiny_llama.bfloat16()), asked)
     assert rough == pytest.approx(exact, rel=0.05)
     assert rough != exact
 
 
 def test_a_learned_answer_has_a_smaller_gradient(knowing, rows):
-    known = gradient_norms(knowing["all"], rows[:6], 0)
-    unknown = gradient_norms(knowing["all"], rows[6:], 0)
+    known = gradient_norms(knowing["all"], rows[:6])
+    unknown = gradient_norms(knowing["all"], rows[6:])
     assert max(known) < min(unknown)

@@ -218,7 +218,7 @@ def test_only_plain_answers_of_asked_probes_have_gradient_norms(more, authors):
     assert all((row["gradient_norm"] is not None) == is_plain(row, "retain") for row in rows)
     examples = authors.probe("retain", "forget10")[:4]
     encoded = [encoder.encode(x.question, x.answer) for x in examples]
-    expected = gradient_norms(scorer, encoded, encoder.pad)
+    expected = gradient_norms(scorer, encoded)
     assert [row["gradient_norm"] for row in asked] == pytest.approx(expected, rel=1e-6)
 
 
@@ -298,7 +298,7 @@ def test_states_are_compared_layer_by_layer(study, authors):
         scorer, encoder = warm.place(model)
         examples = authors.probe("retain", "forget10")[:4]
         rows = [encoder.encode(x.question, x.answer) for x in examples]
-        states[name] = representations(scorer, rows, encoder.pad, 4096, 2048)
+        states[name] = representations(scorer, rows, 4096, 2048)
     found = table.to_pylist()
     assert [(r["against"], r["layer"]) for r in found] == [
         (a, n) for a in against for n in (0, 1, 2)

@@ -37,7 +37,7 @@ def by_the_model(model, rows):
 
 def test_states_are_the_models_own(knowing, rows):
     scorer = knowing["half"]
-    found = representations(scorer, rows, 0, 512, 10**6)
+    found = representations(scorer, rows, 512, 10**6)
     expected = by_the_model(scorer.model, rows)
     assert len(found) == 3  # two layers, and the final states
     assert torch.allclose(found[0], expected[0], atol=1e-5)
@@ -51,7 +51,7 @@ def test_states_are_the_models_own(knowing, rows):
 @pytest.mark.parametrize("batch_tokens", [1, 200, 10**6])
 def test_batches_do_not_change_the_states(knowing, rows, batch_tokens):
     plain, other = (
-        representations(knowing["half"], rows, 0, size, 25) for size in (512, batch_tokens)
+        representations(knowing["half"], rows, size, 25) for size in (512, batch_tokens)
     )
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(plain, other, strict=True))
 
@@ -59,23 +59,23 @@ def test_batches_do_not_change_the_states(knowing, rows, batch_tokens):
 @pytest.mark.parametrize("count", [1, 7, 30])
 def test_a_cap_takes_evenly_spaced_positions(knowing, rows, count):
     scorer = knowing["half"]
-    whole = representations(scorer, rows, 0, 512, 10**6)
+    whole = representations(scorer, rows, 512, 10**6)
     total = len(whole[0])
     assert total == sum(len(row.answer) for row in rows) > 60
     expected = [place * total // count for place in range(count)]
-    for some, layer in zip(representations(scorer, rows, 0, 512, count), whole, strict=True):
+    for some, layer in zip(representations(scorer, rows, 512, count), whole, strict=True):
         assert torch.allclose(some, layer[expected], atol=1e-5)
 
 
 def test_equal_rows_count_once(knowing, rows):
     scorer = knowing["nothing"]
-    once, twice = (representations(scorer, r, 0, 512, 40) for r in (rows, [*rows, rows[0]]))
+    once, twice = (representations(scorer, r, 512, 40) for r in (rows, [*rows, rows[0]]))
     assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
 
 
 def test_states_of_half_precision_are_kept_in_float32(tiny_llama, rows):
     scorer = Scorer(tiny_llama.bfloat16()).train()
-    found = representations(scorer, rows[:2], 0, 512, 5)
+    found = representations(scorer, rows[:2], 512, 5)
     assert {(layer.dtype, layer.shape) for layer in found} == {(torch.float32, (5, 32))}
     assert scorer.training
     assert not any(layer._forward_hooks for layer in scorer.layers)

@@ -89,7 +89,7 @@ def test_collate_labels_every_answer_token_and_no_other(encoder):
     batch = collate(rows, 0, CPU)
     labels = [[], []]
     for row, column, label in zip(batch.row, batch.column, batch.labels, strict=True):
-        assert batch.input_ids[row, column + 1] == label
+        assert batch.inputs[row, column + 1] == label
         labels[row].append(int(label))
     assert [tuple(found) for found in labels] == [row.answer for row in rows]
 

@@ -100,7 +100,7 @@ def test_a_fingerprint_knows_the_blank_and_is_as_before_without():
 def test_positions_are_read_where_tokens_are_predicted_or_where_they_are(how, columns, labels):
     rows = [Encoded((11, 12), (13, 14)), Encoded((21,), (22,))]
     batch = collate(rows, 9, torch.device("cpu"), **how)
-    assert batch.input_ids.tolist() == [[11, 12, 13, 14], [21, 22, 9, 9]]
+    assert batch.inputs.tolist() == [[11, 12, 13, 14], [21, 22, 9, 9]]
     for number in (0, 1):
         own = batch.row == number
         assert batch.column[own].tolist() == columns[number]
@@ -110,4 +110,4 @@ def test_positions_are_read_where_tokens_are_predicted_or_where_they_are(how, co
         [[1, 1, 1, 1], [1, 1, 0, 0]] if is_padded else None
     )
     longer = collate(rows, 9, torch.device("cpu"), longest=6, **how)
-    assert longer.input_ids.shape == (2, 6)
+    assert longer.inputs.shape == (2, 6)

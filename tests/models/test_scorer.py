@@ -23,8 +23,8 @@ def test_scorer_gives_the_models_own_logits(tiny_llama, encoder):
     batch = collate(rows, 0, CPU)
     scorer = Scorer(tiny_llama)
     scorer.check()
-    own = scorer(batch.input_ids, batch.row, batch.column)
-    theirs = tiny_llama(input_ids=batch.input_ids).logits[batch.row, batch.column]
+    own = scorer(batch.inputs, batch.row, batch.column)
+    theirs = tiny_llama(input_ids=batch.inputs).logits[batch.row, batch.column]
     assert torch.allclose(own, theirs, atol=1e-6)
 
 

@@ -71,7 +71,6 @@ def make_loop(scorer, encoder, training, forget, retain, reference, method, walk
         material=Material(encoder, Rows(forget), Rows(retain)),
         training=training,
         reference=reference,
-        pad=encoder.pad,
         walk=None if walk is None else walk(dict(scorer.model.named_parameters())),
     )
 
@@ -83,7 +82,7 @@ def asked(scorer, encoder, training, forget, retain):
     steps = [stream.step(number) for number in range(int(training.epochs) * stream.steps_per_epoch)]
     for part, need in METHODS["npo"](retain="kl").needs().items():
         rows = forget if part is FORGET else [retain[i] for step in steps for i in step.retain]
-        reference.ask(scorer, reference.missing(need, part, rows), encoder.pad, 8)
+        reference.ask(scorer, reference.missing(need, part, rows), 8)
     reference.means = {FORGET: 0.0}
     return reference
 
@@ -99,13 +98,13 @@ class SecondModel(Reference):
     @torch.no_grad()
     def nll(self, part, rows, device):
         batch = collate(rows, self.pad, device)
-        logits = self.frozen(batch.input_ids, batch.row, batch.column)
+        logits = self.frozen(batch.inputs, batch.row, batch.column)
         return torch.nn.functional.cross_entropy(logits, batch.labels, reduction="none")
 
     @torch.no_grad()
     def logits(self, part, rows, scorer, device):
         batch = collate(rows, self.pad, device)
-        return self.frozen(batch.input_ids, batch.row, batch.column)
+        return self.frozen(batch.inputs, batch.row, batch.column)
 
 
 def steps(make):

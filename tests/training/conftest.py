@@ -101,7 +101,7 @@ def make(tiny_llama, rows_of, authors, encoder, recipes):
                 for epoch in range(1 if part.answers == "true" else 3)
                 for one in material.sequences(part, row, epoch)
             ]
-            reference.ask(scorer, reference.missing(need, part, rows), 0, 16)
+            reference.ask(scorer, reference.missing(need, part, rows), 16)
             if need.reference_nll:
                 nll = reference.nll(part, dict.fromkeys(rows), torch.device("cpu"))
                 reference.means[part] = float(nll.mean())
@@ -114,7 +114,6 @@ def make(tiny_llama, rows_of, authors, encoder, recipes):
             material=material,
             training=training,
             reference=reference,
-            pad=0,
             walk=walk and walk(weights),
             frozen=frozen,
             superloss=superloss,

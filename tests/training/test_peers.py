@@ -100,7 +100,7 @@ class Bench:
         self.loop.reader.reference = Reference(means=self.loop.reader.reference.means)
         for part, rows in self._rows():
             missing = self.loop.reader.reference.missing(self.loop.reader.needs[part], part, rows)
-            self.loop.reader.reference.ask(self.loop.scorer, missing, 0, 3)
+            self.loop.reader.reference.ask(self.loop.scorer, missing, 3)
 
     def fed(self, questions, picked=WHOLE[0], answers="true"):
         """The forget or retain sequences of some questions."""

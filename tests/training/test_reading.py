@@ -30,7 +30,7 @@ def test_a_curriculum_weighs_by_the_answers_loss_wherever_a_method_reads(make, m
         plain = replace(part, read="prediction")
         rows = [row for question in batch.sequences[part] for row in question]
         tokens = collate(rows, 0, loop.device, every_position=part.every_position)
-        logits = loop.scorer(tokens.input_ids, tokens.row, tokens.column)
+        logits = loop.scorer(tokens.inputs, tokens.row, tokens.column)
         nll = torch.nn.functional.cross_entropy(logits, tokens.labels, reduction="none")
         losses = torch.zeros(len(rows)).double().index_add(0, tokens.row, nll)
         losses = losses / tokens.row.bincount()
@@ -57,7 +57,7 @@ def test_padding_is_asked_of_the_start_model_as_far_as_any_batch_may_need(make):
     short, long = rows[:2], rows[-1]
     assert len(short[0]) < len(short[1]) < len(long)
     reference = Reference()
-    reference.ask(loop.scorer, reference.missing(loop.reader.needs[part], part, short), 0, 1)
+    reference.ask(loop.scorer, reference.missing(loop.reader.needs[part], part, short), 1)
     assert len(reference.logits(part, short, loop.scorer, loop.device)) == 2 * len(short[1])
     assert reference.missing(loop.reader.needs[part], part, short) == {}
     (again,) = reference.missing(loop.reader.needs[part], part, [*short, long]).values()

@@ -38,7 +38,7 @@ def second_model(model, rows, part, layer=None):
 
 def asked(scorer, rows, part, batch, **needs):
     reference = Reference()
-    reference.ask(scorer, reference.missing(Needs(**needs), part, rows), 0, batch)
+    reference.ask(scorer, reference.missing(Needs(**needs), part, rows), batch)
     return reference
 
 

@@ -21,7 +21,7 @@ class InTheLoop(Reference):
     def _inputs(self, part, rows):
         how = {"every_position": part.every_position, "read": part.read}
         batch = collate(list(rows), 0, torch.device("cpu"), **how)
-        return (batch.input_ids, batch.row, batch.column), batch.mask, batch.labels
+        return (batch.inputs, batch.row, batch.column), batch.mask, batch.labels
 
     def nll(self, part, rows, device):
         inputs, _, labels = self._inputs(part, rows)

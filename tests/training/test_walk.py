@@ -56,7 +56,7 @@ def test_a_bends_gradient_is_that_of_autograd_through_the_curve(
     bends = [{n: w * (1 + k / 8) for n, w in bend.items()} for k in range(num_bends)]
     family = CURVES[name](**({} if name == "quadratic" else {"num_bends": num_bends}))
     batch = collate([encoder.encode("Who?", "Ada."), encoder.encode("Q", "No")], 0, "cpu")
-    inputs = (batch.input_ids, batch.row, batch.column)
+    inputs = (batch.inputs, batch.row, batch.column)
 
     leaves = [{n: w.clone().requires_grad_() for n, w in one.items()} for one in bends]
     controls = [first, *leaves, second]

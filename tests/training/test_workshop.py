@@ -203,7 +203,7 @@ def test_a_bend_begins_with_the_loss_at_its_first_point(study, store, recipes, l
 
     def labelled(rows):
         batch = collate(rows, 0, torch.device("cpu"))
-        inputs = (batch.input_ids, batch.row, batch.column)
+        inputs = (batch.inputs, batch.row, batch.column)
         with torch.no_grad():
             now, then = (Scorer(model)(*inputs) for model in (phi, start))
         nll = torch.nn.functional.cross_entropy(then, batch.labels, reduction="none")
