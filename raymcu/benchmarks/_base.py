@@ -101,6 +101,8 @@ class Benchmark(Component, ABC):
         "world_facts",
         "holdout",
     )
+    modality: ClassVar[str] = "causal_lm"
+    """Which kind of models it is for: ``causal_lm``, ``text``, ``image`` or ``image_text``."""
     manners: ClassVar[Mapping[str, Manner]] = {}
     """How those probes are asked that are not plain questions."""
 

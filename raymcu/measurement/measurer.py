@@ -20,6 +20,7 @@ from raymcu.measurement.rows import Row, RowMaker, measurements
 from raymcu.models import causal_lm
 from raymcu.models.blending import load_weights, write_blend
 from raymcu.models.encoding import Encoder
+from raymcu.models.modality import MODALITIES
 from raymcu.models.scorer import Scorer
 from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
@@ -53,6 +54,7 @@ class Measurer:
     ) -> None:
         self.store = store
         self.benchmark: Benchmark = BENCHMARKS[benchmark.name](**benchmark.options)
+        self.modality = MODALITIES[self.benchmark.modality]
         self.source = source
         self.asked = asked
         self.cuts_forget = cuts_forget
@@ -168,9 +170,10 @@ class Measurer:
         """Write a blend into the resident model, opening it at the first call."""
         if self._scorer is None or self._encoder is None:
             folder = self.store.local_dir(blend.checkpoints[0])
-            model = causal_lm.open_model(folder, self.source.dtype, self.device)
-            self._encoder = Encoder(causal_lm.open_tokenizer(folder), self.source.prompt)
-            self._scorer = Scorer(model, self._encoder.pad)
+            model, self._encoder = self.modality.open(
+                folder, self.source, self.source.dtype, self.device
+            )
+            self._scorer = self.modality.scorer(model, self._encoder)
             self._scorer.check()
             self.bounds = Bounds.of(self._scorer, self.asked)
             self._weights = causal_lm.resident_weights(model)

@@ -35,7 +35,7 @@ def keep_checkpoint(
     weights = {n: w.to(dtype) if w.is_floating_point() else w for n, w in found.items()}
     if group.rank == 0:
         with store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
-            causal_lm.save_checkpoint(job.model, job.tokenizer, folder, weights)
+            job.modality.save(job.model, job.encoder, folder, weights)
             write_recipe(recipe, folder, progress)
             _write_samples(job, folder)
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from raymcu.benchmarks._base import Example
 from raymcu.errors import WorkError
 from raymcu.methods._base import Part
 from raymcu.models.encoding import Encoded, Encoder
@@ -25,6 +26,15 @@ class Rows:
     questions: Sequence[str] = ()
     """In the same order; empty for plain text, which can have no other answers."""
     answers: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, encoded: Sequence[Encoded], examples: Sequence[Example]) -> "Rows":
+        """Return a set with the questions and answers it is made of; plain text has neither."""
+        if examples and not examples[0].question:
+            return cls(tuple(encoded))
+        return cls(
+            tuple(encoded), tuple(x.question for x in examples), tuple(x.answer for x in examples)
+        )
 
 
 @dataclass

@@ -19,7 +19,8 @@ from raymcu.errors import WorkError
 from raymcu.masks._base import MASKS
 from raymcu.methods._base import Method, Part, all_needs
 from raymcu.models import causal_lm
-from raymcu.models.encoding import Encoded, Encoder
+from raymcu.models.encoding import Encoded
+from raymcu.models.modality import Modality
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe
 from raymcu.study.training_tables import Training
@@ -39,8 +40,8 @@ class Job:
     recipe: Recipe
     training: Training
     model: Any
-    tokenizer: Any
-    encoder: Encoder
+    modality: Modality
+    encoder: Any
     stream: Stream
     material: Material
     methods: list[Method]

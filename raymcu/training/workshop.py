@@ -23,7 +23,7 @@ from raymcu.methods._base import METHODS
 from raymcu.models import causal_lm
 from raymcu.models.anatomy import mlp_outputs
 from raymcu.models.blending import load_weights, write_blend
-from raymcu.models.encoding import Encoder, train_tokenizer
+from raymcu.models.modality import MODALITIES, Modality
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe, leader_of, siblings
 from raymcu.store.checkpoints import CheckpointStore
@@ -48,8 +48,7 @@ from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.walk import Walk
 from raymcu.training.whole_weights import fill, like, whole
 
-_CHUNK = 2048
-"""Longest piece of plain text in tokens (MUSE)."""
+_CPU = torch.device("cpu")
 _RESIDENT_ENDS = 3
 
 Report = Callable[[int, int, float | None], None]
@@ -104,7 +103,7 @@ class Workshop:
         self.is_stopping = False
         """Whether the run was asked to stop, as worker 0 knows."""
         self._warm: tuple[str, Any, Any] | None = None
-        """Config, model and tokenizer that the next recipe may use again."""
+        """Config, model and encoder that the next recipe may use again."""
         self._start_model = StartModel()
         self._ends: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
         causal_lm.quiet()
@@ -134,9 +133,10 @@ class Workshop:
             ) from error
 
     def _copy_ready_model(self, recipe: Recipe) -> None:
-        model, tokenizer = causal_lm.start_from(recipe.model, torch.device("cpu"))
+        modality = self._modality(recipe)
+        model, encoder = modality.start_from(recipe.model, _CPU)
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
-            causal_lm.save_checkpoint(model, tokenizer, folder)
+            modality.save(model, encoder, folder)
             write_recipe(recipe, folder, Progress())
 
     def _step_away(self, recipe: Recipe, coefficient: float) -> None:
@@ -148,26 +148,26 @@ class Workshop:
         if self.group.rank != 0:
             return
         start, memorizer = (recipe.parents[parent] for parent in ("start", "memorizer"))
+        modality = self._modality(recipe)
         folder = self.store.local_dir(start)
-        model = causal_lm.open_model(folder, recipe.model.dtype, torch.device("cpu"))
+        model, encoder = modality.open(folder, recipe.model, recipe.model.dtype, _CPU)
         sources = {key: load_weights(self.store.local_dir(key)) for key in (start, memorizer)}
         blend = Blend.of([(start, 1 - coefficient), (memorizer, coefficient)])
         write_blend(causal_lm.saved_weights(model), blend, sources)
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as made:
-            causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(folder), made)
+            modality.save(model, encoder, made)
             write_recipe(recipe, made, Progress())
 
     def _prepare(self, recipe: Recipe) -> Job:
         assert recipe.training is not None  # noqa: S101 - ready models are not prepared
-        benchmark = self._benchmark(recipe.benchmark)
-        model, tokenizer = self._open(recipe, benchmark)
-        encoder = Encoder(tokenizer, recipe.model.prompt)
+        benchmark, modality = self._benchmark(recipe.benchmark), self._modality(recipe)
+        model, encoder = self._open(recipe, benchmark)
         home = recipe.parents.get("start") or recipe.parents.get("reference") or recipe.id
         limit = getattr(model.config, "max_position_embeddings", None)
         forget_sets = () if recipe.train_sets else (recipe.forget_size or "",)
         retain_sets = recipe.train_sets or (recipe.retain_set or "",)
         forget, retain = (
-            _joined([self._encode(recipe, home, encoder, name, limit) for name in names])
+            _joined([self._encode(recipe, home, model, encoder, name) for name in names])
             for names in (forget_sets, retain_sets)
         )
         check_length((*forget.encoded, *retain.encoded), limit)
@@ -185,7 +185,7 @@ class Workshop:
             recipe=recipe,
             training=recipe.training,
             model=model,
-            tokenizer=tokenizer,
+            modality=modality,
             encoder=encoder,
             stream=stream,
             material=material,
@@ -198,20 +198,14 @@ class Workshop:
         parent = recipe.parents.get("start") or recipe.parents.get("first")
         if parent is not None:
             return self._open_parent(recipe, parent)
+        modality = self._modality(recipe)
         if recipe.model.path is not None:
             source = recipe.model.model_copy(update={"dtype": "float32"})
-            return causal_lm.start_from(source, self.device)
-        assert recipe.model.scratch is not None  # noqa: S101 - the search space saw to it
+            return modality.start_from(source, self.device)
         # All models of a study share the original's tokenizer, or they could not be compared.
         sets = dict.fromkeys(("full", *(s for s in recipe.train_sets if s[:6] != "retain")))
-        texts = [
-            f"Question: {x.question}\nAnswer: {x.answer}" if x.question else x.answer
-            for s in sets
-            for x in benchmark.training_set(s)
-        ]
-        tokenizer = train_tokenizer(texts, recipe.model.scratch.vocab_size)
-        model = causal_lm.create(recipe.model.scratch, tokenizer, recipe.seed, "float32")
-        return model.to(self.device), tokenizer
+        model, encoder = modality.create(recipe.model, benchmark, tuple(sets), recipe.seed)
+        return model.to(self.device), encoder
 
     def _open_parent(self, recipe: Recipe, parent: str) -> tuple[Any, Any]:
         """Open a checkpoint of the store, into the model that is open already if it fits.
@@ -223,26 +217,25 @@ class Workshop:
         is_kept = not has_adapters and self.shard is None
         dtype = recipe.model.dtype if has_adapters and self.shard is None else "float32"
         folder = self.store.local_dir(parent)
-        config = (folder / "config.json").read_text()
+        config = recipe.model.prompt + (folder / "config.json").read_text()
         if is_kept and self._warm is not None and self._warm[0] == config:
-            _, model, tokenizer = self._warm
+            _, model, encoder = self._warm
             fill(causal_lm.saved_weights(model), load_weights(folder))
             for weight in model.parameters():
                 weight.requires_grad_(True)
                 weight.grad = None  # a training that diverged leaves gradients
-            return model.eval(), tokenizer
-        model = causal_lm.open_model(folder, dtype, self.device)
-        tokenizer = causal_lm.open_tokenizer(folder)
-        self._warm = (config, model, tokenizer) if is_kept else None
-        return model, tokenizer
+            return model.eval(), encoder
+        model, encoder = self._modality(recipe).open(folder, recipe.model, dtype, self.device)
+        self._warm = (config, model, encoder) if is_kept else None
+        return model, encoder
 
     def _train(self, job: Job, report: Report, looks: Looks | None) -> None:
         recipe = job.recipe
         _check_average(job.training)
-        scorer = Scorer(job.model, job.encoder.pad)
+        scorer = job.modality.scorer(job.model, job.encoder)
         scorer.check()
         order_rows(job, scorer)  # first, as it decides what the training will ask
-        reference = self._start_model.ask(job, scorer, self._frozen_parent(recipe, job.encoder))
+        reference = self._start_model.ask(job, scorer, self._frozen_parent(recipe))
         observe = None
         if recipe.g_effects is not None:
             observe = recorder(recipe.g_effects, job.methods, job.material)
@@ -300,12 +293,12 @@ class Workshop:
                     self.stop.answer(job.recipe.id)
                     raise StoppedError(f"{job.recipe.label}: stopped at step {progress.step}.")
 
-    def _frozen_parent(self, recipe: Recipe, encoder: Encoder) -> Callable[[], Scorer] | None:
+    def _frozen_parent(self, recipe: Recipe) -> Callable[[], Scorer] | None:
         """Return how to open the start model of a bend, which starts from elsewhere itself."""
         if recipe.role != "bend":
             return None
-        folder = self.store.local_dir(recipe.parents["reference"])
-        return lambda: Scorer(causal_lm.open_model(folder, "float32", self.device), encoder.pad)
+        modality, folder = self._modality(recipe), self.store.local_dir(recipe.parents["reference"])
+        return lambda: modality.scorer(*modality.open(folder, recipe.model, "float32", self.device))
 
     def _is_done(self, checkpoint: str) -> bool:
         return decides(self.group, lambda: self.store.is_done(checkpoint))
@@ -342,26 +335,16 @@ class Workshop:
             self._benchmarks[key] = BENCHMARKS[use.name](**use.options)
         return self._benchmarks[key]
 
-    def _encode(
-        self, recipe: Recipe, home: str, encoder: Encoder, name: str, limit: int | None
-    ) -> Rows:
-        """Tokenise a set once per tokenizer; ``home`` is the checkpoint the tokenizer is from.
+    def _modality(self, recipe: Recipe) -> Modality:
+        return MODALITIES[self._benchmark(recipe.benchmark).modality]
 
-        Plain text, an example without a question, is cut into chunks.
-        """
-        key = (recipe.benchmark.model_dump_json(), home, encoder.template, name)
+    def _encode(self, recipe: Recipe, home: str, model: Any, encoder: Any, name: str) -> Rows:
+        """Encode a set once per encoder; ``home`` is the checkpoint that the encoder is from."""
+        key = (recipe.benchmark.model_dump_json(), home, recipe.model.prompt, name)
         if key not in self._encoded:
             examples = self._benchmark(recipe.benchmark).training_set(name)
-            if examples and not examples[0].question:
-                length = min(limit or _CHUNK, _CHUNK)
-                chunks = (encoder.chunks(example.answer, length) for example in examples)
-                self._encoded[key] = Rows(tuple(chain.from_iterable(chunks)))
-            else:
-                self._encoded[key] = Rows(
-                    tuple(encoder.encode(x.question, x.answer) for x in examples),
-                    tuple(x.question for x in examples),
-                    tuple(x.answer for x in examples),
-                )
+            items = self._modality(recipe).encode(model, encoder, examples)
+            self._encoded[key] = Rows.of(items, examples)
         return self._encoded[key]
 
 

@@ -1,0 +1,115 @@
+"""What kinds of models there are, and what the rest of raymcu asks of each.
+
+A modality is an encoder (example to item), a collator (items to tensors) and a scorer (tensors to
+states and logits at labelled positions), with how models of the kind are opened, made and saved.
+What an input looks like is known here and to the benchmarks only.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from raymcu.benchmarks._base import Benchmark
+from raymcu.models import causal_lm
+from raymcu.models.encoding import Encoder, train_tokenizer
+from raymcu.models.scorer import Scorer
+from raymcu.study.search_space import ModelSource
+
+_CHUNK = 2048
+"""Longest piece of plain text in tokens (MUSE)."""
+
+
+class Modality(Protocol):
+    """A kind of model. Models are transformers' own; encoders know their tokenizer or processor."""
+
+    def start_from(self, source: ModelSource, device: torch.device) -> tuple[Any, Any]:
+        """Open the model that a search space names by folder or hub id, and its encoder."""
+
+    def open(
+        self, folder: Path, source: ModelSource, dtype: str, device: torch.device
+    ) -> tuple[Any, Any]:
+        """Open a checkpoint of the store, and its encoder."""
+
+    def create(
+        self, source: ModelSource, benchmark: Benchmark, sets: Sequence[str], seed: int
+    ) -> tuple[Any, Any]:
+        """Make a model from scratch, in float32 on the CPU, and an encoder that fits these sets."""
+
+    def save(
+        self, model: Any, encoder: Any, folder: Path, weights: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write a folder that transformers opens; ``weights`` in place of the model's own."""
+
+    def encode(self, model: Any, encoder: Any, examples: Sequence[Any]) -> list[Any]:
+        """Return the items of a training set."""
+
+    def scorer(self, model: Any, encoder: Any) -> Any:
+        """Return what computes states and logits."""
+
+
+class CausalLM:
+    """Questions with answers, and plain texts, for `AutoModelForCausalLM`."""
+
+    def start_from(self, source: ModelSource, device: torch.device) -> tuple[Any, Encoder]:
+        """Open the model and tokenizer that a search space names.
+
+        Raises:
+            ConfigError: If they cannot be found or read.
+        """
+        model, tokenizer = causal_lm.start_from(source, device)
+        return model, Encoder(tokenizer, source.prompt)
+
+    def open(
+        self, folder: Path, source: ModelSource, dtype: str, device: torch.device
+    ) -> tuple[Any, Encoder]:
+        """Open a checkpoint of the store.
+
+        Raises:
+            StoreError: If its files do not load.
+        """
+        model = causal_lm.open_model(folder, dtype, device)
+        return model, Encoder(causal_lm.open_tokenizer(folder), source.prompt)
+
+    def create(
+        self, source: ModelSource, benchmark: Benchmark, sets: Sequence[str], seed: int
+    ) -> tuple[Any, Encoder]:
+        """Make a small Llama, with a tokenizer trained on the texts of these sets."""
+        assert source.scratch is not None  # noqa: S101 - the search space saw to it
+        texts = [
+            f"Question: {x.question}\nAnswer: {x.answer}" if x.question else x.answer
+            for name in sets
+            for x in benchmark.training_set(name)
+        ]
+        tokenizer = train_tokenizer(texts, source.scratch.vocab_size)
+        model = causal_lm.create(source.scratch, tokenizer, seed, "float32")
+        return model, Encoder(tokenizer, source.prompt)
+
+    def save(
+        self,
+        model: Any,
+        encoder: Encoder,
+        folder: Path,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write a folder that ``AutoModelForCausalLM.from_pretrained`` opens."""
+        causal_lm.save_checkpoint(model, encoder.tokenizer, folder, weights)
+
+    def encode(self, model: Any, encoder: Encoder, examples: Sequence[Any]) -> list[Any]:
+        """Tokenise a set; plain text, an example without a question, is cut into chunks."""
+        if examples and not examples[0].question:
+            limit = getattr(model.config, "max_position_embeddings", None)
+            length = min(limit or _CHUNK, _CHUNK)
+            return list(chain.from_iterable(encoder.chunks(x.answer, length) for x in examples))
+        return [encoder.encode(x.question, x.answer) for x in examples]
+
+    def scorer(self, model: Any, encoder: Encoder) -> Scorer:
+        """Return what computes states and logits at chosen positions."""
+        return Scorer(model, encoder.pad)
+
+
+MODALITIES: dict[str, Modality] = {"causal_lm": CausalLM()}
+"""By `Benchmark.modality`."""
