@@ -1,47 +1,31 @@
 """Measures points in a plain process: one resident model, blended in place. No Ray."""
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor
 
-from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Manner
+from raymcu.benchmarks._base import Manner
 from raymcu.blend import Blend
 from raymcu.errors import WorkError
 from raymcu.measurement.generation import generate, stop_tokens
 from raymcu.measurement.gradients import gradient_norms
 from raymcu.measurement.likelihood import Bounds, measure_likelihood
 from raymcu.measurement.representations import compare, representations
+from raymcu.measurement.resident import Blends, Resident
 from raymcu.measurement.rows import Row, RowMaker, measurements
-from raymcu.models import causal_lm
-from raymcu.models.blending import load_weights, write_blend
-from raymcu.models.encoding import Encoder
-from raymcu.models.modality import MODALITIES
 from raymcu.models.scorer import Scorer
 from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource
 
-_RESIDENT_ENDPOINTS = 6
 _MAX_STATES = 2048
 
-Blends = Mapping[str, Blend]
 
-
-class Measurer:
-    """Measures blends, one after the other, with the model and the probes kept warm.
-
-    Args:
-        store: Where the checkpoints are.
-        benchmark: What to ask.
-        source: Prompt and dtype.
-        asked: Which probes, and how.
-        cuts_forget: Whether ``max_examples`` cuts the forget probe too, as no study does.
-    """
+class Measurer(Resident):
+    """Measures blends of causal LMs, one after the other; tokenised probes stay too."""
 
     def __init__(
         self,
@@ -52,21 +36,13 @@ class Measurer:
         *,
         cuts_forget: bool = False,
     ) -> None:
-        self.store = store
-        self.benchmark: Benchmark = BENCHMARKS[benchmark.name](**benchmark.options)
-        self.modality = MODALITIES[self.benchmark.modality]
-        self.source = source
-        self.asked = asked
-        self.cuts_forget = cuts_forget
-        self.device = causal_lm.best_device()
-        self._scorer: Scorer | None = None
-        self._encoder: Encoder | None = None
-        self._weights: dict[str, Tensor] = {}
-        self._endpoints: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
+        super().__init__(store, benchmark, source, asked, cuts_forget=cuts_forget)
         self._probes: dict[tuple[str, str], list[Row]] = {}
         self._seen: dict[tuple[str, str, str], Sequence[Tensor]] = {}
         self.bounds = Bounds(asked.batch_tokens)
-        causal_lm.quiet()
+
+    def _begin(self, scorer: Scorer) -> None:
+        self.bounds = Bounds.of(scorer, self.asked)
 
     def measure(
         self,
@@ -88,12 +64,7 @@ class Measurer:
             WorkError: ``diverged`` if the blend's likelihoods are not finite.
             StoreError: If a checkpoint is damaged or does not fit the others.
         """
-        self._endpoints.update(unfinished or {})
-        try:
-            scorer, encoder = self.place(blend)
-        finally:
-            for key in unfinished or ():
-                del self._endpoints[key]
+        scorer, encoder = self.place(blend, unfinished)
         rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size)]
         stop = stop_tokens(scorer, encoder.eos)
         found = measure_likelihood(
@@ -166,53 +137,14 @@ class Measurer:
             self._seen = {**others, key: states}
         return states
 
-    def place(self, blend: Blend) -> tuple[Scorer, Encoder]:
-        """Write a blend into the resident model, opening it at the first call."""
-        if self._scorer is None or self._encoder is None:
-            folder = self.store.local_dir(blend.checkpoints[0])
-            model, self._encoder = self.modality.open(
-                folder, self.source, self.source.dtype, self.device
-            )
-            self._scorer = self.modality.scorer(model, self._encoder)
-            self._scorer.check()
-            self.bounds = Bounds.of(self._scorer, self.asked)
-            self._weights = causal_lm.resident_weights(model)
-        write_blend(self._weights, blend, {key: self._endpoint(key) for key in blend.checkpoints})
-        return self._scorer, self._encoder
-
-    def _endpoint(self, key: str) -> Mapping[str, Tensor]:
-        """Return a checkpoint's weights; the last few used are kept.
-
-        They are mapped files, which all processes of a node share. On a GPU they are kept there
-        while they fit; those that do not are brought for each blend, weight by weight.
-        """
-        if key not in self._endpoints:
-            weights = load_weights(self.store.local_dir(key))
-            if self._fits(weights):
-                weights = {name: w.to(self.device) for name, w in weights.items()}
-            self._endpoints[key] = weights
-            if len(self._endpoints) > _RESIDENT_ENDPOINTS:
-                self._endpoints.popitem(last=False)
-        self._endpoints.move_to_end(key)
-        return self._endpoints[key]
-
-    def _fits(self, weights: Mapping[str, Tensor]) -> bool:
-        """Whether the device holds one more checkpoint beside what measuring needs."""
-        if self.device.type != "cuda":
-            return True  # mapped files stay where they are
-        size = sum(weight.numel() * weight.element_size() for weight in weights.values())
-        return size + self.bounds.memory < torch.cuda.mem_get_info(self.device)[0]
-
     def _rows(self, probe: str, forget_size: str) -> list[Row]:
         key = (probe, forget_size)
         if key not in self._probes:
-            assert self._encoder is not None  # noqa: S101 - place() opened it
-            examples: Sequence[Example] = self.benchmark.probe(probe, forget_size)
-            if probe != "forget" or self.cuts_forget:
-                examples = examples[: self.asked.max_examples]
+            assert self._opened is not None  # noqa: S101 - place() opened it
             manner = self.benchmark.manners.get(probe, Manner())
-            rows = RowMaker(self._encoder, self.asked, probe, manner)
+            rows = RowMaker(self._opened[1], self.asked, probe, manner)
+            examples = enumerate(self._examples(probe, forget_size))
             self._probes[key] = [
-                row for number, example in enumerate(examples) for row in rows(number, example)
+                row for number, example in examples for row in rows(number, example)
             ]
         return self._probes[key]

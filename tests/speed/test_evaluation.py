@@ -119,7 +119,7 @@ def products(measurer, num_rows):
             tokens.add(beginning)
             if place >= len(row.prompt) - 1:
                 states.add(beginning)
-    model = measurer._scorer.model
+    model = measurer._opened[0].model
     head = model.get_output_embeddings().weight
     body = sum(weight.numel() for weight in model.model.layers.parameters())
     hidden = torch.randn(512, head.shape[1])

@@ -1,0 +1,117 @@
+"""One model that stays, and takes the weights of one blend after the other. No Ray."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raymcu.benchmarks._base import BENCHMARKS, Benchmark
+from raymcu.blend import Blend
+from raymcu.models import causal_lm
+from raymcu.models.blending import load_weights, write_blend
+from raymcu.models.modality import MODALITIES
+from raymcu.store.checkpoints import CheckpointStore
+from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource
+
+_RESIDENT_ENDPOINTS = 6
+
+Blends = Mapping[str, Blend]
+
+
+class Resident:
+    """A model of a study's family, opened when the first blend comes.
+
+    Args:
+        store: Where the checkpoints are.
+        benchmark: What to ask.
+        source: Prompt and dtype.
+        asked: Which probes, and how.
+        cuts_forget: Whether ``max_examples`` cuts the forget probe too, as no study does.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        benchmark: BenchmarkUse,
+        source: ModelSource,
+        asked: Measurement,
+        *,
+        cuts_forget: bool = False,
+    ) -> None:
+        self.store = store
+        self.benchmark: Benchmark = BENCHMARKS[benchmark.name](**benchmark.options)
+        self.modality = MODALITIES[self.benchmark.modality]
+        self.source = source
+        self.asked = asked
+        self.cuts_forget = cuts_forget
+        self.device = causal_lm.best_device()
+        self._opened: tuple[Any, Any] | None = None
+        self._weights: dict[str, Tensor] = {}
+        self._endpoints: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
+        causal_lm.quiet()
+
+    def place(
+        self, blend: Blend, unfinished: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> tuple[Any, Any]:
+        """Write a blend into the resident model; return its scorer and encoder.
+
+        Args:
+            blend: What to write.
+            unfinished: Weights of checkpoints that are not in the store, by recipe id. Some other
+                blend must have come before, which opens the model.
+        """
+        if self._opened is None:
+            folder = self.store.local_dir(blend.checkpoints[0])
+            model, encoder = self.modality.open(folder, self.source, self.source.dtype, self.device)
+            scorer = self.modality.scorer(model, encoder)
+            scorer.check()
+            self._opened = scorer, encoder
+            self._weights = causal_lm.resident_weights(model)
+            self._begin(scorer)
+        self._endpoints.update(unfinished or {})
+        try:
+            sources = {key: self._endpoint(key) for key in blend.checkpoints}
+            write_blend(self._weights, blend, sources)
+        finally:
+            for key in unfinished or ():
+                del self._endpoints[key]
+        return self._opened
+
+    def _begin(self, scorer: Any) -> None:
+        """Look at the model when it has been opened."""
+
+    @property
+    def _room(self) -> int:
+        """Bytes that measuring needs beside the weights."""
+        return int(self.asked.memory_gib * 2**30)
+
+    def _examples(self, probe: str, forget_size: str) -> Sequence[Any]:
+        """Return what is asked of a probe."""
+        examples: Sequence[Any] = self.benchmark.probe(probe, forget_size)
+        is_cut = probe != "forget" or self.cuts_forget
+        return examples[: self.asked.max_examples] if is_cut else examples
+
+    def _endpoint(self, key: str) -> Mapping[str, Tensor]:
+        """Return a checkpoint's weights; the last few used are kept.
+
+        They are mapped files, which all processes of a node share. On a GPU they are kept there
+        while they fit; those that do not are brought for each blend, weight by weight.
+        """
+        if key not in self._endpoints:
+            weights = load_weights(self.store.local_dir(key))
+            if self._fits(weights):
+                weights = {name: w.to(self.device) for name, w in weights.items()}
+            self._endpoints[key] = weights
+            if len(self._endpoints) > _RESIDENT_ENDPOINTS:
+                self._endpoints.popitem(last=False)
+        self._endpoints.move_to_end(key)
+        return self._endpoints[key]
+
+    def _fits(self, weights: Mapping[str, Tensor]) -> bool:
+        """Whether the device holds one more checkpoint beside what measuring needs."""
+        if self.device.type != "cuda":
+            return True  # mapped files stay where they are
+        size = sum(weight.numel() * weight.element_size() for weight in weights.values())
+        return size + self._room < torch.cuda.mem_get_info(self.device)[0]
