@@ -32,9 +32,12 @@ class Part:
     """Sequences that a step may hold: the questions of a set, and which answers go with them."""
 
     questions: Literal["forget", "retain"]
-    answers: Literal["true", "refusal", "mismatched", "sampled"] = "true"
+    answers: Literal[
+        "true", "refusal", "mismatched", "sampled", "any_class", "other_class", "next_class"
+    ] = "true"
     """``refusal``: a way to say "I don't know"; ``mismatched``: the answer to a random retain
-    question; ``sampled``: what the start model itself says."""
+    question; ``sampled``: what the start model itself says. Of classifiers, each class alike, each
+    but the true one, or the one after it."""
     every_position: bool = False
     """Label the prompt's tokens too, not only the answer's. (Padding never is.)"""
     count: int = 1
@@ -244,6 +247,25 @@ class Method(Component, ABC):
     def forget_needs(self) -> Mapping[Part, Needs]:
         """Return what the forget term reads."""
         return {FORGET: Needs()}
+
+    def unfit(self, modality: str) -> str | None:
+        """Say why the method cannot train models of a kind; None if it can.
+
+        Args:
+            modality: ``causal_lm``, or one of the classifiers' (`Benchmark.modality`).
+        """
+        for part, needs in self.needs().items():
+            draws_classes = part.answers.endswith("_class")
+            if modality == "causal_lm":
+                if draws_classes:
+                    return "it draws classes, and this benchmark has questions with answers"
+            elif part.answers in {"refusal", "sampled"}:
+                return "it trains on other answers in words, and a classifier has none"
+            elif part.every_position or part.read != "prediction":
+                return "it reads every token of a text, and a classifier has one labelled position"
+            elif needs.layer is not None:
+                return "it reads the states of a decoder's layer, which a classifier has not"
+        return None
 
     def trained(self) -> str:
         """Return the regular expression that the names of the weights to move match in full.

@@ -31,6 +31,12 @@ class CEU(Method):
     """Answer tokens left out at the start of each sequence; 0 for a classifier. The mean is right
     if no sequence has fewer."""
 
+    def unfit(self, modality: str) -> str | None:
+        """Say that a class would be left out, if it would be."""
+        if modality != "causal_lm" and self.ignore_first:
+            return "a classifier's answer is one class, which it leaves out. Set ignore_first = 0"
+        return super().unfit(modality)
+
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return -log(1 - p_y) + the entropy of q, in nats per token; lower means forgotten.
 

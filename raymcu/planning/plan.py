@@ -126,6 +126,8 @@ class MethodFacts:
     loss learns, so no bend is trained with it."""
     coefficient: float = 1.0
     """c: the unlearner is (1-c)·original + c·what is trained."""
+    unfit: str | None = None
+    """Why the method cannot train models of the benchmark's kind."""
 
 
 @dataclass(frozen=True)

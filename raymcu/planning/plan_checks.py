@@ -12,6 +12,7 @@ def plan_faults(space: SearchSpace, around: Surroundings) -> list[str]:
     """Say what the benchmark, as configured, lacks, and which models the study cannot have."""
     return [
         *_missing_sets(space, around),
+        *_method_faults(space, around),
         *_walk_faults(space, around),
         *_blend_faults(space, around),
     ]
@@ -31,6 +32,15 @@ def _missing_sets(space: SearchSpace, around: Surroundings) -> Iterator[str]:
     for name in space.original.extra_sets:
         if name not in sets:
             yield f"original.extra_sets: {unknown_name('set', name, list(sets))}"
+
+
+def _method_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    for index, method in enumerate(space.methods):
+        if reason := around.methods[method.title, False].unfit:
+            yield (
+                f"methods.{index}: '{method.name}' does not suit benchmark "
+                f"'{space.benchmark.name}': {reason}."
+            )
 
 
 def _walk_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:

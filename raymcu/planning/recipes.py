@@ -16,7 +16,7 @@ from raymcu.study.training_tables import Training
 RECIPE_VERSION = 2
 """Part of every id. Raise it when the same recipe would train to other weights than before."""
 
-_LATER = {"position": "prediction", "final_norm": False}
+_LATER = {"position": "prediction", "final_norm": False, "labels": "answers"}
 """Options of methods that are younger than ids, with what was done before there was a choice."""
 
 Role = Literal["original", "retrained", "memorizer", "unlearner", "bend"]

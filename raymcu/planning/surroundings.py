@@ -106,7 +106,10 @@ def _methods(space: SearchSpace) -> Iterator[tuple[tuple[str, bool], MethodFacts
         for is_second_order in (False, True):
             use, _ = space.use_of(method, is_second_order=is_second_order)
             made = METHODS[use.name](**use.options)
-            facts = MethodFacts(made.model_dump(), made.step_option, made.coefficient())
+            kind = BENCHMARKS[space.benchmark.name].modality
+            facts = MethodFacts(
+                made.model_dump(), made.step_option, made.coefficient(), made.unfit(kind)
+            )
             yield (method.title, is_second_order), facts
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from raymcu.models import causal_lm
+from raymcu.models.batch_norm import statistics_of
 from raymcu.planning.recipes import Recipe
 from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
@@ -50,6 +51,8 @@ def keep_state(store: CheckpointStore, group: Group, recipe: Recipe, loop: Loop)
         with store.writing(f".partial/{recipe.id}") as folder:
             save_file(moved, folder / "weights.safetensors")
             save_file(optimizer, folder / "optimizer.safetensors")
+            if statistics := statistics_of(loop.scorer):
+                save_file(statistics, folder / "statistics.safetensors")
             if average:
                 save_file(average, folder / "average.safetensors")
             (folder / "progress.json").write_text(json.dumps(vars(loop.progress)))
@@ -62,6 +65,8 @@ def resume(store: CheckpointStore, group: Group, recipe: Recipe, loop: Loop) -> 
     folder = store.local_dir(f".partial/{recipe.id}")
     fill(loop.moved, load_file(folder / "weights.safetensors"))
     loop.optimizer.load(load_file(folder / "optimizer.safetensors"))
+    if statistics := statistics_of(loop.scorer):
+        fill(statistics, load_file(folder / "statistics.safetensors"))
     if loop.average is not None:
         fill(loop.average.values, load_file(folder / "average.safetensors"))
     loop.progress = Progress(**json.loads((folder / "progress.json").read_text()))

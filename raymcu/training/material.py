@@ -5,8 +5,9 @@ that share it agree, without saved state.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from raymcu.errors import WorkError
 from raymcu.methods._base import Part
 from raymcu.models.encoding import Encoded, Encoder
 
-_REFUSALS, _MISMATCHED, _SAMPLED = range(10, 13)  # random streams besides those of `data`
+_REFUSALS, _MISMATCHED, _SAMPLED, _CLASSES = range(10, 14)  # random streams besides those of `data`
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Material:
     retain: Rows
     refusals: Sequence[str] = ()
     seed: int = 0
+    num_classes: int = 0
+    """Of a classifier; 0 for a causal LM."""
     sampled: dict[Part, Mapping[int, Sequence[Encoded]]] = field(default_factory=dict)
     """What the start model said, by part and question; filled in before training."""
 
@@ -65,6 +68,8 @@ class Material:
         rows = self.rows(part)
         if part.answers == "true":
             return [rows.encoded[row]]
+        if self.num_classes:
+            return self._relabelled(part, row, epoch)
         if not rows.questions or (part.answers == "mismatched" and not self.retain.answers):
             name = "retain" if rows.questions else part.questions
             raise WorkError(
@@ -83,6 +88,26 @@ class Material:
             random, texts = self._random(_MISMATCHED, when, row), self.retain.answers
         picked = random.choice(len(texts), part.count, replace=part.count > len(texts))
         return [self._encode(rows.questions[row], texts[i]) for i in picked]
+
+    def _relabelled(self, part: Part, row: int, epoch: int) -> list[Any]:
+        """Return an input with other classes, drawn as the part says."""
+        item: Any = self.rows(part).encoded[row]
+        random = self._random(_CLASSES, epoch if part.redraw else 0, row)
+        match part.answers:
+            case "any_class":
+                labels = random.integers(self.num_classes, size=part.count)
+            case "other_class":
+                labels = item.label + 1 + random.integers(self.num_classes - 1, size=part.count)
+            case "next_class":
+                labels = np.full(part.count, item.label + 1)
+            case _:
+                labels = random.choice(self._retained_labels, part.count)
+        return [replace(item, label=int(label) % self.num_classes) for label in labels]
+
+    @cached_property
+    def _retained_labels(self) -> Sequence[int]:
+        items: Sequence[Any] = self.retain.encoded
+        return [item.label for item in items]
 
     def _random(self, stream: int, epoch: int, row: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream, epoch, row])

@@ -19,6 +19,7 @@ from raymcu.errors import WorkError
 from raymcu.masks._base import MASKS
 from raymcu.methods._base import Method, Part, all_needs
 from raymcu.models import causal_lm
+from raymcu.models.batch_norm import compute_statistics
 from raymcu.models.encoding import Encoded
 from raymcu.models.modality import Modality
 from raymcu.models.scorer import Scorer
@@ -46,6 +47,11 @@ class Job:
     material: Material
     methods: list[Method]
     curriculum: Curriculum | None
+
+    def settle(self, scorer: Any) -> None:
+        """Give weights that no batch has been through, of a bend or an average, statistics."""
+        items = (*self.stream.forget, *self.stream.retain)
+        compute_statistics(scorer, items, self.training.batch_size)
 
     def sequences(self, part: Part) -> dict[Encoded, None]:
         """Return every sequence of a part that the training sees, each once."""

@@ -271,6 +271,8 @@ class Workshop:
             if one.id in missing:
                 if walk is not None:
                     fill(dict(job.model.named_parameters()), walk.bends[one.bend])
+                if walk is not None or job.training.average is not None:
+                    job.settle(scorer)
                 keep_checkpoint(self.store, self.group, job, one, loop.progress)
         if self.group.rank == 0:
             self.store.folder.remove(f".partial/{recipe.id}")
