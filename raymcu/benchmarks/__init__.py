@@ -6,10 +6,12 @@ What a component of your own is made of is imported from here.
 from raymcu.benchmarks._base import (
     BENCHMARKS,
     Benchmark,
+    Classified,
     Example,
     Facts,
     Manner,
     SetFacts,
+    classified,
     fingerprint,
     set_facts,
 )
@@ -17,10 +19,12 @@ from raymcu.benchmarks._base import (
 __all__ = [
     "BENCHMARKS",
     "Benchmark",
+    "Classified",
     "Example",
     "Facts",
     "Manner",
     "SetFacts",
+    "classified",
     "fingerprint",
     "set_facts",
 ]

@@ -1,11 +1,16 @@
-"""What a benchmark is: named sets of question-answer examples to learn, and probes to ask."""
+"""What a benchmark is: named sets of examples to learn, and probes to ask.
+
+An example is a question with its answer or, of a classification benchmark, an input with its
+class.
+"""
 
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
 
 from raymcu.benchmarks._refusals import REFUSALS
 from raymcu.errors import ConfigError, unknown_name
@@ -38,6 +43,47 @@ class Example:
     def key(self) -> str:
         """Which question or text this is: 16 hex digits, the same in every run."""
         return hashlib.sha256((self.question or self.answer).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Classified:
+    """An input with its class."""
+
+    label: int
+    """Number of the class in `Benchmark.class_names`."""
+    text: str = ""
+    images: tuple[Any, ...] = field(default=(), compare=False, repr=False)
+    """uint8 arrays, (height, width) or (height, width, 3), or the paths of image files."""
+    key: str = ""
+    """Which input this is: 16 hex digits, the same in every run; `classified` makes it."""
+
+
+_GLIMPSE = 4096
+"""Bytes read at both ends of an image file to tell it from others."""
+
+
+def classified(label: int, text: str = "", images: Sequence[Any] = ()) -> Classified:
+    """Return an input with its class and its key, which names text and images, not the label.
+
+    Of an image file the size and both ends are hashed: paths bear no identity, and a hundred
+    thousand files are told apart without reading them.
+
+    Raises:
+        OSError: If an image file is not there.
+    """
+    digest = hashlib.sha256(text.encode())
+    for image in images:
+        digest.update(b"\0")
+        if not isinstance(image, Path):
+            digest.update(f"{image.shape}".encode() + image.tobytes())
+            continue
+        with image.open("rb") as content:
+            size = content.seek(0, 2)
+            content.seek(0)
+            digest.update(f"{size}".encode() + content.read(_GLIMPSE))
+            content.seek(max(0, size - _GLIMPSE))
+            digest.update(content.read(_GLIMPSE))
+    return Classified(label, text, tuple(images), digest.hexdigest()[:16])
 
 
 @dataclass(frozen=True)
@@ -85,10 +131,11 @@ class Facts:
 
 
 class Benchmark(Component, ABC):
-    """A benchmark of question answering with sets to forget.
+    """A benchmark with sets to forget: of question answering, or of classification.
 
-    Set names are those of TOFU: ``full``, ``forget05``, ``retain95``, ``holdout05``,
-    ``real_authors``, ``world_facts``; forget and retain set of one size partition ``full``.
+    The latter's training sets and probes are of `Classified`. Set names are those of TOFU:
+    ``full``, ``forget05``, ``retain95``, ``holdout05``, ``real_authors``, ``world_facts``; forget
+    and retain set of one size partition ``full``.
     A probe is a set with paraphrased and perturbed answers where the benchmark has them.
     """
 
@@ -102,9 +149,15 @@ class Benchmark(Component, ABC):
         "holdout",
     )
     modality: ClassVar[str] = "causal_lm"
-    """Which kind of models it is for: ``causal_lm``, ``text``, ``image`` or ``image_text``."""
+    """What its examples are and who reads them: questions for a ``causal_lm``, or inputs of a
+    classifier: ``text``, ``image``, ``image_text``."""
     manners: ClassVar[Mapping[str, Manner]] = {}
     """How those probes are asked that are not plain questions."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes in the order of their numbers; none of question answering."""
+        return ()
 
     @abstractmethod
     def facts(self) -> Facts:
@@ -115,7 +168,7 @@ class Benchmark(Component, ABC):
         """
 
     @abstractmethod
-    def training_set(self, name: str) -> Sequence[Example]:
+    def training_set(self, name: str) -> Sequence[Any]:
         """Return the set of that name, in the benchmark's own order (no perturbed answers).
 
         Raises:
@@ -123,7 +176,7 @@ class Benchmark(Component, ABC):
         """
 
     @abstractmethod
-    def probe(self, name: str, forget_size: str) -> Sequence[Example]:
+    def probe(self, name: str, forget_size: str) -> Sequence[Any]:
         """Return what is asked of a model that should have forgotten ``forget_size``.
 
         Raises:
