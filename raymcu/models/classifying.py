@@ -74,9 +74,10 @@ class Batch:
 class ClassScorer(nn.Module):
     """A classifier that gives logits, what its last linear layer reads, and a layer's states."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, encoder: Any = None) -> None:
         super().__init__()
         self.model = model
+        self.encoder = encoder
         number = int(model.config.num_labels)
         self._head = [
             name
@@ -142,6 +143,17 @@ class ClassScorer(nn.Module):
         """Return logits of what the last layer reads, by the model's own or another."""
         logits: Tensor = (head or self.head)(hidden)
         return logits
+
+    def collate(self, items: Sequence[Item], **how: Any) -> Batch:
+        """Put items where the model is.
+
+        Args:
+            items: What to look at.
+            how: Which positions to read, as `encoding.collate` has it: there is only one.
+        """
+        del how
+        batch: Batch = self.encoder.collate(items, self.device)
+        return batch
 
     @property
     def head(self) -> nn.Linear:
@@ -261,15 +273,26 @@ class Classifiers(ABC):
             ConfigError: If the examples do not fit the shape.
         """
 
-    def open_model(self, folder: str | Path, dtype: str, device: torch.device) -> Any:
-        """Open a checkpoint of the store.
+    def open_model(
+        self,
+        folder: str | Path,
+        dtype: str,
+        device: torch.device,
+        source: ModelSource | None = None,
+    ) -> Any:
+        """Open a checkpoint of the store, or with its ``source`` a hub id.
 
         Raises:
             StoreError: If its files do not load.
         """
+        extra: dict[str, Any] = {}
+        if source is not None:
+            extra["trust_remote_code"] = source.trust_remote_code
+            if not Path(folder).exists():
+                extra["revision"] = source.revision
         try:
             model, found = self.auto.from_pretrained(
-                str(folder), output_loading_info=True, dtype=DTYPES[dtype]
+                str(folder), output_loading_info=True, dtype=DTYPES[dtype], **extra
             )
             if found["missing_keys"]:  # they would silently be drawn at random
                 raise ValueError(f"its files lack {', '.join(sorted(found['missing_keys']))}")

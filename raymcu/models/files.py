@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import safe_open
 
 from raymcu.store.ids import content_id
-from raymcu.study.search_space import ModelSource
+from raymcu.study.search_space import ModelSource, ScratchModel
 
 
 def count_parameters(source: ModelSource) -> int | None:
@@ -21,7 +21,7 @@ def count_parameters(source: ModelSource) -> int | None:
     ``meta-llama/Llama-3.2-1B`` has a thousand million: near enough for estimates.
     """
     if source.path is None:
-        return source.scratch.num_parameters if source.scratch else None
+        return getattr(source.scratch, "num_parameters", None)
     if shapes := _shapes(source.path):
         return sum(map(prod, shapes.values()))
     said = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z])", source.path.lower())
@@ -35,7 +35,7 @@ def layer_names(source: ModelSource) -> tuple[str, ...]:
     a hub as many as ``model.num_layers`` says.
     """
     if source.path is None:
-        number = source.scratch.num_layers if source.scratch else 0
+        number = source.scratch.num_layers if isinstance(source.scratch, ScratchModel) else 0
         return tuple(f"model.layers.{layer}." for layer in range(number))
     found: dict[str, Counter[int]] = {}
     for name in _shapes(source.path):

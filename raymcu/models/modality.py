@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from raymcu.benchmarks._base import Benchmark
+from raymcu.errors import ConfigError, StoreError
 from raymcu.models import causal_lm
+from raymcu.models.classifying import Classifiers, ClassScorer
 from raymcu.models.encoding import Encoder, train_tokenizer
+from raymcu.models.image_classifier import ImageClassifiers
 from raymcu.models.scorer import Scorer
-from raymcu.study.search_space import ModelSource
+from raymcu.study.search_space import ModelSource, ScratchModel
 
 _CHUNK = 2048
 """Longest piece of plain text in tokens (MUSE)."""
@@ -78,7 +81,7 @@ class CausalLM:
         self, source: ModelSource, benchmark: Benchmark, sets: Sequence[str], seed: int
     ) -> tuple[Any, Encoder]:
         """Make a small Llama, with a tokenizer trained on the texts of these sets."""
-        assert source.scratch is not None  # noqa: S101 - the search space saw to it
+        assert isinstance(source.scratch, ScratchModel)  # noqa: S101 - the plan saw to it
         texts = [
             f"Question: {x.question}\nAnswer: {x.answer}" if x.question else x.answer
             for name in sets
@@ -111,5 +114,65 @@ class CausalLM:
         return Scorer(model, encoder.pad)
 
 
-MODALITIES: dict[str, Modality] = {"causal_lm": CausalLM()}
+class Classifier:
+    """Inputs with one of a few classes.
+
+    Args:
+        kind: How classifiers of what is looked at are opened, made, fed and saved.
+    """
+
+    def __init__(self, kind: Classifiers) -> None:
+        self.kind = kind
+
+    def start_from(self, source: ModelSource, device: torch.device) -> tuple[Any, Any]:
+        """Open the model that a search space names, and its tokenizer or image processor.
+
+        Raises:
+            ConfigError: If they cannot be found or read.
+        """
+        path = str(source.path)
+        try:
+            model = self.kind.open_model(path, source.dtype, device, source)
+            return model, self.kind.open_encoder(path, source)
+        except (StoreError, *causal_lm.UNREADABLE) as error:
+            raise ConfigError(f"model.path: '{path}' cannot be opened ({error}).") from error
+
+    def open(
+        self, folder: Path, source: ModelSource, dtype: str, device: torch.device
+    ) -> tuple[Any, Any]:
+        """Open a checkpoint of the store.
+
+        Raises:
+            StoreError: If its files do not load.
+        """
+        return self.kind.open_model(folder, dtype, device), self.kind.open_encoder(folder, source)
+
+    def create(
+        self, source: ModelSource, benchmark: Benchmark, sets: Sequence[str], seed: int
+    ) -> tuple[Any, Any]:
+        """Make a network for inputs like those of these sets."""
+        examples = [x for name in sets for x in benchmark.training_set(name)]
+        names = benchmark.class_names
+        return self.kind.create(source.scratch, examples, names, seed, "float32")
+
+    def save(
+        self, model: Any, encoder: Any, folder: Path, weights: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write a folder that transformers opens."""
+        self.kind.save(model, encoder, folder, weights)
+
+    def encode(self, model: Any, encoder: Any, examples: Sequence[Any]) -> list[Any]:
+        """Return the items of a training set."""
+        del model
+        return [encoder.encode(example) for example in examples]
+
+    def scorer(self, model: Any, encoder: Any) -> ClassScorer:
+        """Return what computes states and logits."""
+        return self.kind.Scorer(model, encoder)
+
+
+MODALITIES: dict[str, Modality] = {
+    "causal_lm": CausalLM(),
+    "image": Classifier(ImageClassifiers()),
+}
 """By `Benchmark.modality`."""

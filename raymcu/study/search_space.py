@@ -5,21 +5,28 @@ a training, a walk and a search stands in `training_tables`, `walks` and `search
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    Tag,
     model_validator,
 )
 
+from raymcu.study.scratch_classifiers import ScratchBert, ScratchResNet, ScratchVilt, ScratchViT
 from raymcu.study.search_table import Search
 from raymcu.study.table_kinds import Named, Names, Section, Titled, merged, titles_differ, unique
 from raymcu.study.training_tables import Training
 from raymcu.study.walks import BlendUse, Calibration, LayerChoice, WalkUse
+
+LLAMA = "llama"
+"""What a network from scratch is if nothing is said."""
 
 
 class ScratchModel(Section):
@@ -55,6 +62,22 @@ class ScratchModel(Section):
         return self.num_layers * per_layer + self.vocab_size * self.hidden_size + norms
 
 
+def _architecture(scratch: Any) -> str:
+    told = scratch.get if isinstance(scratch, Mapping) else partial(getattr, scratch)
+    return str(told("architecture", LLAMA))
+
+
+Scratch = Annotated[
+    Annotated[ScratchModel, Tag(LLAMA)]
+    | Annotated[ScratchResNet, Tag("cifar_resnet")]
+    | Annotated[ScratchViT, Tag("vit")]
+    | Annotated[ScratchBert, Tag("bert")]
+    | Annotated[ScratchVilt, Tag("vilt")],
+    Discriminator(_architecture),
+]
+"""By ``architecture``; a Llama without."""
+
+
 class ModelSource(Section):
     """The network every checkpoint of the study shares."""
 
@@ -64,8 +87,9 @@ class ModelSource(Section):
     """Revision of a hub id."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer, for models that are released without one (MUSE's)."""
-    scratch: ScratchModel | None = None
-    """Architecture to train from scratch."""
+    scratch: Scratch | None = None
+    """Architecture to train from scratch: a small Llama, or with ``architecture`` the network of a
+    classifier."""
     prompt: Literal["plain", "chat"] = "plain"
     """``plain``: ``Question: …\\nAnswer: …``; ``chat``: the tokenizer's own chat template."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -29,9 +29,9 @@ class Rows:
     answers: Sequence[str] = ()
 
     @classmethod
-    def of(cls, encoded: Sequence[Encoded], examples: Sequence[Example]) -> "Rows":
-        """Return a set with the questions and answers it is made of; plain text has neither."""
-        if examples and not examples[0].question:
+    def of(cls, encoded: Sequence[Any], examples: Sequence[Any]) -> "Rows":
+        """Return a set with the questions and answers it is made of; only questions have them."""
+        if not (examples and isinstance(examples[0], Example) and examples[0].question):
             return cls(tuple(encoded))
         return cls(
             tuple(encoded), tuple(x.question for x in examples), tuple(x.answer for x in examples)

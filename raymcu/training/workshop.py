@@ -178,7 +178,14 @@ class Workshop:
             recipe.seed,
             group_by_length=recipe.training.group_by_length,
         )
-        material = Material(encoder, forget, retain, benchmark.refusals(), recipe.seed)
+        material = Material(
+            encoder,
+            forget,
+            retain,
+            benchmark.refusals(),
+            recipe.seed,
+            len(benchmark.class_names),
+        )
         methods = [METHODS[choice.name](**choice.options) for choice in recipe.methods]
         choice = recipe.curriculum
         return Job(
