@@ -247,7 +247,9 @@ class Workshop:
         if recipe.g_effects is not None:
             observe = recorder(recipe.g_effects, job.methods, job.material)
             reference = with_watched(reference, job, observe, scorer)
-        llama_names = mlp_outputs(job.model)  # before adapters have names of theirs
+        is_partial = any(method.trained() != ".*" for method in job.methods)
+        # Before adapters have names of theirs.
+        llama_names = mlp_outputs(job.model) if is_partial else {}
         if job.training.lora is not None:
             torch.manual_seed(recipe.seed)
             inject(job.model, job.training.lora)

@@ -1,0 +1,131 @@
+"""Measures classifiers: one pass, the probabilities of all classes of every input. No Ray."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from raymcu.blend import Blend
+from raymcu.errors import WorkError
+from raymcu.measurement.likelihood import Likelihood
+from raymcu.measurement.resident import Blends, Resident
+from raymcu.measurement.rows import Row, measurements
+from raymcu.models.batch_norm import compute_statistics, layers_of
+from raymcu.store import tables
+
+_BATCH = 256
+"""Inputs of a forward pass, and of the batches whose statistics are averaged."""
+
+
+class ClassMeasurer(Resident):
+    """Measures blends of classifiers, one after the other."""
+
+    def measure(
+        self,
+        point_id: str,
+        blend: Blend,
+        forget_size: str,
+        unfinished: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> pa.Table:
+        """Return the measurements table of one point.
+
+        Args:
+            point_id: Goes into the rows.
+            blend: What to measure.
+            forget_size: On which forget set's probes.
+            unfinished: Weights of checkpoints that are not in the store, by recipe id. Some other
+                point must have been measured before, which opens the model.
+
+        Raises:
+            WorkError: ``diverged`` if the blend's probabilities are not finite.
+            StoreError: If a checkpoint is damaged or does not fit the others.
+        """
+        scorer, _ = self.place(blend, unfinished)
+        rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size)]
+        logprobs = np.concatenate([_logprobs(scorer, some) for some in _batches(rows)])
+        bad = int((~np.isfinite(logprobs).all(1)).sum())
+        if bad:
+            raise WorkError(
+                "diverged", f"{bad} of {len(rows)} inputs have classes that are not finite."
+            )
+        names = self.benchmark.class_names
+        labels = np.array([row.tokens.answer[0] for row in rows])
+        likeliest = logprobs.argmax(1)
+        found = [
+            Likelihood(
+                logprobs=logprobs[n, labels[n], None],
+                greedy_logprobs=logprobs[n, likeliest[n], None],
+                hits=likeliest[n, None] == labels[n],
+                stops=np.array([True]),
+            )
+            for n in range(len(rows))
+        ]
+        written = {
+            n: (names[best], [logprobs[n, best]]) for n, best in enumerate(likeliest.tolist())
+        }
+        return measurements(point_id, rows, found, written, {}, list(logprobs))
+
+    def compare(self, point_id: str, blend: Blend, forget_size: str, against: Blends) -> pa.Table:
+        """Return no rows: states of classifiers are not compared."""
+        del point_id, blend, forget_size, against
+        return tables.empty("representations")
+
+    def place(
+        self, blend: Blend, unfinished: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> tuple[Any, Any]:
+        """Write a blend into the resident model; what is no checkpoint gets statistics anew."""
+        scorer, encoder = super().place(blend, unfinished)
+        if layers_of(scorer) and not blend.is_checkpoint:
+            compute_statistics(scorer, self._learned(encoder), _BATCH)
+        return scorer, encoder
+
+    def _begin(self, scorer: Any) -> None:
+        del scorer
+        self._items: list[Any] = []
+        self._probes: dict[tuple[str, str], list[Row]] = {}
+
+    def _learned(self, encoder: Any) -> Sequence[Any]:
+        """Return the training inputs that statistics are taken of, in an order without classes."""
+        if not self._items:
+            examples = sorted(self.benchmark.training_set("full"), key=lambda x: x.key)
+            some = examples[: self.asked.batch_norm_examples]
+            self._items = [encoder.encode(example) for example in some]
+        return self._items
+
+    def _rows(self, probe: str, forget_size: str) -> list[Row]:
+        key = (probe, forget_size)
+        if key not in self._probes:
+            assert self._opened is not None  # noqa: S101 - place() opened it
+            encoder, names = self._opened[1], self.benchmark.class_names
+            self._probes[key] = [
+                Row(
+                    probe=probe,
+                    example=number,
+                    key=example.key,
+                    question_kind="input",
+                    answer_kind="label",
+                    answer_index=0,
+                    answer=names[example.label],
+                    num_question_tokens=0,
+                    tokens=encoder.encode(example),
+                    max_new_tokens=0,
+                )
+                for number, example in enumerate(self._examples(probe, forget_size))
+            ]
+        return self._probes[key]
+
+
+def _batches(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    return [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+
+
+@torch.no_grad()
+def _logprobs(scorer: Any, rows: Sequence[Row]) -> np.ndarray:
+    """Return log p of every class: (rows, classes) float32."""
+    batch = scorer.collate([row.tokens for row in rows])
+    logits = scorer(batch.inputs, batch.row, batch.column)
+    found: np.ndarray = logits.float().log_softmax(-1).cpu().numpy()
+    return found
