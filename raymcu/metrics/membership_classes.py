@@ -6,12 +6,12 @@ as there are test inputs as members and the test inputs as others, and reports t
 inputs that it takes for non-members, in per cent: higher is more forgotten, and what the retrained
 model has is the ideal. Sources: Unlearn-Sparse and SalUn, ``evaluation/SVC_MIA.py``.
 
-The number is the true class's probability (confidence), the entropy of all classes, or the modified
-entropy of Song and Mittal (arXiv:2003.10595), with y the true class
--(1 - p_y) ln p_y - sum over the other classes c of p_c ln(1 - p_c). Unlearn-Sparse's code of it takes
-ln p_c for ln(1 - p_c), and indexes columns by the labels of all inputs, so that every class that
-any input of the set has adds -(1 - p_c) ln p_c: that is ``mia_svc_m_entropy_sparse_nonmember``. A ln
-of 0 is that of 1e-30, as in the codes.
+The number is the true class's probability (confidence), the entropy of all classes, or the
+modified entropy of Song and Mittal (arXiv:2003.10595): with y the true class,
+-(1 - p_y) ln p_y - sum over the other classes c of p_c ln(1 - p_c). Unlearn-Sparse's code of it
+takes ln p_c for ln(1 - p_c), and indexes columns by the labels of all inputs, so that every class
+that any input of the set has adds -(1 - p_c) ln p_c: that is
+``mia_svc_m_entropy_sparse_nonmember``. A ln of 0 is that of 1e-30, as in the codes.
 
 The AUCs need no fit. They are oriented as those of `raymcu.metrics.membership`: the probability
 that a forget input looks more like a member than a test input.
