@@ -44,7 +44,7 @@ Registries hold the components there are, and a component of your own enters by 
     ...     "shortest", better="neither", unit="tokens", span=(0, 1e6), probes=("forget",),
     ...     source="this example",
     ... )
-    ... def shortest(point: Measured, retrained: Measured | None) -> Score:
+    ... def shortest(point: Measured) -> Score:
     ...     "The shortest forget answer."
     ...     return Score(float(point.rows("forget").num_tokens.min()), len(point.rows("forget")))
     >>> raymcu.METRICS["shortest"].unit

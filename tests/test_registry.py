@@ -150,7 +150,7 @@ rows, barrier, found = tables.from_rows("measurements", [row]), threading.Barrie
 
 def work():
     barrier.wait()
-    found.append(score_point("p", rows, None))
+    found.append(score_point("p", rows))
 
 threads = [threading.Thread(target=work) for _ in range(2)]
 [thread.start() for thread in threads], [thread.join() for thread in threads]

@@ -13,8 +13,8 @@ from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.curves import analyze
 from raymcu.analysis.layers import Layers, Worth, choose_layers
 from raymcu.analysis.processes import fresh_processes
-from raymcu.metrics._base import METRICS, Measured
-from raymcu.metrics._scoring import is_whole, score, score_point
+from raymcu.metrics._base import METRICS, REFERENCES, Measured, Reference, References
+from raymcu.metrics._scoring import is_whole, score_point
 from raymcu.planning.plan import More, Plan
 from raymcu.progress import Watch
 from raymcu.store import tables
@@ -43,7 +43,7 @@ def score_points(run: RunFolder, points: Sequence[Mapping[str, str]], watch: Wat
     Many points are scored by several processes, one per core.
 
     Raises:
-        ConfigError: If the retrained model was measured on other questions.
+        ConfigError: If a reference model was measured on other questions.
         StoreError: If a measurements file is damaged.
     """
     workers = min(os.cpu_count() or 1, len(points) // _POINTS_PER_WORKER)
@@ -58,16 +58,12 @@ def score_points(run: RunFolder, points: Sequence[Mapping[str, str]], watch: Wat
 
 
 class _Scorer:
-    """Scores points of a run; each retrained model's measurements are read once."""
+    """Scores points of a run; each reference model's measurements are read once."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
-        self.retrained_ids = {
-            point["forget_size"]: point["id"]
-            for point in run.plan["points"]
-            if point["role"] == "retrained" and run.has_part("measurements", point["id"])
-        }
-        self.retrained: dict[str, Measured] = {}
+        self.ids = reference_ids(run)
+        self.measured: dict[str, Measured] = {}
 
     def __call__(self, point: Mapping[str, str]) -> str:
         """Write the scores of a point; return its label."""
@@ -78,15 +74,26 @@ class _Scorer:
             for table in ("representations", "judgements")
             if self.run.has_part(table, key)
         }
-        scores = score_point(key, rows, self._retrained(point["forget_size"]), others)
+        scores = score_point(key, rows, self._references(point["forget_size"]), others)
         self.run.write_part("scores", key, scores)
         return point["label"]
 
-    def _retrained(self, forget_size: str) -> Measured | None:
-        if forget_size in self.retrained_ids and forget_size not in self.retrained:
-            rows = self.run.read_part("measurements", self.retrained_ids[forget_size])
-            self.retrained[forget_size] = Measured(rows)
-        return self.retrained.get(forget_size)
+    def _references(self, forget_size: str) -> References:
+        ids = self.ids.get(forget_size, {})
+        for key in ids.values():
+            if key not in self.measured:
+                self.measured[key] = Measured(self.run.read_part("measurements", key))
+        return {role: self.measured[key] for role, key in ids.items()}
+
+
+def reference_ids(run: RunFolder) -> dict[str, dict[Reference, str]]:
+    """Return the ids of the measured points of reference models, by forget set and role."""
+    measured = set(run.parts("measurements"))
+    ids: dict[str, dict[Reference, str]] = {}
+    for point in run.plan["points"]:
+        if point["role"] in REFERENCES and point["id"] in measured:
+            ids.setdefault(point["forget_size"], {})[point["role"]] = point["id"]
+    return ids
 
 
 @lru_cache(maxsize=1)
@@ -146,8 +153,7 @@ def _choose(
     rows = points.select(["point_id", "forget_size", "role"]).to_pylist()
     measured = set(run.parts("measurements"))
     sizes = {row["point_id"]: row["forget_size"] for row in rows if row["point_id"] in measured}
-    learned = [row["point_id"] for row in rows if row["role"] == "retrained"]
-    retrained = {sizes[point]: point for point in learned if point in sizes}
+    references = reference_ids(run)
     put_in = [
         use.title
         for use in space.walks
@@ -157,26 +163,29 @@ def _choose(
     def worth(point: str) -> Worth | None:
         if point not in sizes:
             return None
-        return _worth(run.url, point, retrained.get(sizes[point]), choice.utility, choice.forget)
+        against = tuple(references.get(sizes[point], {}).items())
+        return _worth(run.url, point, against, choice.utility, choice.forget)
 
     return choose_layers(points, put_in, choice, worth)
 
 
 @cache
-def _worth(url: str, point: str, retrained: str | None, utility: str, forget: str) -> Worth:
+def _worth(
+    url: str, point: str, against: tuple[tuple[Reference, str], ...], utility: str, forget: str
+) -> Worth:
     """Compute two metrics on each half of a point's examples; every round asks for them again."""
     values = []
     for parity in (0, 1):  # even rows of every probe choose, odd ones test
         here = _half(url, point, parity)
-        there = _half(url, retrained, parity) if retrained else None
+        there = {role: _half(url, key, parity) for role, key in against}
         for name in (utility, forget):
             metric = METRICS[name]
             is_there = metric.is_measured(here)
-            values.append(score(metric, here, there).value if is_there else None)
+            values.append(metric.score(here, there).value if is_there else None)
     return Worth(*values)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _half(url: str, point: str, parity: int) -> Measured:
     rows = RunFolder(url).read_part("measurements", point)
     return Measured(rows.filter(pc.equal(pc.bit_wise_and(rows["example"], 1), parity)))

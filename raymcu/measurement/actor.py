@@ -10,7 +10,7 @@ import torch
 
 from raymcu.blend import Blend
 from raymcu.measurement.measurer import Measurer
-from raymcu.metrics._base import Measured
+from raymcu.metrics._base import REFERENCES, Measured, Reference
 from raymcu.metrics._scoring import score_point
 from raymcu.models.devices import Devices, device_name, is_device_error
 from raymcu.store.run_folder import RunFolder
@@ -28,7 +28,7 @@ class PointActor:
         for module in setup["extensions"]:
             importlib.import_module(module)
         self.run = RunFolder(setup["run"], setup["store"])
-        self.alone: dict[tuple[str, str], tuple[str, Blend]] = {
+        self.alone: dict[tuple[str, Reference], tuple[str, Blend]] = {
             (row["forget_size"], row["role"]): (
                 row["point_id"],
                 Blend.model_validate_json(row["blend"]),
@@ -54,7 +54,7 @@ class PointActor:
         """Measure one point into the run folder, and score it; return the seconds it took.
 
         Writing a point twice changes nothing, so a call may be repeated after a crash. A point
-        measured before the retrained model it is compared with is left to the score stage.
+        measured before the reference models it is compared with is left to the score stage.
 
         Raises:
             DeviceError: If the device failed: this process is of no more use.
@@ -73,34 +73,40 @@ class PointActor:
         if not self.is_device_sound:
             self.devices.worked()
             self.is_device_sound = True
-        gold, _ = self.alone.get((forget_size, "retrained"), (None, None))
-        if point_id == gold:  # scores given so far lacked what they are compared with
+        references = {
+            role: key for (size, role), (key, _) in self.alone.items() if size == forget_size
+        }
+        if (
+            point_id in references.values()
+        ):  # scores given so far lacked what they are compared with
             for point in self.run.plan["points"]:
                 if point["forget_size"] == forget_size:
                     self.run.remove_part("scores", point["id"])
         for name, table in others.items():
             self.run.write_part(name, point_id, table)
         self.run.write_part("measurements", point_id, rows)
-        if gold is None or self.run.has_part("measurements", gold):
-            reference = None if gold is None else self._reference(gold)
-            self.run.write_part("scores", point_id, score_point(point_id, rows, reference, others))
+        if all(self.run.has_part("measurements", key) for key in references.values()):
+            against = {role: self._reference(key) for role, key in references.items()}
+            self.run.write_part("scores", point_id, score_point(point_id, rows, against, others))
         return took
 
     def _compare(self, point_id: str, blend: Blend, forget_size: str) -> dict[str, pa.Table]:
         """Return the point's table ``representations``, if it is asked for."""
         if not self.measurer.asked.representations:
             return {}
-        against = {
+        against: dict[str, Blend] = {
             role: other
             for (size, role), (_, other) in self.alone.items()
-            if size == forget_size and self.run.checkpoints.is_done(other.checkpoints[0])
+            if size == forget_size
+            and role != "random"
+            and self.run.checkpoints.is_done(other.checkpoints[0])
         }
         return {"representations": self.measurer.compare(point_id, blend, forget_size, against)}
 
-    def _reference(self, gold: str) -> Measured:
-        if gold not in self.references:
-            self.references[gold] = Measured(self.run.read_part("measurements", gold))
-        return self.references[gold]
+    def _reference(self, key: str) -> Measured:
+        if key not in self.references:
+            self.references[key] = Measured(self.run.read_part("measurements", key))
+        return self.references[key]
 
 
 def setup_of(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
@@ -118,6 +124,6 @@ def setup_of(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
 
 
 def _alone(run: RunFolder) -> list[dict[str, str]]:
-    """Return the points of the original and retrained models."""
+    """Return the points of the reference models."""
     rows = run.read_table("points").select(["point_id", "forget_size", "role", "blend"])
-    return [row for row in rows.to_pylist() if row["role"] in ("original", "retrained")]
+    return [row for row in rows.to_pylist() if row["role"] in REFERENCES]

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
+from raymcu.metrics._base import REFERENCES
 from raymcu.planning.plan import Point
 
 _NEAR = 64
@@ -13,7 +14,7 @@ _NEAR = 64
 class Queue:
     """Points in the order that keeps actors busy to the end, and near what they hold.
 
-    Retrained models come first, as the scores of others need them; then the largest forget set. An
+    Reference models come first, as the scores of others need them; then the largest forget set. An
     actor gets the next point that needs no other checkpoints than its last one, if there is any.
 
     Args:
@@ -23,7 +24,7 @@ class Queue:
 
     def __init__(self, points: Sequence[Point], sizes: Mapping[str, float]) -> None:
         def rank(point: Point) -> tuple[bool, float]:
-            return point.role != "retrained", -sizes[point.forget_size]
+            return point.role not in REFERENCES, -sizes[point.forget_size]
 
         self.points = deque(sorted(points, key=rank))
         self.suspects: deque[Point] = deque()

@@ -102,6 +102,7 @@ def measurements(
     found: Sequence[Likelihood],
     written: Mapping[int, tuple[str, Sequence[float]]],
     norms: Mapping[int, float],
+    classes: Sequence[Sequence[float] | np.ndarray | None] | None = None,
 ) -> pa.Table:
     """Return the measurements table of one point.
 
@@ -111,6 +112,7 @@ def measurements(
         found: The likelihood of each.
         written: Text and log p of each token of the greedy answers, by number of row.
         norms: Gradient norms, by number of row.
+        classes: Log p of every class of each row, of classifiers.
     """
     schema = tables.SCHEMAS["measurements"]
     nothing = (None, None)
@@ -135,6 +137,7 @@ def measurements(
         "answer": pa.array([row.answer for row in rows]),
         "generation": pa.array(texts, pa.string()),
         "generation_logprobs": _lists(logprobs),
+        "class_logprobs": _lists([None] * len(rows) if classes is None else classes),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
 

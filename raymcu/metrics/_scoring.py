@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from raymcu.metrics._base import METRICS, NO_RETRAINED, Measured, Metric, Score
+from raymcu.metrics._base import METRICS, Measured, References, Score
 from raymcu.store import tables
 
 _TRIED = b"metrics"
@@ -16,7 +16,7 @@ _TRIED = b"metrics"
 def score_point(
     point_id: str,
     measurements: pa.Table,
-    retrained: pa.Table | Measured | None,
+    references: References | None = None,
     others: Mapping[str, pa.Table] | None = None,
 ) -> pa.Table:
     """Compute every registered metric whose probes were measured.
@@ -24,9 +24,10 @@ def score_point(
     Args:
         point_id: Goes into the rows.
         measurements: Rows of this point only, in any order.
-        retrained: Measurements of the model retrained without the point's forget set. None if
-            there is none: metrics that need it then have a null value and a note. As `Measured`,
-            what metrics work out of it is kept for the next point.
+        references: Measurements of the reference models of the point's forget set: the model
+            retrained without it, the original, one that has learned nothing. Metrics that need one
+            that is missing have a null value and a note. What metrics work out of one is kept in
+            it for the next point.
         others: The point's rows of the tables ``representations`` and ``judgements``, if any.
 
     Returns:
@@ -34,13 +35,12 @@ def score_point(
         ``note`` says why. The table's metadata keeps which metrics there were, see ``is_whole``.
 
     Raises:
-        ConfigError: If the retrained model was measured on other questions.
+        ConfigError: If a reference model was measured on other questions.
     """
     point = Measured(measurements, others)
-    reference = Measured(retrained) if isinstance(retrained, pa.Table) else retrained
     entries = list(METRICS)
     rows = [
-        _row(point_id, entry.name, score(entry.component, point, reference))
+        _row(point_id, entry.name, entry.component.score(point, references))
         for entry in entries
         if entry.component.is_measured(point)
     ]
@@ -60,13 +60,6 @@ def is_whole(scores: pa.Table) -> bool:
 
 def _digest(names: list[str]) -> bytes:
     return hashlib.sha256(" ".join(names).encode()).hexdigest()[:16].encode()
-
-
-def score(metric: Metric, point: Measured, retrained: Measured | None) -> Score:
-    """Compute one metric of a point that has what it takes, see ``score_point``."""
-    if metric.needs_retrained and retrained is None:
-        return NO_RETRAINED
-    return metric.compute(point, retrained)
 
 
 def _row(point_id: str, name: str, score: Score) -> dict[str, Any]:

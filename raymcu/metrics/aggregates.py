@@ -22,7 +22,6 @@ import numpy as np
 
 from raymcu.metrics._base import (
     METRICS,
-    NO_RETRAINED,
     Floats,
     Measured,
     Rows,
@@ -87,10 +86,8 @@ def _rest(part: Score) -> Score:
 
 
 @shared
-def privacy(point: Measured, retrained: Measured | None) -> Score:
+def privacy(point: Measured, retrained: Measured) -> Score:
     """Return OpenUnlearning's Priv, over the attacks that were measured of both models."""
-    if retrained is None:
-        return NO_RETRAINED
     parts = {}
     for name, attack in ATTACKS.items():
         if all(METRICS[name].is_measured(model) for model in (point, retrained)):
@@ -118,7 +115,7 @@ def likeness(attack: Score, of_retrained: Score) -> Score:
 @shared
 def utility(point: Measured) -> Score:
     """Return OpenUnlearning's Util, with the proxy of fluency."""
-    of_model = model_utility(point, None)
+    of_model = model_utility(point)
     parts = {"model_utility": of_model, "forget_fluency": fluency(point, "forget")}
     return harmonic_score(parts, of_model.num_examples, _PROXY)
 
@@ -132,7 +129,7 @@ def utility(point: Measured) -> Score:
     kind="perturbed_answer",
     source=_SOURCE,
 )
-def ou_mem(point: Measured, retrained: Measured | None) -> Score:
+def ou_mem(point: Measured) -> Score:
     """OpenUnlearning's Mem, HM of 1 - ES, EM, paraphrase, truth ratio; higher = more forgotten."""
     return memorization(point)
 
@@ -145,9 +142,9 @@ def ou_mem(point: Measured, retrained: Measured | None) -> Score:
     probes=("forget", "holdout"),
     or_probes=("forget_text", "holdout_text"),
     source=_SOURCE,
-    needs_retrained=True,
+    needs=("retrained",),
 )
-def ou_priv(point: Measured, retrained: Measured | None) -> Score:
+def ou_priv(point: Measured, retrained: Measured) -> Score:
     """OpenUnlearning's Priv, HM over membership attacks; higher = more like the retrained."""
     return privacy(point, retrained)
 
@@ -161,7 +158,7 @@ def ou_priv(point: Measured, retrained: Measured | None) -> Score:
     kind="generation",
     source=_SOURCE,
 )
-def ou_util(point: Measured, retrained: Measured | None) -> Score:
+def ou_util(point: Measured) -> Score:
     """OpenUnlearning's Util, HM of model utility and a fluency proxy; higher = better kept."""
     return utility(point)
 
@@ -173,9 +170,9 @@ def ou_util(point: Measured, retrained: Measured | None) -> Score:
     unit="fraction",
     probes=(*_UTILITY_PROBES, "holdout"),
     source=_SOURCE,
-    needs_retrained=True,
+    needs=("retrained",),
 )
-def ou_aggregate(point: Measured, retrained: Measured | None) -> Score:
+def ou_aggregate(point: Measured, retrained: Measured) -> Score:
     """OpenUnlearning's overall score, HM of Mem, Priv and Util; higher = better unlearned."""
     mem, priv, util = memorization(point), privacy(point, retrained), utility(point)
     parts = {"ou_mem": mem, "ou_priv": priv, "ou_util": util}
@@ -191,7 +188,7 @@ def ou_aggregate(point: Measured, retrained: Measured | None) -> Score:
     kind="generation",
     source=_TUTORIAL,
 )
-def ou_aggregate_two(point: Measured, retrained: Measured | None) -> Score:
+def ou_aggregate_two(point: Measured) -> Score:
     """The tutorial's overall score, HM of Mem and Util; higher = better unlearned."""
     mem, util = memorization(point), utility(point)
     return harmonic_score({"ou_mem": mem, "ou_util": util}, mem.num_examples, _PROXY)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raymcu.errors import ConfigError
-from raymcu.metrics._base import NO_RETRAINED, Floats, Measured, Score, metric, shared
+from raymcu.metrics._base import Floats, Measured, Score, metric, shared
 from raymcu.metrics.truth_ratio import log_truth_ratios, truth_ratio_examples
 
 _SOURCE = "TOFU (arXiv:2401.06121) section 2.2.3; exact two-sided ks_2samp"
@@ -98,9 +98,7 @@ def _compare(point: Measured, retrained: Measured) -> KolmogorovSmirnov | str:
 
 
 @shared
-def _scores(point: Measured, retrained: Measured | None) -> dict[str, Score]:
-    if retrained is None:
-        return dict.fromkeys(("p", "ln", "log10", "d"), NO_RETRAINED)
+def _scores(point: Measured, retrained: Measured) -> dict[str, Score]:
     test = _compare(point, retrained)
     if isinstance(test, str):
         return dict.fromkeys(("p", "ln", "log10", "d"), Score(None, 0, test))
@@ -122,9 +120,9 @@ def _scores(point: Measured, retrained: Measured | None) -> dict[str, Score]:
     probes=("forget",),
     source=_SOURCE,
     kind="perturbed_answer",
-    needs_retrained=True,
+    needs=("retrained",),
 )
-def forget_quality_p(point: Measured, retrained: Measured | None) -> Score:
+def forget_quality_p(point: Measured, retrained: Measured) -> Score:
     """p-value of the KS test against the retrained model; higher = harder to tell apart."""
     return _scores(point, retrained)["p"]
 
@@ -137,9 +135,9 @@ def forget_quality_p(point: Measured, retrained: Measured | None) -> Score:
     probes=("forget",),
     source=_SOURCE,
     kind="perturbed_answer",
-    needs_retrained=True,
+    needs=("retrained",),
 )
-def forget_quality_log10(point: Measured, retrained: Measured | None) -> Score:
+def forget_quality_log10(point: Measured, retrained: Measured) -> Score:
     """Base 10 logarithm of forget quality's p-value; higher = harder to tell apart."""
     return _scores(point, retrained)["log10"]
 
@@ -152,9 +150,9 @@ def forget_quality_log10(point: Measured, retrained: Measured | None) -> Score:
     probes=("forget",),
     source=_SOURCE,
     kind="perturbed_answer",
-    needs_retrained=True,
+    needs=("retrained",),
 )
-def forget_quality_ln(point: Measured, retrained: Measured | None) -> Score:
+def forget_quality_ln(point: Measured, retrained: Measured) -> Score:
     """Natural logarithm of forget quality's p-value; higher = harder to tell apart."""
     return _scores(point, retrained)["ln"]
 
@@ -167,8 +165,8 @@ def forget_quality_ln(point: Measured, retrained: Measured | None) -> Score:
     probes=("forget",),
     source=_SOURCE,
     kind="perturbed_answer",
-    needs_retrained=True,
+    needs=("retrained",),
 )
-def forget_quality_d(point: Measured, retrained: Measured | None) -> Score:
+def forget_quality_d(point: Measured, retrained: Measured) -> Score:
     """KS distance of the truth ratios to the retrained model's; lower = harder to tell apart."""
     return _scores(point, retrained)["d"]

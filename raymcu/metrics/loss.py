@@ -2,7 +2,8 @@
 
 MCU eqs 2 to 4, L(D_f) and L(D_r): mean negative loglikelihood over all answer
 tokens of the probe together, so a long answer weighs more than a short one. Not the mean of
-per-answer means, which is what ``probability`` builds on.
+per-answer means, which is what ``probability`` builds on. An input of a classifier has one label:
+the mean is over inputs.
 """
 
 from raymcu.metrics._base import Measured, Score, metric_of_probes
@@ -14,10 +15,11 @@ from raymcu.metrics._base import Measured, Score, metric_of_probes
     span=(0.0, float("inf")),
     unit="nats",
     source="MCU eqs 2-4",
+    or_kind="label",
 )
 def loss(point: Measured, probe: str) -> Score:
     """Mean NLL per answer token on the {probe} probe, in nats; lower = better predicted."""
-    rows = point.rows(probe)
+    rows = point.rows(probe) or point.labels(probe)
     if not rows.logprobs.size:
         return Score(None, 0, f"no answer of probe '{probe}' was measured")
     mean = float(rows.nll_sum.sum() / rows.num_tokens.sum())

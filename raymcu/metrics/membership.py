@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 
 from raymcu.errors import ConfigError
-from raymcu.metrics._base import NO_RETRAINED, Floats, Ints, Measured, Rows, Score, metric, shared
+from raymcu.metrics._base import Floats, Ints, Measured, Rows, Score, metric, shared
 
 TEXTS = ("forget_text", "holdout_text")
 QUESTIONS = ("forget", "holdout")
@@ -124,7 +124,7 @@ def _attack(name: str, source: str, kind: str = "answer") -> Callable[[Attack], 
     """Register the AUC of an attack; the docstring's first line names it."""
 
     def add(attack: Attack) -> Attack:
-        def auc(point: Measured, retrained: Measured | None) -> Score:
+        def auc(point: Measured) -> Score:
             return membership_auc(point, attack, probes_of(point, kind))
 
         first = (attack.__doc__ or "").split("\n")[0].removeprefix("Attack by ").removesuffix(".")
@@ -246,9 +246,9 @@ def gradient_norm(rows: Rows) -> Floats:
     probes=QUESTIONS,
     source=f"Carlini et al. 2021 (arXiv:2012.07805); {_OU}/reference.py",
     or_probes=TEXTS,
-    needs_retrained=True,
+    needs=("retrained",),
 )
-def mia_reference_auc(point: Measured, retrained: Measured | None) -> Score:
+def mia_reference_auc(point: Measured, retrained: Measured) -> Score:
     """AUC of membership, mean NLL less the retrained model's; 1 = remembered, 0.5 = as unseen.
 
     The reference model is the retrained one, for which the score is 0.5.
@@ -256,8 +256,6 @@ def mia_reference_auc(point: Measured, retrained: Measured | None) -> Score:
     Raises:
         ConfigError: If the two models were asked different questions.
     """
-    if retrained is None:
-        return NO_RETRAINED
     found = []
     for probe in probes_of(point):
         here, there = same_questions(point, retrained, probe)

@@ -40,7 +40,7 @@ def answer_only(generation: str) -> str:
     source=_VERBMEM,
     kind="generation",
 )
-def verbmem(point: Measured, retrained: Measured | None) -> Score:
+def verbmem(point: Measured) -> Score:
     """ROUGE-L F1 of how the model continues the forgotten texts, x100; lower = more forgotten."""
     return _f1(point, "verbmem", is_question=False, stems=False)
 
@@ -54,7 +54,7 @@ def verbmem(point: Measured, retrained: Measured | None) -> Score:
     source=_OU,
     kind="generation",
 )
-def verbmem_ou(point: Measured, retrained: Measured | None) -> Score:
+def verbmem_ou(point: Measured) -> Score:
     """VerbMem with stemming as OpenUnlearning has it, x100; lower = more forgotten."""
     return _f1(point, "verbmem", is_question=False, stems=True)
 

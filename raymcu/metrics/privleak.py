@@ -14,7 +14,7 @@ nothing: OpenUnlearning's users have seen 5215 (issue 167). The value is then nu
 
 from dataclasses import replace
 
-from raymcu.metrics._base import NO_RETRAINED, Measured, Score, metric
+from raymcu.metrics._base import Measured, Score, metric
 from raymcu.metrics.membership import (
     QUESTIONS,
     TEXTS,
@@ -82,12 +82,10 @@ def _against_retrained(
     probes=QUESTIONS,
     source=_MUSE,
     or_probes=TEXTS,
-    needs_retrained=True,
+    needs=("retrained",),
 )
-def privleak(point: Measured, retrained: Measured | None) -> Score:
+def privleak(point: Measured, retrained: Measured) -> Score:
     """PrivLeak against the retrained model; 0 = like it, -100 = remembered, above 0 = overdone."""
-    if retrained is None:
-        return NO_RETRAINED
     return _against_retrained(point, retrained, min_k)
 
 
@@ -116,7 +114,7 @@ def privleak_ou(point: Measured, retrained: Measured | None) -> Score:
     probes=TEXTS,
     source=f"{_MUSE}, AUC_RETRAIN of news",
 )
-def privleak_news(point: Measured, retrained: Measured | None) -> Score:
+def privleak_news(point: Measured) -> Score:
     """PrivLeak against MUSE's own retrained model of the news texts, AUC 0.4772."""
     return _against(point, min_k, AUC_NEWS)
 
@@ -129,6 +127,6 @@ def privleak_news(point: Measured, retrained: Measured | None) -> Score:
     probes=TEXTS,
     source=f"{_MUSE}, AUC_RETRAIN of books",
 )
-def privleak_books(point: Measured, retrained: Measured | None) -> Score:
+def privleak_books(point: Measured) -> Score:
     """PrivLeak against MUSE's own retrained model of the books' texts, AUC 0.5393."""
     return _against(point, min_k, AUC_BOOKS)

@@ -81,7 +81,7 @@ def _utility(parts: Mapping[str, Score]) -> Score:
     probes=_PROBES,
     source="TOFU (arXiv:2401.06121) section 2.2.2; aggregate_eval_stat.py at bdc209e",
 )
-def model_utility(point: Measured, retrained: Measured | None) -> Score:
+def model_utility(point: Measured) -> Score:
     """Harmonic mean of the nine utility scores, geometric truth ratio; higher = better kept."""
     return _utility(utility_parts(point, "geometric"))
 
@@ -94,7 +94,7 @@ def model_utility(point: Measured, retrained: Measured | None) -> Score:
     probes=_PROBES,
     source="TOFU (arXiv:2401.06121) section 2.2.2, eq. 1; utils.get_model_utility at bdc209e",
 )
-def model_utility_arith(point: Measured, retrained: Measured | None) -> Score:
+def model_utility_arith(point: Measured) -> Score:
     """Harmonic mean of the nine utility scores, arithmetic truth ratio; higher = better kept."""
     return _utility(utility_parts(point, "arithmetic"))
 
@@ -107,6 +107,6 @@ def model_utility_arith(point: Measured, retrained: Measured | None) -> Score:
     probes=_PROBES,
     source="open-unlearning d3d7cf9, configs/eval/tofu_metrics/model_utility.yaml",
 )
-def model_utility_ou(point: Measured, retrained: Measured | None) -> Score:
+def model_utility_ou(point: Measured) -> Score:
     """Harmonic mean of the nine, with OpenUnlearning's 1e-10 in ratios; higher = better kept."""
     return _utility(utility_parts_ou(point))

@@ -208,7 +208,7 @@ def measuring_faults(name: str, space: SearchSpace) -> Iterator[str]:
     ):
         needs = " or ".join(", ".join(g) for g in (metric.probes, metric.or_probes) if g)
         yield f"'{name}' needs {needs} in measurement.{key}. Add that there, or take another."
-    if metric.needs_retrained and not _has_retrained(space):
+    if "retrained" in metric.needs and not _has_retrained(space):
         yield f"'{name}' needs the retrained model. Set retrained.train = true or give its path."
 
 

@@ -14,7 +14,7 @@ def rescore(run: RunFolder, console: Console, *, is_quiet: bool = False) -> int:
     """Compute every metric of every measured point anew; return the number of points.
 
     Raises:
-        ConfigError: If the retrained model was measured on other questions.
+        ConfigError: If a reference model was measured on other questions.
         StoreError: If a measurements file is damaged.
     """
     _import_extensions(run)

@@ -114,8 +114,9 @@ def _details(component: Any) -> dict[str, Any]:
 def _measured(metric: Metric) -> list[str]:
     """Say what must have been measured, and of which probes."""
     choices = (", ".join(probes) for probes in (metric.probes, metric.or_probes) if probes)
-    retrained = ["the retrained model's measurement"] * metric.needs_retrained
-    return [f"{metric.kind} of {' or of '.join(choices)}", *retrained]
+    kinds = " or ".join(filter(None, (metric.kind, metric.or_kind)))
+    references = [f"the {name} model's measurement" for name in metric.needs]
+    return [f"{kinds} of {' or of '.join(choices)}", *references]
 
 
 def parameters(component: type[BaseModel]) -> dict[str, dict[str, Any]]:

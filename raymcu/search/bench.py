@@ -13,8 +13,7 @@ from raymcu.analysis.curves import analyze
 from raymcu.errors import WorkError
 from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.measurer import Measurer
-from raymcu.metrics._base import METRICS, Measured, Score
-from raymcu.metrics._scoring import score
+from raymcu.metrics._base import METRICS, REFERENCES, Measured, References, Score
 from raymcu.planning.objectives import judged, judged_along
 from raymcu.planning.plan import Curve, Point
 from raymcu.planning.recipes import Recipe
@@ -29,7 +28,7 @@ from raymcu.training.workshop import Looks, Workshop
 def bench_setup(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
     """Return what a `TrialBench` is made from, as JSON values.
 
-    Made when the points of the original and the retrained models are in the folder.
+    Made when the points of the reference models are in the folder.
     """
     return {**setup_of(run, space), "space": space.model_dump(mode="json")}
 
@@ -102,10 +101,15 @@ class TrialBench:
 
     def _scores(self, point_id: str) -> dict[str, Score]:
         if not self.run_folder.has_part("scores", point_id):  # see `PointActor.measure`
+            missing = [
+                row["role"]
+                for row in self.setup["alone"]
+                if not self.run_folder.has_part("measurements", row["point_id"])
+            ]
             raise WorkError(
                 "unscored",
-                f"point {point_id} has no scores: the retrained model that it is compared with was "
-                "not measured. See the failures, or set retrained.train = false.",
+                f"point {point_id} has no scores: the {' and the '.join(dict.fromkeys(missing))} "
+                "model that it is compared with was not measured. See the failures.",
             )
         rows = self.run_folder.read_part("scores", point_id).to_pylist()
         return {
@@ -163,7 +167,7 @@ class Glance:
         self.measurer = Measurer(
             actor.run.checkpoints, space.benchmark, space.model, asked, cuts_forget=True
         )
-        self.retrained: dict[str, Measured | None] = {}
+        self.references: dict[str, References] = {}
 
     def at(self, point: Point, key: str, weights: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the objective at a point, one of whose checkpoints is still being trained.
@@ -177,22 +181,21 @@ class Glance:
             WorkError: If the objective is undefined.
         """
         size = point.forget_size
-        if size not in self.retrained:
-            self.retrained[size] = self._reference(size)
+        if size not in self.references:
+            self.references[size] = self._measured(size)
         rows = self.measurer.measure(point.id, point.blend, size, {key: weights})
         found = {}
         for name in self.names:
-            value = score(METRICS[name], Measured(rows), self.retrained[size])
+            value = METRICS[name].score(Measured(rows), self.references[size])
             if value.value is None:
                 raise WorkError("undefined", f"{name} of an unfinished training: {value.note}")
             found[name] = value.value
         return found
 
-    def _reference(self, size: str) -> Measured | None:
+    def _measured(self, size: str) -> References:
         """Measure the reference models as a look does; the first of them opens the model."""
-        rows = {
-            role: self.measurer.measure(*self.actor.alone[size, role], size)
-            for role in ("original", "retrained")
+        return {
+            role: Measured(self.measurer.measure(*self.actor.alone[size, role], size))
+            for role in sorted(REFERENCES)
             if (size, role) in self.actor.alone
         }
-        return Measured(rows["retrained"]) if "retrained" in rows else None

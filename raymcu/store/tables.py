@@ -12,7 +12,11 @@ import pyarrow as pa
 
 from raymcu.errors import StoreError
 
-VERSION = "2"
+VERSION = "3"
+READ = frozenset({"2", VERSION})
+"""Versions that are read."""
+LATER: Mapping[str, frozenset[str]] = {"measurements": frozenset({"class_logprobs"})}
+"""By table: columns that version 2 lacks; where they are missing they are read as nulls."""
 
 
 def _field(name: str, kind: pa.DataType, meaning: str, unit: str = "") -> pa.Field:
@@ -68,8 +72,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("probe", _WORD, "forget, retain, real_authors, world_facts, holdout, verbmem…"),
         _field("example", pa.int32(), "row of the example in its probe, from 0"),
         _field("example_key", _TEXT, "hash of the original question: which example this is"),
-        _field("question_kind", _WORD, "question or paraphrased_question"),
-        _field("answer_kind", _WORD, "answer, paraphrased_answer, perturbed_answer or option"),
+        _field("question_kind", _WORD, "question, paraphrased_question, or input of a classifier"),
+        _field("answer_kind", _WORD, "answer, paraphrased_answer, perturbed_answer, option, label"),
         _field("answer_index", pa.int16(), "index among perturbed answers or options, else 0"),
         _field("num_prompt_tokens", pa.int32(), "tokens in front of the answer", "tokens"),
         _field("num_question_tokens", pa.int32(), "tokens of the bare question, BOS too", "tokens"),
@@ -87,6 +91,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("answer", _TEXT, "the reference answer scored"),
         _field("generation", _TEXT, "greedy answer to the question; null where not asked"),
         _field("generation_logprobs", _REALS, "log p of each generated token, with EOS", "nats"),
+        _field("class_logprobs", _REALS, "log p of every class; null of questions", "nats"),
     ),
     "representations": _schema(
         "representations",
@@ -253,17 +258,21 @@ def check(name: str, table: pa.Table, origin: str) -> pa.Table:
     """Return ``table`` in the schema of that name, with what its metadata says besides.
 
     Raises:
-        StoreError: If ``origin`` holds another table or another version of it.
+        StoreError: If ``origin`` holds another table or a version of it that is not read.
     """
     schema = SCHEMAS[name]
     version = (table.schema.metadata or {}).get(b"version", VERSION.encode()).decode()
+    for place, field in enumerate(schema):
+        if field.name in LATER.get(name, ()) and field.name not in table.schema.names:
+            nulls = pa.nulls(table.num_rows, field.type)
+            table = table.add_column(min(place, table.num_columns), field, nulls)
     if table.schema.names != schema.names:
         raise StoreError(
             f"{origin}: is not a '{name}' table of version {VERSION}: its columns are "
             f"{', '.join(table.schema.names)}; expected {', '.join(schema.names)}. "
             "Use the raymcu that wrote it."
         )
-    if version != VERSION:
+    if version not in READ:
         raise StoreError(
             f"{origin}: is a '{name}' table of version {version}; this raymcu reads version "
             f"{VERSION}. Use the raymcu that wrote it."

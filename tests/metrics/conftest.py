@@ -57,6 +57,28 @@ class MeasurementBuilder:
             self.add(probe, example, [-nll], kind="option", index=index, answer=letters[index])
         return self
 
+    def label(self, probe, example, label, probabilities, **columns):
+        """Add an input of a classifier: the number of its class, and the probability of each."""
+        with np.errstate(divide="ignore"):
+            logs = np.log(np.asarray(probabilities, dtype=np.float64))
+        guess = int(np.argmax(logs))
+        return self.add(
+            probe,
+            example,
+            [logs[label]],
+            kind="label",
+            hits=[guess == label],
+            **{
+                "question_kind": "input",
+                "stops": [True],
+                "answer": f"class {label}",
+                "generation": f"class {guess}",
+                "generation_logprobs": [logs[guess]],
+                "class_logprobs": logs.tolist(),
+                **columns,
+            },
+        )
+
     def other(self, table, **row):
         """Add a row of another table: ``representations`` or ``judgements``."""
         self.others.setdefault(table, []).append({"point_id": self.point_id, **row})
@@ -162,6 +184,22 @@ def _moments(logprobs):
     }
 
 
+def _classifier(skill, memory, point_id="point", seed=0, num=12, classes=4):
+    """Make a classifier's measurement: ``skill`` on all to keep, ``memory`` of the forget set."""
+    rng = np.random.default_rng(seed)
+    made = MeasurementBuilder(point_id)
+    unseen = dict.fromkeys(("test", "test_kept", "validation"), 0.8 * skill)
+    for probe, known in {"forget": memory, "retain": skill, **unseen}.items():
+        for example in range(num):
+            label, is_known = example % classes, (5 * example % num) / num < known
+            likeliest = 0.5 + 0.4 * known * is_known + rng.uniform(0.0, 0.05)
+            rest = rng.uniform(0.9, 1.1, classes - 1)
+            guess = label if is_known else (label + 1) % classes
+            rest *= (1.0 - likeliest) / rest.sum()
+            made.label(probe, example, label, np.insert(rest, guess, likeliest))
+    return made
+
+
 @pytest.fixture(scope="session")
 def build():
     """Return the builder class."""
@@ -172,3 +210,9 @@ def build():
 def model():
     """Return a function that makes a whole measurement from skill and memory in [0, 1]."""
     return _model
+
+
+@pytest.fixture(scope="session")
+def classifier():
+    """Return a function that makes a classifier's measurement from skill and memory in [0, 1]."""
+    return _classifier

@@ -10,7 +10,9 @@ from raymcu.metrics.utility import harmonic_score
 
 
 def compute(name, point, retrained=None):
-    return METRICS[name].compute(point.measured(), retrained and retrained.measured())
+    return METRICS[name].score(
+        point.measured(), {"retrained": retrained.measured()} if retrained else {}
+    )
 
 
 def forgetful(build):
@@ -120,7 +122,7 @@ def test_min_k_attacks_of_priv_leave_the_last_token_out(build):
             made.add(probe, 0, [-2.0, -3.0, -2.5, last], **moments)
     # loss and zlib: AUC 1 against .5, likeness 0; Min-K% and ++ alone would be 1
     for attack in ("min_k", "min_k_plus"):
-        assert METRICS[f"mia_{attack}_auc"].compute(models["point"].measured(), None).value == 1.0
+        assert METRICS[f"mia_{attack}_auc"].score(models["point"].measured()).value == 1.0
     score = compute("ou_priv", models["point"], models["retrained"])
     assert score.value == 0.0
     assert score.note == "0 because of mia_loss_auc, mia_zlib_auc"

@@ -9,11 +9,11 @@ from raymcu.metrics._base import METRICS
 
 
 def accuracy(point, probe="bio"):
-    return METRICS[f"{probe}_accuracy"].compute(point.measured(), None)
+    return METRICS[f"{probe}_accuracy"].score(point.measured())
 
 
 def probability(point, probe="bio"):
-    return METRICS[f"{probe}_choice_probability"].compute(point.measured(), None)
+    return METRICS[f"{probe}_choice_probability"].score(point.measured())
 
 
 def guesser(build, num_right, num):

@@ -15,7 +15,7 @@ def score(kind, build, *said, probe="forget"):
     point = build()
     for example, (text, logprobs) in enumerate(said):
         point.add(probe, example, [-1.0], generation=text, generation_logprobs=logprobs)
-    return METRICS[f"{probe}_{kind}"].compute(point.measured(), None)
+    return METRICS[f"{probe}_{kind}"].score(point.measured())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raymcu.metrics._base import METRICS, Measured
+from raymcu.metrics._base import METRICS, REFERENCES, Measured, metric
 from raymcu.metrics._scoring import score_point
 from raymcu.store import tables
 
@@ -49,14 +50,48 @@ EXPECTED = {
     *(f"{probe}_probability_ou" for probe in PROBES[2:]),
     *(f"{probe}_paraphrase_probability" for probe in PROBES[:2]),
     *(f"{probe}_truth_ratio_prob_mean" for probe in PROBES[:2]),
+    *(f"{probe}_accuracy" for probe in ("test", "validation", "test_kept")),
+    *("ua_error_percent", "ua_accuracy_percent", "ra_accuracy_percent", "ta_accuracy_percent"),
+    "ua_ra_ta_mia_gap",
+    *(f"mia_svc_{n}_nonmember" for n in ("confidence", "entropy", "m_entropy", "m_entropy_sparse")),
+    *(f"mia_class_{number}_auc" for number in ("loss", "entropy", "m_entropy")),
+    *(f"zrf{code}" for code in ("", "_bad_teaching", "_mu_bench")),
+    *(f"{probe}_{kind}_retrained" for probe in ("forget", "test") for kind in ("js", "kl")),
+    *(
+        f"{probe}_churn_{role}"
+        for probe in ("forget", "retain", "test")
+        for role in ("original", "retrained")
+    ),
     *(f"ou_{part}" for part in ("mem", "priv", "util", "aggregate", "aggregate_two")),
 }
 
 
+IS_OF_CLASSES = {name: (METRICS[name].kind in ("label", "class_logprobs")) for name in NAMES}
+
+
 @pytest.fixture(scope="module")
-def measured(model):
-    """Return ``model(...).measured()``, made once for each of its arguments."""
-    return functools.cache(lambda *arguments: model(*arguments).measured())
+def measured(model, classifier):
+    """Return what ``name`` is computed from: a model's or a classifier's, made once each."""
+
+    def make(is_of_classes, *arguments):
+        return (classifier if is_of_classes else model)(*arguments).measured()
+
+    once = functools.cache(make)
+    return lambda name, *arguments: once(IS_OF_CLASSES[name], *arguments)
+
+
+def references(name, measured):
+    return {
+        "retrained": measured(name, 0.9, 0.1, "retrained", 1),
+        "original": measured(name, 0.95, 0.95, "original", 2),
+        "random": measured(name, 0.15, 0.15, "random", 3),
+    }
+
+
+@pytest.fixture
+def kind(request):
+    """Return what makes measurements: ``model`` or ``classifier``."""
+    return request.getfixturevalue(request.param)
 
 
 def scores_of(*arguments):
@@ -82,9 +117,9 @@ def test_metric_says_what_it_is(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_metric_moves_in_its_direction_when_a_model_unlearns(name, measured):
     metric = METRICS[name]
-    retrained = measured(0.9, 0.1, "retrained", 1)
-    good = metric.compute(measured(0.9, 0.1), retrained).value
-    bad = metric.compute(measured(0.3, 0.9), retrained).value
+    against = references(name, measured)
+    good = metric.score(measured(name, 0.9, 0.1), against).value
+    bad = metric.score(measured(name, 0.3, 0.9), against).value
     if metric.better == "higher":
         assert good > bad + 1e-6
     elif metric.better == "lower":
@@ -95,61 +130,93 @@ def test_metric_moves_in_its_direction_when_a_model_unlearns(name, measured):
 @pytest.mark.parametrize("name", NAMES)
 def test_metric_stays_within_its_span(name, skill, measured):
     metric = METRICS[name]
-    retrained = measured(0.9, 0.1, "retrained", 1)
-    score = metric.compute(measured(skill, skill), retrained)
+    score = metric.score(measured(name, skill, skill), references(name, measured))
     assert metric.low <= score.value <= metric.high
     assert score.num_examples > 0
 
 
-def test_scores_ignore_the_order_of_rows(model):
-    table, retrained = model(0.8, 0.4).table(), model(0.9, 0.1, "retrained", seed=1).table()
+@pytest.mark.parametrize("kind", ["model", "classifier"], indirect=True)
+def test_scores_ignore_the_order_of_rows(kind):
+    table, retrained = kind(0.8, 0.4).table(), kind(0.9, 0.1, "retrained", seed=1).table()
     shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
     turned = retrained.take(np.arange(len(retrained))[::-1])
-    assert score_point("p", shuffled, turned).equals(score_point("p", table, retrained))
+    others = {role: Measured(retrained) for role in REFERENCES}
+    others_turned = {role: Measured(turned) for role in REFERENCES}
+    found = score_point("p", shuffled, others_turned).to_pylist()
+    for row, same in zip(found, score_point("p", table, others).to_pylist(), strict=True):
+        assert row == same | {"value": pytest.approx(same["value"], abs=1e-15)}
 
 
 def test_scores_are_the_same_from_one_chunk_or_many(model):
     table = model(0.8, 0.4).table()
     parts = [tables.from_rows("measurements", table.slice(at, 7).to_pylist())
              for at in range(0, len(table), 7)]  # fmt: skip
-    assert score_point("p", pa.concat_tables(parts), None).equals(score_point("p", table, None))
+    assert score_point("p", pa.concat_tables(parts)).equals(score_point("p", table))
 
 
 def test_only_metrics_of_measured_probes_are_scored(build):
     table = build().add("forget", 0, [-1.0]).table()
-    rows = scores_of(table, None)
+    rows = scores_of(table)
     wanted = (("forget",), "answer")
     assert set(rows) == {n for n in NAMES if (METRICS[n].probes, METRICS[n].kind) == wanted}
 
 
 def test_no_rows_give_no_scores():
-    assert len(score_point("p", tables.empty("measurements"), None)) == 0
+    assert len(score_point("p", tables.empty("measurements"))) == 0
 
 
-def test_metrics_that_need_the_retrained_model_are_null_without_it(model):
-    made = model(0.9, 0.1)
-    rows = scores_of(made.table(), None, made.tables())
+def test_metrics_that_need_a_reference_model_are_null_without_it(model, classifier):
+    made, classes = model(0.9, 0.1), classifier(0.9, 0.1)
+    rows = scores_of(made.table(), {}, made.tables())
+    of_classes = scores_of(classes.table())
     for name in NAMES:
-        if METRICS[name].needs_retrained:
-            assert rows[name]["value"] is None
-            assert "retrained" in rows[name]["note"]
+        row = (of_classes if IS_OF_CLASSES[name] else rows)[name]
+        if METRICS[name].needs:
+            assert row["value"] is None
+            assert METRICS[name].needs[0] in row["note"]
         else:
-            assert rows[name]["value"] is not None
+            assert row["value"] is not None
+
+
+def test_metrics_of_questions_and_of_classes_do_not_mix(model, classifier):
+    of_questions = scores_of(model(0.9, 0.1).table()).keys()
+    of_classes = scores_of(classifier(0.9, 0.1).table()).keys()
+    of_both = {f"{probe}_{kind}" for probe in ("forget", "retain") for kind in ("loss", "accuracy")}
+    assert of_questions & of_classes == of_both
+    assert of_classes == {name for name in NAMES if IS_OF_CLASSES[name]} | of_both
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("lambda point, foo: None", "parameter 'foo'. Behind the point there may be retrained, "),
+        ("lambda point: None", "needs {'random'} and has no parameter"),
+    ],
+)
+def test_a_function_with_what_is_no_reference_model_is_refused(code, message):
+    register = metric("mine", better="higher", span=(0, 1), unit="", probes=("forget",),
+                      source="here", needs=("random",))  # fmt: skip
+    with pytest.raises(ValueError, match=re.escape(message)):
+        register(eval(code))
+    assert "mine" not in METRICS
 
 
 @pytest.mark.parametrize("broken", [math.nan, -math.inf, -1e30])
-def test_scores_of_a_diverged_model_are_numbers_or_null_with_a_note(broken, model):
-    made = model(0.9, 0.1)
+@pytest.mark.parametrize("kind", ["model", "classifier"], indirect=True)
+def test_scores_of_a_diverged_model_are_numbers_or_null_with_a_note(broken, kind):
+    made = kind(0.9, 0.1)
     for row in made.rows[::2]:
         row["logprobs"][0] = broken
-    retrained = model(0.9, 0.1, "retrained", seed=1).table()
-    for row in scores_of(made.table(), retrained).values():
+        if row.get("class_logprobs"):
+            row["class_logprobs"] = [broken] * 4 if math.isnan(broken) else [broken, 0.0, 0.0, 0.0]
+    others = {role: kind(0.9, 0.1, role, seed=1).measured() for role in REFERENCES}
+    for row in scores_of(made.table(), others).values():
         assert row["value"] is not None or row["note"]
         assert row["value"] is None or math.isfinite(row["value"])
 
 
 def test_loss_of_a_diverged_model_is_null_and_says_so(build):
-    rows = scores_of(build().add("forget", 0, [-math.inf, -1.0]).table(), None)
+    rows = scores_of(build().add("forget", 0, [-math.inf, -1.0]).table())
     assert rows["forget_loss"]["value"] is None
     assert "diverged" in rows["forget_loss"]["note"]
     assert rows["forget_probability"]["value"] == 0.0
@@ -179,7 +246,7 @@ def test_shared_parts_are_computed_once(build):
 
 
 def test_scoring_and_analysis_start_without_torch_ray_or_plots():
-    heavy = ["torch", "ray", "transformers", "matplotlib", "nltk", "scipy"]
+    heavy = ["torch", "ray", "transformers", "matplotlib", "nltk", "scipy", "sklearn"]
     code = (
         "import sys\n"
         "import raymcu.metrics._scoring, raymcu.analysis.stages\n"

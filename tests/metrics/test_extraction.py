@@ -200,14 +200,14 @@ def test_strengths_match_greedy_generation(uwc, rows):
 
 def test_strength_of_uwc_is_null_where_the_prompt_was_not_counted(build):
     point = build().add("forget", 0, [-1.0, -1.0]).measured()
-    score = METRICS["forget_es_uwc"].compute(point, None)
+    score = METRICS["forget_es_uwc"].score(point)
     assert score.value is None
     assert "number of tokens" in score.note
 
 
 def test_answers_without_a_token_that_counts_are_told(build):
     point = build().add("forget", 0, [-1.0], hits=[1]).add("forget", 1, [-1.0] * 2, hits=[1, 1])
-    scores = {name: METRICS[name].compute(point.measured(), None)
+    scores = {name: METRICS[name].score(point.measured())
               for name in ("forget_es", "forget_es_ou", "forget_es_satimp")}  # fmt: skip
     assert [score.value for score in scores.values()] == [1.0, 0.5, 0.5]
     assert scores["forget_es"].note is None
@@ -234,7 +234,7 @@ def test_strength_never_exceeds_memorization_and_both_are_one_together(rows, pat
 def test_memorization_averages_answers_not_tokens(build):
     point = build().add("retain", 0, [-1.0] * 4, hits=[1, 0, 0, 0])
     point.add("retain", 1, [-1.0], hits=[1])
-    assert METRICS["retain_em"].compute(point.measured(), None).value == pytest.approx(0.625)
+    assert METRICS["retain_em"].score(point.measured()).value == pytest.approx(0.625)
 
 
 @pytest.mark.parametrize("name", ["es", "es_ou", "es_satimp", "es_uwc", "em"])
@@ -246,7 +246,7 @@ def test_perturbed_variants_take_the_answer_behind_the_paraphrased_question(buil
                   question_kind="paraphrased_question", **counted)  # fmt: skip
     perturbed = "em_perturb" if name == "em" else name.replace("es", "es_perturb")
     expected = 3 / 5 if name in ("es", "em") else 2 / 4  # the others drop the end
-    score = METRICS[f"retain_{perturbed}"].compute(point.measured(), None)
+    score = METRICS[f"retain_{perturbed}"].score(point.measured())
     assert score.value == pytest.approx(expected)
-    plain = METRICS[f"retain_{name}"].compute(point.measured(), None)
+    plain = METRICS[f"retain_{name}"].score(point.measured())
     assert plain.value == pytest.approx(1 / 4 if name == "es_ou" else 0.0)

@@ -33,7 +33,7 @@ def with_ratios(build, log_ratios, point_id="point", questions=None):
 
 def quality(point, retrained):
     return {
-        form: METRICS[f"forget_quality_{form}"].compute(point, retrained)
+        form: METRICS[f"forget_quality_{form}"].score(point, {"retrained": retrained})
         for form in ("p", "ln", "log10", "d")
     }
 

@@ -17,7 +17,7 @@ def graded(build, *grades, probe="forget", criterion="naturalness", judge=JUDGE)
 
 
 def compute(name, point):
-    return METRICS[name].compute(point.measured(), None)
+    return METRICS[name].score(point.measured())
 
 
 def test_score_is_the_mean_of_the_grades_there_are(build):
@@ -54,7 +54,7 @@ def test_similarity_is_inverted_on_the_forget_probe():
 
 def test_without_a_judge_there_is_no_row(build):
     point = graded(build, 3)
-    judged = score_point("p", point.table(), None, point.tables())["metric"].to_pylist()
+    judged = score_point("p", point.table(), {}, point.tables())["metric"].to_pylist()
     assert "forget_naturalness" in judged
-    unjudged = score_point("p", point.table(), None)["metric"].to_pylist()
+    unjudged = score_point("p", point.table())["metric"].to_pylist()
     assert not [name for name in unjudged if name.endswith(("naturalness", "similarity"))]

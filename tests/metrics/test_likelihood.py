@@ -10,7 +10,7 @@ from raymcu.metrics.truth_ratio import log_truth_ratios, truth_ratio_closeness, 
 
 
 def value(name, point):
-    return METRICS[name].compute(point, None).value
+    return METRICS[name].score(point).value
 
 
 def test_loss_is_the_token_mean_not_the_mean_of_means(build):
@@ -88,12 +88,12 @@ def test_truth_ratio_of_extreme_likelihoods_does_not_overflow(build):
 def test_examples_without_wrong_answers_are_left_out_and_counted(build):
     point = build().options("real_authors", 0, right=1.0, wrong=[2.0])
     point.add("real_authors", 1, [-1.0])
-    score = METRICS["real_authors_probability"].compute(point.measured(), None)
+    score = METRICS["real_authors_probability"].score(point.measured())
     assert score.num_examples == 1
     assert "1 of 2 examples" in score.note
     nothing = build().add("real_authors", 1, [-1.0]).measured()
     for name in ("real_authors_probability", "real_authors_truth_ratio"):
-        score = METRICS[name].compute(nothing, None)
+        score = METRICS[name].score(nothing)
         assert score.value is None
         assert "perturbed answer" in score.note
 
@@ -153,4 +153,4 @@ def test_ratios_with_openunlearning_s_epsilon(build):
 def test_openunlearning_s_ratios_of_what_was_not_measured_are_null(build):
     nothing = build().add("real_authors", 1, [-1.0]).measured()
     for name in ("real_authors_probability_ou", "real_authors_truth_ratio_ou"):
-        assert METRICS[name].compute(nothing, None).value is None
+        assert METRICS[name].score(nothing).value is None

@@ -27,7 +27,7 @@ numbers = st.lists(st.integers(0, 6).map(float), min_size=1, max_size=12)
 
 
 def auc(name, point, retrained=None):
-    return METRICS[f"mia_{name}_auc"].compute(point.measured(), retrained)
+    return METRICS[f"mia_{name}_auc"].score(point.measured(), {"retrained": retrained})
 
 
 def of_one_token(build, members, others, probes=("forget", "holdout"), point_id="point"):

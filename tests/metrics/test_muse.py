@@ -7,7 +7,7 @@ from raymcu.metrics.muse import answer_only
 
 
 def value(name, point):
-    return METRICS[name].compute(point.measured(), None).value
+    return METRICS[name].score(point.measured()).value
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_knowmem_counts_the_answer_only(build, probe):
         probe, 0, [-1.0], answer="on the coast", generation="the coast\n\nQuestion: on which?"
     )  # precision 1, recall 2/3
     point.add(probe, 1, [-1.0], answer="snow")  # no generation was asked
-    score = METRICS[f"{probe}_knowmem"].compute(point.measured(), None)
+    score = METRICS[f"{probe}_knowmem"].score(point.measured())
     assert score.value == pytest.approx(100 * 2 * (2 / 3) / (1 + 2 / 3))
     assert score.num_examples == 1
 
@@ -59,4 +59,4 @@ def test_scores_are_left_out_where_nothing_was_generated(build):
     point = build().add("verbmem", 0, [-1.0]).add("forget", 0, [-1.0]).measured()
     for name in ("verbmem", "verbmem_ou", "forget_knowmem", "forget_knowmem_ou", "forget_rouge"):
         assert not METRICS[name].is_measured(point)
-        assert METRICS[name].compute(point, None).value is None
+        assert METRICS[name].score(point).value is None

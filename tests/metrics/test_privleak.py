@@ -26,13 +26,13 @@ def answers(build):
 
 
 def leak(name, point, retrained=None):
-    return METRICS[name].compute(point, retrained)
+    return METRICS[name].score(point, {"retrained": retrained})
 
 
 def test_privleak_of_the_reference_example(answers):
     # reference.md E.3: OpenUnlearning's AUC .833333, MUSE's .166667, at 0.5 that is -66.67
     point, unseen = answers([1, 2, 3], [2, 4, 6]), answers([1, 2, 3], [1, 2, 3], point_id="new")
-    assert METRICS["mia_min_k_auc"].compute(point, None).value == pytest.approx(0.833333, abs=1e-6)
+    assert METRICS["mia_min_k_auc"].score(point).value == pytest.approx(0.833333, abs=1e-6)
     assert leak("privleak", point, unseen).value == pytest.approx(-200 / 3)
     assert leak("privleak_ou", point).value == pytest.approx(-200 / 3)
     assert leak("privleak_ou", point, unseen).value == pytest.approx(-200 / 3)

@@ -76,12 +76,12 @@ def test_rouge_averages_over_the_examples_that_have_a_generation(build):
     point.add("forget", 0, [-1.0], answer="one two three four", generation="two four")
     point.add("forget", 1, [-1.0], answer="one", generation="one")
     point.add("forget", 2, [-1.0], answer="one")
-    score = METRICS["forget_rouge"].compute(point.measured(), None)
+    score = METRICS["forget_rouge"].score(point.measured())
     assert score.value == pytest.approx(0.75)
     assert score.num_examples == 2
 
 
 def test_rouge_is_null_without_generations(build):
-    score = METRICS["forget_rouge"].compute(build().add("forget", 0, [-1.0]).measured(), None)
+    score = METRICS["forget_rouge"].score(build().add("forget", 0, [-1.0]).measured())
     assert score.value is None
     assert "generation" in score.note

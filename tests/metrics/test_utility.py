@@ -14,7 +14,7 @@ NINE = [
 
 
 def utility(point, name="model_utility"):
-    return METRICS[name].compute(point, None)
+    return METRICS[name].score(point)
 
 
 def test_harmonic_mean_known_answer():
@@ -28,7 +28,7 @@ def test_harmonic_mean_of_nothing_is_zero(values):
 
 def test_utility_is_the_harmonic_mean_of_the_nine_metrics(model):
     point = model(0.8, 0.2).measured()
-    nine = [METRICS[name].compute(point, None).value for name in NINE]
+    nine = [METRICS[name].score(point).value for name in NINE]
     assert utility(point).value == pytest.approx(9 / sum(1 / value for value in nine))
     assert utility(point).num_examples == 36
 
@@ -97,5 +97,5 @@ def test_openunlearning_s_utility_is_the_same_where_answers_are_likely(model):
     same = utility(point, "model_utility_ou").value
     assert same == pytest.approx(utility(point).value, rel=1e-8)
     for name in ("forget", "retain", "real_authors", "world_facts"):
-        pair = [METRICS[f"{name}_truth_ratio{form}"].compute(point, None) for form in ("", "_ou")]
+        pair = [METRICS[f"{name}_truth_ratio{form}"].score(point) for form in ("", "_ou")]
         assert pair[1].value == pytest.approx(pair[0].value, rel=1e-8)

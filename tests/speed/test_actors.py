@@ -92,7 +92,7 @@ def plain(space, number=POINTS):
     taken = []
     for blend in blends(number):
         started = time.perf_counter()
-        score_point("p", measurer.measure("p", blend, "forget10"), None)
+        score_point("p", measurer.measure("p", blend, "forget10"))
         taken.append(time.perf_counter() - started)
     return statistics.mean(taken[1:])
 

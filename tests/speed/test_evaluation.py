@@ -68,7 +68,7 @@ def test_full_tofu_against_a_pass_for_each_metric(name):
         measurer.place(blend)
         table = measurer.measure("p", blend, "forget10")
         found["table"] = table
-        rows = score_point("p", table, None).to_pylist()
+        rows = score_point("p", table).to_pylist()
         found["fast"] = {row["metric"]: row["value"] for row in rows}
 
     fast()  # an actor of a sweep has its rows and stems from the points before

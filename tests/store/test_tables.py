@@ -56,7 +56,7 @@ def test_check_puts_columns_in_the_schemas_types():
 
 
 def test_check_names_the_origin_of_another_table():
-    with pytest.raises(StoreError, match=r"^f\.parquet: is not a 'points' table of version 2: "):
+    with pytest.raises(StoreError, match=r"^f\.parquet: is not a 'points' table of version 3: "):
         tables.check("points", tables.from_rows("scores", [SCORE]), "f.parquet")
 
 
@@ -71,3 +71,15 @@ def test_check_refuses_a_column_of_another_type():
     wrong = pa.table({**columns, "value": ["high"]})
     with pytest.raises(StoreError, match=r"^f\.parquet: is not a 'scores' table"):
         tables.check("scores", wrong, "f.parquet")
+
+
+def test_check_fills_a_column_that_came_later_with_nulls():
+    row = {"point_id": "p", "probe": "forget", "example": 0, "logprobs": [-0.5]}
+    now = tables.from_rows("measurements", [row])
+    older = now.drop_columns(["class_logprobs"]).replace_schema_metadata({"version": "2"})
+    found = tables.check("measurements", older, "f.parquet")
+    assert found.schema.equals(SCHEMAS["measurements"], check_metadata=True)
+    assert found.equals(now.cast(SCHEMAS["measurements"]))
+    assert found["class_logprobs"].null_count == 1
+    with pytest.raises(StoreError, match="its columns are"):
+        tables.check("measurements", older.drop_columns(["logprobs"]), "f.parquet")
