@@ -87,6 +87,11 @@ class Blend(BaseModel):
         return dict(zip(self.checkpoints, self.coefficients, strict=True))
 
     @property
+    def is_checkpoint(self) -> bool:
+        """Whether it is one checkpoint as it is."""
+        return self.coefficients == (1.0,) and not self.layers
+
+    @property
     def id(self) -> str:
         """Hash of ids and coefficients."""
         layers = {prefix: list(row) for prefix, row in self.layers.items()}

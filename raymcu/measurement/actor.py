@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from raymcu.blend import Blend
-from raymcu.measurement.measurer import Measurer
+from raymcu.measurement.kinds import measurer_of
 from raymcu.metrics._base import REFERENCES, Measured, Reference
 from raymcu.metrics._scoring import score_point
 from raymcu.models.devices import Devices, device_name, is_device_error
@@ -39,7 +39,7 @@ class PointActor:
         self.devices = Devices(self.run)
         self.is_device_sound = False
         self.lock = threading.Lock()
-        self.measurer = Measurer(
+        self.measurer = measurer_of(
             self.run.checkpoints,
             BenchmarkUse.model_validate(setup["benchmark"]),
             ModelSource.model_validate(setup["model"]),

@@ -155,6 +155,8 @@ class Surroundings:
     """None if the model is on a hub."""
     asked: str = ""
     """Content that is only asked, see ``Facts``."""
+    is_classifier: bool = False
+    """Whether inputs have classes in place of answers."""
     walks: Mapping[str, WalkFamily] = field(default_factory=dict)
     """By title."""
     layers: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
 from raymcu.planning.plan_checks import plan_faults
 from raymcu.planning.recipes import Choice, GEffects, Recipe, siblings
 from raymcu.store.ids import content_id
-from raymcu.study.search_space import FamilyUse, MethodUse, ModelSource, SearchSpace
+from raymcu.study.search_space import FamilyUse, Measurement, MethodUse, ModelSource, SearchSpace
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
 from raymcu.study.walks import BlendUse, WalkUse
 
@@ -79,7 +79,7 @@ class _Planner:
             **({"asked": around.asked} if around.asked else {}),
             "prompt": space.model.prompt,
             "dtype": space.model.dtype,
-            **space.measurement.model_dump(mode="json", exclude={"batch_tokens", "memory_gib"}),
+            **_measured(space.measurement),
         }
 
     def plan(self) -> Plan:
@@ -131,11 +131,29 @@ class _Planner:
 
     def _references(self) -> None:
         original = self.original
+        random = self._untrained() if self.around.is_classifier else None
         for size in self.space.benchmark.forget_sizes:
             self._point(self._alone(original), size, "original", original.label)
+            if random is not None:
+                self._point(self._alone(random), size, "random", random.label)
             if self.space.retrained.train or size in self.space.retrained.paths:
                 retrained = self.retrained[size] = self._learner(size)
                 self._point(self._alone(retrained), size, "retrained", retrained.label)
+
+    def _untrained(self) -> Recipe | None:
+        """Add a network of random weights (ZRF's reference), if the study has one from scratch."""
+        if self.space.model.scratch is None or self.space.model.path is not None:
+            return None
+        return self._add(
+            role="random",
+            label="random",
+            forget_size=None,
+            parents={},
+            train_sets=("full",),  # which its inputs are normalised by
+            methods=(),
+            training=None,
+            seed=self.space.original.seed,
+        )
 
     @staticmethod
     def _alone(recipe: Recipe) -> Blend:
@@ -363,3 +381,11 @@ class _Planner:
 def _choice(name: str, options: Mapping[str, Any], without: str | None) -> Choice:
     """Return a method as a recipe holds it; how far to step away is no matter of training."""
     return Choice(name=name, options={k: v for k, v in options.items() if k != without})
+
+
+def _measured(asked: Measurement) -> dict[str, Any]:
+    """Return what a point's id says of how it is measured: nothing that changes no number."""
+    content: dict[str, Any] = asked.model_dump(mode="json", exclude={"batch_tokens", "memory_gib"})
+    if content["batch_norm_examples"] is None:  # the id of before there was a choice
+        del content["batch_norm_examples"]
+    return content

@@ -75,6 +75,7 @@ def look_around(space: SearchSpace) -> Surroundings:
         model_fingerprints={p: files.fingerprint(p, space.model.revision) for p in paths if p},
         num_parameters=files.count_parameters(space.model),
         asked=facts.asked,
+        is_classifier=benchmark.modality != "causal_lm",
         layers=files.layer_names(space.model),
         **_components(space),
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from raymcu.analysis.curves import analyze
 from raymcu.errors import WorkError
 from raymcu.measurement.actor import PointActor, setup_of
-from raymcu.measurement.measurer import Measurer
+from raymcu.measurement.kinds import measurer_of
 from raymcu.metrics._base import METRICS, REFERENCES, Measured, References, Score
 from raymcu.planning.objectives import judged, judged_along
 from raymcu.planning.plan import Curve, Point
@@ -164,7 +164,7 @@ class Glance:
         few = min(search.look_examples, space.measurement.max_examples or search.look_examples)
         update = {"max_examples": few, "representations": ()}
         asked = space.measurement.model_copy(update=update)
-        self.measurer = Measurer(
+        self.measurer = measurer_of(
             actor.run.checkpoints, space.benchmark, space.model, asked, cuts_forget=True
         )
         self.references: dict[str, References] = {}

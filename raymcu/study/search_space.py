@@ -263,6 +263,9 @@ class Measurement(Section):
     """First examples of each probe to use; None uses all. The forget probe is never cut."""
     batch_tokens: PositiveInt = 4096
     """Tokens per forward pass, padding included; not part of a point's id."""
+    batch_norm_examples: PositiveInt | None = None
+    """Training inputs from which the statistics of batch normalisation are computed at every blend
+    that is no checkpoint; None takes all."""
     memory_gib: Annotated[float, Field(gt=0)] = 2.0
     """Working memory beside the weights: batches, logits and caches are cut to fit; not part of
     a point's id."""

@@ -123,7 +123,7 @@ class Workshop:
             if recipe.coefficient is not None:
                 self._step_away(recipe, recipe.coefficient)
             elif recipe.training is None:
-                self._copy_ready_model(recipe)
+                self._write_untrained(recipe)
             else:
                 self._train(self._prepare(leader_of(recipe)), report, looks)
         except torch.OutOfMemoryError as error:
@@ -132,9 +132,16 @@ class Workshop:
                 f"{error} Lower training.micro_batch_size or raise training.workers.",
             ) from error
 
-    def _copy_ready_model(self, recipe: Recipe) -> None:
+    def _write_untrained(self, recipe: Recipe) -> None:
+        """Write a model that somebody else trained, or nobody."""
         modality = self._modality(recipe)
-        model, encoder = modality.start_from(recipe.model, _CPU)
+        if recipe.role == "random":
+            benchmark = self._benchmark(recipe.benchmark)
+            model, encoder = modality.create(
+                recipe.model, benchmark, recipe.train_sets, recipe.seed
+            )
+        else:
+            model, encoder = modality.start_from(recipe.model, _CPU)
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
             modality.save(model, encoder, folder)
             write_recipe(recipe, folder, Progress())
