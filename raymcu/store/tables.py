@@ -88,6 +88,13 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("generation", _TEXT, "greedy answer to the question; null where not asked"),
         _field("generation_logprobs", _REALS, "log p of each generated token, with EOS", "nats"),
     ),
+    "questions": _schema(
+        "questions",
+        _field("forget_size", _WORD, "name of the forget set it is asked for"),
+        _field("probe", _WORD, "probe it is of"),
+        _field("example", pa.int32(), "row of the example in its probe, from 0"),
+        _field("question", _TEXT, "as the benchmark words it; empty of a plain text"),
+    ),
     "representations": _schema(
         "representations",
         _field("point_id", _WORD, "point measured"),
