@@ -124,6 +124,14 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("num_examples", pa.int32(), "examples the score is taken over"),
         _field("note", _TEXT, "why the value is null, or a warning"),
     ),
+    "intervals": _schema(
+        "intervals",
+        _field("point_id", _WORD, "point scored"),
+        _field("metric", _WORD, "one of the metrics that models are judged by first"),
+        _field("low", pa.float64(), "end of the 95% bootstrap interval", "see metric"),
+        _field("high", pa.float64(), "its other end", "see metric"),
+        _field("num_questions", pa.int32(), "questions resampled, over all probes of the metric"),
+    ),
     "findings": _schema(
         "findings",
         *_CURVE_FIELDS,
