@@ -11,10 +11,10 @@ from matplotlib.ticker import MaxNLocator
 
 from raymcu.report.data import REFERENCES, Endpoint, unique
 from raymcu.report.figures import MUTED, PALETTE, Drawing, fitted
+from raymcu.report.panel_sheets import Panel, Sheet, draw_sheets
 from raymcu.report.panels import balanced
 from raymcu.report.search import Objective, Searched, Trial
 from raymcu.report.search_findings import best_trials, history, importances, pareto_front, slice_of
-from raymcu.report.search_sheets import Panel, Sheet, draw_sheets
 from raymcu.report.search_words import short_names, tally, value_text
 
 KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -215,7 +215,7 @@ def _slice(
             ax.set_xlim(-0.5, len(ticks) - 0.5)
         else:
             _scale(ax, asked)
-        _label(ax, name, objective.label)
+        _label(ax, f"{name} (log)" if asked.get("log") else name, objective.label)
 
     return draw
 

@@ -1,4 +1,4 @@
-"""Intervals of scores: the score itself where each question counts once, known widths, every model."""
+"""Intervals: the score itself where each question counts once, known widths, every model."""
 
 import numpy as np
 import pytest

@@ -15,17 +15,16 @@ from raymcu.report.console import (
     layers_table,
     plan_table,
 )
+from raymcu.report.costs import cost_rows
 from raymcu.report.data import (
-    calibrated,
-    chosen_layers,
     colors_of,
     endpoints_of,
-    layers_label,
     load_study,
     read_walks,
     short_labels,
 )
-from raymcu.report.page import cost_rows, headline, write_report
+from raymcu.report.ordered import calibrated, chosen_layers, layers_label
+from raymcu.report.page import headline, write_report
 from raymcu.report.tradeoff import tradeoff, walk_path
 from raymcu.report.walks import across_amounts, layer_pages, shown_metrics, walk_pages
 from raymcu.store import tables
@@ -287,7 +286,7 @@ def test_the_page_tells_every_calibration_and_layer_choice(html, study):
     assert section.count("<tr><td>mixing</td>") == len(study.calibrations) == 8
     assert section.count("0.500*") == 2  # rmu's walk is not monotone
     (section,) = re.findall(r'<section id="layers">.*?</section>', html, flags=re.DOTALL)
-    rows = re.findall(r"<tr class=.*?</tr>", section, flags=re.DOTALL)
+    rows = re.findall(r"<tr[^>]*><td>.*?</tr>", section)
     assert len(rows) == len(study.layer_choices) == 16
     chosen = [row for row in rows if "✓ chosen" in row]
     assert len(chosen) == 2
