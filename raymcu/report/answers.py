@@ -4,6 +4,7 @@ How much an answer changed is told by ROUGE-L F1 against the reference answer, w
 1 is the reference word for word.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -19,7 +20,8 @@ from raymcu.store.run_folder import RunFolder
 MOST_FORGET, MOST_KEPT = 6, 4
 """Questions shown of each forget set: of what is to be forgotten, and of all else."""
 MOST_MODELS = 24
-_LONGEST = 420
+_MOST_READ = 2000
+_LONGEST = 300
 """Characters of a text that are shown."""
 
 _Key = tuple[str, int]
@@ -108,8 +110,9 @@ def most_changed(models: Sequence[_Model], asked: Mapping[_Key, str]) -> tuple[Q
         if now:
             change[key] = rouge_l_f1(answer, said, False) - fmean(now)
     ranked = sorted(change, key=lambda key: (-abs(change[key]), key))
-    chosen = [key for key in ranked if key[0] in _FORGOTTEN][:MOST_FORGET]
-    chosen += [key for key in ranked if key[0] not in _FORGOTTEN][:MOST_KEPT]
+    lost = [key for key in ranked if key[0] in _FORGOTTEN][:MOST_FORGET]
+    hurt = [key for key in ranked if key[0] not in _FORGOTTEN][:MOST_KEPT]
+    chosen = [*lost[:2], *hurt[:1], *lost[2:], *hurt[1:]]  # the page folds all but the first three
     return tuple(
         Question(
             probe=key[0],
@@ -171,6 +174,14 @@ def _questions(run: RunFolder) -> dict[str, dict[_Key, str]]:
     return found
 
 
+_REPEATED = re.compile(r"(?<!\S)((?:\S+ ){0,3}?\S+)(?: \1(?!\S)){3,}")
+
+
 def _cut(text: str) -> str:
-    text = " ".join(text.split())
+    """Shorten a text: words said four times and more in a row once, with their number."""
+
+    def once(match: re.Match[str]) -> str:
+        return f"{match[1]} (×{(len(match[0]) + 1) // (len(match[1]) + 1)})"
+
+    text = _REPEATED.sub(once, " ".join(text[:_MOST_READ].split()))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"

@@ -58,7 +58,7 @@ def findings(study: Study, doubted: Iterable[str]) -> Table:
         Column("worst point", note=f"Where its larger barrier is. {EXPORT}"),
         *(Column(f"{side} curvature", is_number=True, in_files_only=True)
           for side in ("retain", "forget")),
-        Column("points", is_number=True),
+        Column("points", is_number=True, in_files_only=True),
     )  # fmt: skip
     rows = []
     for curve, row in finding_rows(study):
@@ -165,8 +165,8 @@ def _over(values: Sequence[float | None]) -> Cell:
         return _number(None)
     middle, spread, low, high = mean(found), stdev(found), min(found), max(found)
     more = {"deviation": spread, "lowest": low, "highest": high}
-    small = f"{number(low)} to {number(high)}"
-    return Cell(f"{number(middle)} ± {number(spread)}", middle, small=small, more=more)
+    small = f"± {number(spread)}; {number(low)} to {number(high)}"
+    return _number(middle, small=small, more=more)
 
 
 def calibrations(study: Study) -> Table:
@@ -231,7 +231,7 @@ def gains(study: Study) -> Table:
         Column("metric"),
         *(Column(head, is_number=True) for head in
           ("curves", "largest gain", "at t", "t = 0", "t = 1")),
-        *map(Column, ("setting", "forget set", "pair", "curve")),
+        Column("on"),
         Column("for raymcu export", note=EXPORT),
     )  # fmt: skip
     rows = []
@@ -244,8 +244,8 @@ def gains(study: Study) -> Table:
             _number(found.gain, 4),
             Cell("–" if t is None else f"{t:.2f}", "" if t is None else t),
             *map(_number, (found.row["at_first"], found.row["at_second"])),
-            *map(Cell, (curve.setting, curve.forget_size, curve.pair, curve.family)),
-            _name(names, best),
+            Cell(f"{curve.setting}, {curve.forget_size}, {curve.pair}, {curve.family}"),
+            Cell("–", "") if best is None else Cell(best, kind="code", more={"name": names[best]}),
         )
         rows.append(Row(cells))
     return Table("gains", columns, tuple(rows))
