@@ -26,6 +26,7 @@ from raymcu.report.console import headline_metrics, number
 from raymcu.report.costs import cost_rows
 from raymcu.report.data import REFERENCES, Curve, Study, load_study, metric_info
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
+from raymcu.report.losses import FILE, read_trainings
 from raymcu.report.overview import barrier_grid, barrier_maps
 from raymcu.report.panels import metric_families
 from raymcu.report.search import Searched, read_search
@@ -34,7 +35,7 @@ from raymcu.report.search_words import best_found, tally
 from raymcu.report.status import duration
 from raymcu.report.tabular import Table
 from raymcu.report.tradeoff import tradeoff
-from raymcu.report.trainings import FILE, read_trainings, training_drawings
+from raymcu.report.trainings import training_drawings
 from raymcu.report.walk_figures import layer_drawings, walk_drawings
 from raymcu.store import versions
 from raymcu.store.ids import content_id

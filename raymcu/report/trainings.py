@@ -1,100 +1,20 @@
-"""Draws how each training went: loss by step, a small panel for each method.
+"""Draws how each training went: loss by step, a small panel for each method."""
 
-Read from ``training.parquet`` beside each checkpoint's weights.
-"""
-
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from raymcu.errors import StoreError
 from raymcu.report.data import unique
 from raymcu.report.figures import LINES, MUTED, PALETTE, Drawing, set_log
+from raymcu.report.losses import MOST_STEPS, TERMS, Training
 from raymcu.report.panel_sheets import Panel, Sheet, draw_sheets
 from raymcu.report.panels import LOG_RATIO
-from raymcu.store.run_folder import RunFolder
 
-FILE = "training.parquet"
-MOST_STEPS = 120
-"""Places on a line; the steps of a longer training are averaged between them."""
-TERMS = ("loss", "forget_loss", "retain_loss")
 _TITLES = {"loss": "objective", "forget_loss": "forget term", "retain_loss": "retain term"}
-
-Values = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Training:
-    """One recipe's training, as it went."""
-
-    recipe_id: str
-    role: str
-    label: str
-    forget_size: str
-    """Empty of the original."""
-    steps: Values
-    """(places,)."""
-    losses: Mapping[str, Values]
-    """By name of a term that the method has: (places,), NaN where there is none."""
-
-    @property
-    def panel(self) -> str:
-        """Name of the panel it is drawn on: its method, or what it is."""
-        return self.label.split("/")[0] if self.role == "unlearner" else self.role
-
-    @property
-    def line(self) -> str:
-        """What tells it from the others of its panel, besides the forget set."""
-        return self.label.rpartition("/")[2] if self.role == "unlearner" else ""
-
-
-def read_trainings(run: RunFolder) -> tuple[Training, ...]:
-    """Return the trainings of a run's recipes that are in its store, in the plan's order.
-
-    Raises:
-        StoreError: If a file of theirs is damaged.
-    """
-    folder = run.checkpoints.folder
-    done = set(run.checkpoints.done())
-    found = []
-    for recipe in run.plan["recipes"]:
-        name = f"{recipe['id']}/{FILE}"
-        if recipe["id"] not in done or not folder.exists(name):
-            continue
-        try:
-            rows = pq.read_table(io.BytesIO(folder.read_bytes(name)), columns=["step", *TERMS])
-        except (pa.ArrowException, OSError) as error:
-            raise StoreError(
-                f"{folder.path(name)}: is damaged ({error}). Delete the folder it is in and run "
-                "again to train it anew."
-            ) from error
-        if rows.num_rows:
-            found.append(_training(recipe, rows))
-    return tuple(found)
-
-
-def _training(recipe: Mapping[str, Any], rows: pa.Table) -> Training:
-    columns = {name: rows[name].to_numpy().astype(np.float64) for name in ("step", *TERMS)}
-    losses = {name: thinned(columns[name]) for name in TERMS if np.isfinite(columns[name]).any()}
-    size = recipe["forget_size"] or ""
-    told = (recipe["id"], recipe["role"], recipe["label"], size)
-    return Training(*told, thinned(columns["step"]), losses)
-
-
-def thinned(values: Values, most: int = MOST_STEPS) -> Values:
-    """Average neighbours so that at most so many values stay: (values,) to (<= most,)."""
-    edges = np.unique(np.linspace(0, len(values), min(most, len(values)) + 1).astype(int))
-    sums = np.add.reduceat(values, edges[:-1])
-    return np.asarray(sums / np.diff(edges))
 
 
 def training_drawings(trainings: Sequence[Training]) -> list[Drawing]:

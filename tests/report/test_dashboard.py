@@ -12,7 +12,8 @@ import pytest
 
 from raymcu.errors import ConfigError
 from raymcu.report.assets import asset
-from raymcu.report.dashboard import Parts, Watch, is_loopback, serve
+from raymcu.report.dashboard import is_loopback, serve
+from raymcu.report.watch import Parts, Watch
 from raymcu.store import tables
 
 

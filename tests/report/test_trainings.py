@@ -5,8 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raymcu.errors import StoreError
+from raymcu.report.losses import read_trainings, thinned
 from raymcu.report.page import is_drawn, write_report
-from raymcu.report.trainings import read_trainings, thinned, training_drawings
+from raymcu.report.trainings import training_drawings
 from raymcu.store import tables
 
 
