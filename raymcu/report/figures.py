@@ -88,7 +88,7 @@ def curve_drawings(study: Study, *, pdf: bool = False) -> list[Drawing]:
 
     Args:
         study: What to draw.
-        pdf: Whether figures that the page shows only when opened are made as PDF too.
+        pdf: Whether they are made as PDF too, which takes as long as SVG or PNG.
     """
     found = [
         page
@@ -111,7 +111,7 @@ def draw_page(page: Page, *, pdf: bool = False) -> Drawing:
             for lines, ax in zip(row.panels, axes, strict=True):
                 _draw_panel(ax, page, row, lines)
         _label_panels(figure, grid, page)
-        files = render(figure, page.name, pdf=pdf or page.group.is_headline)
+        files = render(figure, page.name, pdf=pdf)
     return Drawing(
         page.name, page.setting, page.title, _caption(page), files, page.group.is_headline
     )

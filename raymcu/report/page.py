@@ -108,7 +108,7 @@ def write_report(run: RunFolder, *, pdf: bool = False) -> str:
 
     Args:
         run: A run folder with scores.
-        pdf: Whether figures that wait to be opened are written as PDF too, as the others are.
+        pdf: Whether the many figures along curves are written as PDF too, as the others are.
 
     Raises:
         ConfigError: If nothing was scored yet.

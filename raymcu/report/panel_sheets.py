@@ -88,5 +88,5 @@ def _draw_sheet(
                 panel.draw(ax)
                 ax.text(0, 1 + 0.07 / sheet.height, fitted(panel.head, sheet.width),
                         transform=ax.transAxes, va="bottom", fontweight="bold")  # fmt: skip
-        files = render(figure, name)
+        files = render(figure, name, pdf=sheet.is_headline)
     return Drawing(name, None, sheet.title, sheet.caption, files, sheet.is_headline, sheet.section)

@@ -18,13 +18,10 @@ _TITLES = {"loss": "objective", "forget_loss": "forget term", "retain_loss": "re
 
 
 def training_drawings(trainings: Sequence[Training]) -> list[Drawing]:
-    """Draw the objective of all trainings, then terms of the unlearners, then the bends."""
-    single = [one for one in trainings if one.role != "bend"]
-    bends = [one for one in trainings if one.role == "bend"]
-    unlearners = [one for one in single if one.role == "unlearner"]
-    drawn = _draw("training", "Training losses", single, ("loss",), is_headline=True)
-    drawn += _draw("training_terms", "Terms of the unlearners' losses", unlearners, TERMS[1:])
-    return drawn + _draw("training_bends", "Losses of the bends of curves", bends, ("loss",))
+    """Draw the objective of all trainings, then the terms of the unlearners'."""
+    unlearners = [one for one in trainings if one.role == "unlearner"]
+    drawn = _draw("training", "Training losses", trainings, ("loss",), is_headline=True)
+    return drawn + _draw("training_terms", "Terms of the unlearners' losses", unlearners, TERMS[1:])
 
 
 def _draw(
