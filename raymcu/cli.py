@@ -224,7 +224,10 @@ def analyze(run: Run, as_json: Json = False) -> None:
 def report(
     run: Run,
     pdf: Annotated[
-        bool, typer.Option("--pdf", help="Also write the figures along curves as PDF, as the others are.")
+        bool,
+        typer.Option(
+            "--pdf", help="Also write the figures along curves as PDF, as the others are."
+        ),
     ] = False,
 ) -> None:
     """Draw the figures and the HTML page anew."""

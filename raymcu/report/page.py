@@ -179,7 +179,12 @@ def render_page(told: Told) -> str:
     """Return the page as HTML."""
     run, study, drawings = told.run, told.study, told.drawings
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "duration": duration, "moment": moment}
+    environment.filters |= {
+        "number": number,
+        "duration": duration,
+        "moment": moment,
+        "whole": whole,
+    }
     template = environment.from_string(asset("template.html"))
     notes = run.read_json("run.json") if run.exists("run.json") else {}
     shown = headline_metrics(study.endpoints)
@@ -211,6 +216,11 @@ def moment(text: str) -> str:
     """Write a time to the second: ``2026-11-28 16:26:19 UTC``."""
     found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)", text)
     return f"{found[1]} {found[2]} UTC" if found else text
+
+
+def whole(pair: str) -> str:
+    """Let a pair's name break behind its method, or between two models, and nowhere else."""
+    return pair.replace(" ↔ ", "\u00a0↔\u00a0" if " · " in pair else "\u00a0↔ ")
 
 
 def doubts_of(study: Study) -> dict[str, str]:
