@@ -1,7 +1,7 @@
 """Draws the map of barriers: every curve of a study in one figure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -80,8 +80,11 @@ class Grid:
     """(setting, pair, cells)."""
 
 
-def barrier_grid(study: Study) -> list[Grid]:
-    """Return what `barrier_maps` draws as cells of tables, which a narrow page breaks better."""
+def barrier_grid(study: Study, doubted: Collection[str] = ()) -> list[Grid]:
+    """Return what `barrier_maps` draws as cells of tables, which a narrow page breaks better.
+
+    Verdicts on the forget sets that are doubted have no colour.
+    """
     if not study.findings:
         return []
     columns, rows = map_rows(study)
@@ -92,19 +95,22 @@ def barrier_grid(study: Study) -> list[Grid]:
     top = _largest(study)
     return [
         Grid(title, heads, families, tuple(
-            (row.setting, row.pair, tuple(_tile(found, key, top) for found in row.findings))
+            (row.setting, row.pair, tuple(_tile(one, key, top, doubted) for one in row.findings))
             for row in rows
         ))
         for title, key in zip(_TITLES, keys, strict=True)
     ]  # fmt: skip
 
 
-def _tile(finding: Mapping[str, Any] | None, key: str, top: float) -> Tile:
+def _tile(
+    finding: Mapping[str, Any] | None, key: str, top: float, doubted: Collection[str]
+) -> Tile:
     value = None if finding is None else finding[key]
     if finding is None or value is None:
         return Tile("–")
     if key == "is_connected":
-        return Tile(_VERDICTS[value], kind="yes" if value else "no")
+        kind = "" if finding["forget_size"] in doubted else "yes" if value else "no"
+        return Tile(_VERDICTS[value], kind=kind)
     text = _barrier_text(value, finding["tolerance"])
     return Tile(text, round(100 * _share(value, finding, top)))
 

@@ -196,7 +196,7 @@ def render_page(told: Told) -> str:
         search=told.searched,
         tally=tally,
         tables=told.tables,
-        grids=barrier_grid(study),
+        grids=barrier_grid(study, told.doubts),
         answers=told.answers,
         metric_families=metric_families(endpoint_metrics(study)),
         questions=page_tables.question_counts(study, shown),

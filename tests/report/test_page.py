@@ -378,6 +378,9 @@ def test_verdicts_that_mean_nothing_are_said_so_first(study):
     void = [row for row in rows if row.cells[4].kind == "void"]
     assert len(void) == 12
     assert all(row.cells[1].text == "forget01" for row in void)
+    *_, verdicts = barrier_grid(doubted, doubts_of(doubted))
+    kinds = [[tile.kind for tile in tiles] for _, _, tiles in verdicts.rows]
+    assert all(row[:2] == ["", ""] and "" not in row[2:] for row in kinds)
 
 
 def test_models_go_by_what_export_calls_them(study):
