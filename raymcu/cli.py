@@ -238,10 +238,18 @@ def analyze(run: Run, as_json: Json = False) -> None:
 
 
 @app.command()
-def report(run: Run) -> None:
+def report(
+    run: Run,
+    pdf: Annotated[
+        bool,
+        typer.Option(
+            "--pdf", help="Also write the figures along curves as PDF, as the others are."
+        ),
+    ] = False,
+) -> None:
     """Draw the figures and the HTML page anew."""
     console.print(
-        _from("report.page").write_report(_open(run)),
+        _from("report.page").write_report(_open(run), pdf=pdf),
         soft_wrap=True,
         highlight=False,
     )

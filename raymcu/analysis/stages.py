@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.curves import analyze
+from raymcu.analysis.intervals import keep_intervals
 from raymcu.analysis.layers import Layers, Worth, choose_layers
 from raymcu.analysis.processes import fresh_processes
 from raymcu.metrics._base import METRICS, REFERENCES, Measured, Reference, References
@@ -110,7 +111,7 @@ def _score_there(url: str, point: Mapping[str, str]) -> str:
 
 
 def analyze_run(run: RunFolder, space: SearchSpace) -> None:
-    """Judge every curve, calibrate, and choose layers, from the points, scores and measurements."""
+    """Judge every curve, calibrate, choose layers, and say how sure the scores of models are."""
     points, scores = run.read_table("points"), run.read_table("scores")
     findings, ranges = analyze(points, scores, space.analysis.tolerance)
     run.write_part("findings", "all", findings)
@@ -121,6 +122,7 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
     run.remove_part("layer_choices", "all")
     if space.layer_choice:
         run.write_part("layer_choices", "all", _choose(run, points, space, space.layer_choice)[0])
+    keep_intervals(run)
 
 
 def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:

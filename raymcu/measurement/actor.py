@@ -13,6 +13,7 @@ from raymcu.measurement.kinds import measurer_of
 from raymcu.metrics._base import REFERENCES, Measured, Reference
 from raymcu.metrics._scoring import score_point
 from raymcu.models.devices import Devices, device_name, is_device_error
+from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource, SearchSpace
 
@@ -36,6 +37,8 @@ class PointActor:
             for row in setup["alone"]
         }
         self.references: dict[str, Measured] = {}
+        self.told: set[str] = set()
+        """Forget sets whose questions are written."""
         self.devices = Devices(self.run)
         self.is_device_sound = False
         self.lock = threading.Lock()
@@ -64,6 +67,7 @@ class PointActor:
             started = time.perf_counter()
             try:
                 rows = self.measurer.measure(point_id, what, forget_size)
+                self._keep_questions(forget_size)
                 others = self._compare(point_id, what, forget_size)
             except Exception as error:
                 if is_device_error(error):
@@ -89,6 +93,13 @@ class PointActor:
             against = {role: self._reference(key) for role, key in references.items()}
             self.run.write_part("scores", point_id, score_point(point_id, rows, against, others))
         return took
+
+    def _keep_questions(self, forget_size: str) -> None:
+        """Write what is asked once, so that answers can be read without the benchmark."""
+        if forget_size not in self.told:
+            rows = self.measurer.questions(forget_size)
+            self.run.write_part("questions", content_id(forget_size), rows)
+            self.told.add(forget_size)
 
     def _compare(self, point_id: str, blend: Blend, forget_size: str) -> dict[str, pa.Table]:
         """Return the point's table ``representations``, if it is asked for."""

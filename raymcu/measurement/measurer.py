@@ -98,6 +98,17 @@ class Measurer(Resident):
         norms = gradient_norms(scorer, [rows[number].tokens for number in pulled])
         return measurements(point_id, rows, found, written, dict(zip(pulled, norms, strict=True)))
 
+    def questions(self, forget_size: str) -> pa.Table:
+        """Return table ``questions`` of a forget set for which a point was measured."""
+        rows = [
+            {"forget_size": forget_size, "probe": probe, "example": row.example,
+             "question": row.question}
+            for probe in self.asked.probes
+            for row in self._rows(probe, forget_size)
+            if row.wants([probe])
+        ]  # fmt: skip
+        return tables.from_rows("questions", rows)
+
     def compare(self, point_id: str, blend: Blend, forget_size: str, against: Blends) -> pa.Table:
         """Return how alike the states of a point are to other models', layer by layer.
 

@@ -23,6 +23,7 @@ class Row:
     question_kind: str
     answer_kind: str
     answer_index: int
+    question: str
     answer: str
     num_question_tokens: int
     tokens: Encoded
@@ -82,6 +83,7 @@ class RowMaker:
             question_kind="question",
             answer_kind=kind,
             answer_index=index,
+            question=question,
             answer=answer,
             num_question_tokens=self.encoder.adds_start + self.encoder.count(question),
             tokens=tokens,

@@ -56,7 +56,7 @@ def paraphrase_probability(point: Measured, probe: str) -> Score:
 def option_probability(point: Measured, probe: str) -> Score:
     """Share of the true answer among it and its perturbed answers on {probe}."""
     options = wrong_answers(point, probe, "answer")
-    return Score.mean(_share(options), f"perturbed answer of probe '{probe}'", options.note)
+    return Score.mean(option_shares(options), f"perturbed answer of probe '{probe}'", options.note)
 
 
 @metric_of_probes(
@@ -78,7 +78,8 @@ def option_probability_ou(point: Measured, probe: str) -> Score:
     return Score.mean(shares, f"perturbed answer of probe '{probe}'", options.note)
 
 
-def _share(options: WrongAnswers) -> Floats:
+def option_shares(options: WrongAnswers) -> Floats:
+    """Return the share of each example's right answer among all its answers: (examples,)."""
     # Relative to the likeliest option, so that the sum is at least 1 and never overflows.
     best = np.minimum(options.right_nll, np.minimum.reduceat(options.wrong_nll, options.starts))
     with np.errstate(invalid="ignore"):

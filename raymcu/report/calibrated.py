@@ -20,7 +20,6 @@ from raymcu.report.data import (
     Curve,
     Study,
     Walk,
-    calibrated,
     colors_of,
     metric_info,
     short_labels,
@@ -38,6 +37,7 @@ from raymcu.report.figures import (
     render,
     set_log,
 )
+from raymcu.report.ordered import calibrated
 from raymcu.report.panels import Axis, balanced, needs_log, slug, value_axis
 from raymcu.report.walk_figures import model_style, set_across
 from raymcu.report.walks import Across, across_amounts
@@ -172,14 +172,14 @@ def _draw(rows: Sequence[Calibrated], name: str) -> Drawing:
     with mpl.rc_context(STYLE):
         title = f"Calibration: {rows[0].family}"
         _draw_all(figure := _figure(rows, models), rows, models, title)
-        svg, png = render(figure, name)
+        files = render(figure, name)
     what = metric_info(rows[0].metric).title
     caption = (
         f"Left: {what} along alpha; filled marks stand at the last position found that keeps "
         f"{_kept_share(rows[0])} (the dashed bar). Right: what models are ranked by, hollow as "
         "trained and filled once calibrated, best on top; numbers are the places before and after."
     )
-    return Drawing(name, None, title, caption, svg, png, section="calibration")
+    return Drawing(name, None, title, caption, files, section="calibration")
 
 
 def _names_room(models: Mapping[str, int]) -> float:
@@ -248,7 +248,8 @@ def _draw_kept(ax: Axes, one: Calibrated, across: Across, models: Mapping[str, i
         ax.axhline(one.bar, color=INK, lw=0.9, ls=(0, (4, 2)), zorder=1.6)
         ax.text(1.01, one.bar, f"bar\n{number(one.bar)}", transform=ax.get_yaxis_transform(),
                 va="center", fontsize=7)  # fmt: skip
-    ax.set_title(f"{one.forget_size}: {info.label}", loc="left", fontsize=8, fontweight="bold")
+    log = " (log)" if ax.get_yscale() == "log" else ""
+    ax.set_title(f"{one.forget_size}: {info.label}{log}", loc="left", fontsize=8, fontweight="bold")
 
 
 def _draw_ranking(
@@ -280,7 +281,8 @@ def _draw_ranking(
         ink, weight = (MUTED, "normal") if model.rank_before == model.rank_after else (INK, "bold")
         ax.text(1.03, y, places, transform=ax.get_yaxis_transform(), va="center",
                 color=ink, fontweight=weight)  # fmt: skip
-    ax.set_title(info.label, loc="left", fontsize=8, fontweight="bold")
+    log = " (log)" if ax.get_xscale() == "log" else ""
+    ax.set_title(info.label + log, loc="left", fontsize=8, fontweight="bold")
     ax.text(1.03, 1.06, "place", transform=ax.transAxes, va="bottom", color=MUTED, fontsize=7)
 
 

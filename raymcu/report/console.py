@@ -11,12 +11,10 @@ from rich.text import Text
 
 from raymcu.report.data import (
     Endpoint,
-    calibrated,
-    chosen_layers,
-    layers_label,
     metric_info,
     pair_label,
 )
+from raymcu.report.ordered import calibrated, chosen_layers, layers_label
 
 HEADLINE_METRICS = (
     ("verbmem", "forget_knowmem", "retain_knowmem", "privleak", "retain_loss"),

@@ -3,6 +3,7 @@
 const LOSSES = ["retain", "forget"];
 let shownLayout = "";
 let shownCoverage = "";
+let shownTrainings = "";
 let zoomed = null;
 const cells = new Map();
 
@@ -46,9 +47,27 @@ function plot(svg, line, name, box, range) {
 }
 
 function smallPlot(curve) {
-  const svg = draw("svg", { viewBox: "0 0 134 46", "aria-hidden": "true" });
-  LOSSES.forEach((name, i) => plot(svg, curve, name, { x: 3 + i * 70, y: 4, w: 58, h: 38 }, curve.ranges[name]));
+  const svg = draw("svg", { viewBox: "0 0 216 54", "aria-hidden": "true" });
+  LOSSES.forEach((name, i) => {
+    const box = { x: 39 + i * 108, y: 6, w: 64, h: 42 };
+    plot(svg, curve, name, box, curve.ranges[name]);
+    if (curve.ranges[name]) scale(svg, box, curve.ranges[name], "tick");
+  });
   return svg;
+}
+
+const brief = (value) => value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(0) : Number(value.toPrecision(2)).toString();
+
+// The ends of a value axis.
+function scale(svg, box, [low, high], cls) {
+  svg.append(draw("text", { class: cls, x: box.x - 5, y: box.y + 4, "text-anchor": "end" }, brief(high)));
+  svg.append(draw("text", { class: cls, x: box.x - 5, y: box.y + box.h + 3, "text-anchor": "end" }, brief(low)));
+}
+
+// A name that breaks behind its method, or between two: "npo · seed0 ↔ seed1", "ga/seed0 ↔ npo/seed0".
+function named(text) {
+  const parts = text.split(text.includes(" · ") ? /(?<= ·) / : /(?<= ↔) /);
+  return parts.flatMap((part, i) => [...(i ? [" "] : []), make("span", { cls: "whole", text: part })]);
 }
 
 function largePlot(curve) {
@@ -96,34 +115,87 @@ function fillCell(cell, curve) {
   cell.button.replaceChildren(smallPlot(curve), foot);
 }
 
+// One block for each forget set, so that blocks stand side by side where there is room.
 function layOut(lines) {
   cells.clear();
   byId("grid").replaceChildren(...unique(lines.map((c) => c.section)).map((section, index) => {
     const here = lines.filter((c) => c.section === section);
-    const columns = unique(here.map((c) => JSON.stringify([c.forget_size, c.column]))).map((key) => JSON.parse(key));
-    columns.sort((a, b) => here.findIndex((c) => c.forget_size === a[0]) - here.findIndex((c) => c.forget_size === b[0]));
-    const sizes = unique(columns.map((column) => column[0]));
-    const table = make("table", { cls: "curves" });
-    const heads = [make("tr", {}, make("th"), ...sizes.map((size) =>
-      make("th", { cls: "size", text: size, colspan: columns.filter((column) => column[0] === size).length })))];
-    if (columns.some((column) => column[1])) heads.push(make("tr", {}, make("th"), ...columns.map((column) => make("th", { text: column[1] }))));
-    const byPlace = new Map(here.map((c) => [JSON.stringify([c.row, c.forget_size, c.column]), c]));
-    const body = make("tbody", {}, ...unique(here.map((c) => c.row)).map((row) =>
-      make("tr", {}, make("th", { text: row, scope: "row" }), ...columns.map((column) => {
-        const curve = byPlace.get(JSON.stringify([row, ...column]));
-        if (!curve) return make("td");
-        const cell = { button: make("button", { type: "button" }), curve };
-        cell.button.addEventListener("click", () => {
-          if (!cell.curve.done) return;
-          zoomed = cell.curve.id;
-          fillZoom(cell.curve);
-          byId("zoom").showModal();
-        });
-        cells.set(curve.id, cell);
-        return make("td", {}, cell.button);
-      }))));
-    table.append(make("thead", {}, ...heads), body);
-    return make("section", { id: `section-${index}` }, make("h2", { text: section }), make("div", { cls: "scroll wide" }, table));
+    const blocks = unique(here.map((c) => c.forget_size)).map((size) => block(size, here.filter((c) => c.forget_size === size)));
+    return make("section", { id: `section-${index}` }, make("h2", { text: section }), make("div", { cls: "blocks" }, ...blocks));
+  }));
+}
+
+function block(size, here) {
+  const columns = unique(here.map((c) => c.column));
+  const table = make("table", { cls: "curves" });
+  const heads = make("tr", {}, make("th", { cls: "size", text: size }), ...columns.map((column) => make("th", { text: column })));
+  const byPlace = new Map(here.map((c) => [JSON.stringify([c.row, c.column]), c]));
+  const body = make("tbody", {}, ...unique(here.map((c) => c.row)).map((row) =>
+    make("tr", {}, make("th", { scope: "row" }, ...named(row)), ...columns.map((column) => {
+      const curve = byPlace.get(JSON.stringify([row, column]));
+      if (!curve) return make("td");
+      const cell = { button: make("button", { type: "button" }), curve };
+      cell.button.addEventListener("click", () => {
+        if (!cell.curve.done) return;
+        zoomed = cell.curve.id;
+        fillZoom(cell.curve);
+        byId("zoom").showModal();
+      });
+      cells.set(curve.id, cell);
+      return make("td", {}, cell.button);
+    }))));
+  table.append(make("thead", {}, heads), body);
+  return make("div", { cls: "scroll wide" }, table);
+}
+
+// How many curves are connected, by setting and kind of curve, for each forget set.
+function showVerdicts(status) {
+  const judged = status.curves.filter((c) => c.is_connected != null);
+  byId("verdicts-box").hidden = !judged.length;
+  if (!judged.length) return;
+  const connected = (curves) => curves.filter((c) => c.is_connected).length;
+  byId("verdicts-note").textContent = `${connected(judged)} of ${judged.length} judged curves are connected`;
+  const sizes = unique(judged.map((c) => c.forget_size));
+  const rows = unique(judged.map((c) => JSON.stringify([c.setting, c.family]))).map((key) => JSON.parse(key));
+  const cell = (here) => {
+    if (!here.length) return make("td");
+    const [yes, all] = [connected(here), here.length];
+    return make("td", {}, make("span", { cls: yes === all ? "yes" : yes ? "" : "no", text: `${yes === all ? "✓ " : yes ? "" : "✗ "}${yes} of ${all}` }));
+  };
+  byId("verdicts").replaceChildren(
+    make("thead", {}, make("tr", {}, make("th"), ...sizes.map((size) => make("th", { text: size })))),
+    make("tbody", {}, ...rows.map(([setting, family]) => make("tr", {}, make("th", { text: `${setting}, ${family}`, scope: "row" }),
+      ...sizes.map((size) => cell(judged.filter((c) => c.setting === setting && c.family === family && c.forget_size === size)))))));
+}
+
+// A small panel for each method: the losses of its finished trainings.
+function showTrainings(trainings) {
+  byId("trainings-box").hidden = !trainings.length;
+  const state = JSON.stringify(trainings.map((one) => [one.label, one.forget_size]));
+  if (state === shownTrainings) return;
+  shownTrainings = state;
+  const sizes = unique(trainings.map((one) => one.forget_size).filter(Boolean));
+  byId("trainings").replaceChildren(...[...Map.groupBy(trainings, (one) => one.panel)].map(([panel, here]) => {
+    const svg = draw("svg", { viewBox: "0 0 210 104", role: "img", "aria-label": `training losses of ${panel}` });
+    const box = { x: 40, y: 24, w: 160, h: 60 };
+    const points = here.flatMap((one) => one.loss);
+    const [low, high] = [Math.min(...points.map((p) => p[1])), Math.max(...points.map((p) => p[1]))];
+    const last = Math.max(...points.map((p) => p[0]));
+    const isLog = low > 0 && high / low > 8;
+    const at = (value) => isLog ? Math.log(value) : value;
+    const share = (value) => high > low ? (at(value) - at(low)) / (at(high) - at(low)) : 0.5;
+    svg.append(draw("text", { class: "head", x: 2, y: 13 }, `${panel}${isLog ? " (log)" : ""}`));
+    svg.append(draw("rect", { class: "frame", x: box.x - 3, y: box.y - 3, width: box.w + 6, height: box.h + 6 }));
+    for (const one of here) {
+      const d = one.loss.map(([step, value], i) =>
+        `${i ? "L" : "M"}${(box.x + step / last * box.w).toFixed(1)} ${(box.y + (1 - share(value)) * box.h).toFixed(1)}`).join("");
+      const path = draw("path", { class: `training size-${sizes.indexOf(one.forget_size) % 4}`, d });
+      path.append(draw("title", {}, [one.forget_size, one.label].filter(Boolean).join(": ")));
+      svg.append(path);
+    }
+    scale(svg, box, [low, high], "tick");
+    svg.append(draw("text", { class: "tick", x: box.x + box.w, y: 100, "text-anchor": "end" }, `step ${Math.ceil(last)}`));
+    return svg;
   }));
 }
 
@@ -145,7 +217,7 @@ function showCoverage(lines) {
   shownCoverage = state;
   const chip = (index) => ([row, [done, total]]) =>
     make("a", { cls: done === total ? "chip full" : "chip", href: `#section-${index}` },
-      make("span", { text: row }), make("span", { cls: "count", text: `${done}/${total}` }),
+      make("span", { cls: "count", text: `${done}/${total}` }), make("span", {}, ...named(row)),
       make("progress", { max: Math.max(1, total), value: done, "aria-label": row }));
   const head = make("thead", {}, make("tr", {}, make("th"), ...sizes.map((size) => make("th", { text: size }))));
   const body = make("tbody", {}, ...sections.map((section, index) => make("tr", {}, make("th", { text: section, scope: "row" }),
@@ -158,11 +230,12 @@ function showStages(status) {
   byId("stages").replaceChildren(...status.stages.map((stage) => {
     const more = make("div", { cls: "more" });
     const notes = [];
+    const isNow = status.driver && status.driver.stage === stage.name;
+    if (isNow) notes.push(make("span", { text: status.driver.seconds_left == null ? "time left unknown yet" : `about ${duration(status.driver.seconds_left)} left` }));
     if (stage.failed) notes.push(make("span", { cls: "bad", text: `✗ ${stage.failed} failed` }));
     if (stage.skipped) notes.push(make("span", { text: `${stage.skipped} skipped` }));
     if (stage.took_s !== null) notes.push(make("span", { text: duration(stage.took_s) }));
     notes.forEach((note, i) => more.append(...(i ? [" · ", note] : [note])));
-    const isNow = status.driver && status.driver.stage === stage.name;
     return make("div", { cls: isNow ? "stage now" : "stage" },
       make("span", { cls: "count", text: `${stage.done}/${stage.total}` }), make("b", { text: stage.name }),
       make("progress", { max: Math.max(1, stage.total), value: stage.done, "aria-label": stage.name }), more);
@@ -172,7 +245,11 @@ function showStages(status) {
 function showLists(status) {
   const running = status.driver ? status.driver.running : [];
   byId("running-box").hidden = !running.length;
-  byId("running").replaceChildren(...running.map((text) => make("li", { text })));
+  byId("running").replaceChildren(...running.map((text, i) => {
+    const [share, loss] = status.driver.details[i] ?? [0, null];
+    const notes = [share ? `${Math.round(100 * share)}%` : "", loss == null ? "" : `loss ${short(loss)}`].filter(Boolean);
+    return make("li", { text: [text, ...notes].join(" · ") });
+  }));
   byId("failures-box").hidden = !status.failures.length;
   byId("failures").replaceChildren(...status.failures.map((row) => make("tr", {},
     ...["stage", "label", "reason"].map((key) => make("td", { text: row[key] ?? "" })),
@@ -189,6 +266,8 @@ function show(status) {
   showStages(status);
   showLists(status);
   showSearch(status);
+  showVerdicts(status);
+  showTrainings(status.trainings);
   const lines = linesOf(status);
   showCoverage(lines);
   const layout = JSON.stringify(lines.map((c) => c.id));

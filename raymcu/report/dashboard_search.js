@@ -39,7 +39,7 @@ let sorted = { column: null, isUp: false };
 let showsAll = false;
 
 // One study's trials along one objective, as [number, value, kind, best so far].
-function historyPlot(steps, label) {
+function historyPlot(steps, label, isAlone) {
   const { x: left, y: top, w, h } = PLOT;
   const svg = draw("svg", { viewBox: "0 0 340 128", role: "img", "aria-label": `${label} by trial` });
   svg.append(draw("text", { class: "head", x: left - 6, y: 13 }, label));
@@ -53,7 +53,7 @@ function historyPlot(steps, label) {
   if (bests.length) {
     const path = bests.map(([number, , , best], i) => i ? `H${x(number)}V${y(best)}` : `M${x(number)} ${y(best)}`).join("");
     svg.append(draw("path", { class: "best", d: path }));
-    svg.append(draw("text", { class: "head", x: left + w + 6, y: 13, "text-anchor": "end" }, `best ${short(bests[bests.length - 1][3])}`));
+    svg.append(draw("text", { class: "head", x: left + w + 6, y: 13, "text-anchor": "end" }, `best${isAlone ? " alone" : ""} ${short(bests[bests.length - 1][3])}`));
   }
   for (const [number, value, kind] of steps) {
     const at = { class: `trial ${kind}` };
@@ -77,7 +77,7 @@ function studyCard(study, count, objectives) {
   const words = [`${count.complete + count.pruned + count.failed}${count.budget === null ? "" : ` of ${count.budget}`} ended`];
   for (const kind of ["running", "pruned", "failed"]) if (count[kind]) words.push(`${count[kind]} ${kind}`);
   return make("div", { cls: "study" }, make("b", { text: study.study }), make("span", { cls: "sub", text: words.join(" · ") }),
-    ...study.histories.map((steps, i) => historyPlot(steps, objectives[i].label)));
+    ...study.histories.map((steps, i) => historyPlot(steps, objectives[i].label, objectives.length > 1)));
 }
 
 // Columns of the table of trials: [head, value to sort by, what to show, class].

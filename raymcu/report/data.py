@@ -5,15 +5,16 @@ each number is testable without a figure. Nothing here draws.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from raymcu.metrics._base import METRICS
 from raymcu.store.run_folder import RunFolder
 
+T = TypeVar("T")
 Scores = Mapping[str, Mapping[str, float | None]]
 """Point id to metric to value."""
 
@@ -32,6 +33,8 @@ class MetricInfo:
     unit: str
     low: float | None
     high: float | None
+    words: str = ""
+    """What it is, in a sentence."""
 
     @property
     def title(self) -> str:
@@ -58,8 +61,9 @@ def metric_info(name: str) -> MetricInfo:
     """Return what is known of a metric; a metric of another version has no direction or unit."""
     if name not in METRICS:
         return MetricInfo(name, "neither", "", None, None)
-    known = METRICS[name]
-    return MetricInfo(name, known.better, known.unit, known.low, known.high)
+    entry = METRICS.entry(name)
+    known = entry.component
+    return MetricInfo(name, known.better, known.unit, known.low, known.high, entry.summary)
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,10 @@ class Study:
     """Rows of the table of that name, of this plan's walks and curves."""
     layer_choices: tuple[Mapping[str, Any], ...]
     failures: tuple[Mapping[str, Any], ...]
+    counts: Mapping[str, Mapping[str, int]]
+    """Point id to metric to the number of questions the score is taken over."""
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]]
+    """Point id to metric to the ends of its 95% interval."""
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -249,11 +257,35 @@ def _unique_pair(row: Mapping[str, Any], taken: Counter[tuple[str, str]]) -> str
 
 def scores_of(table: pa.Table) -> dict[str, dict[str, float | None]]:
     """Turn a scores table into point id -> metric -> value."""
-    found: dict[str, dict[str, float | None]] = {}
-    columns = (table[name].to_pylist() for name in ("point_id", "metric", "value"))
-    for point, metric, value in zip(*columns, strict=True):
+    return by_metric(table, table["value"].to_pylist())
+
+
+def by_metric(table: pa.Table, values: Sequence[T]) -> dict[str, dict[str, T]]:
+    """Turn values of the rows of a table into point id -> metric -> value."""
+    found: dict[str, dict[str, T]] = {}
+    columns = (table[name].to_pylist() for name in ("point_id", "metric"))
+    for point, metric, value in zip(*columns, values, strict=True):
         found.setdefault(point, {})[metric] = value
     return found
+
+
+def export_names(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Return what `raymcu export` calls each point: its label, behind its forget set if needed.
+
+    A point without a label, or whose label other points of its forget set have too, goes by its id.
+    """
+    sizes = sizes_of(plan)
+    found: dict[str, str] = {}
+    for row in plan["points"]:
+        label = row.get("label")
+        is_shared = len(sizes) == 1 or row["role"] in REFERENCES
+        found[row["id"]] = label if label and is_shared else f"{row['forget_size']}:{label}"
+    taken = Counter(found.values())
+    labels = {row["id"]: row.get("label") for row in plan["points"]}
+    return {
+        point: name if labels[point] and (taken[name] == 1 or name == "original") else point
+        for point, name in found.items()
+    }
 
 
 def read_walks(plan: Mapping[str, Any]) -> tuple[Walk, ...]:
@@ -304,59 +336,6 @@ def _end_labels(plan: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def calibrated(
-    rows: Iterable[Mapping[str, Any]],
-) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    """Name rows of table ``calibrations``; sort them by walk, forget set, metric and new place.
-
-    A walk is named by its unlearner, a curve by its setting and pair. What could not be
-    calibrated comes last.
-    """
-    rows = list(rows)
-    keys = ("family", "forget_size", "rank_by")
-    order = [{key: n for n, key in enumerate(unique(row[k] for row in rows))} for k in keys]
-    named = [(_line_name(row), row) for row in rows]
-
-    def place(pair: tuple[str, Mapping[str, Any]]) -> tuple[Any, ...]:
-        name, row = pair
-        group = tuple(ranks[row[key]] for ranks, key in zip(order, keys, strict=True))
-        return (*group, row["rank_after"] is None, row["rank_after"] or 0, name)
-
-    return tuple(sorted(named, key=place))
-
-
-def _line_name(row: Mapping[str, Any]) -> str:
-    if row["setting"] is None:
-        return str(row["second"])
-    return f"{row['setting']}, {pair_label(row['first'], row['second'])}"
-
-
-_KINDS = ("original", "unlearner", "layer", "set")
-
-
-def chosen_layers(rows: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Sort rows of table ``layer_choices``: both ends, layers one by one, then growing sets."""
-    rows = list(rows)
-    groups = unique(f"{row['forget_size']}\n{row['second']}" for row in rows)
-
-    def place(row: Mapping[str, Any]) -> tuple[int, int, int, list[int]]:
-        layers = list(row["layers"] or ())
-        group = groups.index(f"{row['forget_size']}\n{row['second']}")
-        return group, _KINDS.index(row["kind"]), len(layers), layers
-
-    return tuple(sorted(rows, key=place))
-
-
-def layers_label(row: Mapping[str, Any]) -> str:
-    """Name what a row of ``layer_choices`` puts into the original, e.g. ``layers 1, 3``."""
-    if row["kind"] in ("original", "unlearner"):
-        return str(row["kind"])
-    layers = list(row["layers"] or ())
-    if not layers:
-        return "no layer"
-    return ("layer " if len(layers) == 1 else "layers ") + ", ".join(map(str, layers))
-
-
 def load_study(run: RunFolder) -> Study:
     """Read everything a report tells.
 
@@ -364,7 +343,9 @@ def load_study(run: RunFolder) -> Study:
         StoreError: If a table is damaged.
     """
     plan = run.plan
-    scores = scores_of(run.read_table("scores"))
+    table, sure = run.read_table("scores"), run.read_table("intervals")
+    scores = scores_of(table)
+    ends = [sure[name].to_pylist() for name in ("low", "high")]
     curves, walks = read_curves(plan), read_walks(plan)
     known = {curve.curve_id for curve in curves}
     findings = {row["curve_id"]: row for row in run.read_table("findings").to_pylist()}
@@ -388,4 +369,6 @@ def load_study(run: RunFolder) -> Study:
         calibrations=tuple(row for row in calibrations if row["curve_id"] in known_lines),
         layer_choices=layer_choices,
         failures=tuple(run.read_table("failures").to_pylist()),
+        counts=by_metric(table, table["num_examples"].to_pylist()),
+        intervals=by_metric(sure, list(zip(*ends, strict=True))),
     )

@@ -8,8 +8,9 @@ palette of Okabe and Ito, safe for colour-blind readers) and in marker or line s
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -69,16 +70,26 @@ class Drawing:
     """None for the overview figures."""
     title: str
     caption: str
-    svg: bytes
-    png: bytes
+    files: Mapping[str, bytes]
+    """What is written of it, by kind of file: svg, png and mostly pdf."""
     is_headline: bool = True
     """Whether the page shows it at once; the others are there to be opened."""
     section: str = "overview"
     """Part of the page it stands in, if it is of no setting."""
 
+    @property
+    def svg(self) -> bytes:
+        """What stands on the page."""
+        return self.files["svg"]
 
-def curve_drawings(study: Study) -> list[Drawing]:
-    """Draw each setting's metrics along its curves; many pages in several processes."""
+
+def curve_drawings(study: Study, *, pdf: bool = False) -> list[Drawing]:
+    """Draw each setting's metrics along its curves; many pages in several processes.
+
+    Args:
+        study: What to draw.
+        pdf: Whether they are made as PDF too, which takes as long as SVG or PNG.
+    """
     found = [
         page
         for setting in study.settings
@@ -87,12 +98,12 @@ def curve_drawings(study: Study) -> list[Drawing]:
     ]
     workers = min(os.cpu_count() or 1, len(found) // _PAGES_PER_WORKER)
     if workers < 2:
-        return [draw_page(page) for page in found]
+        return [draw_page(page, pdf=pdf) for page in found]
     with fresh_processes(workers) as pool:
-        return list(pool.map(draw_page, found, chunksize=4))
+        return list(pool.map(partial(draw_page, pdf=pdf), found, chunksize=4))
 
 
-def draw_page(page: Page) -> Drawing:
+def draw_page(page: Page, *, pdf: bool = False) -> Drawing:
     """Draw one page of panels."""
     with mpl.rc_context(STYLE):
         figure, grid = _panel_grid(page)
@@ -100,19 +111,25 @@ def draw_page(page: Page) -> Drawing:
             for lines, ax in zip(row.panels, axes, strict=True):
                 _draw_panel(ax, page, row, lines)
         _label_panels(figure, grid, page)
-        svg, png = render(figure, page.name)
+        files = render(figure, page.name, pdf=pdf)
     return Drawing(
-        page.name, page.setting, page.title, _caption(page), svg, png, page.group.is_headline
+        page.name, page.setting, page.title, _caption(page), files, page.group.is_headline
     )
 
 
-def render(figure: Figure, name: str) -> tuple[bytes, bytes]:
-    """Write a figure as SVG and PNG; the same figure gives the same bytes."""
+def render(figure: Figure, name: str, *, pdf: bool = True) -> dict[str, bytes]:
+    """Write a figure by kind of file; the same figure gives the same bytes."""
     svg, png = io.BytesIO(), io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
     figure.savefig(png, format="png", dpi=150, facecolor="white")
-    return _slim(svg.getvalue().decode()).encode(), png.getvalue()
+    files = {"svg": _slim(svg.getvalue().decode()).encode(), "png": png.getvalue()}
+    if pdf:
+        paper = io.BytesIO()
+        with mpl.rc_context({"pdf.fonttype": 42}):  # text stays text in an editor
+            figure.savefig(paper, format="pdf", metadata={"CreationDate": None})
+        files["pdf"] = paper.getvalue()
+    return files
 
 
 _NUMBERS = re.compile(r' (?:d|x|y|x1|y1|x2|y2|transform)="[^"]*"')
@@ -213,14 +230,18 @@ def _draw_barrier(ax: Axes, barrier: Barrier, index: int, count: int) -> None:
 
 
 def _line_style(index: int) -> dict[str, Any]:
+    """Return how a line looks; a first one is broad and pale, so that one on it shows both."""
     color = PALETTE[index % len(PALETTE)]
+    is_below = index == 0
     return {
         "color": color,
-        "lw": 1.5,
+        "lw": 3.2 if is_below else 1.3,
+        "alpha": 0.55 if is_below else 1.0,
         "ls": LINES[index % len(LINES)],
         "marker": MARKERS[index % len(MARKERS)],
-        "ms": 3.4,
+        "ms": 4.6 if is_below else 3.0,
         "mfc": color if index % 2 == 0 else "none",
+        "mec": color,
         "mew": 0.9,
     }
 
@@ -285,11 +306,12 @@ def _label_panels(figure: Figure, grid: list[list[Axes]], page: Page) -> None:
 
 
 def _value_label(row: Row) -> str:
+    log = "log" if row.axis.is_log else ""
     if len(row.metrics) == 1:
         info = metric_info(row.metrics[0])
-        unit = f"({info.unit_text})" if info.unit_text else ""
-        return f"{info.label}\n{unit}".rstrip()
-    return metric_info(row.metrics[0]).unit
+        notes = ", ".join(filter(None, [info.unit_text, log]))
+        return f"{info.label}\n({notes})" if notes else info.label
+    return ", ".join(filter(None, [metric_info(row.metrics[0]).unit, log]))
 
 
 def _label_columns(figure: Figure, axes: list[Axes], page: Page) -> None:

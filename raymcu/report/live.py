@@ -164,6 +164,7 @@ class Progress:
                 "done": self.done,
                 "total": self.total,
                 "running": [item.label for item in self.running],
+                "details": [[item.fraction, item.loss] for item in self.running],
                 "seconds_left": self.seconds_left,
                 "started": self.started,
                 "updated": now,

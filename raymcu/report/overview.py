@@ -1,7 +1,7 @@
 """Draws the map of barriers: every curve of a study in one figure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -57,16 +57,103 @@ def map_rows(study: Study) -> tuple[tuple[tuple[str, str], ...], tuple[MapRow, .
     return columns, tuple(rows)
 
 
+@dataclass(frozen=True)
+class Tile:
+    """One cell of a map on the page."""
+
+    text: str
+    share: int | None = None
+    """How dark it is, in percent; None of a verdict and of what is unknown."""
+    kind: str = ""
+    """``yes``, ``no`` or nothing."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One map on the page: a barrier or the verdict of every curve."""
+
+    title: str
+    sizes: tuple[tuple[str, int], ...]
+    """Forget sets and how many columns each has."""
+    families: tuple[str, ...]
+    rows: tuple[tuple[str, str, tuple[Tile, ...]], ...]
+    """(setting, pair, cells)."""
+
+
+def barrier_grid(study: Study, doubted: Collection[str] = ()) -> list[Grid]:
+    """Return what `barrier_maps` draws as cells of tables, which a narrow page breaks better.
+
+    Verdicts on the forget sets that are doubted have no colour.
+    """
+    if not study.findings:
+        return []
+    columns, rows = map_rows(study)
+    sizes = unique(size for size, _ in columns)
+    heads = tuple((size, sum(column[0] == size for column in columns)) for size in sizes)
+    families = tuple(family for _, family in columns)
+    keys = (*_BARRIER_KEYS, "is_connected")
+    top = _largest(study)
+    return [
+        Grid(title, heads, families, tuple(
+            (row.setting, row.pair, tuple(_tile(one, key, top, doubted) for one in row.findings))
+            for row in rows
+        ))
+        for title, key in zip(_TITLES, keys, strict=True)
+    ]  # fmt: skip
+
+
+def _tile(
+    finding: Mapping[str, Any] | None, key: str, top: float, doubted: Collection[str]
+) -> Tile:
+    value = None if finding is None else finding[key]
+    if finding is None or value is None:
+        return Tile("–")
+    if key == "is_connected":
+        kind = "" if finding["forget_size"] in doubted else "yes" if value else "no"
+        return Tile(_VERDICTS[value], kind=kind)
+    text = _barrier_text(value, finding["tolerance"])
+    return Tile(text, round(100 * _share(value, finding, top)))
+
+
+def _share(size: float, finding: Mapping[str, Any], top: float) -> float:
+    """Return how dark a barrier is, in [0, 1]: by its logarithm above the tolerance."""
+    unit = finding["tolerance"] or 1e-3
+    return math.log1p(size / unit) / max(1.0, math.log1p(top / unit))
+
+
+def _barrier_text(size: float, tolerance: float) -> str:
+    return (f"{size:.2f}" if size < 100 else f"{size:.0f}") + (" ✗" if size > tolerance else "")
+
+
+_VERDICTS = {True: "✓ yes", False: "✗ no", None: "–"}
+_TITLES = ("retain barrier ↓", "forget barrier ↓", "connected?")
+
+
 def barrier_maps(study: Study) -> list[Drawing]:
     """Draw the barriers and verdicts of all curves; nothing if there are no findings."""
     if not study.findings:
         return []
     columns, rows = map_rows(study)
-    chunks = balanced(rows, MAX_MAP_ROWS)
+    chunks = _chunks(rows)
     return [
         _draw_map(study, columns, chunk, f"barriers_{i + 1}" if len(chunks) > 1 else "barriers")
         for i, chunk in enumerate(chunks)
     ]
+
+
+def _chunks(rows: Sequence[MapRow]) -> list[Sequence[MapRow]]:
+    """Cut into figures of about equal length, between settings unless one alone is too long."""
+    settings = [
+        [row for row in rows if row.setting == name] for name in unique(r.setting for r in rows)
+    ]
+    most = len(rows) / math.ceil(len(rows) / MAX_MAP_ROWS)
+    chunks: list[list[MapRow]] = []
+    for setting in settings:
+        if chunks and len(chunks[-1]) + len(setting) / 2 <= most:
+            chunks[-1] += setting
+        else:
+            chunks.append(setting)
+    return [part for chunk in chunks for part in balanced(chunk, MAX_MAP_ROWS + 10)]
 
 
 _TOP, _GAP, _LOW = 1.05, 0.3, 0.15
@@ -95,12 +182,12 @@ def _draw_map(
                 ax.text(0.12, y + CELL_H / 2, row.setting, va="center", fontweight="bold")
             _map_row(ax, row, (left, y), _largest(study))
             last, y = row.setting, y + CELL_H
-        svg, png = render(figure, name)
+        files = render(figure, name)
     caption = (
         "Each cell is one curve's barrier in nats, darker for a higher one; ✗ marks one above the "
         "tolerance. A curve is connected if neither barrier is."
     )
-    return Drawing(name, None, "Barriers and verdicts of all curves", caption, svg, png)
+    return Drawing(name, None, "Barriers and verdicts of all curves", caption, files)
 
 
 def _largest(study: Study) -> float:
@@ -116,7 +203,7 @@ def _map_heads(ax: Axes, columns: Sequence[tuple[str, str]], study: Study, left:
     ax.text(0.12, 0.2, "Barriers along every curve", fontsize=10.5, fontweight="bold", va="center")
     note = "nats; tolerance " + ", ".join(f"{t:g}" for t in tolerances)
     ax.text(0.12, 0.42, note, color=MUTED, va="center")
-    for index, title in enumerate(("retain barrier ↓", "forget barrier ↓", "connected?")):
+    for index, title in enumerate(_TITLES):
         x0 = left + _block_x(index, len(columns))
         ax.text(x0 + len(columns) * CELL_W / 2, 0.42, title, ha="center", va="center",
                 fontweight="bold")  # fmt: skip
@@ -145,7 +232,7 @@ def _map_row(ax: Axes, row: MapRow, corner: tuple[float, float], largest: float)
         x = left + _block_x(2, len(row.findings)) + i * CELL_W
         verdict = None if finding is None else finding["is_connected"]
         color = {True: CONNECTED, False: BROKEN, None: UNKNOWN}[verdict]
-        _cell(ax, (x, y), color, {True: "✓ yes", False: "✗ no", None: "–"}[verdict], ON_CELL)
+        _cell(ax, (x, y), color, _VERDICTS[verdict], ON_CELL)
 
 
 def _barrier_cell(
@@ -155,12 +242,9 @@ def _barrier_cell(
     if finding is None or size is None:
         _cell(ax, corner, UNKNOWN, "–", ON_CELL)
         return
-    tolerance = finding["tolerance"]
-    unit = tolerance or 1e-3
-    share = math.log1p(size / unit) / max(1.0, math.log1p(top / unit))
-    mark = " ✗" if size > tolerance else ""
-    text = f"{size:.2f}" if size < 100 else f"{size:.0f}"
-    _cell(ax, corner, BARRIERS(share), text + mark, "#ffffff" if share > 0.55 else ON_CELL)
+    share = _share(size, finding, top)
+    text = _barrier_text(size, finding["tolerance"])
+    _cell(ax, corner, BARRIERS(share), text, "#ffffff" if share > 0.55 else ON_CELL)
 
 
 def _cell(ax: Axes, corner: tuple[float, float], color: Any, text: str, ink: str) -> None:

@@ -1,4 +1,4 @@
-"""Writes a run's report: one HTML page that needs nothing else, and its figures as files.
+"""Writes a run's report: one HTML page that needs nothing else, its figures and tables as files.
 
 Everything a user wrote (labels, names, the search space) reaches the page through Jinja's
 autoescape, and the page's own policy lets no script run but the one that sorts tables.
@@ -7,36 +7,35 @@ autoescape, and the page's own policy lets no script run but the one that sorts 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
+from raymcu.analysis.doubts import doubt
 from raymcu.errors import ConfigError
+from raymcu.report import page_tables
+from raymcu.report.answers import Question, read_answers
+from raymcu.report.asked import asked
 from raymcu.report.assets import asset, report_policy
 from raymcu.report.calibrated import best_calibrated, calibration_drawings
 from raymcu.report.console import headline_metrics, number
-from raymcu.report.data import (
-    REFERENCES,
-    Curve,
-    Study,
-    calibrated,
-    chosen_layers,
-    layers_label,
-    load_study,
-    metric_info,
-)
+from raymcu.report.costs import cost_rows
+from raymcu.report.data import REFERENCES, Curve, Study, load_study, metric_info
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
-from raymcu.report.overview import barrier_maps
+from raymcu.report.losses import FILE, read_trainings
+from raymcu.report.overview import barrier_grid, barrier_maps
 from raymcu.report.panels import metric_families
-from raymcu.report.search import Searched, Trial, read_search
+from raymcu.report.search import Searched, read_search
 from raymcu.report.search_figures import search_drawings
-from raymcu.report.search_findings import best_trials
-from raymcu.report.search_words import best_found, params_text, short_names, tally
+from raymcu.report.search_words import best_found, tally
 from raymcu.report.status import duration
+from raymcu.report.tabular import Table
 from raymcu.report.tradeoff import tradeoff
+from raymcu.report.trainings import training_drawings
 from raymcu.report.walk_figures import layer_drawings, walk_drawings
 from raymcu.store import versions
 from raymcu.store.ids import content_id
@@ -44,10 +43,11 @@ from raymcu.store.run_folder import RunFolder
 
 PAGE = "report/index.html"
 FIGURES = "report/figures"
+TABLES = "report/tables"
 _DRAWN_FROM = "report/drawn_from"
 _READ = (
-    *("scores", "findings", "metric_findings", "calibrations", "layer_choices", "failures"),
-    *("trials", "trial_values"),
+    *("scores", "findings", "metric_findings", "intervals", "calibrations", "layer_choices"),
+    *("failures", "questions", "trials", "trial_values"),
 )
 """The tables that figures and page are drawn from."""
 
@@ -63,8 +63,52 @@ class Headline:
     """Curves; 0 if the study is of walks or single models alone."""
 
 
-def write_report(run: RunFolder) -> str:
-    """Draw the figures and write the page; return the page's path or URL.
+@dataclass(frozen=True)
+class Told:
+    """All that a page tells."""
+
+    run: RunFolder
+    study: Study
+    searched: Searched | None
+    drawings: Sequence[Drawing]
+    answers: Mapping[str, Sequence[Question]]
+
+    @cached_property
+    def doubts(self) -> Mapping[str, str]:
+        """By forget set, why its verdicts mean nothing."""
+        return doubts_of(self.study)
+
+    @cached_property
+    def tables(self) -> Mapping[str, Table]:
+        """The page's tables by name."""
+        study, metrics = self.study, headline_metrics(self.study.endpoints)
+        scored = endpoint_metrics(study)
+        found = [page_tables.endpoints(study, metrics, "models"), page_tables.glossary(scored)]
+        found += [
+            page_tables.endpoints(study, here, f"models_{family.name}")
+            for family, here in metric_families(scored)
+        ]
+        if study.findings:
+            found.append(page_tables.findings(study, self.doubts))
+        if study.calibrations:
+            found.append(page_tables.calibrations(study))
+        if study.layer_choices:
+            found.append(page_tables.layers(study))
+        if (gains := page_tables.gains(study)).rows:
+            found.append(gains)
+        references = [end for end in study.endpoints if end.role in REFERENCES]
+        others = [page_tables.seeds(study, metrics)]
+        if self.searched is not None:
+            others.append(page_tables.best(self.searched, references))
+        return {table.name: table for table in [*found, *filter(None, others)]}
+
+
+def write_report(run: RunFolder, *, pdf: bool = False) -> str:
+    """Draw the figures and write the page and its files; return the page's path or URL.
+
+    Args:
+        run: A run folder with scores.
+        pdf: Whether the many figures along curves are written as PDF too, as the others are.
 
     Raises:
         ConfigError: If nothing was scored yet.
@@ -77,19 +121,28 @@ def write_report(run: RunFolder) -> str:
             "Run `raymcu run` to the end, or `raymcu score` if points were measured."
         )
     searched = read_search(run)
-    drawings = draw_all(study)
+    drawings = [*draw_all(study, pdf=pdf), *training_drawings(read_trainings(run))]
     if searched is not None:
         drawings += search_drawings(searched, study.endpoints)
+    told = Told(run, study, searched, drawings, read_answers(run, study))
     run.remove(_DRAWN_FROM)
-    wanted = {f"{drawing.name}.{kind}" for drawing in drawings for kind in ("svg", "png")}
-    for drawing in drawings:
-        run.write_bytes(f"{FIGURES}/{drawing.name}.svg", drawing.svg)
-        run.write_bytes(f"{FIGURES}/{drawing.name}.png", drawing.png)
-    for name in set(run.names(FIGURES)) - wanted:
-        run.remove(f"{FIGURES}/{name}")
-    run.write_bytes(PAGE, render_page(run, study, drawings, searched).encode())
+    figures = {f"{d.name}.{kind}": content for d in drawings for kind, content in d.files.items()}
+    _replace(run, FIGURES, figures)
+    files: dict[str, bytes] = {}
+    for name, table in told.tables.items():
+        files |= {f"{name}.csv": table.csv(), f"{name}.tex": table.latex()}
+    _replace(run, TABLES, files)
+    run.write_bytes(PAGE, render_page(told).encode())
     run.write_bytes(_DRAWN_FROM, _sources(run).encode())
     return run.path_url(PAGE)
+
+
+def _replace(run: RunFolder, folder: str, files: Mapping[str, bytes]) -> None:
+    """Make a folder hold these files and no other."""
+    for name, content in files.items():
+        run.write_bytes(f"{folder}/{name}", content)
+    for name in set(run.names(folder)) - set(files):
+        run.remove(f"{folder}/{name}")
 
 
 def is_drawn(run: RunFolder) -> bool:
@@ -99,14 +152,18 @@ def is_drawn(run: RunFolder) -> bool:
 
 
 def _sources(run: RunFolder) -> str:
-    """Hash all that a page is drawn from, and the releases that draw it."""
+    """Hash all that a page is drawn from, and the releases that draw it.
+
+    Of measurements and trainings, whose names are hashes of what they hold, the names alone.
+    """
     parts = [f"tables/{table}/{part}.parquet" for table in _READ for part in run.parts(table)]
     digests = [(name, sha256(run.read_bytes(name)).hexdigest()) for name in ("plan.json", *parts)]
-    return content_id([digests, versions.installed()])
+    names = [run.parts("measurements"), sorted(run.checkpoints.done()), FILE]
+    return content_id([digests, names, versions.installed()])
 
 
-def draw_all(study: Study) -> list[Drawing]:
-    """Draw every figure of a study, the overview first."""
+def draw_all(study: Study, *, pdf: bool = False) -> list[Drawing]:
+    """Draw every figure of a study's scores, the overview first."""
     scatter = tradeoff(study)
     return [
         *barrier_maps(study),
@@ -114,32 +171,36 @@ def draw_all(study: Study) -> list[Drawing]:
         *walk_drawings(study),
         *calibration_drawings(study),
         *layer_drawings(study),
-        *curve_drawings(study),
+        *curve_drawings(study, pdf=pdf),
     ]
 
 
-def render_page(
-    run: RunFolder, study: Study, drawings: Sequence[Drawing], searched: Searched | None
-) -> str:
+def render_page(told: Told) -> str:
     """Return the page as HTML."""
+    run, study, drawings = told.run, told.study, told.drawings
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "duration": duration, "quantity": quantity}
+    environment.filters |= {
+        "number": number,
+        "duration": duration,
+        "moment": moment,
+        "whole": whole,
+    }
     template = environment.from_string(asset("template.html"))
     notes = run.read_json("run.json") if run.exists("run.json") else {}
+    shown = headline_metrics(study.endpoints)
     return template.render(
         study=study,
-        headline=headline(study, searched),
-        search=searched,
-        best=best_rows(searched) if searched else [],
+        asked=asked(study),
+        headline=headline(study, told.searched),
+        doubts=told.doubts,
+        search=told.searched,
         tally=tally,
-        findings=finding_rows(study),
-        headline_metrics=headline_metrics(study.endpoints),
-        endpoint_metrics=metric_families(endpoint_metrics(study)),
-        gains=gain_rows(study),
+        tables=told.tables,
+        grids=barrier_grid(study, told.doubts),
+        answers=told.answers,
+        metric_families=metric_families(endpoint_metrics(study)),
+        questions=page_tables.question_counts(study, shown),
         parts=_parts(drawings),
-        references=REFERENCES,
-        calibrations=calibrated(study.calibrations),
-        layers=[(layers_label(row), row) for row in chosen_layers(study.layer_choices)],
         layer_choice=study.plan["search_space"].get("layer_choice") or {},
         sections=[(setting, *_figures_of(setting, drawings)) for setting in study.settings],
         costs=cost_rows(study.plan),
@@ -151,18 +212,47 @@ def render_page(
     )
 
 
-def best_rows(searched: Searched) -> list[tuple[Trial, str]]:
-    """Return the best trials of a search with their parameters, by study."""
-    names = short_names(searched.asked["space"])
-    fronts = best_trials(searched.trials, searched.objectives)
-    return [(trial, params_text(trial, names)) for front in fronts.values() for trial in front]
+def moment(text: str) -> str:
+    """Write a time to the second: ``2026-11-28 16:26:19 UTC``."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)", text)
+    return f"{found[1]} {found[2]} UTC" if found else text
+
+
+def whole(pair: str) -> str:
+    """Let a pair's name break behind its method, or between two models, and nowhere else."""
+    return pair.replace(" ↔ ", "\u00a0↔\u00a0" if " · " in pair else "\u00a0↔ ")
+
+
+def doubts_of(study: Study) -> dict[str, str]:
+    """Return by forget set why there was nothing to forget of it, where that is so."""
+    found = {}
+    for size in study.forget_sizes:
+        ends = {
+            e.role: e for e in study.endpoints if e.forget_size == size and e.role in REFERENCES
+        }
+        if "original" in ends:
+            retrained = ends["retrained"].scores if "retrained" in ends else {}
+            counts = study.counts.get(ends["original"].point_id, {})
+            if why := doubt(ends["original"].scores, retrained, counts):
+                found[size] = why
+    return found
 
 
 def headline(study: Study, searched: Searched | None = None) -> Headline:
     """Say how many curves are connected, at what tolerance, and where it is worst.
 
-    Without curves: what was found by calibration or by a search.
+    Without curves: what was found by calibration or by a search. Before all else, whether there was
+    anything to forget.
     """
+    found = _outcome(study, searched)
+    if doubts := doubts_of(study):
+        void = "; ".join(f"on {size}, {why}" for size, why in doubts.items())
+        sentence = f"Verdicts mean nothing here: {void}. {found.sentence}"
+        return replace(found, sentence=sentence)
+    return found
+
+
+def _outcome(study: Study, searched: Searched | None) -> Headline:
     if not study.curves and searched is not None:
         return Headline(best_found(searched))
     if not study.curves:
@@ -193,98 +283,9 @@ def _name(curve: Curve) -> str:
     return f"{curve.setting}, {curve.pair}, {curve.family}, {curve.forget_size}"
 
 
-def finding_rows(study: Study) -> list[tuple[Curve, Mapping[str, Any]]]:
-    """Return the curves that have a finding, by setting, forget size and pair."""
-    order = {setting: index for index, setting in enumerate(study.settings)}
-    found = [(c, study.findings[c.curve_id]) for c in study.curves if c.curve_id in study.findings]
-    return sorted(found, key=lambda pair: order[pair[0].setting])
-
-
 def endpoint_metrics(study: Study) -> list[str]:
     """Return the metrics that have a value at an endpoint, sorted."""
     return sorted({m for end in study.endpoints for m, v in end.scores.items() if v is not None})
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A metric that is better inside some curves than at both their ends."""
-
-    metric: str
-    num_better: int
-    num_curves: int
-    """Curves on which this was judged."""
-    curve: Curve
-    """The one with the largest gain."""
-    row: Mapping[str, Any]
-    """Its row of table ``metric_findings``."""
-    gain: float
-    """Over the better end."""
-
-
-def gain_rows(study: Study) -> list[Gain]:
-    """Return the metrics with an interior point that beats both ends, by family."""
-    curves = {curve.curve_id: curve for curve in study.curves}
-    judged: dict[str, list[Mapping[str, Any]]] = {}
-    for row in study.metric_findings:
-        if row["interior_beats_ends"] is not None and row["curve_id"] in curves:
-            judged.setdefault(row["metric"], []).append(row)
-    rows = []
-    for metric in (metric for _, metrics in metric_families(sorted(judged)) for metric in metrics):
-        better = [row for row in judged[metric] if row["interior_beats_ends"]]
-        if better:
-            best = max(better, key=_gain)
-            counts = len(better), len(judged[metric])
-            rows.append(Gain(metric, *counts, curves[best["curve_id"]], best, _gain(best)))
-    return rows
-
-
-def _gain(row: Mapping[str, Any]) -> float:
-    ends: tuple[float, float] = (row["at_first"], row["at_second"])
-    if metric_info(row["metric"]).better == "lower":
-        return min(ends) - float(row["minimum"])
-    return float(row["maximum"]) - max(ends)
-
-
-def cost_rows(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the plan's counts and estimates as (what, how much)."""
-    counts, estimates = plan["counts"], plan["estimates"]
-    naive, unique = counts["endpoints"]["naive"], counts["endpoints"]["unique"]
-    rows = []
-    if counts["curves"]:
-        rows = [
-            ("endpoint trainings, one pair at a time", f"{naive}"),
-            ("endpoint trainings, each model once", f"{unique}{_saving(naive, unique)}"),
-            ("bends of curves", f"{counts['bends']}"),
-            ("pairs", f"{counts['pairs']}"),
-            ("curves", f"{counts['curves']}"),
-        ]
-    if counts.get("walks"):  # a plan of before there were any says nothing of them
-        rows.append(("walks", f"{counts['walks']}"))
-    rows += [
-        ("trainings in all", f"{counts['trainings']['unique']}"),
-        ("points", f"{counts['points']}"),
-    ]
-    for key, name, unit in (
-        ("train_flops", "training, estimated", "FLOP"),
-        ("measure_flops", "measuring, estimated", "FLOP"),
-        ("memory_gib", "memory, estimated", "GiB"),
-        ("disk_gib", "disk, estimated", "GiB"),
-    ):
-        if estimates.get(key) is not None:
-            rows.append((name, f"{quantity(estimates[key])} {unit}"))
-    return rows
-
-
-def _saving(naive: int, unique: int) -> str:
-    return f" ({naive / unique:.1f} times fewer)" if unique and naive > unique else ""
-
-
-def quantity(value: float) -> str:
-    """Write a large or small amount with three digits."""
-    if value and not 1e-3 <= abs(value) < 1e6:
-        mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{mantissa} × 10^{int(exponent)}"
-    return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _figure(drawing: Drawing) -> Mapping[str, Any]:

@@ -11,10 +11,10 @@ from matplotlib.ticker import MaxNLocator
 
 from raymcu.report.data import REFERENCES, Endpoint, unique
 from raymcu.report.figures import MUTED, PALETTE, Drawing, fitted
+from raymcu.report.panel_sheets import Panel, Sheet, draw_sheets
 from raymcu.report.panels import balanced
 from raymcu.report.search import Objective, Searched, Trial
 from raymcu.report.search_findings import best_trials, history, importances, pareto_front, slice_of
-from raymcu.report.search_sheets import Panel, Sheet, draw_sheets
 from raymcu.report.search_words import short_names, tally, value_text
 
 KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -46,23 +46,36 @@ def search_drawings(searched: Searched, endpoints: Iterable[Endpoint]) -> list[D
 
 
 def _histories(searched: Searched) -> list[Drawing]:
+    best = best_trials(searched.trials, searched.objectives)
     panels = [
-        Panel(_head(searched, study), _history(searched.of(study), objective))
+        Panel(_head(searched, study), _history(searched.of(study), objective, best[study]))
         for study in searched.studies
         for objective in searched.objectives
     ]
     count = len(searched.objectives)
     columns = count if 1 < count < 4 else 2
-    caption = (
-        "Each mark is a trial, at its value or, if it was pruned, at its last look. "
+    is_one = count == 1
+    caption = "Each mark is a trial, at its value or, if it was pruned, at its last look. "
+    caption += (
         "Line: the best feasible trial so far."
+        if is_one
+        else "Line: the best feasible value so far of this objective alone, whatever the others "
+        "are; framed are the trials on the Pareto front of all objectives at the end."
     )
     sheet = Sheet("search_history", "Search history", caption, columns, 3.6, 1.6)
     kinds = unique(trial.kind for trial in searched.trials)
-    return draw_sheets(sheet, panels, [*_kind_handles(kinds), Line2D([], [], label="best", **BEST)])
+    handles = [*_kind_handles(kinds)]
+    handles.append(Line2D([], [], label="best so far" + " of this alone" * (not is_one), **BEST))
+    if not is_one:
+        handles.append(
+            Line2D([], [], ls="", marker="D", ms=5, mfc="none", mec=BEST["color"], label="front")
+        )
+    return draw_sheets(sheet, panels, handles)
 
 
-def _history(trials: Sequence[Trial], objective: Objective) -> Callable[[Axes], None]:
+def _history(
+    trials: Sequence[Trial], objective: Objective, best_of_all: Sequence[Trial]
+) -> Callable[[Axes], None]:
     steps = history(trials, objective)
 
     def draw(ax: Axes) -> None:
@@ -71,6 +84,7 @@ def _history(trials: Sequence[Trial], objective: Objective) -> Callable[[Axes], 
         best = [(step.number, step.best) for step in steps if step.best is not None]
         if best:
             ax.step(*zip(*best, strict=True), where="post", zorder=2, **BEST)
+        _frame(ax, [(t.number, t.objectives[objective.name]) for t in best_of_all])
         _whole(ax)
         _label(ax, "trial", objective.label)
 
@@ -215,7 +229,7 @@ def _slice(
             ax.set_xlim(-0.5, len(ticks) - 0.5)
         else:
             _scale(ax, asked)
-        _label(ax, name, objective.label)
+        _label(ax, f"{name} (log)" if asked.get("log") else name, objective.label)
 
     return draw
 

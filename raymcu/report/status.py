@@ -75,6 +75,8 @@ class Driver:
     """Estimate of the stage's end; None if unknown."""
     elapsed_s: float
     """Since the driver started."""
+    details: tuple[tuple[float, float | None], ...] = ()
+    """Share done, and loss of the last step, of each that is running."""
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,7 @@ def _driver(run: RunFolder) -> Driver | None:
         running=tuple(beat["running"]),
         seconds_left=beat.get("seconds_left"),
         elapsed_s=beat["updated"] - beat["started"],
+        details=tuple((share, loss) for share, loss in beat.get("details", ())),
     )
 
 

@@ -15,7 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from raymcu.report.data import REFERENCES, Endpoint, Study, Walk, methods_of, metric_info, unique
+from raymcu.report.data import (
+    REFERENCES,
+    Curve,
+    Endpoint,
+    Study,
+    Walk,
+    methods_of,
+    metric_info,
+    unique,
+)
 from raymcu.report.figures import (
     INK,
     LEGEND_ROW,
@@ -30,7 +39,7 @@ from raymcu.report.figures import (
     render,
     set_log,
 )
-from raymcu.report.panels import needs_log
+from raymcu.report.panels import LOG_RATIO, needs_log
 
 _TRADEOFFS = (
     ("retain_knowmem", ("verbmem",)),
@@ -59,33 +68,74 @@ def tradeoff(study: Study) -> Drawing | None:
         return None
     methods = methods_of(study)
     sizes = study.forget_sizes
-    wide, tall = (4.7, 2.7) if study.walks and len(sizes) <= 3 else (3.2, 1.85)
+    wide, tall = (4.6, 2.7) if study.walks and len(sizes) <= 3 else (3.2, 1.95)
     with mpl.rc_context(STYLE):
-        width = max(0.7 + (wide + 0.4) * len(sizes), 6.2)
+        width = max(0.75 + (wide + _GAP) * len(sizes) - _GAP + 0.2, 6.2)
         legend = legend_rows(_handles(study, methods), width - 0.2)
         height = 0.45 + LEGEND_ROW * len(legend) + (tall + 0.75) * len(ys)
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         for row, y in enumerate(ys):
-            xs, values = zip(*_points(study, (x, y)), strict=True)
-            is_log = needs_log(values, metric_info(y))
             for column, size in enumerate(sizes):
                 bottom = 0.45 + (tall + 0.75) * (len(ys) - 1 - row)
-                box = (0.75 + (wide + 0.4) * column, bottom, wide, tall)
+                box = (0.75 + (wide + _GAP) * column, bottom, wide, tall)
                 ax = figure.add_axes(_relative(figure, box))
-                if is_log:
-                    set_log(ax)
-                else:
-                    ax.yaxis.set_major_locator(MaxNLocator(5))
-                ax.set_xlim(_limits(xs))
-                ax.set_ylim(_limits(values, is_log))
+                is_log = _frame(ax, study, size, (x, y))
                 _scatter(ax, study, size, (x, y), methods)
-                ax.set_ylabel(_axis_label(y) if column == 0 else "")
+                ax.set_ylabel(_axis_label(y, is_log))
         figure.text(0.12 / width, 1 - 0.1 / height, "Forgetting against utility", va="top",
                     fontsize=10.5, fontweight="bold")  # fmt: skip
         draw_legend(figure, legend, 0.16)
-        svg, png = render(figure, "tradeoff")
-    return Drawing("tradeoff", None, "Forgetting against utility", _caption(study), svg, png)
+        files = render(figure, "tradeoff")
+    return Drawing("tradeoff", None, "Forgetting against utility", _caption(study), files)
+
+
+_GAP = 0.72
+
+
+def _frame(ax: Axes, study: Study, size: str, metrics: tuple[str, str]) -> bool:
+    """Choose both scales of a panel; say whether forgetting is on a logarithmic one.
+
+    The original, which forgets nothing, does not stretch them: it is marked at the edge if it is
+    far off, with its value.
+    """
+    found = _points(study, metrics, size)
+    if not found:
+        return False
+    known = _references(study, size, metrics)
+    others = _points(study, metrics, size, without=("original",)) or found
+    xs, ys = zip(*others, strict=True)
+    if (original := known.get("original")) and _is_near(original[0], xs):
+        xs = (*xs, original[0])
+    info = metric_info(metrics[1])
+    if original and _is_near(original[1], ys, by_ratio=info.unit == "nats" and min(ys) > 0):
+        ys = (*ys, original[1])
+    is_log = needs_log(ys, info)
+    if is_log:
+        set_log(ax)
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.set_xlim(_limits(xs))
+    ax.set_ylim(_limits(ys, is_log))
+    return is_log
+
+
+def _is_near(value: float, others: Sequence[float], *, by_ratio: bool = False) -> bool:
+    """Say whether a value can be shown among others without taking most of their room."""
+    low, high = min(others), max(others)
+    if by_ratio:
+        return value > 0 and low / value < max(high / low, LOG_RATIO)
+    return low - value < max(high - low, 0.05) and value - high < max(high - low, 0.05)
+
+
+def _references(
+    study: Study, size: str, metrics: tuple[str, str]
+) -> dict[str, tuple[float, float]]:
+    return {
+        end.role: xy
+        for end in study.endpoints
+        if end.role in REFERENCES and end.forget_size == size and (xy := _xy(end.scores, metrics))
+    }
 
 
 def _caption(study: Study) -> str:
@@ -93,7 +143,11 @@ def _caption(study: Study) -> str:
     text = f"Every measured point, {ends}, and the two reference models. "
     if study.walks:
         text += "Lines join the points of a walk along alpha, which is written where it fits. "
-    return text + "The retrained model is what unlearning aims at. One scale per row."
+    return text + (
+        "The retrained model, where the dashed lines cross, is what unlearning aims at: more "
+        "forgetting than its is no better. Every panel has scales of its own; an original that is "
+        "off them stands at the edge with its value."
+    )
 
 
 def walk_path(
@@ -107,11 +161,21 @@ def walk_path(
     )
 
 
-def _points(study: Study, metrics: tuple[str, str]) -> list[tuple[float, float]]:
-    points = [point for curve in study.curves for _, point in curve.points]
-    points += [point for walk in study.walks for _, point in walk.points]
-    points += [end.point_id for end in study.endpoints]
-    return [pair for point in points if (pair := _xy(study.scores.get(point, {}), metrics))]
+def _points(
+    study: Study, metrics: tuple[str, str], size: str | None = None, without: Sequence[str] = ()
+) -> list[tuple[float, float]]:
+    """Return where all that was scored stands; of one forget set and without some roles."""
+    lines: list[Curve | Walk] = [*study.curves, *study.walks]
+    sizes = (None, *study.forget_sizes) if size is None else (size,)
+    points = [point for line in lines if line.forget_size in sizes for _, point in line.points]
+    ends = [end for end in study.endpoints if end.forget_size in sizes]
+    left_out = {end.point_id for end in ends if end.role in without}
+    points += [end.point_id for end in ends]
+    return [
+        pair
+        for point in points
+        if point not in left_out and (pair := _xy(study.scores.get(point, {}), metrics))
+    ]
 
 
 def _limits(values: Sequence[float], is_log: bool = False) -> tuple[float, float]:
@@ -138,9 +202,10 @@ def _xy(scores: Mapping[str, float | None], metrics: tuple[str, str]) -> tuple[f
     return None if x is None or y is None else (x, y)
 
 
-def _axis_label(metric: str) -> str:
+def _axis_label(metric: str, is_log: bool = False) -> str:
     info = metric_info(metric)
-    return info.label + (f" ({info.unit_text})" if info.unit_text else "")
+    notes = ", ".join(filter(None, [info.unit_text, "log" if is_log else ""]))
+    return info.title + (f" ({notes})" if notes else "")
 
 
 @dataclass
@@ -184,6 +249,9 @@ def _overlap(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
     return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
 
 
+_TARGET: dict[str, Any] = {"color": MUTED, "lw": 0.9, "ls": (0, (4, 2)), "zorder": 1.5}
+
+
 def _scatter(
     ax: Axes, study: Study, size: str, metrics: tuple[str, str], methods: Sequence[str]
 ) -> None:
@@ -198,6 +266,9 @@ def _scatter(
         if inside:
             ax.scatter(*zip(*inside, strict=True), **_family_style(study.families.index(family)))
     labels = _Labels(ax)
+    if target := _references(study, size, metrics).get("retrained"):
+        ax.axvline(target[0], **_TARGET)
+        ax.axhline(target[1], **_TARGET)
     ends = [(end, xy) for end in study.endpoints
             if end.forget_size == size and (xy := _xy(end.scores, metrics))]  # fmt: skip
     for end, xy_end in ends:
@@ -206,7 +277,7 @@ def _scatter(
         if end.role in REFERENCES:
             below = -14.0 if end.role == "original" else 14.0
             x, y = ax.transData.transform(xy_end)
-            wide = 6.5 * len(end.role) / 2
+            wide = 6.5 * len(end.role)
             labels.taken.append((x - wide, y + below - 7, x + wide, y + below + 7))
     walks = [walk for walk in study.walks if walk.forget_size == size]
     for walk in walks:
@@ -281,11 +352,23 @@ def _mark_endpoint(
         ax.scatter(*xy, s=34, zorder=3, **_method_style(methods.index(_method(end.label))))
         return
     marker = "*" if end.role == "original" else "X"
-    ax.scatter(*xy, s=90 if marker == "*" else 55, marker=marker, color=INK, zorder=4)
-    is_below = end.role == "original"  # so that the two names part when the models are close
-    ax.annotate(end.role, xy, xytext=(0, -8 if is_below else 7), textcoords="offset points",
-                ha="center", va="top" if is_below else "bottom", fontweight="bold",
-                zorder=5)  # fmt: skip
+    (x, y), told = _at_edge(ax, xy)
+    size = 90 if marker == "*" else 55
+    ax.scatter(x, y, s=size, marker=marker, color=INK, zorder=4, clip_on=False)
+    is_below = end.role == "original" and not told  # so that names part when the models are close
+    is_right = ax.transAxes.inverted().transform(ax.transData.transform((x, y)))[0] > 0.5
+    ax.annotate(f"{end.role}{told}", (x, y), xytext=(-5 if is_right else 5, -6 if is_below else 5),
+                ha="right" if is_right else "left", textcoords="offset points",
+                va="top" if is_below else "bottom", fontweight="bold", zorder=5)  # fmt: skip
+
+
+def _at_edge(ax: Axes, xy: tuple[float, float]) -> tuple[tuple[float, float], str]:
+    """Bring a point that is off the scales to their edge; say where it really is."""
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    near = (min(max(xy[0], left), right), min(max(xy[1], low), high))
+    off = [value for value, shown in zip(xy, near, strict=True) if value != shown]
+    way = "↓" if xy[1] < low else "↑" if xy[1] > high else "←" if xy[0] < left else "→"
+    return near, f" {way} {', '.join(f'{value:.2g}' for value in off)}" if off else ""
 
 
 def _handles(study: Study, methods: Sequence[str]) -> list[Line2D]:

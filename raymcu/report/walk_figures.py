@@ -61,10 +61,10 @@ def _draw(study: Study, page: WalkPage, section: str) -> Drawing:
         for panel, ax in zip(page.panels, axes, strict=True):
             _draw_panel(ax, page, panel)
         _label(figure, page)
-        svg, png = render(figure, page.name)
+        files = render(figure, page.name)
     title = f"{page.title}, {page.forget_size}"
     is_first = page.forget_size in study.forget_sizes[:_MOST_SIZES]
-    return Drawing(page.name, None, title, _caption(page), svg, png, is_first, section)
+    return Drawing(page.name, None, title, _caption(page), files, is_first, section)
 
 
 def _grid(page: WalkPage) -> tuple[Figure, list[Axes]]:
@@ -123,8 +123,13 @@ def _draw_panel(ax: Axes, page: WalkPage, panel: WalkPanel) -> None:
             ax.plot(x + shift, y, ls="", ms=7, mfc="none", clip_on=False, zorder=4,
                     marker="o", mew=1.3, mec=style["color"])  # fmt: skip
     info = metric_info(panel.metric)
-    unit = f" ({info.unit_text})" if info.unit_text else ""
-    ax.set_title(info.label + unit, loc="left", fontsize=8, fontweight="bold")
+    notes = ", ".join(filter(None, [info.unit_text, "log" if panel.axis.is_log else ""]))
+    ax.set_title(
+        f"{info.label} ({notes})" if notes else info.label,
+        loc="left",
+        fontsize=8,
+        fontweight="bold",
+    )
 
 
 def _dodge(index: int, count: int) -> float:

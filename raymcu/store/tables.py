@@ -93,6 +93,13 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("generation_logprobs", _REALS, "log p of each generated token, with EOS", "nats"),
         _field("class_logprobs", _REALS, "log p of every class; null of questions", "nats"),
     ),
+    "questions": _schema(
+        "questions",
+        _field("forget_size", _WORD, "name of the forget set it is asked for"),
+        _field("probe", _WORD, "probe it is of"),
+        _field("example", pa.int32(), "row of the example in its probe, from 0"),
+        _field("question", _TEXT, "as the benchmark words it; empty of a plain text"),
+    ),
     "representations": _schema(
         "representations",
         _field("point_id", _WORD, "point measured"),
@@ -121,6 +128,14 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("value", pa.float64(), "the score; null where it is undefined", "see metric"),
         _field("num_examples", pa.int32(), "examples the score is taken over"),
         _field("note", _TEXT, "why the value is null, or a warning"),
+    ),
+    "intervals": _schema(
+        "intervals",
+        _field("point_id", _WORD, "point scored"),
+        _field("metric", _WORD, "one of the metrics that models are judged by first"),
+        _field("low", pa.float64(), "end of the 95% bootstrap interval", "see metric"),
+        _field("high", pa.float64(), "its other end", "see metric"),
+        _field("num_questions", pa.int32(), "questions resampled, over all probes of the metric"),
     ),
     "findings": _schema(
         "findings",

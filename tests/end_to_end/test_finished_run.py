@@ -44,6 +44,21 @@ def test_every_point_is_scored_and_every_curve_judged(finished: Path) -> None:
     assert run.read_json("run.json")["versions"] == installed()
 
 
+def test_questions_and_intervals_are_kept_and_the_page_shows_them(finished: Path) -> None:
+    run = RunFolder.open(str(finished))
+    asked, measured = run.read_table("questions"), run.read_table("measurements")
+    answers = {
+        (row["probe"], row["example"]) for row in measured.select(["probe", "example"]).to_pylist()
+    }
+    assert {(row["probe"], row["example"]) for row in asked.to_pylist()} == answers
+    assert all(asked["question"].to_pylist())
+    single = [p for p in run.plan["points"] if p["role"] != "curve"]
+    assert set(run.parts("intervals")) == {point["id"] for point in single}
+    page = (finished / "report" / "index.html").read_text()
+    for part in ('id="answers"', 'id="training"', "tables/models.csv"):
+        assert part in page
+
+
 def test_the_output_shows_stages_findings_and_report_without_ray_noise(finished: Path) -> None:
     output = (finished / "output.txt").read_text()
     for word in ("train", "connect", "measure", "report", "Barriers", "report:"):

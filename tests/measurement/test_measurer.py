@@ -58,6 +58,18 @@ def test_every_answer_of_every_example_is_a_row(measured, authors):
     assert list(zip(*(measured[name].to_pylist() for name in names), strict=True)) == expected
 
 
+def test_the_questions_are_kept_with_the_rows_that_their_answers_have(study, authors):
+    one = measurer(study.store, study.first)
+    rows = one.measure("p", Blend.of({study.first.id: 1.0}), "forget10")
+    found = one.questions("forget10").to_pylist()
+    for row in found:
+        assert row["question"] == authors.probe(row["probe"], "forget10")[row["example"]].question
+    asked = rows.filter(pc.equal(rows["answer_kind"].cast("string"), "answer"))
+    keys = zip(asked["probe"].to_pylist(), asked["example"].to_pylist(), strict=True)
+    assert [(row["probe"], row["example"]) for row in found] == list(keys)
+    assert {row["forget_size"] for row in found} == {"forget10"}
+
+
 def test_knowledge_probes_have_no_paraphrase(measured):
     found = set(
         zip(measured["probe"].to_pylist(), measured["answer_kind"].to_pylist(), strict=True)

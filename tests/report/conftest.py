@@ -390,6 +390,7 @@ def _add_walks(plan, size, made):
 
     add(_id("point", "original", size), "original", "original", walk_scores("rmu", 0.0))
     best = walk_scores("rmu", 0.0) | {"forget_quality_log10": 0.0, "forget_es": 0.1}
+    best["forget_loss"] = 2.6
     add(_id("point", "retrained", size), "retrained", f"retrained/{size}", best)
     for method in WALKED:
         label = f"{method}/seed0"

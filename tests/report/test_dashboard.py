@@ -6,13 +6,16 @@ import os
 import re
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 
+import pyarrow.parquet as pq
 import pytest
 
 from raymcu.errors import ConfigError
 from raymcu.report.assets import asset
-from raymcu.report.dashboard import Parts, Watch, is_loopback, serve
+from raymcu.report.dashboard import is_loopback, serve
+from raymcu.report.watch import Parts, Watch
 from raymcu.store import tables
 
 
@@ -100,6 +103,44 @@ def test_the_report_is_served_once_it_is_there(server, half_run):
     answer, body = ask(server, "/report")
     assert (answer.status, body) == (200, b"<!doctype html>here")
     assert "script-src 'sha256-" in answer.getheader("Content-Security-Policy")
+
+
+def test_the_files_of_a_report_are_served_and_no_others(server, half_run):
+    half_run.write_bytes("report/tables/findings.csv", b"setting\n")
+    half_run.write_bytes("report/figures/barriers.pdf", b"%PDF-")
+    answer, body = ask(server, "/tables/findings.csv")
+    assert (answer.status, body) == (200, b"setting\n")
+    assert answer.getheader("Content-Type") == "text/csv; charset=utf-8"
+    answer, body = ask(server, "/figures/barriers.pdf")
+    assert (answer.getheader("Content-Type"), body) == ("application/pdf", b"%PDF-")
+    for path in ("/tables/none.csv", "/tables/../index.html", "/figures/findings.csv", "/tables/"):
+        assert ask(server, path)[0].status == 404
+
+
+def test_status_json_has_losses_of_trainings_that_are_done(half_run):
+    watch = Watch(half_run)
+    assert watch.snapshot()["trainings"] == []  # these checkpoints tell nothing
+    recipe = next(r for r in half_run.plan["recipes"] if r["label"] == "npo/seed1")
+    rows = [{"step": n + 1, "loss": 10.0 - n} for n in range(8)]
+    half_run.checkpoints.folder.remove(recipe["id"])
+    assert watch.snapshot()["trainings"] == []
+    with half_run.checkpoints.writing(recipe["id"]) as folder:
+        pq.write_table(tables.from_rows("training", rows), folder / "training.parquet")
+    (found,) = Watch(half_run).snapshot()["trainings"]
+    assert (found["panel"], found["label"]) == ("npo", "npo/seed1")
+    assert found["loss"] == [[n + 1.0, 10.0 - n] for n in range(8)]
+
+
+def test_what_runs_is_told_with_its_share_and_loss(half_run):
+    beat = {"stage": "train", "done": 1, "total": 4, "running": ["npo/seed0"],
+            "details": [[0.4, 1.23]], "seconds_left": 60.0, "started": 0.0,
+            "updated": time.time()}  # fmt: skip
+    half_run.write_json("progress.json", beat)
+    driver = Watch(half_run).snapshot()["driver"]
+    assert [list(one) for one in driver["details"]] == [[0.4, 1.23]]
+    del beat["details"]  # of a driver of before they were told
+    half_run.write_json("progress.json", beat)
+    assert Watch(half_run).snapshot()["driver"]["details"] == ()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from rich.console import Console
 from raymcu.errors import ConfigError
 from raymcu.metrics._base import METRICS
 from raymcu.report import figures as figures_module
+from raymcu.report import overview, page_tables
 from raymcu.report.console import (
     HEADLINE_METRICS,
     endpoints_table,
@@ -19,10 +20,12 @@ from raymcu.report.console import (
     number,
     settings_table,
 )
-from raymcu.report.data import Endpoint, load_study, metric_info
+from raymcu.report.costs import cost_rows, quantity
+from raymcu.report.data import Endpoint, export_names, load_study, metric_info
 from raymcu.report.figures import draw_page
-from raymcu.report.overview import map_rows
-from raymcu.report.page import cost_rows, gain_rows, headline, is_drawn, quantity, write_report
+from raymcu.report.gains import gain_rows
+from raymcu.report.overview import barrier_grid, map_rows
+from raymcu.report.page import doubts_of, headline, is_drawn, moment, write_report
 from raymcu.report.panels import groups, pages
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
@@ -65,7 +68,8 @@ class Tags(HTMLParser):
 
 def test_the_page_loads_nothing(html):
     assert not re.search(r"https?://", html)
-    assert all(target.startswith("#") for target in Tags(html).loads)
+    assert all(target.startswith(("#", "figures/", "tables/")) for target in Tags(html).loads)
+    assert not re.search(r"<(?:img|link|script|iframe|object|embed)[^>]*(?:src|href)=", html)
     assert "@import" not in html
     assert "url(" not in re.sub(r"url\(#", "", html)
     assert "default-src &#39;none&#39;" in html
@@ -125,7 +129,13 @@ def test_each_figure_is_written_as_svg_and_png_and_old_ones_go(finished_run, htm
     names = finished_run.names("report/figures")
     stems = {name.rsplit(".", 1)[0] for name in names}
     assert {"barriers", "tradeoff", "rand_losses", "met_rouge"} <= stems
-    assert sorted(names) == sorted(f"{stem}.{kind}" for stem in stems for kind in ("png", "svg"))
+    kinds = {
+        stem: {n.rsplit(".", 1)[1] for n in names if n.startswith(f"{stem}.")} for stem in stems
+    }
+    assert all({"png", "svg"} <= found for found in kinds.values())
+    have_pdf = {stem for stem, found in kinds.items() if "pdf" in found}
+    assert have_pdf == {"barriers", "tradeoff"}
+    assert finished_run.read_bytes("report/figures/barriers.pdf")[:5] == b"%PDF-"
     assert finished_run.read_bytes("report/figures/met_losses.png")[:4] == b"\x89PNG"
 
 
@@ -197,7 +207,7 @@ def test_a_page_of_every_metric_is_short_and_has_each_in_one_family(finished_run
     told = html[html.index("All metrics, by family") : html.index('id="setting-1"')]
     for name in names:
         assert told.count(f">{metric_info(name).label}</button>") == 1, name
-    assert html.index("VerbMem and KnowMem") < html.index("OpenUnlearning")
+    assert told.index("VerbMem and KnowMem") < told.index("OpenUnlearning&#39;s aggregates")
 
 
 def test_costs_say_what_reuse_saves(study):
@@ -300,3 +310,144 @@ def test_a_page_is_drawn_until_what_it_tells_changes(half_run):
     assert is_drawn(half_run)
     half_run.remove("report/index.html")
     assert not is_drawn(half_run)
+
+
+def test_a_pdf_of_figures_along_curves_is_written_if_asked_for(finished_run, tmp_path):
+    run = RunFolder(str(tmp_path))
+    plan = finished_run.plan
+    run.write_json("plan.json", with_curves(plan, plan["curves"][:1]))
+    for point in plan["points"]:
+        run.write_part("scores", point["id"], finished_run.read_part("scores", point["id"]))
+    write_report(run)
+    assert "rand_rouge.pdf" not in run.names("report/figures")
+    write_report(run, pdf=True)
+    assert "rand_rouge.pdf" in run.names("report/figures")
+
+
+def test_every_table_has_its_files_and_every_link_a_file(html, finished_run):
+    links = [target for target in Tags(html).loads if not target.startswith("#")]
+    files = [f"{kind}/{name}" for kind in ("figures", "tables")
+             for name in finished_run.names(f"report/{kind}")]  # fmt: skip
+    assert set(links) == set(files)
+    lines = finished_run.read_bytes("report/tables/findings.csv").decode().splitlines()
+    assert len(lines) == 25
+    assert lines[0].startswith("setting,forget set,pair,curve,connected,retain barrier (nats)")
+    assert "retain curvature" in lines[0]
+    latex = finished_run.read_bytes("report/tables/models.tex").decode()
+    assert r"grad\_diff/seed0" in latex
+
+
+def test_what_was_asked_stands_at_the_top(html):
+    top = html[: html.index("<nav>")]
+    told = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", top))
+    assert told["benchmark"] == "authors"
+    assert told["methods"] == "grad_diff (beta=0.1); npo (beta=0.1); rmu (beta=0.1)"
+    assert told["to forget"] == "forget01 (20 questions), forget05 (20 questions)"
+    assert told["curves"] == "linear, quadratic between pairs of Rand, Met; 7 points each"
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [("2026-11-28T16:26:19.565790+00:00", "2026-11-28 16:26:19 UTC"),
+     ("2026-01-01T10:02:00Z", "2026-01-01 10:02:00 UTC"), ("yesterday", "yesterday")],
+)  # fmt: skip
+def test_times_are_told_to_the_second(written, shown):
+    assert moment(written) == shown
+
+
+def with_scores(study, role, **scores):
+    """Return the study with other scores of a reference model on the first forget set."""
+    ends = tuple(
+        replace(end, scores={**end.scores, **scores})
+        if (end.role, end.forget_size) == (role, "forget01") else end
+        for end in study.endpoints
+    )  # fmt: skip
+    return replace(study, endpoints=ends)
+
+
+def test_verdicts_that_mean_nothing_are_said_so_first(study):
+    assert not doubts_of(study)
+    doubted = with_scores(study, "original", forget_loss=2.4)
+    assert set(doubts_of(doubted)) == {"forget01"}
+    sentence = headline(doubted).sentence
+    assert sentence.startswith(
+        "Verdicts mean nothing here: on forget01, the original knows no more"
+    )
+    assert "12 of 24 curves are connected" in sentence
+    rows = page_tables.findings(doubted, doubts_of(doubted)).rows
+    void = [row for row in rows if row.cells[4].kind == "void"]
+    assert len(void) == 12
+    assert all(row.cells[1].text == "forget01" for row in void)
+    *_, verdicts = barrier_grid(doubted, doubts_of(doubted))
+    kinds = [[tile.kind for tile in tiles] for _, _, tiles in verdicts.rows]
+    assert all(row[:2] == ["", ""] and "" not in row[2:] for row in kinds)
+
+
+def test_models_go_by_what_export_calls_them(study):
+    plan = study.plan
+    points = [
+        {"id": "o", "role": "original", "forget_size": "a", "label": "original"},
+        {"id": "p", "role": "original", "forget_size": "b", "label": "original"},
+        {"id": "u", "role": "unlearner", "forget_size": "a", "label": "npo/seed0"},
+        {"id": "v", "role": "unlearner", "forget_size": "b", "label": "npo/seed0"},
+        {"id": "w", "role": "curve", "forget_size": "b"},
+    ]
+    names = export_names(plan | {"points": points})
+    assert names == {"o": "original", "p": "original", "u": "a:npo/seed0", "v": "b:npo/seed0",
+                     "w": "w"}  # fmt: skip
+    assert export_names(plan | {"points": points[:1] + points[2:3]})["u"] == "npo/seed0"
+
+
+def test_scores_of_models_have_intervals_and_methods_a_spread_over_seeds(study):
+    end = next(end for end in study.endpoints if end.label == "npo/seed0")
+    sure = replace(study, intervals={end.point_id: {"forget_loss": (1.5, 2.5)}})
+    table = page_tables.endpoints(sure, ("forget_loss",), "models")
+    (row,) = (row for row in table.rows if row.cells[3].more.get("id") == end.point_id
+              or row.cells[3].text == end.point_id)  # fmt: skip
+    assert row.cells[2].small == "1.500 to 2.500"
+    assert row.cells[2].more == {"low": 1.5, "high": 2.5}
+    seeds = page_tables.seeds(study, ("forget_loss",))
+    assert len(seeds.rows) == 6
+    (npo,) = (row for row in seeds.rows if row.cells[0].text == end.forget_size
+              and row.cells[1].text == "npo")  # fmt: skip
+    both = [e.scores["forget_loss"] for e in study.endpoints
+            if e.label.startswith("npo") and e.forget_size == end.forget_size]  # fmt: skip
+    assert npo.cells[2].value == 2
+    assert npo.cells[3].value == pytest.approx(sum(both) / 2)
+    assert npo.cells[3].more["deviation"] == pytest.approx(abs(both[0] - both[1]) / 2**0.5)
+
+
+def test_the_map_on_the_page_says_what_the_figure_says(study, html):
+    retain, forget, verdict = barrier_grid(study)
+    assert retain.sizes == (("forget01", 2), ("forget05", 2))
+    tiles = [tile for _, _, tiles in verdict.rows for tile in tiles]
+    assert [tile.kind for tile in tiles].count("yes") == 12
+    worst = max((tile for _, _, tiles in forget.rows for tile in tiles), key=lambda t: t.share)
+    assert (worst.text, worst.share) == ("0.90 ✗", 100)
+    (section,) = re.findall(r'<section id="overview">.*?</section>', html, flags=re.DOTALL)
+    assert section.count('<td class="heat') == 48
+
+
+def test_a_long_map_is_cut_between_settings(study):
+    curves = tuple(
+        replace(curve, setting=f"S{n}", curve_id=f"{curve.curve_id}{n}")
+        for n in range(13) for curve in study.curves if curve.setting == "Rand"
+    )  # fmt: skip
+    _, rows = map_rows(replace(study, curves=curves))
+    chunks = overview._chunks(rows)
+    assert len(chunks) == 2
+    assert not {row.setting for row in chunks[0]} & {row.setting for row in chunks[1]}
+    assert sum(map(len, chunks)) == len(rows) == 39
+
+
+def test_lines_that_coincide_are_told_apart():
+    first, second = figures_module._line_style(0), figures_module._line_style(1)
+    assert first["lw"] > 2 * second["lw"]
+    assert first["color"] != second["color"]
+
+
+def test_a_logarithmic_axis_says_so(study):
+    (page,) = pages(study, "Rand", groups(study.metrics)[0])
+    row = replace(page.rows[0], axis=replace(page.rows[0].axis, is_log=True))
+    assert figures_module._value_label(row) == "retain loss ↓\n(nats, log)"
+    assert "log" not in figures_module._value_label(page.rows[0])

@@ -1,6 +1,7 @@
 """The figures of a search, and the page that has them."""
 
-from raymcu.report.data import load_study
+from raymcu.report import page_tables
+from raymcu.report.data import REFERENCES, load_study
 from raymcu.report.page import write_report
 from raymcu.report.search import read_search
 from raymcu.report.search_figures import search_drawings
@@ -48,3 +49,26 @@ def test_the_report_of_a_search_alone(pruned_run):
     assert {"search_history.svg", "search_looks.png", "search_slices_2.svg"} <= set(figures)
     assert "search_pareto.svg" not in figures
     assert "pruned" in pruned_run.read_bytes("report/figures/search_looks.svg").decode()
+
+
+def test_of_several_objectives_the_line_is_said_to_be_of_one_alone(search_run):
+    drawn = drawings_of(search_run)["search_history"]
+    assert "of this objective alone" in drawn.caption
+    assert "best so far of this alone" in drawn.svg.decode()
+
+
+def test_of_one_objective_the_line_is_the_best(pruned_run):
+    one = drawings_of(pruned_run)["search_history"]
+    assert "this alone" not in one.svg.decode()
+    assert "alone" not in one.caption
+
+
+def test_the_original_and_the_retrained_model_stand_above_the_front(search_run):
+    searched = read_search(search_run)
+    references = [e for e in load_study(search_run).endpoints if e.role in REFERENCES]
+    table = page_tables.best(searched, references)
+    head = [row for row in table.rows if row.kind == "reference"]
+    assert [row.cells[1].text for row in head] == [e.role for e in references]
+    assert head[0].cells[2].value == references[0].scores["model_utility"]
+    front = best_trials(searched.trials, searched.objectives)
+    assert len(table.rows) == len(head) + sum(map(len, front.values()))

@@ -5,8 +5,10 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
+from raymcu.report import tradeoff as module
 from raymcu.report.calibrated import best_calibrated, calibrations
 from raymcu.report.console import (
     calibrations_table,
@@ -15,17 +17,17 @@ from raymcu.report.console import (
     layers_table,
     plan_table,
 )
+from raymcu.report.costs import cost_rows
 from raymcu.report.data import (
-    calibrated,
-    chosen_layers,
     colors_of,
     endpoints_of,
-    layers_label,
     load_study,
+    methods_of,
     read_walks,
     short_labels,
 )
-from raymcu.report.page import cost_rows, headline, write_report
+from raymcu.report.ordered import calibrated, chosen_layers, layers_label
+from raymcu.report.page import headline, write_report
 from raymcu.report.tradeoff import tradeoff, walk_path
 from raymcu.report.walks import across_amounts, layer_pages, shown_metrics, walk_pages
 from raymcu.store import tables
@@ -287,7 +289,7 @@ def test_the_page_tells_every_calibration_and_layer_choice(html, study):
     assert section.count("<tr><td>mixing</td>") == len(study.calibrations) == 8
     assert section.count("0.500*") == 2  # rmu's walk is not monotone
     (section,) = re.findall(r'<section id="layers">.*?</section>', html, flags=re.DOTALL)
-    rows = re.findall(r"<tr class=.*?</tr>", section, flags=re.DOTALL)
+    rows = re.findall(r"<tr[^>]*><td>.*?</tr>", section)
     assert len(rows) == len(study.layer_choices) == 16
     chosen = [row for row in rows if "✓ chosen" in row]
     assert len(chosen) == 2
@@ -341,3 +343,44 @@ def test_tables_without_rows_still_print():
     assert "Layers" in printed(layers_table(tables.empty("layer_choices")))
     assert "Barriers" in printed(findings_table(tables.empty("findings")))
     assert "Endpoints" in printed(endpoints_table([]))
+
+
+def ends_at(study, **places):
+    """Return the study with (utility, forget loss) of its first forget set's models set by role."""
+    ends = tuple(
+        replace(end, scores={"model_utility": places[end.role][0],
+                             "forget_loss": places[end.role][1]})
+        if end.role in places and end.forget_size == "forget01" else end
+        for end in study.endpoints
+    )  # fmt: skip
+    return replace(study, endpoints=ends)
+
+
+def test_an_original_far_off_the_scales_stands_at_the_edge_with_its_value(study):
+    place = {"retrained": (0.6, 3.0), "unlearner": (0.55, 2.5)}
+    metrics = ("model_utility", "forget_loss")
+    axes = {}
+    for name, loss in (("near", 1.0), ("far", 1e-4)):
+        at = {end.point_id: {"model_utility": 0.55, "forget_loss": 2.5}
+              for end in study.endpoints}  # fmt: skip
+        moved = ends_at(study, original=(0.6, loss), **place)
+        at |= {end.point_id: end.scores for end in moved.endpoints}
+        moved = replace(moved, scores=at, walks=())
+        ax = Figure().add_subplot()
+        module._frame(ax, moved, "forget01", metrics)
+        module._scatter(ax, moved, "forget01", metrics, methods_of(moved))
+        axes[name] = ax
+    low, _ = axes["near"].get_ylim()
+    assert low < 1.0
+    assert {text.get_text() for text in axes["near"].texts} >= {"original", "retrained"}
+    low, _ = axes["far"].get_ylim()
+    assert low > 0.5
+    assert "original ↓ 0.0001" in {text.get_text() for text in axes["far"].texts}
+
+
+def test_the_tradeoff_aims_at_the_retrained_model_and_not_at_ever_more(study):
+    drawn = tradeoff(study)
+    assert "more forgetting than its is no better" in drawn.caption
+    svg = drawn.svg.decode()
+    assert "model utility" in svg
+    assert "↑" not in svg

@@ -1,4 +1,4 @@
-"""Stands the panels of a search on sheets: row by row, under heads and one legend."""
+"""Stands panels on sheets: row by row, under heads and one legend."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,6 +46,7 @@ class Sheet:
     left: float = LEFT
     """Room for the labels of each panel's value axis."""
     is_headline: bool = True
+    section: str = "search"
 
 
 def draw_sheets(sheet: Sheet, panels: Sequence[Panel], handles: Sequence[Line2D]) -> list[Drawing]:
@@ -87,5 +88,5 @@ def _draw_sheet(
                 panel.draw(ax)
                 ax.text(0, 1 + 0.07 / sheet.height, fitted(panel.head, sheet.width),
                         transform=ax.transAxes, va="bottom", fontweight="bold")  # fmt: skip
-        svg, png = render(figure, name)
-    return Drawing(name, None, sheet.title, sheet.caption, svg, png, sheet.is_headline, "search")
+        files = render(figure, name, pdf=sheet.is_headline)
+    return Drawing(name, None, sheet.title, sheet.caption, files, sheet.is_headline, sheet.section)

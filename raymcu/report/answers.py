@@ -1,0 +1,187 @@
+"""What the models now say: the questions whose greedy answers changed most, side by side.
+
+How much an answer changed is told by ROUGE-L F1 against the reference answer, without stemming:
+1 is the reference word for word.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raymcu.metrics.rouge import rouge_l_f1
+from raymcu.report.data import REFERENCES, Study, export_names
+from raymcu.report.page_tables import worst_point
+from raymcu.store.run_folder import RunFolder
+
+MOST_FORGET, MOST_KEPT = 6, 4
+"""Questions shown of each forget set: of what is to be forgotten, and of all else."""
+MOST_MODELS = 24
+_MOST_READ = 2000
+_LONGEST = 300
+"""Characters of a text that are shown."""
+
+_Key = tuple[str, int]
+"""Probe and row of an example in it."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer and who gave it."""
+
+    models: tuple[str, ...]
+    text: str
+    match: float
+    """ROUGE-L F1 against the reference, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with its reference answer and all that was said."""
+
+    probe: str
+    example: int
+    question: str
+    """Empty if the folder is from before questions were kept, or the probe is of plain texts."""
+    answer: str
+    said: tuple[Said, ...]
+    change: float
+    """How much nearer the original is to the reference than the unlearners are, on average."""
+
+
+@dataclass(frozen=True)
+class _Model:
+    name: str
+    role: str
+    answers: Mapping[_Key, tuple[str, str]]
+    """Reference and answer."""
+
+
+def read_answers(run: RunFolder, study: Study) -> dict[str, tuple[Question, ...]]:
+    """Return by forget set the questions whose answers changed most; none without greedy answers.
+
+    Raises:
+        StoreError: If a measurements file is damaged.
+    """
+    asked = _questions(run)
+    found = {}
+    for size in study.forget_sizes:
+        models = [
+            _Model(name, role, answers)
+            for point, name, role in answering(study, size)
+            if run.has_part("measurements", point)
+            if (answers := _answers(run.read_part("measurements", point)))
+        ]
+        if chosen := most_changed(models, asked.get(size, {})):
+            found[size] = chosen
+    return found
+
+
+def answering(study: Study, size: str) -> list[tuple[str, str, str]]:
+    """Return (point, name, role) of the models whose answers are shown, a curve's worst last."""
+    ends = [e for e in study.endpoints if e.forget_size == size and e.role != "memorizer"]
+    found = [(end.point_id, end.label, end.role) for end in ends[:MOST_MODELS]]
+    judged = [
+        (max(row["retain_barrier"] or 0.0, row["forget_barrier"] or 0.0), curve)
+        for curve in study.curves
+        if curve.forget_size == size and (row := study.findings.get(curve.curve_id))
+    ]
+    if judged:
+        _, curve = max(judged, key=lambda pair: pair[0])
+        point = worst_point(curve, study.findings[curve.curve_id])
+        if point is not None and point not in {known for known, _, _ in found}:
+            name = export_names(study.plan)[point].removeprefix(f"{size}:")
+            found.append((point, f"{name} (highest barrier)", "curve"))
+    return found
+
+
+def most_changed(models: Sequence[_Model], asked: Mapping[_Key, str]) -> tuple[Question, ...]:
+    """Choose the questions on which the unlearners left the original most."""
+    originals = [model for model in models if model.role == "original"]
+    unlearned = [m for m in models if m.role not in ("original", "retrained", "curve")]
+    if not originals or not unlearned:
+        return ()
+    change = {}
+    for key, (answer, said) in originals[0].answers.items():
+        now = [rouge_l_f1(answer, m.answers[key][1], False) for m in unlearned if key in m.answers]
+        if now:
+            change[key] = rouge_l_f1(answer, said, False) - fmean(now)
+    ranked = sorted(change, key=lambda key: (-abs(change[key]), key))
+    lost = [key for key in ranked if key[0] in _FORGOTTEN][:MOST_FORGET]
+    hurt = [key for key in ranked if key[0] not in _FORGOTTEN][:MOST_KEPT]
+    chosen = [*lost[:2], *hurt[:1], *lost[2:], *hurt[1:]]  # the page folds all but the first three
+    return tuple(
+        Question(
+            probe=key[0],
+            example=key[1],
+            question=_cut(asked.get(key, "")),
+            answer=_cut(originals[0].answers[key][0]),
+            said=_said(models, key),
+            change=change[key],
+        )
+        for key in chosen
+    )
+
+
+_FORGOTTEN = ("forget", "verbmem")
+
+
+def _said(models: Iterable[_Model], key: _Key) -> tuple[Said, ...]:
+    """Put models that say the same together, in the order of who says it first."""
+    groups: dict[str, list[_Model]] = {}
+    answer = ""
+    for model in models:
+        if key in model.answers:
+            answer, text = model.answers[key]
+            groups.setdefault(text, []).append(model)
+    every = sum(model.role == "unlearner" for here in groups.values() for model in here)
+    return tuple(
+        Said(_names(here, every), _cut(text), rouge_l_f1(answer, text, False))
+        for text, here in groups.items()
+    )
+
+
+def _names(models: Sequence[_Model], every: int) -> tuple[str, ...]:
+    """Name models; all unlearners together, where they are three or more, in a word."""
+    unlearners = [model.name for model in models if model.role == "unlearner"]
+    if not 2 < len(unlearners) == every:
+        return tuple(model.name for model in models)
+    first = [model.name for model in models if model.role in REFERENCES]
+    others = [m.name for m in models if m.role not in (*REFERENCES, "unlearner")]
+    return (*first, f"all {every} unlearners", *others)
+
+
+def _answers(measurements: pa.Table) -> dict[_Key, tuple[str, str]]:
+    is_plain = pc.and_(
+        pc.equal(measurements["answer_kind"].cast(pa.string()), "answer"),
+        pc.equal(measurements["question_kind"].cast(pa.string()), "question"),
+    )
+    rows = measurements.filter(pc.and_(is_plain, pc.is_valid(measurements["generation"])))
+    names = ("probe", "example", "answer", "generation")
+    columns = (rows[name].to_pylist() for name in names)
+    return {(probe, example): (answer, said) for probe, example, answer, said in
+            zip(*columns, strict=True)}  # fmt: skip
+
+
+def _questions(run: RunFolder) -> dict[str, dict[_Key, str]]:
+    found: dict[str, dict[_Key, str]] = {}
+    for row in run.read_table("questions").to_pylist():
+        key = (row["probe"], row["example"])
+        found.setdefault(row["forget_size"], {})[key] = row["question"]
+    return found
+
+
+_REPEATED = re.compile(r"(?<!\S)((?:\S+ ){0,3}?\S+)(?: \1(?!\S)){3,}")
+
+
+def _cut(text: str) -> str:
+    """Shorten a text: words said four times and more in a row once, with their number."""
+
+    def once(match: re.Match[str]) -> str:
+        return f"{match[1]} (×{(len(match[0]) + 1) // (len(match[1]) + 1)})"
+
+    text = _REPEATED.sub(once, " ".join(text[:_MOST_READ].split()))
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"
