@@ -68,6 +68,16 @@ class ClassMeasurer(Resident):
         }
         return measurements(point_id, rows, found, written, {}, list(logprobs))
 
+    def questions(self, forget_size: str) -> pa.Table:
+        """Return table ``questions`` of a forget set for which a point was measured."""
+        rows = [
+            {"forget_size": forget_size, "probe": probe, "example": row.example,
+             "question": row.question}
+            for probe in self.asked.probes
+            for row in self._rows(probe, forget_size)
+        ]  # fmt: skip
+        return tables.from_rows("questions", rows)
+
     def compare(self, point_id: str, blend: Blend, forget_size: str, against: Blends) -> pa.Table:
         """Return no rows: states of classifiers are not compared."""
         del point_id, blend, forget_size, against
@@ -108,6 +118,7 @@ class ClassMeasurer(Resident):
                     question_kind="input",
                     answer_kind="label",
                     answer_index=0,
+                    question=example.text or f"input {example.key}",
                     answer=names[example.label],
                     num_question_tokens=0,
                     tokens=encoder.encode(example),
