@@ -224,7 +224,7 @@ def analyze(run: Run, as_json: Json = False) -> None:
 def report(run: Run) -> None:
     """Draw the figures and the HTML page anew."""
     console.print(
-        _from("report.page").write_report(_open(run)),
+        _from("report.again").redraw(_open(run)),
         soft_wrap=True,
         highlight=False,
     )
@@ -280,9 +280,13 @@ def list_components(
         ),
     ],
     as_json: Json = False,
+    extensions: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Module of yours, or its file: my_method.py."),
+    ] = None,
 ) -> None:
     """Show components: names, sources, options with defaults and ranges, what they need."""
-    rows = _from("report.catalog").catalog(kind)
+    rows = _from("report.catalog").catalog(kind, extensions or [])
     if as_json:
         _print_json(rows)
     else:

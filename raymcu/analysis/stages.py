@@ -1,6 +1,5 @@
 """The stages that need tables only: measurements to scores to findings. No torch, no Ray."""
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
@@ -19,6 +18,7 @@ from raymcu.planning.plan import More, Plan
 from raymcu.progress import Watch
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.extensions import load_extensions
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.walks import LayerChoice
 
@@ -92,8 +92,7 @@ class _Scorer:
 @lru_cache(maxsize=1)
 def _scorer(url: str) -> _Scorer:
     run = RunFolder(url)
-    for module in run.plan["search_space"]["extensions"]:
-        importlib.import_module(module)  # metrics of the user's own
+    load_extensions(run.plan["search_space"])
     return _Scorer(run)
 
 

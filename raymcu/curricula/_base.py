@@ -10,7 +10,9 @@ from torch import Tensor
 
 from raymcu.registry import Component, Registry
 
-CURRICULA: Registry[type["Curriculum"]] = Registry("curriculum", __package__ or "raymcu.curricula")
+CURRICULA: Registry[type["Curriculum"]] = Registry(
+    "curriculum", __package__ or "raymcu.curricula", "Curriculum"
+)
 
 
 class Curriculum(Component, ABC):

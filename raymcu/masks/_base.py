@@ -17,7 +17,9 @@ from raymcu.errors import WorkError
 from raymcu.models.causal_lm import local
 from raymcu.registry import Component, Registry
 
-MASKS: Registry[type["UpdateMask"]] = Registry("update mask", __package__ or "raymcu.masks")
+MASKS: Registry[type["UpdateMask"]] = Registry(
+    "update mask", __package__ or "raymcu.masks", "UpdateMask"
+)
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

@@ -20,7 +20,9 @@ from torch.nn import functional
 
 from raymcu.registry import Component, Registry
 
-METHODS: Registry[type["Method"]] = Registry("unlearning method", __package__ or "raymcu.methods")
+METHODS: Registry[type["Method"]] = Registry(
+    "unlearning method", __package__ or "raymcu.methods", "Method"
+)
 
 
 @dataclass(frozen=True)

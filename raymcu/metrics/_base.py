@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,12 @@ from raymcu.registry import Registry
 from raymcu.store import tables
 
 Better = Literal["higher", "lower", "neither"]
+_BETTER = get_args(Better)
+_KINDS = (
+    *("answer", "paraphrased_answer", "perturbed_answer", "option", "paraphrased_question"),
+    *("generation", "mean_logprobs", "gradient_norm", "representations", "judgements"),
+)
+"""What may be measured of a probe."""
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -96,7 +102,7 @@ class Metric:
         )
 
 
-METRICS: Registry[Metric] = Registry("metric", __package__ or "raymcu.metrics")
+METRICS: Registry[Metric] = Registry("metric", __package__ or "raymcu.metrics", "Metric")
 
 
 @dataclass(frozen=True)
@@ -279,6 +285,20 @@ def shared(compute: Callable[Concatenate[Measured, P], T]) -> Callable[Concatena
     return once
 
 
+def _check_told(better: Any, span: Any, probes: Any, kind: Any) -> None:
+    """Refuse what no type checker of the user's has seen."""
+    if better not in _BETTER:
+        raise ValueError(f"better must be one of {', '.join(_BETTER)}, got {better!r}.")
+    if not isinstance(probes, tuple):
+        raise ValueError(  # noqa: TRY004 - told like the others
+            f"probes must be a tuple of names, e.g. ('forget',), got {probes!r}."
+        )
+    if kind not in _KINDS:
+        raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}.")
+    if len(span) != 2 or not span[0] < span[1]:
+        raise ValueError(f"span must be the lowest and the highest value, got {span!r}.")
+
+
 def metric(  # noqa: PLR0913 - a metric's metadata, all by name
     name: str,
     *,
@@ -291,7 +311,13 @@ def metric(  # noqa: PLR0913 - a metric's metadata, all by name
     or_probes: tuple[str, ...] = (),
     needs_retrained: bool = False,
 ) -> Callable[[MetricFunction], MetricFunction]:
-    """Register a function as the metric of that name."""
+    """Register a function as the metric of that name.
+
+    Raises:
+        ValueError: If what is told of it is not what `Metric` says.
+    """
+    for choice in filter(None, (probes, or_probes)):
+        _check_told(better, span, choice, kind)
 
     def add(compute: MetricFunction) -> MetricFunction:
         entry = Metric(compute, better, *span, unit, probes, kind, or_probes, needs_retrained)

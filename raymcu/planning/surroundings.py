@@ -61,7 +61,22 @@ def load_space(
 
 
 def _faults(space: SearchSpace) -> list[str]:
-    return [*analysis_faults(space), *search_faults(space, REGISTRIES)]
+    return [*analysis_faults(space), *search_faults(space, REGISTRIES), *_unscored(space)]
+
+
+def _unscored(space: SearchSpace) -> Iterator[str]:
+    """Refuse probes that no metric asks for: there would be nothing to report."""
+    asked = set(space.measurement.probes)
+    if not asked & {"forget", "retain"} and not any(
+        asked.issuperset(probes)
+        for entry in METRICS
+        for probes in (entry.component.probes, entry.component.or_probes)
+        if probes
+    ):
+        yield (
+            f"measurement.probes: no metric is computed from {', '.join(sorted(asked))}. Ask "
+            "probes named forget and retain, or add a metric of your own (extensions)."
+        )
 
 
 def check_inputs(space: SearchSpace) -> None:

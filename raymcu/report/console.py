@@ -24,7 +24,7 @@ HEADLINE_METRICS = (
     ("model_utility", "forget_quality_log10", "retain_loss", "forget_loss", "forget_rouge"),
 )
 """What an endpoint is judged by first: the first line whose first metric was scored, else the last.
-Those of it that were not scored are left out.
+Those of it that were not scored are left out; where that leaves none, the first of what was scored.
 """
 
 
@@ -32,7 +32,7 @@ def headline_metrics(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
     """Choose what the endpoints of a study are judged by first."""
     scored = {metric for end in endpoints for metric, v in end.scores.items() if v is not None}
     chosen = next((line for line in HEADLINE_METRICS if line[0] in scored), HEADLINE_METRICS[-1])
-    return tuple(metric for metric in chosen if metric in scored)
+    return tuple(m for m in chosen if m in scored) or tuple(sorted(scored)[: len(chosen)])
 
 
 def number(value: float | None, digits: int = 3) -> str:

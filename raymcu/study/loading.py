@@ -5,7 +5,6 @@ value and what is allowed. Names and options of components (benchmark, methods, 
 against the registries that the caller hands in, so this module needs no torch.
 """
 
-import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -17,11 +16,13 @@ from pydantic import BaseModel, ValidationError
 
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.registry import Registry
+from raymcu.study.extensions import extension_faults
 from raymcu.study.search_space import (
     NOT_SECOND_ORDER,
     BenchmarkUse,
     Curves,
     FamilyUse,
+    Measurement,
     MethodUse,
     SearchSpace,
     Unlearning,
@@ -78,7 +79,11 @@ def load(
     raw = deepcopy(written.raw)
     faults = [fault for override in overrides if (fault := override_fault(raw, override))]
     _make_paths_absolute(raw)
-    faults += _extension_faults(raw)
+    if raw.get("extensions"):
+        asked = Path(str(raw.get("extensions_folder", "."))).expanduser()
+        raw["extensions_folder"] = str(written.folder.joinpath(asked))
+        faults += extension_faults(as_list(raw["extensions"]), raw["extensions_folder"])
+    _fill_in_probes(raw, registries)
     space, more = checked(raw, registries)
     faults += more
     faults += check(space) if space and check else []
@@ -86,6 +91,28 @@ def load(
         _make_paths_absolute(written.raw)
         raise ConfigError(written.placed(faults, raw))
     return space
+
+
+def _fill_in_probes(raw: dict[str, Any], registries: Registries) -> None:
+    """Ask a benchmark that lacks some of the usual probes all of its own, if the file names none.
+
+    Of probes that are not the usual ones, those that are questions are answered, too.
+    """
+    name, usual = as_table(raw.get("benchmark")).get("name"), set(Measurement().probes)
+    asked = raw.get("measurement", {})
+    if not (isinstance(name, str) and name in registries.benchmarks and isinstance(asked, dict)):
+        return
+    benchmark = registries.benchmarks[name]
+    probes = asked.get("probes", list(benchmark.probes))
+    if ("generate" in asked and "probes" in asked) or usual <= {*filter(_is_text, as_list(probes))}:
+        return
+    manners = {probe: benchmark.manners.get(probe) for probe in filter(_is_text, as_list(probes))}
+    questions = [p for p, how in manners.items() if not (how and (how.is_text or how.is_choice))]
+    raw["measurement"] = {"generate": questions, **asked, "probes": probes}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def checked(raw: Mapping[str, Any], registries: Registries) -> tuple[SearchSpace | None, list[str]]:
@@ -123,19 +150,6 @@ def _make_paths_absolute(raw: Mapping[str, Any]) -> None:
 def _absolute(path: str) -> str:
     found = Path(path).expanduser()
     return str(found.resolve()) if found.exists() else path
-
-
-def _extension_faults(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Import the user's modules, so that the components they add are known."""
-    names = enumerate(as_list(raw.get("extensions")))
-    for index, name in ((i, n) for i, n in names if isinstance(n, str)):
-        try:
-            importlib.import_module(name)
-        except (ImportError, SyntaxError, TypeError, ValueError) as error:
-            yield (
-                f"extensions.{index}: module '{name}' cannot be imported "
-                f"({str(error).rstrip('.')}). Correct it, install it, or set PYTHONPATH."
-            )
 
 
 def _component_faults(raw: Mapping[str, Any], registries: Registries) -> Iterator[str]:

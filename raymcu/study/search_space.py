@@ -286,7 +286,11 @@ class SearchSpace(Section):
     store: str | None = None
     """Folder or URL of a checkpoint store to share between runs; default is the run's own."""
     extensions: tuple[str, ...] = ()
-    """Your modules with components of your own, imported here and on every worker."""
+    """Your modules with components of your own, or their files, e.g. ``["my_method"]``: imported
+    here and on every worker."""
+    extensions_folder: str | None = None
+    """Where they are looked for before Python's own path; if left out, beside this file. Every
+    machine must see it."""
     benchmark: BenchmarkUse
     model: ModelSource
     original: Original = Original()

@@ -21,6 +21,8 @@ class Source:
     """Its content as TOML gives it."""
     text: str = ""
     """It, if lines can be told."""
+    folder: Path = Path()
+    """Where modules are that lie beside it."""
 
     @classmethod
     def of(cls, source: str | Path | Mapping[str, Any]) -> "Source":
@@ -29,14 +31,16 @@ class Source:
         Raises:
             ConfigError: If there is no such file, or what it holds is not TOML.
         """
+        here = Path.cwd()
         if isinstance(source, Mapping):
-            return cls("", json.loads(json.dumps(source, default=str)))
+            return cls("", json.loads(json.dumps(source, default=str)), folder=here)
         if isinstance(source, str) and "\n" in source:
-            name, text = "the text", source
+            name, text, folder = "the text", source, here
         else:
-            name, text = str(source), _text_of(Path(source))
+            path = Path(source)
+            name, text, folder = str(source), _text_of(path), path.resolve().parent
         try:
-            return cls(name, tomllib.loads(text), text)
+            return cls(name, tomllib.loads(text), text, folder)
         except tomllib.TOMLDecodeError as error:
             raise _no_toml(name, error) from error
 
