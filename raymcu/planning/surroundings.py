@@ -87,8 +87,14 @@ def check_inputs(space: SearchSpace) -> None:
     """
     named = {"model.path": space.model.path, "original.path": space.original.path}
     named |= {f"retrained.paths.{size}": path for size, path in space.retrained.paths.items()}
-    sources = {k: space.model.model_copy(update={"path": p}) for k, p in named.items() if p}
-    faults = [causal_lm.preflight(source, key) for key, source in sources.items()]
+    ready = {f"models.{index}.path": use.path for index, use in enumerate(space.models)}
+    key_of = {path: key for key, path in {**named, **ready}.items() if path}  # each once
+    sources = {k: space.model.model_copy(update={"path": path}) for path, k in key_of.items()}
+    wrong = {k: f for k, source in sources.items() if (f := causal_lm.preflight(source, k))}
+    faults = list(wrong.values())
+    if space.model.path is None or key_of[space.model.path] not in wrong:
+        sound = {k: source for k, source in sources.items() if k in ready and k not in wrong}
+        faults += causal_lm.strangers(space.model, sound)
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     for size in space.benchmark.forget_sizes:
         kept = (benchmark.retain_of(size), benchmark.retrained_on(size))
@@ -99,8 +105,8 @@ def check_inputs(space: SearchSpace) -> None:
                 benchmark.probe(probe, size)
             except ConfigError as error:
                 faults += error.faults
-    if found := [fault for fault in dict.fromkeys(faults) if fault]:
-        raise ConfigError(found)
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
 
 
 def components() -> dict[str, Registry[Any]]:
@@ -121,6 +127,7 @@ def look_around(space: SearchSpace) -> Surroundings:
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     facts = benchmark.facts()
     paths = [space.model.path, space.original.path, *space.retrained.paths.values()]
+    paths += [use.path for use in space.models]
     return Surroundings(
         fingerprint=facts.fingerprint,
         sets=facts.sets,

@@ -1,6 +1,6 @@
 """The tables that ``raymcu run`` prints when it ends; they fit in 100 columns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -14,9 +14,12 @@ from raymcu.report.data import (
     calibrated,
     chosen_layers,
     layers_label,
+    load_study,
     metric_info,
     pair_label,
 )
+from raymcu.report.panels import metric_families
+from raymcu.store.run_folder import RunFolder
 
 HEADLINE_METRICS = (
     ("verbmem", "forget_knowmem", "retain_knowmem", "privleak", "retain_loss"),
@@ -42,6 +45,46 @@ def number(value: float | None, digits: int = 3) -> str:
     if value != 0 and (abs(value) >= 1e5 or abs(value) < 0.5 * 10**-digits):
         return f"{value:.1e}"
     return f"{value:.{digits}f}"
+
+
+_MOST_CURVES = 60
+"""With more, `raymcu run` ends with a summary by setting."""
+_MOST_MODELS = 6
+"""Columns of models that fit side by side."""
+
+
+def result_tables(run: RunFolder) -> Iterator[Table | str]:
+    """Yield what `raymcu run` ends with."""
+    yield endpoints_table(load_study(run).endpoints)
+    findings = run.read_table("findings")
+    if 0 < findings.num_rows <= _MOST_CURVES:
+        yield findings_table(findings)
+    elif findings.num_rows:
+        yield settings_table(findings)
+        yield f"each of the {findings.num_rows} curves: raymcu analyze {run.url}"
+    for name, lay_out in (("calibrations", calibrations_table), ("layer_choices", layers_table)):
+        table = run.read_table(name)
+        if table.num_rows:
+            yield lay_out(table)
+
+
+def metrics_tables(run: RunFolder) -> Iterator[Table]:
+    """Lay all scores of models out: a row for each metric that has a value, a column for each."""
+    endpoints = load_study(run).endpoints
+    scored = sorted({m for end in endpoints for m, v in end.scores.items() if v is not None})
+    for start in range(0, len(endpoints), _MOST_MODELS):
+        models = endpoints[start : start + _MOST_MODELS]
+        table = plain_table("Scores")
+        table.add_column("metric", overflow="fold")
+        for end in models:
+            table.add_column(end.label, justify="right", overflow="fold")
+        for family, metrics in metric_families(scored):
+            table.add_section()
+            table.add_row(Text(family.title, style="bold"))
+            for metric in metrics:
+                values = (number(end.scores.get(metric)) for end in models)
+                table.add_row(Text(metric_info(metric).label), *values)
+        yield table
 
 
 def findings_table(findings: pa.Table) -> Table:

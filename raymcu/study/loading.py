@@ -121,6 +121,7 @@ def checked(raw: Mapping[str, Any], registries: Registries) -> tuple[SearchSpace
         *_component_faults(raw, registries),
         *_combination_faults(raw, registries),
         *_adapter_faults(raw),
+        *_model_faults(raw),
     ]
     try:
         return strictly(SearchSpace, raw), faults
@@ -143,6 +144,9 @@ def _make_paths_absolute(raw: Mapping[str, Any]) -> None:
         for key in ("path", "tokenizer"):
             if isinstance(place.get(key), str):
                 place[key] = _absolute(place[key])
+    for place in map(as_table, as_list(raw.get("models"))):
+        if isinstance(place.get("path"), str):
+            place["path"] = _absolute(place["path"])
     paths = as_table(as_table(raw.get("retrained")).get("paths"))
     paths.update({k: _absolute(path) for k, path in paths.items() if isinstance(path, str)})
 
@@ -184,6 +188,22 @@ def _component_faults(raw: Mapping[str, Any], registries: Registries) -> Iterato
         for value in _names_at(raw, key):
             if value not in allowed:
                 yield f"{key}: {unknown_name(kind, value, allowed)}"
+
+
+def _model_faults(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Check what ready models are called, and that there is something to study."""
+    methods, models = (list(map(as_table, as_list(raw.get(k)))) for k in ("methods", "models"))
+    if not raw.get("models") and "methods" not in raw:
+        yield "methods: is missing. Add it."
+    elif not raw.get("models") and raw["methods"] == []:
+        yield "methods: must have at least 1 elements, got []."
+    taken = ["original", "retrained", *(use.get("label", use.get("name")) for use in methods)]
+    for index, use in enumerate(models):
+        if isinstance(use.get("label"), str) and use["label"] in taken:
+            yield (
+                f"models.{index}.label: '{use['label']}' is called another model here. Give it "
+                "another label."
+            )
 
 
 def _method_faults(where: str, method: Mapping[str, Any], registries: Registries) -> Iterator[str]:

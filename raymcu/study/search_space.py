@@ -83,9 +83,30 @@ class ModelSource(Section):
         return self
 
 
+class ModelUse(Section):
+    """A ready model that is measured beside the study's own, wherever it comes from.
+
+    It is copied into the store, and its content stands for it in ids. It must be of the family of
+    ``model``: same architecture, shapes and tokenizer.
+    """
+
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    """Name in tables and figures, and in ``terms`` of blends and ``methods`` of walks: letters,
+    digits, ``_``, ``.`` and ``-``."""
+    path: str
+    """Folder or hub id."""
+
+    @property
+    def title(self) -> str:
+        """The name in tables and figures."""
+        return self.label
+
+
 class Original(Section):
     """The model trained on everything, which the unlearners start from."""
 
+    train: bool = True
+    """False leaves it out, unless ``path`` names it; nothing can start from it then."""
     path: str | None = None
     """Folder or hub id of a model that has already learned the full set; nothing is trained."""
     extra_sets: tuple[str, ...] = ()
@@ -296,7 +317,10 @@ class SearchSpace(Section):
     original: Original = Original()
     retrained: Retrained = Retrained()
     unlearning: Unlearning = Unlearning()
-    methods: Annotated[tuple[MethodUse, ...], Field(min_length=1), AfterValidator(titles_differ)]
+    methods: Annotated[tuple[MethodUse, ...], AfterValidator(titles_differ)] = ()
+    """What unlearns; there may be none where there are ``models``."""
+    models: Annotated[tuple[ModelUse, ...], AfterValidator(titles_differ)] = ()
+    """Ready models to be measured, blended and walked through."""
     curves: Curves = Curves()
     walks: Annotated[tuple[WalkUse, ...], AfterValidator(titles_differ)] = ()
     """Walks from the original through one trained model: no pairs, no bends."""
