@@ -164,6 +164,8 @@ def test_the_search_spaces_of_the_how_tos_can_be_planned(tmp_path):
     assert asked.measurement.moments == ("forget", "holdout")
     muse, _ = show("your-data")
     assert muse.benchmark.name == "muse"
+    have, ready = show("your-checkpoints")
+    assert {walk.label for walk in ready.walks.values()} == {"npo/seed0", have.models[0].label}
     llm, sharded = show("your-model")
     assert llm.unlearning.training.workers == 4
     assert not [r for r in sharded.recipes.values() if r.role == "original" and r.training]
