@@ -155,7 +155,8 @@ def evaluate(  # noqa: PLR0917 - each of its options by name
     asking = _from("planning.evaluation")
     table = asking.evaluation(models, benchmark, forget, original, retrained, extensions or [])
     ledger = _do(table, out, sets or [], quiet=quiet, extend=True)
-    _end(ledger, *_from("report.console").metrics_tables(ledger.run), *asking.lacking(table))
+    told = asking.lacking(table, ledger.run.read_table("scores"))
+    _end(ledger, *_from("report.console").metrics_tables(ledger.run), *told)
 
 
 @app.command()

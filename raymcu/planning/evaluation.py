@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raymcu.benchmarks._base import BENCHMARKS
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.errors import ConfigError, unknown_name
-from raymcu.metrics._base import METRICS, Metric
+from raymcu.metrics._base import METRICS, NO_RETRAINED
 from raymcu.planning.objectives import MEASURED_BY
-from raymcu.registry import Entry
 from raymcu.study.extensions import load_extensions
 
 
@@ -53,30 +55,32 @@ def evaluation(
         "original": {"path": original} if original else {"train": False},
         "retrained": {"train": False, "paths": {forget: retrained} if retrained else {}},
         "unlearning": {"settings": []},
-        "measurement": _everything(BENCHMARKS[benchmark].probes, bool(original or retrained)),
+        "measurement": _everything(BENCHMARKS[benchmark], bool(original or retrained)),
     }
 
 
-def lacking(table: Mapping[str, Any]) -> Iterator[str]:
-    """Say which metrics an `evaluation` has no value of, for want of a model to compare with."""
+def lacking(table: Mapping[str, Any], scores: pa.Table) -> Iterator[str]:
+    """Say which metrics an `evaluation` has no value of, for want of a model to compare with.
+
+    Args:
+        table: The evaluation.
+        scores: What came out: table ``scores``.
+    """
+    is_missing = pc.equal(scores["note"], NO_RETRAINED.note)
+    compared = scores.filter(is_missing)["metric"].unique().to_pylist()
     probes = set(table["measurement"]["probes"])
     given = {"retrained": table["retrained"]["paths"], "original": table["original"].get("path")}
     for role in (role for role, path in given.items() if not path):
-        names = [
+        of_states = [
             entry.name
             for entry in METRICS
-            if _needs(entry, role)
-            and any(group and probes.issuperset(group) for group in _choices(entry.component))
+            if entry.component.kind == "representations"
+            and entry.name.endswith(f"_{role}")
+            and probes.issuperset(entry.component.probes)
         ]
-        if names:
+        if names := sorted([*of_states, *(compared if role == "retrained" else ())]):
             told = ", ".join(names)
             yield f"There is no {told}, which need the {role} model: name it by --{role}."
-
-
-def _needs(entry: Entry[Metric], role: str) -> bool:
-    is_of_states = entry.component.kind == "representations"
-    is_compared = role == "retrained" and entry.component.needs_retrained
-    return is_compared or (is_of_states and entry.name.endswith(f"_{role}"))
 
 
 def _labelled(model: str) -> tuple[str, str]:
@@ -87,18 +91,15 @@ def _labelled(model: str) -> tuple[str, str]:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(model).name) or model, model
 
 
-def _everything(probes: Sequence[str], has_reference: bool) -> dict[str, list[str]]:
+def _everything(benchmark: type[Benchmark], has_reference: bool) -> dict[str, list[str]]:
     """Ask a benchmark's probes all that some metric is computed from."""
+    probes = set(benchmark.probes)
     asked: dict[str, set[str]] = {key: set() for key in MEASURED_BY.values()}
     for entry in METRICS:
-        key = MEASURED_BY.get(entry.component.kind)
-        for group in _choices(entry.component) if key else ():
-            if key and set(group) <= set(probes):
-                asked[key].update(group)
+        if key := MEASURED_BY.get(entry.component.kind):
+            for group in (entry.component.probes, entry.component.or_probes):
+                asked[key].update(group if probes.issuperset(group) else ())
+    asked["generate"] -= {probe for probe, how in benchmark.manners.items() if how.is_choice}
     if not has_reference:  # with which states would be compared
         asked["representations"].clear()
-    return {"probes": list(probes), **{key: sorted(found) for key, found in asked.items()}}
-
-
-def _choices(metric: Metric) -> tuple[tuple[str, ...], ...]:
-    return metric.probes, metric.or_probes
+    return {"probes": [*benchmark.probes], **{key: sorted(names) for key, names in asked.items()}}

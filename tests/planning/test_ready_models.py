@@ -6,10 +6,12 @@ import shutil
 import pytest
 
 import raymcu
+from raymcu.metrics._base import NO_RETRAINED
 from raymcu.models import causal_lm
 from raymcu.planning.evaluation import evaluation, lacking
 from raymcu.planning.objectives import measuring_faults
 from raymcu.planning.surroundings import check_inputs
+from raymcu.store import tables
 from raymcu.study.search_space import ScratchModel
 
 
@@ -185,16 +187,30 @@ def test_an_evaluation_asks_all_that_metrics_need(folders):
 
 def test_an_evaluation_says_which_metrics_need_a_model_that_was_not_named(folders):
     path = str(folders / "one")
-    (told,) = lacking(evaluation([path], "authors", "forget10", original=path))
-    assert "forget_quality_log10, " in told
-    assert "forget_cka_retrained" in told
-    assert told.endswith("which need the retrained model: name it by --retrained.")
-    (told,) = lacking(evaluation([path], "authors", "forget10", retrained=path))
-    assert told == (
+    row = {"point_id": "a", "metric": "privleak", "num_examples": 0, "note": NO_RETRAINED.note}
+    other = {**row, "metric": "forget_repetition", "note": "no generation was measured"}
+    scores = tables.from_rows("scores", [row, other])
+    assert list(lacking(evaluation([path], "authors", "forget10", original=path), scores)) == [
+        "There is no forget_cka_retrained, privleak, retain_cka_retrained, which need the retrained "
+        "model: name it by --retrained."
+    ]
+    scored = tables.empty("scores")
+    assert list(lacking(evaluation([path], "authors", "forget10", retrained=path), scored)) == [
         "There is no forget_cka_original, retain_cka_original, which need the original model: name "
         "it by --original."
-    )
-    assert list(lacking(evaluation([path], "authors", "forget10", path, path))) == []
+    ]
+    assert not list(lacking(evaluation([path], "authors", "forget10", path, path), scored))
+
+
+@pytest.mark.parametrize("name", ["authors", "tofu", "muse", "wmdp"])
+def test_every_benchmark_can_be_planned_for_models_of_the_hub(name):
+    """Without the network; no letter of a choice is generated."""
+    benchmark = raymcu.BENCHMARKS[name]
+    table = evaluation(["org/one", "org/two"], name, benchmark.forget_sizes[0])
+    space = raymcu.load_space(table)
+    assert [point.label for point in raymcu.plan_study(space).points.values()] == ["one", "two"]
+    choices = {probe for probe, manner in benchmark.manners.items() if manner.is_choice}
+    assert not choices & set(space.measurement.generate)
 
 
 def test_an_evaluation_of_what_is_not_there_is_told(folders):
