@@ -342,7 +342,8 @@ def _family(source: ModelSource) -> dict[str, Any]:
     ).to_dict()
     told = {key: config[key] for key in _SHAPING if key in config}
     folder = Path(source.path)
-    return told | (_describe(folder) if (folder / "config.json").exists() else {})
+    more = _describe(folder) if (folder / "config.json").exists() else {}
+    return told | {key: value for key, value in more.items() if key not in told}
 
 
 def _describe(folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def load_extensions(told: Mapping[str, Any], place: str = "") -> None:
     Raises:
         ConfigError: With a fault for each that cannot be had.
     """
-    found = extension_faults(told["extensions"], told.get("extensions_folder"))
+    found = extension_faults(told.get("extensions", ()), told.get("extensions_folder"))
     if faults := [f"{place}{fault}" for fault in found]:
         raise ConfigError(faults)
 

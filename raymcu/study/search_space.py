@@ -94,7 +94,7 @@ class ModelUse(Section):
     """Name in tables and figures, and in ``terms`` of blends and ``methods`` of walks: letters,
     digits, ``_``, ``.`` and ``-``."""
     path: str
-    """Folder or hub id."""
+    """Folder, or hub id, of which ``model.revision`` is taken."""
 
     @property
     def title(self) -> str:

@@ -1,6 +1,7 @@
 """Ready models in a search space: points of their content, in blends and walks; and `evaluate`."""
 # ruff: noqa: E501 - the sentences to expect stand whole, one a line
 
+import json
 import shutil
 
 import pytest
@@ -158,6 +159,27 @@ def test_models_of_another_shape_or_that_are_not_there_are_told_before_anything_
     assert "Give it a study, or a `raymcu evaluate`, of its own." in other
     assert missing.startswith(f"models.2.path: there is no folder '{folders / 'gone'}'.")
     check_inputs(raymcu.load_space({**table, "models": models(folders, "two")}))
+
+
+def test_a_config_that_leaves_out_a_default_is_no_other_shape(table, folders, tmp_path):
+    told = shutil.copytree(folders / "two", tmp_path / "two") / "config.json"
+    config = json.loads(told.read_text())
+    del config["head_dim"]  # of 32 and 2 heads the default is 16
+    told.write_text(json.dumps(config))
+    use = {"label": "two", "path": str(tmp_path / "two")}
+    check_inputs(raymcu.load_space({**table, "models": [use]}))
+
+
+def test_another_tokenizer_is_told(table, folders, tmp_path):
+    told = shutil.copytree(folders / "two", tmp_path / "two") / "tokenizer.json"
+    content = json.loads(told.read_text())
+    words = content["model"]["vocab"]
+    first, second, *_ = words
+    words[first], words[second] = words[second], words[first]
+    told.write_text(json.dumps(content))
+    use = {"label": "two", "path": str(tmp_path / "two")}
+    (fault,) = faults(check_inputs, raymcu.load_space({**table, "models": [use]}))
+    assert "its tokenizer has another vocabulary. The models of a study share" in fault
 
 
 def test_models_of_another_shape_than_one_from_scratch_are_told(table, folders):
