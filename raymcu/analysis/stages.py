@@ -18,7 +18,6 @@ from raymcu.planning.plan import More, Plan
 from raymcu.progress import Watch
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
-from raymcu.study.extensions import load_extensions
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.walks import LayerChoice
 
@@ -52,7 +51,7 @@ def score_points(run: RunFolder, points: Sequence[Mapping[str, str]], watch: Wat
         for point in points:
             watch([scorer(point)], [])
         return
-    with fresh_processes(workers) as pool:
+    with fresh_processes(workers, run.plan["search_space"]) as pool:
         for label in pool.map(_score_there, repeat(run.url), points):
             watch([label], [])
 
@@ -91,9 +90,7 @@ class _Scorer:
 
 @lru_cache(maxsize=1)
 def _scorer(url: str) -> _Scorer:
-    run = RunFolder(url)
-    load_extensions(run.plan["search_space"])
-    return _Scorer(run)
+    return _Scorer(RunFolder(url))
 
 
 def _score_there(url: str, point: Mapping[str, str]) -> str:

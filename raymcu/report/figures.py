@@ -88,7 +88,7 @@ def curve_drawings(study: Study) -> list[Drawing]:
     workers = min(os.cpu_count() or 1, len(found) // _PAGES_PER_WORKER)
     if workers < 2:
         return [draw_page(page) for page in found]
-    with fresh_processes(workers) as pool:
+    with fresh_processes(workers, study.plan["search_space"]) as pool:
         return list(pool.map(draw_page, found, chunksize=4))
 
 
