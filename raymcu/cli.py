@@ -27,9 +27,6 @@ console = Console(width=None if sys.stdout.isatty() else 100)
 
 _STOPPED = 130
 """Exit code of who was interrupted, which typer makes of a `KeyboardInterrupt`."""
-_MOST_CURVES = 60
-"""With more, `raymcu run` ends with a summary by setting."""
-
 _KINDS = (
     *("methods", "masks", "curricula", "metrics"),
     *("curves", "walks", "benchmarks", "settings"),
@@ -52,6 +49,10 @@ Set = Annotated[
         metavar="KEY=VALUE",
         help="Override a key, e.g. curves.num_points=5 methods.npo.beta=0.2.",
     ),
+]
+Extensions = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE", help="Module of yours, or its file: my_method.py."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
@@ -152,6 +153,30 @@ def run(
 
 
 @app.command()
+def evaluate(  # noqa: PLR0917 - each of its options by name
+    models: Annotated[
+        list[str], typer.Argument(metavar="[LABEL=]MODEL...", help="Folders or hub ids.")
+    ],
+    benchmark: Annotated[str, typer.Option(help="One of `raymcu list benchmarks`.")],
+    forget: Annotated[str, typer.Option(help="Forget set, e.g. forget10.")],
+    original: Annotated[str | None, typer.Option(help="Model that has learned all of it.")] = None,
+    retrained: Annotated[
+        str | None, typer.Option(help="Model that never saw the forget set; some metrics need it.")
+    ] = None,
+    out: Out = "runs/evaluation",
+    extensions: Extensions = None,
+    sets: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure ready models by all metrics; nothing is trained. What is measured is not again."""
+    asking = _from("planning.evaluation")
+    table = asking.evaluation(models, benchmark, forget, original, retrained, extensions or [])
+    ledger = _do(table, out, sets or [], quiet=quiet, extend=True)
+    told = asking.lacking(table, ledger.run.read_table("scores"))
+    _end(ledger, *_from("report.console").metrics_tables(ledger.run), *told)
+
+
+@app.command()
 def search(
     space: Space,
     out: Out,
@@ -249,9 +274,7 @@ def report(
 ) -> None:
     """Draw the figures and the HTML page anew."""
     console.print(
-        _from("report.page").write_report(_open(run), pdf=pdf),
-        soft_wrap=True,
-        highlight=False,
+        _from("report.again").redraw(_open(run), pdf=pdf), soft_wrap=True, highlight=False
     )
 
 
@@ -305,47 +328,38 @@ def list_components(
         ),
     ],
     as_json: Json = False,
+    extensions: Extensions = None,
 ) -> None:
     """Show components: names, sources, options with defaults and ranges, what they need."""
-    rows = _from("report.catalog").catalog(kind)
+    rows = _from("report.catalog").catalog(kind, extensions or [])
     if as_json:
         _print_json(rows)
     else:
         _from("report.catalog").print_catalog(rows, console)
 
 
-def _run(space: Path, out: str, sets: list[str], *, quiet: bool, **switches: bool) -> None:
-    command = shlex.join(["raymcu", *sys.argv[1:]])
-    wanted = _from("planning.surroundings").load_space(space, sets)
-    ledger = _from("pipeline").run_study(
-        wanted,
+def _run(space: Path, out: str, sets: list[str], **switches: bool) -> None:
+    ledger = _do(space, out, sets, **switches)
+    _end(ledger, *_from("report.console").result_tables(ledger.run))
+
+
+def _do(space: Path | dict[str, Any], out: str, sets: list[str], **switches: bool) -> Any:
+    """Run a study; return its ledger."""
+    return _from("pipeline").run_study(
+        _from("planning.surroundings").load_space(space, sets),
         out,
         console,
-        is_quiet=quiet,
+        is_quiet=switches["quiet"],
         extend=switches.get("extend", False),
         ray_dashboard=switches.get("ray_dashboard", False),
-        command=command,
+        command=shlex.join(["raymcu", *sys.argv[1:]]),
     )
-    tables = _from("report.console")
-    console.print(tables.endpoints_table(_from("report.data").load_study(ledger.run).endpoints))
-    findings = ledger.run.read_table("findings")
-    if 0 < findings.num_rows <= _MOST_CURVES:
-        console.print(tables.findings_table(findings))
-    elif findings.num_rows:
-        console.print(tables.settings_table(findings))
-        console.print(f"each of the {findings.num_rows} curves: raymcu analyze {out}")
-    for name, lay_out in (
-        ("calibrations", tables.calibrations_table),
-        ("layer_choices", tables.layers_table),
-    ):
-        table = ledger.run.read_table(name)
-        if table.num_rows:
-            console.print(lay_out(table))
-    _end(ledger)
 
 
-def _end(ledger: Any) -> None:
-    """Say what failed and where the report is; exit with 1 if anything failed."""
+def _end(ledger: Any, *told: Any) -> None:
+    """Print results, what failed and where the report is; exit with 1 if anything failed."""
+    for part in told:
+        console.print(part, highlight=False)
     failures = ledger.failures()
     if failures.num_rows:
         console.print(_from("report.status").failures_table(failures.to_pylist()))

@@ -7,7 +7,7 @@ is read, so a component file is found because it is there. Its decorator carries
 import importlib
 import pkgutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -49,11 +49,18 @@ class Registry(Generic[T]):
     Args:
         kind: What a component is called in messages, e.g. ``unlearning method``.
         package: The package whose modules register the components.
+        base: Class in the package's ``_base`` that a component is, or inherits from; None asks for
+            nothing.
+        fields: What a component has to have besides what its base leaves open.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(
+        self, kind: str, package: str, base: str | None = None, fields: Sequence[str] = ()
+    ) -> None:
         self.kind = kind
         self.package = package
+        self._base = base
+        self._fields = tuple(fields)
         self._entries: dict[str, Entry[T]] = {}
         self._is_loaded = False
         self._is_loading = False
@@ -67,22 +74,47 @@ class Registry(Generic[T]):
             described_by: What carries the docstring, if not the component itself.
 
         Raises:
+            TypeError: If it is not what this registry holds, or lacks what such a thing must have.
             ValueError: If the name is taken, with both origins.
         """
 
         def add(component: T) -> T:
             described: Any = described_by or component
+            self._check(component, described)
+            if not described.__module__.startswith(f"{self.package}."):
+                self._load()  # or it would take the name of one of ours
             origin = f"{described.__module__}.{described.__qualname__}"
             taken = self._entries.get(name)
             if taken is not None and taken.origin != origin:
                 raise ValueError(
-                    f"two components are named {self.kind} '{name}': {taken.origin} and {origin}."
+                    f"two components are named {self.kind} '{name}': {taken.origin} and {origin}. "
+                    "Give one of them another name."
                 )
             summary = (described.__doc__ or "").strip().split("\n")[0]
             self._entries[name] = Entry(name, component, source, summary, origin)
             return component
 
         return add
+
+    def _check(self, component: Any, described: Any) -> None:
+        if self._base is None:
+            return
+        base: Any = getattr(importlib.import_module(f"{self.package}._base"), self._base)
+        name, public = described.__name__, f"{self.package}.{self._base}"
+        if isinstance(component, type):
+            if not issubclass(component, base):
+                raise TypeError(f"{name} is no {self.kind}. Derive it from {public}.")
+            must = [*getattr(component, "__class_vars__", ()), *self._fields]
+            has = getattr(component, "model_fields", {})
+            found = {one for one in must if one not in has and not hasattr(component, one)}
+            found |= getattr(component, "__abstractmethods__", frozenset())
+            if found:
+                raise TypeError(
+                    f"{name} lacks {', '.join(sorted(found))}, which every {self.kind} must have. "
+                    f"Add what {public} says of it."
+                )
+        elif not isinstance(component, base):
+            raise TypeError(f"{name} is no {self.kind}. {self.package} has a decorator for it.")
 
     def entry(self, name: str) -> Entry[T]:
         """Return the entry of that name.

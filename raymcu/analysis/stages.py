@@ -1,6 +1,5 @@
 """The stages that need tables only: measurements to scores to findings. No torch, no Ray."""
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
@@ -53,7 +52,7 @@ def score_points(run: RunFolder, points: Sequence[Mapping[str, str]], watch: Wat
         for point in points:
             watch([scorer(point)], [])
         return
-    with fresh_processes(workers) as pool:
+    with fresh_processes(workers, run.plan["search_space"]) as pool:
         for label in pool.map(_score_there, repeat(run.url), points):
             watch([label], [])
 
@@ -99,10 +98,7 @@ def reference_ids(run: RunFolder) -> dict[str, dict[Reference, str]]:
 
 @lru_cache(maxsize=1)
 def _scorer(url: str) -> _Scorer:
-    run = RunFolder(url)
-    for module in run.plan["search_space"]["extensions"]:
-        importlib.import_module(module)  # metrics of the user's own
-    return _Scorer(run)
+    return _Scorer(RunFolder(url))
 
 
 def _score_there(url: str, point: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ class.
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,9 @@ from raymcu.benchmarks._refusals import REFUSALS
 from raymcu.errors import ConfigError, unknown_name
 from raymcu.registry import Component, Registry
 
-BENCHMARKS: Registry[type["Benchmark"]] = Registry("benchmark", __package__ or "raymcu.benchmarks")
+BENCHMARKS: Registry[type["Benchmark"]] = Registry(
+    "benchmark", __package__ or "raymcu.benchmarks", "Benchmark"
+)
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,15 @@ class Benchmark(Component, ABC):
 
 
 def complement(forget_size: str) -> str:
-    """Return the retain set of one of TOFU's forget sets, e.g. ``retain95`` of ``forget05``."""
+    """Return the retain set of one of TOFU's forget sets, e.g. ``retain95`` of ``forget05``.
+
+    Raises:
+        ConfigError: If it is not named as TOFU's are.
+    """
+    if not re.fullmatch(r"forget\d+", forget_size):
+        raise ConfigError(
+            f"the retain set of '{forget_size}' is not told by its name. Override retain_of."
+        )
     return f"retain{100 - int(forget_size.removeprefix('forget')):02d}"
 
 

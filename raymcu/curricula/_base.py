@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-CURRICULA: Registry[type["Curriculum"]] = Registry("curriculum", __package__ or "raymcu.curricula")
+CURRICULA: Registry[type["Curriculum"]] = Registry(
+    "curriculum", __package__ or "raymcu.curricula", "Curriculum"
+)
 
 
 class Curriculum(Component, ABC):

@@ -10,8 +10,10 @@ from raymcu.blend import Blend
 from raymcu.registry import Component, Registry
 from raymcu.study.table_kinds import unique
 
-CURVES: Registry[type["CurveFamily"]] = Registry("curve family", __package__ or "raymcu.curves")
-WALKS: Registry[type["Walk"]] = Registry("walk", __package__ or "raymcu.curves")
+CURVES: Registry[type["CurveFamily"]] = Registry(
+    "curve family", __package__ or "raymcu.curves", "CurveFamily", ["num_bends"]
+)
+WALKS: Registry[type["Walk"]] = Registry("walk", __package__ or "raymcu.curves", "Walk")
 
 
 class CurveFamily(Component, ABC):

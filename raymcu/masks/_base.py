@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-MASKS: Registry[type["UpdateMask"]] = Registry("update mask", __package__ or "raymcu.masks")
+MASKS: Registry[type["UpdateMask"]] = Registry(
+    "update mask", __package__ or "raymcu.masks", "UpdateMask"
+)
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

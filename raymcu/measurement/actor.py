@@ -1,6 +1,5 @@
 """Measures and scores points in one warm process; a plain class until Ray wraps it."""
 
-import importlib
 import threading
 import time
 from typing import Any
@@ -15,6 +14,7 @@ from raymcu.metrics._scoring import score_point
 from raymcu.models.devices import Devices, device_name, is_device_error
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.extensions import load_extensions
 from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource, SearchSpace
 
 
@@ -26,8 +26,7 @@ class PointActor:
 
     def __init__(self, setup: dict[str, Any]) -> None:
         torch.set_num_threads(setup["threads"])
-        for module in setup["extensions"]:
-            importlib.import_module(module)
+        load_extensions(setup)
         self.run = RunFolder(setup["run"], setup["store"])
         self.alone: dict[tuple[str, Reference], tuple[str, Blend]] = {
             (row["forget_size"], row["role"]): (
@@ -129,6 +128,7 @@ def setup_of(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
         "model": space.model.model_dump(mode="json"),
         "measurement": space.measurement.model_dump(mode="json"),
         "extensions": list(space.extensions),
+        "extensions_folder": space.extensions_folder,
         "threads": space.execution.cpus_per_worker,
         "alone": _alone(run),
     }

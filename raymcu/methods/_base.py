@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-METHODS: Registry[type["Method"]] = Registry("unlearning method", __package__ or "raymcu.methods")
+METHODS: Registry[type["Method"]] = Registry(
+    "unlearning method", __package__ or "raymcu.methods", "Method"
+)
 
 
 @dataclass(frozen=True)

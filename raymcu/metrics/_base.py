@@ -29,6 +29,7 @@ __all__ = [
     "References",
     "Rows",
     "Score",
+    "lacking",
     "metric",
     "metric_of_probes",
     "shared",
@@ -40,6 +41,13 @@ Reference = Literal["retrained", "original", "random"]
 REFERENCES: tuple[Reference, ...] = get_args(Reference)
 References = Mapping[Reference, Measured]
 """Measurements of reference models, of those there are."""
+_BETTER = get_args(Better)
+_KINDS = (
+    *("answer", "paraphrased_answer", "perturbed_answer", "option", "paraphrased_question"),
+    *("generation", "mean_logprobs", "gradient_norm", "representations", "judgements"),
+    *("label", "class_logprobs"),
+)
+"""What may be measured of a probe."""
 OfProbe = TypeVar("OfProbe", bound=Callable[..., "Score"])
 
 
@@ -79,6 +87,11 @@ class Score:
         if math.isfinite(value):
             return cls(value, num_examples, note)
         return cls(None, num_examples, f"the {what} is not finite: the model has diverged")
+
+
+def lacking(name: Reference) -> str:
+    """Return the note of a score that has no value for want of a reference model."""
+    return f"needs the {name} model's measurement, and there is none"
 
 
 @dataclass(frozen=True)
@@ -125,11 +138,25 @@ class Metric:
         given = {name: (references or {}).get(name) for name in self.takes}
         for name in self.needs:
             if given[name] is None:
-                return Score(None, 0, f"needs the {name} model's measurement, and there is none")
+                return Score(None, 0, lacking(name))
         return self.compute(point, **given)
 
 
-METRICS: Registry[Metric] = Registry("metric", __package__ or "raymcu.metrics")
+METRICS: Registry[Metric] = Registry("metric", __package__ or "raymcu.metrics", "Metric")
+
+
+def _check_told(better: Any, span: Any, probes: Any, kind: Any) -> None:
+    """Refuse what no type checker of the user's has seen."""
+    if better not in _BETTER:
+        raise ValueError(f"better must be one of {', '.join(_BETTER)}, got {better!r}.")
+    if not isinstance(probes, tuple):
+        raise ValueError(  # noqa: TRY004 - told like the others
+            f"probes must be a tuple of names, e.g. ('forget',), got {probes!r}."
+        )
+    if kind not in _KINDS:
+        raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}.")
+    if len(span) != 2 or not span[0] < span[1]:
+        raise ValueError(f"span must be the lowest and the highest value, got {span!r}.")
 
 
 def metric(  # noqa: PLR0913 - a metric's metadata, all by name
@@ -148,8 +175,11 @@ def metric(  # noqa: PLR0913 - a metric's metadata, all by name
     """Register a function as the metric of that name.
 
     Raises:
-        ValueError: If the function has a parameter, or needs a reference model, that is none.
+        ValueError: If the function has a parameter, or needs a reference model, that is none; or
+            what is told of it is not what `Metric` says.
     """
+    for choice in filter(None, (probes, or_probes)):
+        _check_told(better, span, choice, kind)
 
     def add(compute: MetricFunction) -> MetricFunction:
         takes = _takes(name, compute)

@@ -24,6 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from raymcu.errors import ConfigError, StoreError
+from raymcu.models import files
 from raymcu.models.encoding import Encoder
 from raymcu.study.search_space import ModelSource, ScratchModel
 
@@ -223,3 +224,58 @@ def save_checkpoint(
         model.config.dtype = next(iter(weights.values())).dtype
         model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+_SHAPING = (
+    *("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "intermediate_size", "tie_word_embeddings"),
+)
+"""What of a config decides names and shapes of weights."""
+
+
+def strangers(family: ModelSource, others: Mapping[str, ModelSource]) -> list[str]:
+    """Say which models are of another architecture, shapes or tokenizer than a search space's.
+
+    Reads configs, and of folders what their files say of themselves; not the weights.
+
+    Args:
+        family: The search space's model.
+        others: Models by their keys in it.
+    """
+    known, faults = _family(family), []
+    for key, source in others.items():
+        found = _family(source)
+        differ = [what for what in known if what in found and known[what] != found[what]]
+        if differ:
+            what, other = differ[0], family.path or "model.scratch"
+            told = f"{what} is {found[what]}, not {known[what]}"
+            if what == "tokenizer":
+                told = "tokenizer has another vocabulary"
+            more = f", and {len(differ) - 1} more differ" if len(differ) > 1 else ""
+            faults.append(
+                f"{key}: '{source.path}' cannot be in one study with '{other}': its {told}{more}. "
+                "The models of a study share architecture, shapes and tokenizer. Give it a study, "
+                "or a `raymcu evaluate`, of its own."
+            )
+    return faults
+
+
+def _family(source: ModelSource) -> dict[str, Any]:
+    """Return what models whose weights are added must share, as far as it can be told."""
+    if source.path is None:
+        shape = source.scratch
+        assert isinstance(shape, ScratchModel)  # noqa: S101 - a causal LM's
+        return {
+            "model_type": "llama",
+            "hidden_size": shape.hidden_size,
+            "num_hidden_layers": shape.num_layers,
+            "num_attention_heads": shape.num_heads,
+            "intermediate_size": shape.intermediate_size,
+        }
+    config = AutoConfig.from_pretrained(
+        source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
+    ).to_dict()
+    told = {key: config[key] for key in _SHAPING if key in config}
+    folder = Path(source.path)
+    more = files.describe(folder) if (folder / "config.json").exists() else {}
+    return told | {key: value for key, value in more.items() if key not in told}

@@ -74,7 +74,7 @@ def same_family(configs: Mapping[str, Path]) -> list[str]:
     Args:
         configs: Folder of each checkpoint by a name for messages.
     """
-    described = {name: _describe(folder) for name, folder in configs.items()}
+    described = {name: describe(folder) for name, folder in configs.items()}
     (first, known), *others = described.items()
     return [
         f"{name} and {first} cannot be blended: {what} differs ({found.get(what)!r} against "
@@ -85,7 +85,8 @@ def same_family(configs: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def _describe(folder: Path) -> dict[str, Any]:
+def describe(folder: Path) -> dict[str, Any]:
+    """Return what checkpoints that are blended must share, as their files say it."""
     config = json.loads((folder / "config.json").read_text())
     told = {k: config.get(k) for k in ("model_type", "vocab_size", "tie_word_embeddings")}
     vocabulary = folder / "tokenizer.json"

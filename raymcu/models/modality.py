@@ -29,6 +29,9 @@ _CHUNK = 2048
 class Modality(Protocol):
     """A kind of model. Models are transformers' own; encoders know their tokenizer or processor."""
 
+    def preflight(self, source: ModelSource, key: str, benchmark: Benchmark) -> str | None:
+        """Say why the model that ``key`` of a search space names cannot be used; None if it can."""
+
     def start_from(self, source: ModelSource, device: torch.device) -> tuple[Any, Any]:
         """Open the model that a search space names by folder or hub id, and its encoder."""
 
@@ -56,6 +59,11 @@ class Modality(Protocol):
 
 class CausalLM:
     """Questions with answers, and plain texts, for `AutoModelForCausalLM`."""
+
+    def preflight(self, source: ModelSource, key: str, benchmark: Benchmark) -> str | None:
+        """Say why a model cannot be used, from config and tokenizer; None if it can."""
+        del benchmark
+        return causal_lm.preflight(source, key)
 
     def start_from(self, source: ModelSource, device: torch.device) -> tuple[Any, Encoder]:
         """Open the model and tokenizer that a search space names.
@@ -123,6 +131,10 @@ class Classifier:
 
     def __init__(self, kind: Classifiers) -> None:
         self.kind = kind
+
+    def preflight(self, source: ModelSource, key: str, benchmark: Benchmark) -> str | None:
+        """Say why a model cannot be used: no head, other classes, not to be read; or None."""
+        return self.kind.preflight(source, key, benchmark.class_names)
 
     def start_from(self, source: ModelSource, device: torch.device) -> tuple[Any, Any]:
         """Open the model that a search space names, and its tokenizer or image processor.

@@ -3,6 +3,7 @@
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError
 from raymcu.models import causal_lm
+from raymcu.models.modality import MODALITIES
 from raymcu.study.search_space import SearchSpace
 
 
@@ -14,9 +15,18 @@ def check_inputs(space: SearchSpace) -> None:
     """
     named = {"model.path": space.model.path, "original.path": space.original.path}
     named |= {f"retrained.paths.{size}": path for size, path in space.retrained.paths.items()}
-    sources = {k: space.model.model_copy(update={"path": p}) for k, p in named.items() if p}
-    faults = [causal_lm.preflight(source, key) for key, source in sources.items()]
+    ready = {f"models.{index}.path": use.path for index, use in enumerate(space.models)}
+    key_of = {path: key for key, path in {**named, **ready}.items() if path}  # each once
+    sources = {k: space.model.model_copy(update={"path": path}) for path, k in key_of.items()}
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
+    modality = MODALITIES[benchmark.modality]
+    told = {key: modality.preflight(source, key, benchmark) for key, source in sources.items()}
+    wrong = {key: fault for key, fault in told.items() if fault}
+    faults = list(wrong.values())
+    is_known = space.model.path is None or key_of[space.model.path] not in wrong
+    if is_known and benchmark.modality == "causal_lm":
+        sound = {k: source for k, source in sources.items() if k in ready and k not in wrong}
+        faults += causal_lm.strangers(space.model, sound)
     for size in space.benchmark.forget_sizes:
         kept = (benchmark.retain_of(size), benchmark.retrained_on(size))
         for name in dict.fromkeys((size, *kept, *space.original.extra_sets)):
@@ -26,5 +36,5 @@ def check_inputs(space: SearchSpace) -> None:
                 benchmark.probe(probe, size)
             except ConfigError as error:
                 faults += error.faults
-    if found := [fault for fault in dict.fromkeys(faults) if fault]:
-        raise ConfigError(found)
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))

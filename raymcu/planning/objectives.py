@@ -25,7 +25,7 @@ OF_CURVES = tuple(
 )
 """Columns of the findings table that a search along curves may ask for; lower is better."""
 
-_MEASURED_BY = {
+MEASURED_BY = {
     "generation": "generate",
     "paraphrased_question": "paraphrased",
     "mean_logprobs": "moments",
@@ -199,7 +199,7 @@ def _name_faults(name: str, space: SearchSpace) -> Iterator[str]:
 def measuring_faults(name: str, space: SearchSpace) -> Iterator[str]:
     """Refuse a metric that the study's measurements leave without a value."""
     metric, asked = METRICS[name], space.measurement
-    key = _MEASURED_BY.get(metric.kind, "probes")
+    key = MEASURED_BY.get(metric.kind, "probes")
     if metric.kind == "judgements":
         yield f"'{name}' is judged by another model when the run is over. Take another metric."
     elif not any(

@@ -13,6 +13,7 @@ def plan_faults(space: SearchSpace, around: Surroundings) -> list[str]:
     return [
         *_missing_sets(space, around),
         *_method_faults(space, around),
+        *_model_faults(space, around),
         *_walk_faults(space, around),
         *_blend_faults(space, around),
     ]
@@ -43,14 +44,37 @@ def _method_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
             )
 
 
+def _model_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    """Check that ready models differ, and that nothing starts from an original that is left out."""
+    first: dict[str, str] = {}
+    for index, use in enumerate(space.models):
+        other = first.setdefault(around.model_fingerprints[use.path], use.label)
+        if other != use.label:
+            yield (
+                f"models.{index}: '{use.label}' has the weights of '{other}', and would be the "
+                "same model. Leave one of them out."
+            )
+    if space.original.train or space.original.path is not None:
+        return
+    rows = [row for use in space.blends for row in (use.terms, *use.layers.values())]
+    starts = [name for name in ("methods", "walks", "search") if getattr(space, name)]
+    starts += ["blends"] * any("original" in row for row in rows)
+    if starts:
+        yield (
+            f"original.train: is false, but {', '.join(starts)} in this file start from the "
+            "original. Give original.path, or leave them out."
+        )
+
+
 def _walk_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
-    titles = [method.title for method in space.methods]
-    learners = [title for title in titles if around.methods[title, False].step]
+    methods = [method.title for method in space.methods]
+    titles = [*methods, *(use.label for use in space.models)]
+    learners = [title for title in methods if around.methods[title, False].step]
     for index, use in enumerate(space.walks):
         walk, where = around.walks[use.title], f"walks.{index}"
         unknown = [name for name in use.methods or () if name not in titles]
         for name in unknown:
-            yield f"{where}.methods: {unknown_name('method of this file', name, titles)}"
+            yield f"{where}.methods: {unknown_name('method or model of this file', name, titles)}"
         if walk.trained == "memorizer":
             trains_none = sorted(set(use.methods or ()) - set(learners) - set(unknown))
             if trains_none or not learners:
@@ -78,7 +102,8 @@ def _walk_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
 
 def _blend_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
     titles = [method.title for method in space.methods]
-    known = ["original", "retrained", *(f"{title}/seed0" for title in titles)]
+    ready = ["original", "retrained", *(use.label for use in space.models)]
+    known = [*ready, *(f"{title}/seed0" for title in titles)]
     known += [f"{t}/seed0{MEMORIZER}" for t in titles if around.methods[t, False].step]
     for index, use in enumerate(space.blends):
         rows = {"terms": use.terms, **{f"layers.{k}": row for k, row in use.layers.items()}}
@@ -89,7 +114,7 @@ def _blend_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
                     f"{sum(row.values()):g}. Give the rest to a checkpoint, e.g. original."
                 )
             for label in row:
-                if label in {"original", "retrained"}:
+                if label in ready:
                     continue
                 key = UnlearnerKey.read(label.removesuffix(MEMORIZER))
                 title = key.method if key else ""

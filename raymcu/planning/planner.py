@@ -15,7 +15,14 @@ from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
 from raymcu.planning.plan_checks import plan_faults
 from raymcu.planning.recipes import Choice, GEffects, Recipe, siblings
 from raymcu.store.ids import content_id
-from raymcu.study.search_space import FamilyUse, Measurement, MethodUse, ModelSource, SearchSpace
+from raymcu.study.search_space import (
+    FamilyUse,
+    Measurement,
+    MethodUse,
+    ModelSource,
+    ModelUse,
+    SearchSpace,
+)
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
 from raymcu.study.walks import BlendUse, WalkUse
 
@@ -69,7 +76,9 @@ class _Planner:
         self.points: dict[str, Point] = {}
         self.num_pairs = 0
         self._ends: set[tuple[UnlearnerKey, str]] = set()
-        self.original = self._learner(None)
+        self.models: Mapping[str, ModelUse] = {use.label: use for use in space.models}
+        has_original = space.original.train or space.original.path is not None
+        self._original = self._learner(None) if has_original else None
         self.retrained: dict[str, Recipe] = {}
         self._learning = {
             self.methods[title].name for (title, _), facts in around.methods.items() if facts.step
@@ -82,8 +91,17 @@ class _Planner:
             **_measured(space.measurement),
         }
 
+    @property
+    def original(self) -> Recipe:
+        """The original model; `plan_faults` saw to it that there is one where it is asked for."""
+        assert self._original is not None  # noqa: S101
+        return self._original
+
     def plan(self) -> Plan:
         self._references()
+        for label in self.models:
+            for size in self.space.benchmark.forget_sizes:
+                self._point(self._alone(self._ready(label)), size, "model", label)
         grid = [
             (size, setting, pair)
             for size in self.space.benchmark.forget_sizes
@@ -130,10 +148,11 @@ class _Planner:
         )
 
     def _references(self) -> None:
-        original = self.original
+        original = self._original
         random = self._untrained() if self.around.is_classifier else None
         for size in self.space.benchmark.forget_sizes:
-            self._point(self._alone(original), size, "original", original.label)
+            if original is not None:
+                self._point(self._alone(original), size, "original", original.label)
             if random is not None:
                 self._point(self._alone(random), size, "random", random.label)
             if self.space.retrained.train or size in self.space.retrained.paths:
@@ -185,17 +204,7 @@ class _Planner:
             label = f"retrained/{forget_size}"
             learned = self.around.retrained_sets[forget_size]
         if ready is not None:
-            model = self.space.model.model_copy(update={"path": ready})
-            return self._add(
-                role=role,
-                label=label,
-                forget_size=forget_size,
-                parents={},
-                model=model,
-                methods=(),
-                training=None,
-                seed=0,
-            )
+            return self._copied(ready, role, label, forget_size)
         return self._add(
             role=role,
             label=label,
@@ -205,6 +214,22 @@ class _Planner:
             methods=(_TASK,),
             training=source.training,
             seed=source.seed,
+        )
+
+    def _ready(self, label: str) -> Recipe:
+        """Add one of the file's ready models, which is the same for all forget sets."""
+        return self._copied(self.models[label].path, "model", label, None)
+
+    def _copied(self, path: str, role: str, label: str, forget_size: str | None) -> Recipe:
+        return self._add(
+            role=role,
+            label=label,
+            forget_size=forget_size,
+            parents={},
+            model=self.space.model.model_copy(update={"path": path}),
+            methods=(),
+            training=None,
+            seed=0,
         )
 
     def _trained(self, key: UnlearnerKey, size: str) -> tuple[Recipe, Blend]:
@@ -328,31 +353,39 @@ class _Planner:
     def _walks(self, use: WalkUse, size: str) -> None:
         family = self.around.walks[use.title]
         layers = self.around.layers
-        for title in use.methods or self.methods:
-            has_memorizer = self.around.methods[title, False].step is not None
-            if family.trained == "memorizer" and not has_memorizer:
+        for label, recipe, through in self._walked(use, size):
+            key = content_id([use.model_dump(mode="json", include={"name", "label"}),
+                              use.options.get("direction"), size, through.id])  # fmt: skip
+            name = f"{use.title}({label})"
+            positions = {*family.positions(len(layers)), *self.more.positions.get(key, ())}
+            steps = []
+            for t in sorted(positions):
+                blend = family.blend(t, self.original.id, through, layers)
+                what = family.label(t, len(layers))
+                steps.append((t, self._point(blend, size, "walk", f"{name} {what}"), what))
+            self.walks[key] = Walk(key, use.title, size, recipe, label, tuple(steps))
+            for chosen in self.more.layers.get(key, ()):
+                blend = self._alone(self.original).with_layers(through, chosen, layers)
+                what = ", ".join(map(str, chosen))
+                self._point(blend, size, "layers", f"layers {what} of {label}")
+
+    def _walked(self, use: WalkUse, size: str) -> Iterator[tuple[str, Recipe, Blend]]:
+        """Yield the models a walk goes through: label, what is trained or ready, and its blend."""
+        is_away = self.around.walks[use.title].trained == "memorizer"
+        for title in use.methods or (*self.methods, *self.models):
+            if title in self.models:
+                if not is_away:
+                    recipe = self._ready(title)
+                    yield title, recipe, self._alone(recipe)
+                continue
+            if is_away and self.around.methods[title, False].step is None:
                 continue
             for seed in use.seeds or self.space.unlearning.seeds[:1]:
                 unlearner = UnlearnerKey(title, seed, Variation())
                 recipe, through = self._trained(unlearner, size)
                 if (unlearner, size) not in self._ends:  # else it is a point by itself already
                     self._point(through, size, "unlearner", unlearner.label)
-                if family.trained == "memorizer":
-                    through = self._alone(recipe)
-                key = content_id([use.model_dump(mode="json", include={"name", "label"}),
-                                  use.options.get("direction"), size, through.id])  # fmt: skip
-                name = f"{use.title}({unlearner.label})"
-                positions = {*family.positions(len(layers)), *self.more.positions.get(key, ())}
-                steps = []
-                for t in sorted(positions):
-                    blend = family.blend(t, self.original.id, through, layers)
-                    what = family.label(t, len(layers))
-                    steps.append((t, self._point(blend, size, "walk", f"{name} {what}"), what))
-                self.walks[key] = Walk(key, use.title, size, recipe, unlearner.label, tuple(steps))
-                for chosen in self.more.layers.get(key, ()):
-                    blend = self._alone(self.original).with_layers(through, chosen, layers)
-                    what = ", ".join(map(str, chosen))
-                    self._point(blend, size, "layers", f"layers {what} of {unlearner.label}")
+                yield unlearner.label, recipe, self._alone(recipe) if is_away else through
 
     def _by_hand(self, use: BlendUse, size: str) -> None:
         layers = {prefix: self._row(row, size).terms for prefix, row in use.layers.items()}
@@ -367,6 +400,8 @@ class _Planner:
             return self._alone(self.original)
         if label == "retrained":
             return self._alone(self.retrained.get(size) or self._learner(size))
+        if label in self.models:
+            return self._alone(self._ready(label))
         key = UnlearnerKey.read(label.removesuffix(MEMORIZER))
         assert key is not None  # noqa: S101 - plan_faults saw to it
         recipe, unlearner = self._trained(key, size)

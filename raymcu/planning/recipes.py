@@ -19,7 +19,7 @@ RECIPE_VERSION = 2
 _LATER = {"position": "prediction", "final_norm": False, "labels": "answers"}
 """Options of methods that are younger than ids, with what was done before there was a choice."""
 
-Role = Literal["original", "retrained", "random", "memorizer", "unlearner", "bend"]
+Role = Literal["original", "retrained", "random", "model", "memorizer", "unlearner", "bend"]
 
 
 class Choice(BaseModel):

@@ -32,9 +32,10 @@ from raymcu.study.search_space import SearchSpace
 from raymcu.study.search_table import Search
 
 _FIXED = (
-    *("name", "description", "store", "extensions", "search", "execution", *NOT_OF_TRIALS),
+    *("name", "description", "store", "search", "execution", *NOT_OF_TRIALS),
+    *("extensions", "extensions_folder"),
     # What all trials are compared with, and how: what a trial is asked is asked of these too.
-    *("benchmark", "model", "original", "retrained", "measurement", "analysis"),
+    *("benchmark", "model", "models", "original", "retrained", "measurement", "analysis"),
 )
 
 _MOST_LISTED = 100_000

@@ -1,6 +1,6 @@
 """What is looked at before a study is planned and started: components, data, models."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,14 @@ from raymcu.study.table_kinds import Named
 REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
 
 
-def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """Read and check a search space; every fault of the file is in the one `ConfigError`.
+def load_space(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> SearchSpace:
+    """Read and check a search space; every fault of it is in the one `ConfigError`.
 
     Args:
-        path: A TOML file.
+        source: The path of a TOML file, or what would stand in one: a text of several lines, or a
+            dictionary. Relative paths in any of them are taken from the current folder.
         overrides: Keys to change, as ``--set`` takes them.
 
     Example:
@@ -41,12 +44,39 @@ def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
         >>> raymcu.load_space("search_spaces/demo.toml", ["curves.num_point=5"])
         Traceback (most recent call last):
         raymcu.errors.ConfigError: ...curves.num_point: there is no such key. Did you mean ...
+
+        What differs by a variable is easier to say as a dictionary:
+
+        >>> methods = [{"name": "npo", "label": f"npo {beta}", "beta": beta} for beta in (0.1, 0.5)]
+        >>> space = raymcu.load_space({
+        ...     "name": "betas",
+        ...     "benchmark": {"name": "authors", "forget_sizes": ["forget10"]},
+        ...     "model": {"scratch": {}},
+        ...     "methods": methods,
+        ... })
+        >>> [method.title for method in space.methods]
+        ['npo 0.1', 'npo 0.5']
     """
-    return load(path, overrides, REGISTRIES, _faults)
+    return load(source, overrides, REGISTRIES, _faults)
 
 
 def _faults(space: SearchSpace) -> list[str]:
-    return [*analysis_faults(space), *search_faults(space, REGISTRIES)]
+    return [*analysis_faults(space), *search_faults(space, REGISTRIES), *_unscored(space)]
+
+
+def _unscored(space: SearchSpace) -> Iterator[str]:
+    """Refuse probes that no metric asks for: there would be nothing to report."""
+    asked = set(space.measurement.probes)
+    if not asked & {"forget", "retain"} and not any(
+        asked.issuperset(probes)
+        for entry in METRICS
+        for probes in (entry.component.probes, entry.component.or_probes)
+        if probes
+    ):
+        yield (
+            f"measurement.probes: no metric is computed from {', '.join(sorted(asked))}. Ask "
+            "probes named forget and retain, or add a metric of your own (extensions)."
+        )
 
 
 def components() -> dict[str, Registry[Any]]:
@@ -67,6 +97,7 @@ def look_around(space: SearchSpace) -> Surroundings:
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     facts = benchmark.facts()
     paths = [space.model.path, space.original.path, *space.retrained.paths.values()]
+    paths += [use.path for use in space.models]
     return Surroundings(
         fingerprint=facts.fingerprint,
         sets=facts.sets,

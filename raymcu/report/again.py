@@ -1,12 +1,12 @@
 """The later stages once more, from the tables of a finished run: seconds, no torch, no Ray."""
 
-import importlib
-
 from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, score_points, unscored
 from raymcu.report.live import Progress
+from raymcu.report.page import write_report
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.extensions import load_extensions
 from raymcu.study.search_space import SearchSpace
 
 
@@ -38,9 +38,23 @@ def reanalyze(run: RunFolder) -> None:
     analyze_run(run, SearchSpace.model_validate(run.plan["search_space"]))
 
 
+def redraw(run: RunFolder, *, pdf: bool = False) -> str:
+    """Draw the figures and the page anew; return the page's path or URL.
+
+    Args:
+        run: The study.
+        pdf: Whether to write the figures along curves as PDF too.
+
+    Raises:
+        ConfigError: If nothing was scored yet.
+        StoreError: If a table is damaged.
+    """
+    _import_extensions(run)
+    return write_report(run, pdf=pdf)
+
+
 def _import_extensions(run: RunFolder) -> None:
-    for module in run.plan["search_space"]["extensions"]:
-        importlib.import_module(module)  # metrics of the user's own
+    load_extensions(run.plan["search_space"], f"{run.url}: ")
 
 
 def verify(run: RunFolder) -> tuple[list[str], list[str]]:

@@ -1,8 +1,10 @@
 """What `raymcu list` shows: every component with its source, options, ranges and needs."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,15 +16,21 @@ from raymcu.errors import ConfigError
 from raymcu.methods._base import Method, Needs, Part
 from raymcu.metrics._base import Metric
 from raymcu.planning.surroundings import components
+from raymcu.study.extensions import load_extensions
 from raymcu.study.settings import SETTINGS
 
 
-def catalog(kind: str) -> list[dict[str, Any]]:
+def catalog(kind: str, extensions: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return one row per component of a kind.
 
+    Args:
+        kind: ``methods``, ``masks`` and so on.
+        extensions: Modules of the user's, or their files, with more components.
+
     Raises:
-        ConfigError: If there is no such kind.
+        ConfigError: If there is no such kind, or no such module.
     """
+    load_extensions({"extensions": extensions, "extensions_folder": str(Path.cwd())})
     if kind == "settings":
         return [
             {
@@ -43,9 +51,19 @@ def catalog(kind: str) -> list[dict[str, Any]]:
             "summary": entry.summary,
             **_details(entry.component),
             "source": entry.source,
+            "from": _place(entry.origin),
         }
         for entry in registries[kind]
     ]
+
+
+def _place(origin: str) -> str:
+    """Say where a component is written: a module of ours, or the file of another one."""
+    module = origin
+    while module not in sys.modules:
+        module = module.rpartition(".")[0]
+    file = getattr(sys.modules[module], "__file__", None)
+    return module if module.startswith("raymcu.") or not file else f"{module} ({file})"
 
 
 def print_catalog(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -61,6 +79,7 @@ def print_catalog(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     for row in rows:
         console.print(f"[bold]{row['name']}[/]  {escape(row['summary'])}", highlight=False)
         console.print(f"    source: {escape(row['source'])}", highlight=False)
+        console.print(f"    from: {escape(row['from'])}", highlight=False, soft_wrap=True)
         if row.get("needs"):
             console.print(f"    needs: {'; '.join(row['needs'])}", highlight=False)
         if published := row.get("openunlearning"):
@@ -99,7 +118,8 @@ def _details(component: Any) -> dict[str, Any]:
     if isinstance(component, type) and issubclass(component, BaseModel):
         told: dict[str, Any] = {"parameters": parameters(component)}
         if issubclass(component, Method):
-            told["needs"] = [_need(part, need) for part, need in component().needs().items()]
+            if not any(field.is_required() for field in component.model_fields.values()):
+                told["needs"] = [_need(part, need) for part, need in component().needs().items()]
             published = vars(component).get("openunlearning")
             told["openunlearning"] = published and asdict(published)
         return told

@@ -1,6 +1,6 @@
 """The tables that ``raymcu run`` prints when it ends; they fit in 100 columns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -11,10 +11,13 @@ from rich.text import Text
 
 from raymcu.report.data import (
     Endpoint,
+    load_study,
     metric_info,
     pair_label,
 )
 from raymcu.report.ordered import calibrated, chosen_layers, layers_label
+from raymcu.report.panels import metric_families
+from raymcu.store.run_folder import RunFolder
 
 HEADLINE_METRICS = (
     ("verbmem", "forget_knowmem", "retain_knowmem", "privleak", "retain_loss"),
@@ -22,7 +25,7 @@ HEADLINE_METRICS = (
     ("model_utility", "forget_quality_log10", "retain_loss", "forget_loss", "forget_rouge"),
 )
 """What an endpoint is judged by first: the first line whose first metric was scored, else the last.
-Those of it that were not scored are left out.
+Those of it that were not scored are left out; where that leaves none, the first of what was scored.
 """
 
 
@@ -30,7 +33,7 @@ def headline_metrics(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
     """Choose what the endpoints of a study are judged by first."""
     scored = {metric for end in endpoints for metric, v in end.scores.items() if v is not None}
     chosen = next((line for line in HEADLINE_METRICS if line[0] in scored), HEADLINE_METRICS[-1])
-    return tuple(metric for metric in chosen if metric in scored)
+    return tuple(m for m in chosen if m in scored) or tuple(sorted(scored)[: len(chosen)])
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -40,6 +43,46 @@ def number(value: float | None, digits: int = 3) -> str:
     if value != 0 and (abs(value) >= 1e5 or abs(value) < 0.5 * 10**-digits):
         return f"{value:.1e}"
     return f"{value:.{digits}f}"
+
+
+_MOST_CURVES = 60
+"""With more, `raymcu run` ends with a summary by setting."""
+_MOST_MODELS = 6
+"""Columns of models that fit side by side."""
+
+
+def result_tables(run: RunFolder) -> Iterator[Table | str]:
+    """Yield what `raymcu run` ends with."""
+    yield endpoints_table(load_study(run).endpoints)
+    findings = run.read_table("findings")
+    if 0 < findings.num_rows <= _MOST_CURVES:
+        yield findings_table(findings)
+    elif findings.num_rows:
+        yield settings_table(findings)
+        yield f"each of the {findings.num_rows} curves: raymcu analyze {run.url}"
+    for name, lay_out in (("calibrations", calibrations_table), ("layer_choices", layers_table)):
+        table = run.read_table(name)
+        if table.num_rows:
+            yield lay_out(table)
+
+
+def metrics_tables(run: RunFolder) -> Iterator[Table]:
+    """Lay all scores of models out: a row for each metric that has a value, a column for each."""
+    endpoints = load_study(run).endpoints
+    scored = sorted({m for end in endpoints for m, v in end.scores.items() if v is not None})
+    for start in range(0, len(endpoints), _MOST_MODELS):
+        models = endpoints[start : start + _MOST_MODELS]
+        table = plain_table("Scores")
+        table.add_column("metric", overflow="fold")
+        for end in models:
+            table.add_column(end.label, justify="right", overflow="fold")
+        for family, metrics in metric_families(scored):
+            table.add_section()
+            table.add_row(Text(family.title, style="bold"))
+            for metric in metrics:
+                values = (number(end.scores.get(metric)) for end in models)
+                table.add_row(Text(metric_info(metric).label), *values)
+        yield table
 
 
 def findings_table(findings: pa.Table) -> Table:

@@ -19,7 +19,7 @@ Scores = Mapping[str, Mapping[str, float | None]]
 """Point id to metric to value."""
 
 REFERENCES = ("original", "retrained")
-ENDPOINTS = (*REFERENCES, "unlearner", "memorizer", "ensemble", "blend", "layers")
+ENDPOINTS = (*REFERENCES, "model", "unlearner", "memorizer", "ensemble", "blend", "layers")
 """Roles of points that are told one by one, in the order of tables."""
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 

@@ -99,11 +99,20 @@ def curve_drawings(study: Study, *, pdf: bool = False) -> list[Drawing]:
     workers = min(os.cpu_count() or 1, len(found) // _PAGES_PER_WORKER)
     if workers < 2:
         return [draw_page(page, pdf=pdf) for page in found]
-    with fresh_processes(workers) as pool:
+    with fresh_processes(workers, study.plan["search_space"]) as pool:
         return list(pool.map(partial(draw_page, pdf=pdf), found, chunksize=4))
 
 
-def draw_page(page: Page, *, pdf: bool = False) -> Drawing:
+class PageFigure(Figure):
+    """A page of panels; notebooks show it whether or not pyplot is there."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png", dpi=110, facecolor="white")
+        return png.getvalue()
+
+
+def page_figure(page: Page) -> PageFigure:
     """Draw one page of panels."""
     with mpl.rc_context(STYLE):
         figure, grid = _panel_grid(page)
@@ -111,7 +120,13 @@ def draw_page(page: Page, *, pdf: bool = False) -> Drawing:
             for lines, ax in zip(row.panels, axes, strict=True):
                 _draw_panel(ax, page, row, lines)
         _label_panels(figure, grid, page)
-        files = render(figure, page.name, pdf=pdf)
+    return figure
+
+
+def draw_page(page: Page, *, pdf: bool = False) -> Drawing:
+    """Draw one page of panels, as files."""
+    with mpl.rc_context(STYLE):
+        files = render(page_figure(page), page.name, pdf=pdf)
     return Drawing(
         page.name, page.setting, page.title, _caption(page), files, page.group.is_headline
     )
@@ -155,14 +170,14 @@ def _style_once(match: re.Match[str]) -> str:
     return f"<g{match[1]}{style}>\n{match[2].replace(style, '')}</g>"
 
 
-def _panel_grid(page: Page) -> tuple[Figure, list[list[Axes]]]:
+def _panel_grid(page: Page) -> tuple[PageFigure, list[list[Axes]]]:
     lefts, width = _columns(page)
     total_width = lefts[-1] + width + RIGHT
     gaps = [GAP_Y + (GAP_SIZE if row.starts_size else 0.0) for row in page.rows[1:]]
     legend = len(legend_rows(_legend(page), total_width - LEFT))
     top = TOP + LEGEND_ROW * (legend - 1) + (HEAD_ROW if _has_tall_heads(page, width) else 0.0)
     total_height = top + BOTTOM + len(page.rows) * HEIGHT + sum(gaps)
-    figure = Figure(figsize=(total_width, total_height))
+    figure = PageFigure(figsize=(total_width, total_height))
     FigureCanvasAgg(figure)
     grid = []
     for index in range(len(page.rows)):

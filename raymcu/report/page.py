@@ -256,7 +256,7 @@ def _outcome(study: Study, searched: Searched | None) -> Headline:
     if not study.curves and searched is not None:
         return Headline(best_found(searched))
     if not study.curves:
-        return Headline(best_calibrated(study) or "No curve between unlearners was asked for.")
+        return Headline(best_calibrated(study) or _of_single_models(study))
     judged = [row for row in study.findings.values() if row["is_connected"] is not None]
     connected = sum(row["is_connected"] for row in judged)
     if not judged:
@@ -277,6 +277,12 @@ def _outcome(study: Study, searched: Searched | None) -> Headline:
     if connected == len(judged):
         sentence += " No barrier is above it."
     return Headline(sentence, connected, len(judged), len(study.curves))
+
+
+def _of_single_models(study: Study) -> str:
+    number = sum(end.role == "model" for end in study.endpoints)
+    ready = f"{number} ready {'model was' if number == 1 else 'models were'} measured. "
+    return f"{ready if number else ''}No curve between unlearners was asked for."
 
 
 def _name(curve: Curve) -> str:

@@ -8,10 +8,11 @@ panel shows several metrics of one unit, and the families stand side by side.
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
 
+from raymcu.errors import ConfigError, unknown_name
 from raymcu.report.data import Curve, MetricInfo, Study, metric_info, unique
 
 T = TypeVar("T")
@@ -234,6 +235,47 @@ def pages(study: Study, setting: str, group: Group) -> list[Page]:
                     Page(name, setting, group.title, group, families, tuple(found), tuple(rows))
                 )
     return made
+
+
+def curve_page(study: Study, name: str | None, metric: str) -> Page:
+    """Lay out one metric along the curves that a name means, or along all of them.
+
+    Args:
+        study: It and its scores.
+        name: A pair, a curve, or what curves have in common: an end, method, family, forget set,
+            setting.
+        metric: One that was scored.
+
+    Raises:
+        ConfigError: If there are no such curves or scores, or more than one figure holds.
+    """
+    if metric not in study.metrics:
+        raise ConfigError(unknown_name("metric with values here", metric, study.metrics))
+    curves = [curve for curve in study.curves if name is None or name in _names(curve)]
+    if not curves:
+        known = unique(n for c in study.curves for n in (c.setting, c.pair, c.first.split("/")[0]))
+        raise ConfigError(unknown_name("curve", str(name), known))
+    group = Group(metric, metric_info(metric).title, (metric,), is_overlay=True)
+    of_these = replace(study, curves=tuple(curves))
+    found = [page for setting in of_these.settings for page in pages(of_these, setting, group)]
+    if not found:
+        raise ConfigError(f"'{name}': its curves have no {metric} yet. Measure them first.")
+    if len(found) > 1:
+        told = unique(f"{curve.setting}: {curve.pair}" for curve in curves)
+        raise ConfigError(
+            f"'{name or 'all curves'}' takes {len(found)} figures of {metric} ({'; '.join(told)}). "
+            "Name a setting or a pair."
+        )
+    return found[0]
+
+
+def _names(curve: Curve) -> tuple[str, ...]:
+    """Return what a curve may be asked for by."""
+    ends = (curve.first, curve.second)
+    return (
+        *(curve.setting, curve.pair, f"{curve.family}({curve.first}, {curve.second})"),
+        *(curve.family, curve.forget_size, *ends, *(end.partition("/")[0] for end in ends)),
+    )
 
 
 def _rows(

@@ -1,19 +1,31 @@
 """What a notebook reads of a study: its tables, its scores side by side, where it stands."""
 
+import importlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raymcu.errors import ConfigError, unknown_name
-from raymcu.report.data import Study, load_study, scores_of
-from raymcu.report.status import Status, read_status
+from raymcu.report import frames
+from raymcu.report.data import Study, load_study
+from raymcu.report.panels import curve_page
+from raymcu.report.status import Status, driver_sentence, read_status
 from raymcu.store.run_folder import RunFolder
 from raymcu.store.tables import SCHEMAS
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-@dataclass(frozen=True)
+_PAGE = "report/index.html"
+
+
+@dataclass(frozen=True, repr=False)
 class StudyReader:
     """A study in its run folder. It need not be finished: every call reads what is there now."""
 
@@ -50,9 +62,10 @@ class StudyReader:
         return self.run.read_table(name)
 
     def scores(self) -> pa.Table:
-        """Return table ``points`` with a column for each metric; null where there is no score.
+        """Return table ``points`` with a column for each metric that has a value anywhere.
 
-        A point that several curves share has a row for each of them.
+        A point that several curves share has a row for each of them. Where a point has no value,
+        there is a null.
 
         Example:
             >>> import raymcu
@@ -60,12 +73,95 @@ class StudyReader:
             >>> scores.select(["role", "t", "forget_loss", "model_utility"]).num_columns
             4
         """
-        points, found = self.table("points"), scores_of(self.table("scores"))
-        ids = points["point_id"].to_pylist()
-        for metric in sorted({metric for values in found.values() for metric in values}):
-            values = [found.get(point, {}).get(metric) for point in ids]
-            points = points.append_column(metric, pa.array(values, pa.float64()))
-        return points
+        return frames.scores(self.run)
+
+    def curves(self) -> pa.Table:
+        """Return the rows of `scores` along curves and walks, with ``pair``, a name for both ends.
+
+        Example:
+            >>> import raymcu
+            >>> curves = raymcu.open_study("runs/demo").curves().to_pandas()
+            >>> lowest = curves.groupby(["pair", "family"], observed=True)["forget_loss"].min()
+            >>> bool((lowest >= 0).all())
+            True
+        """
+        found = frames.scores(self.run)
+        return frames.paired(found.filter(pc.is_valid(found["curve_id"])), self.run.plan)
+
+    def findings(self) -> pa.Table:
+        """Return table ``findings``, a row for each curve, with ``pair``, a name for both ends."""
+        return frames.paired(self.table("findings"), self.run.plan)
+
+    def trainings(self) -> pa.Table:
+        """Return table ``recipes``, a row for each checkpoint, without what only machines read.
+
+        In its place: labels of the parents, methods, seed, learning rate, epochs, and the folder.
+
+        Example:
+            >>> import raymcu
+            >>> trainings = raymcu.open_study("runs/demo").trainings().to_pandas()
+            >>> trainings.loc[trainings["label"] == "npo/seed0", "parents"].iloc[0]
+            'original'
+        """
+        return frames.trainings(self.run)
+
+    def trials(self) -> pa.Table:
+        """Return the trials of a search, with a column for each parameter, objective, constraint.
+
+        Columns of constraints hold how far each is violated: it is met where that is <= 0. Without
+        rows if the run is no search.
+        """
+        return frames.trials(self.run)
+
+    def plot(self, name: str | None = None, *, metric: str = "forget_loss") -> "Figure":
+        """Draw a metric along curves, as the report does; a notebook shows the figure.
+
+        Args:
+            name: Which curves: a pair (``grad_diff ↔ npo``) or one of its ends (``npo/seed0``), a
+                curve as the tables have it (``linear(npo/seed0, npo/seed1)``), a method, a family,
+                a forget set or a setting. If left out, all of them.
+            metric: What to draw: any metric that `scores` has a column for.
+
+        Raises:
+            ConfigError: If there is no such metric or curve, or if the curves are of several
+                settings or do not fit one figure.
+
+        Example:
+            >>> import raymcu
+            >>> figure = raymcu.open_study("runs/demo").plot("Rand", metric="forget_loss")
+            >>> figure.savefig("runs/rand.pdf")
+        """
+        page = curve_page(load_study(self.run), name, metric)
+        drawn: Figure = importlib.import_module("raymcu.report.figures").page_figure(page)
+        return drawn
+
+    def __repr__(self) -> str:
+        return f"open_study({self._shortest(self.run.url)!r})"
+
+    def _shortest(self, path: str) -> str:
+        """Return a path as seen from here, if that is shorter."""
+        return min(path, os.path.relpath(path), key=len) if self.run.is_local else path
+
+    def _repr_html_(self) -> str:
+        """Say what the study is, how far it is and where its report is."""
+        status = self.status
+        rows = "".join(
+            f"<tr><td>{stage.name}</td><td>{stage.done}/{stage.total}</td>"
+            f"<td>{f'{stage.failed} failed' if stage.failed else ''}</td></tr>"
+            for stage in status.stages
+            if stage.total
+        )
+        about, sentence = self.run.plan["search_space"].get("description"), driver_sentence(status)
+        return (
+            f"<p><b>{escape(self.name)}</b> {escape(about or '')}</p><table>{rows}</table>"
+            f"<p>{escape(sentence[0].upper() + sentence[1:])}. {self._report_html()}</p>"
+        )
+
+    def _report_html(self) -> str:
+        if not self.run.exists(_PAGE):
+            return "There is no report yet."
+        place = self._shortest(self.run.path(_PAGE))
+        return f'Report: <a href="{escape(place)}">{escape(place)}</a>'
 
     @property
     def status(self) -> Status:

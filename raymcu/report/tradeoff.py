@@ -50,12 +50,13 @@ _TRADEOFFS = (
 )
 """What is kept and how forgetting is told; the first that was scored is drawn."""
 OTHERS: dict[str, tuple[str, str]] = {
+    "model": ("h", "ready model"),
     "ensemble": ("o", "ensemble of a curve"),
     "blend": ("D", "blend by hand"),
     "layers": ("s", "chosen layers"),
 }
-"""Marker and legend of what is neither a checkpoint nor on a way."""
-MAX_NAMED_BLENDS = 8
+"""Marker and legend of what the study has not trained, and is on no way."""
+MAX_NAMED = 8
 
 
 def tradeoff(study: Study) -> Drawing | None:
@@ -283,8 +284,8 @@ def _scatter(
     for walk in walks:
         for _, xy_step in walk_path(study, walk, metrics):
             labels.mark(xy_step, 3.0)
-    blends = [(end, xy) for end, xy in ends if end.role == "blend"]
-    for end, xy_end in blends if len(blends) <= MAX_NAMED_BLENDS else []:
+    named = [(end, xy) for end, xy in ends if end.role in ("blend", "model")]
+    for end, xy_end in named if len(named) <= MAX_NAMED else []:
         labels.put(xy_end, end.label, color=INK, fontweight="bold")
     _walk_lines(study, walks, metrics, methods, labels)
     ax.xaxis.set_major_locator(MaxNLocator(5))

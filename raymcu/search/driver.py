@@ -4,7 +4,6 @@ All that a search knows is in Optuna's database in the run folder, so Tune's own
 used: the same command goes on where the last one was.
 """
 
-import importlib
 import math
 import re
 import tempfile
@@ -33,6 +32,7 @@ from raymcu.session import Cluster, held
 from raymcu.store import tables
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder, failure_row
+from raymcu.study.extensions import load_extensions
 from raymcu.study.search_space import SearchSpace
 
 DATABASE = "optuna.db"
@@ -176,6 +176,7 @@ def _fit(
     common = {
         "run": run.url,
         "extensions": list(space.extensions),
+        "extensions_folder": space.extensions_folder,
         "threads": execution.cpus_per_worker,
         "setup": work.setup,
     }
@@ -315,8 +316,7 @@ def _bench(make_bench: Any, common: Mapping[str, Any]) -> Bench:
     key = content_id(common)
     if key not in _benches:
         torch.set_num_threads(common["threads"])
-        for module in common["extensions"]:
-            importlib.import_module(module)
+        load_extensions(common)
         _benches[key] = make_bench(common["setup"])
     return _benches[key]
 

@@ -45,7 +45,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "recipes": _schema(
         "recipes",
         _field("recipe_id", _TEXT, "hash of the recipe's content and of its parents' ids"),
-        _field("role", _WORD, "original, retrained, memorizer, unlearner or bend"),
+        _field("role", _WORD, "original, retrained, model, memorizer, unlearner or bend"),
         _field("label", _TEXT, "short name for people, e.g. npo/seed0"),
         _field("forget_size", _WORD, "forget set the recipe forgets; null for the original"),
         _field("level", pa.int32(), "depth in the recipe graph; parents have lower levels"),

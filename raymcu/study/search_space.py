@@ -107,9 +107,30 @@ class ModelSource(Section):
         return self
 
 
+class ModelUse(Section):
+    """A ready model that is measured beside the study's own, wherever it comes from.
+
+    It is copied into the store, and its content stands for it in ids. It must be of the family of
+    ``model``: same architecture, shapes and tokenizer.
+    """
+
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    """Name in tables and figures, and in ``terms`` of blends and ``methods`` of walks: letters,
+    digits, ``_``, ``.`` and ``-``."""
+    path: str
+    """Folder, or hub id, of which ``model.revision`` is taken."""
+
+    @property
+    def title(self) -> str:
+        """The name in tables and figures."""
+        return self.label
+
+
 class Original(Section):
     """The model trained on everything, which the unlearners start from."""
 
+    train: bool = True
+    """False leaves it out, unless ``path`` names it; nothing can start from it then."""
     path: str | None = None
     """Folder or hub id of a model that has already learned the full set; nothing is trained."""
     extra_sets: tuple[str, ...] = ()
@@ -313,13 +334,20 @@ class SearchSpace(Section):
     store: str | None = None
     """Folder or URL of a checkpoint store to share between runs; default is the run's own."""
     extensions: tuple[str, ...] = ()
-    """Your modules with components of your own, imported here and on every worker."""
+    """Your modules with components of your own, or their files, e.g. ``["my_method"]``: imported
+    here and on every worker."""
+    extensions_folder: str | None = None
+    """Where they are looked for before Python's own path; if left out, beside this file. Every
+    machine must see it."""
     benchmark: BenchmarkUse
     model: ModelSource
     original: Original = Original()
     retrained: Retrained = Retrained()
     unlearning: Unlearning = Unlearning()
-    methods: Annotated[tuple[MethodUse, ...], Field(min_length=1), AfterValidator(titles_differ)]
+    methods: Annotated[tuple[MethodUse, ...], AfterValidator(titles_differ)] = ()
+    """What unlearns; there may be none where there are ``models``."""
+    models: Annotated[tuple[ModelUse, ...], AfterValidator(titles_differ)] = ()
+    """Ready models to be measured, blended and walked through."""
     curves: Curves = Curves()
     walks: Annotated[tuple[WalkUse, ...], AfterValidator(titles_differ)] = ()
     """Walks from the original through one trained model: no pairs, no bends."""

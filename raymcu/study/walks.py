@@ -12,7 +12,8 @@ class WalkUse(Titled):
     """A walk from the original through one trained model; other keys are the walk's own options."""
 
     methods: Names | None = None
-    """Titles of the methods it is walked for; None: all that it suits."""
+    """Titles of the methods, and labels of the ``models``, it is walked for; None: all that it
+    suits."""
     seeds: tuple[NonNegativeInt, ...] | None = None
     """Seeds of the models it goes through; None: the first of ``unlearning.seeds``."""
 
@@ -23,8 +24,9 @@ Coefficients = Annotated[Mapping[str, float], Field(min_length=1)]
 class BlendUse(Section):
     """A blend written by hand: coefficients of checkpoints, which sum to 1.
 
-    Checkpoints go by label: ``original``, ``retrained``, ``npo/seed0``, ``npo+cl/seed1``, and
-    ``mox/seed0/memorizer`` for the model that a method trains to step away from.
+    Checkpoints go by label: ``original``, ``retrained``, ``npo/seed0``, ``npo+cl/seed1``, that of
+    one of ``models``, and ``mox/seed0/memorizer`` for the model that a method trains to step away
+    from.
     """
 
     label: str

@@ -27,12 +27,12 @@ from raymcu.session import Cluster, held
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder, failure_row
+from raymcu.study.extensions import load_extensions
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.gang_driver import (
     common_of,
     drive_gang,
     is_open,
-    load_extensions,
     of_gang,
     record,
     root_of,
@@ -280,7 +280,7 @@ def _train_here(config: dict[str, Any]) -> None:
         tune.report({**_AT_REST, "passed_over": [recipe.id for recipe in recipes]})
         return
     if config["store"] not in _workshops:
-        load_extensions(config["extensions"])
+        load_extensions(config)
         store = CheckpointStore(config["store"])
         _workshops[config["store"]] = Workshop(store, config["save_every_s"], stop=stop)
     for recipe in recipes:

@@ -4,7 +4,6 @@ A gang trains one recipe after the other, since starting one costs more than a s
 it dies, what was under way is tried again by a new one, and the rest goes on after it.
 """
 
-import importlib
 import time
 import traceback
 from collections import Counter
@@ -24,6 +23,7 @@ from raymcu.session import Cluster, held
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder, failure_row
+from raymcu.study.extensions import load_extensions
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.group import decides
 from raymcu.training.sharding import Distributed, is_of_peer, shard
@@ -60,6 +60,7 @@ def common_of(stage: str, run: RunFolder, space: SearchSpace) -> dict[str, Any]:
         "stage": stage,
         "save_every_s": space.execution.save_every_s,
         "extensions": list(space.extensions),
+        "extensions_folder": space.extensions_folder,
         "threads": space.execution.cpus_per_worker,
     }
 
@@ -143,7 +144,7 @@ def _run_gang(recipes: Sequence[Recipe], name: str, config: dict[str, Any]) -> s
 def _gang_loop(config: dict[str, Any]) -> None:
     """Be one worker of a gang."""
     torch.set_num_threads(config["threads"])
-    load_extensions(config["extensions"])
+    load_extensions(config)
     store, run, group = CheckpointStore(config["store"]), RunFolder(config["run"]), Distributed()
     workshop = Workshop(store, config["save_every_s"], group, shard, Stop(run))
     for text in config["recipes"]:
@@ -198,9 +199,3 @@ def record(
     """Write a recipe's row of the failures table."""
     row = failure_row(recipe.id, config["stage"], recipe.label, reason, message, trace)
     RunFolder(config["run"]).record_failure(row)
-
-
-def load_extensions(modules: Sequence[str]) -> None:
-    """Import the user's own components."""
-    for module in modules:
-        importlib.import_module(module)

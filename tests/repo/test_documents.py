@@ -1,18 +1,23 @@
 """What README, gallery and documentation show is so: links, search spaces, plans, components."""
 
 import json
+import os
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import tomli_w
+import typer
 from typer.testing import CliRunner
 
 import raymcu
-from raymcu.cli import app
+from raymcu.cli import _spread, app
 from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import load_space, look_around
 from raymcu.planning.trials import cells
@@ -159,6 +164,8 @@ def test_the_search_spaces_of_the_how_tos_can_be_planned(tmp_path):
     assert asked.measurement.moments == ("forget", "holdout")
     muse, _ = show("your-data")
     assert muse.benchmark.name == "muse"
+    have, ready = show("your-checkpoints")
+    assert {walk.label for walk in ready.walks.values()} == {"npo/seed0", have.models[0].label}
     llm, sharded = show("your-model")
     assert llm.unlearning.training.workers == 4
     assert not [r for r in sharded.recipes.values() if r.role == "original" and r.training]
@@ -179,6 +186,70 @@ def test_what_a_console_shows_is_printed(page, command, shown, monkeypatch):
     assert done.exit_code == 0, done.output
     printed = [" ".join(line.split()) for line in done.output.splitlines()]
     assert not [line for line in shown.splitlines() if " ".join(line.split()) not in printed]
+
+
+PLAN = """
+import sys, tomllib
+import raymcu
+for file in sys.argv[1:]:
+    with open(file, "rb") as text:
+        shown = tomllib.load(text)
+    demo = tomllib.load(open("demo.toml", "rb"))
+    del demo["original"]  # names sets of the demo's own benchmark
+    plan = raymcu.plan_study(raymcu.load_space({**demo, **shown}))
+    labels = {recipe.label for recipe in plan.recipes.values()}
+    asked = {use["name"] for use in shown.get("methods", ())}
+    assert asked <= {label.partition("/")[0] for label in labels}, labels
+"""
+
+
+def test_components_as_the_how_tos_show_them_can_be_planned_beside_a_search_space(tmp_path):
+    shutil.copy(ROOT / "search_spaces/demo.toml", tmp_path)
+    files = []
+    for page in ("your-method", "your-metric", "your-data"):
+        modules = blocks(f"docs/how-to/{page}.md", "python")
+        names = [re.match(r"# (\w+\.py)\n", text)[1] for text in modules]
+        for name, text in zip(names, modules, strict=True):
+            (tmp_path / name).write_text(text)
+        shown = [t for t in blocks(f"docs/how-to/{page}.md", "toml") if "extensions" in t]
+        assert len(shown) == len(names) == 1
+        files.append(f"{page}.toml")
+        (tmp_path / files[-1]).write_text(shown[0])
+    done = subprocess.run(
+        [sys.executable, "-c", PLAN, *files],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+COMMANDS = sorted(
+    {
+        (page, line)
+        for page in PAGES
+        for block in blocks(page, "bash")
+        for line in re.findall(
+            r"^(?:\.venv/bin/)?raymcu (\w.*)$", block.replace("\\\n", " "), re.MULTILINE
+        )
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda text: text[:40])
+def test_the_commands_that_pages_show_are_such(page, line):
+    """Their options are there, and what they say of a search space that we ship is right."""
+    words = shlex.split(line, comments=True)
+    command = typer.main.get_command(app).commands[words[0]]
+    told = command.make_context(words[0], _spread(words[1:])).params
+    if told.get("space") and (ROOT / told["space"]).is_file():
+        load_space(ROOT / told["space"], told["sets"])
+
+
+def test_pages_name_nothing_that_is_not_public():
+    assert not [page for page, text in PAGES.items() if "_base" in text]
 
 
 def test_the_public_api_is_small_and_documented():

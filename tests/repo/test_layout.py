@@ -171,6 +171,22 @@ def test_reading_a_study_starts_without_torch_and_ray():
     assert done.returncode == 0, done.stderr
 
 
+def test_a_study_and_its_frames_are_read_without_torch_and_ray():
+    code = (
+        "import sys, raymcu\n"
+        "study = raymcu.open_study('tests/store/run_of_0_1_0')\n"
+        "for read in (study.scores, study.curves, study.findings, study.trainings, study.trials):\n"
+        "    read()\n"
+        "study._repr_html_(), study.status, study.told, study.table('recipes')\n"
+        "heavy = {'torch', 'ray', 'transformers', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imports {sorted(heavy)}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_editors_and_run_time_see_the_same_api():
     tree = TREES["raymcu/__init__.py"]
     guarded = next(n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n))

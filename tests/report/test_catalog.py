@@ -133,7 +133,7 @@ def test_metrics_are_listed_a_block_each():
     start = told.index("forget_quality_p  ")
     block = told[start : told.index("forget_repetition")].splitlines()
     assert [line.split(": ")[0].strip() for line in block[1:] if line.startswith("    ")] == [
-        "source", "needs", "better"
+        "source", "from", "needs", "better"
     ]  # fmt: skip
     assert "better: higher, range: [0, 1], unit: probability" in told
     assert max(map(len, told.splitlines())) <= 100

@@ -22,13 +22,15 @@ from raymcu.report.console import (
 )
 from raymcu.report.costs import cost_rows, quantity
 from raymcu.report.data import Endpoint, export_names, load_study, metric_info
-from raymcu.report.figures import draw_page
+from raymcu.report.figures import curve_drawings, draw_page
 from raymcu.report.gains import gain_rows
 from raymcu.report.overview import barrier_grid, map_rows
 from raymcu.report.page import doubts_of, headline, is_drawn, moment, write_report
 from raymcu.report.panels import groups, pages
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
+
+from .conftest import make_run
 
 EVIL = "<script>alert(1)</script>"
 
@@ -451,3 +453,30 @@ def test_a_logarithmic_axis_says_so(study):
     row = replace(page.rows[0], axis=replace(page.rows[0].axis, is_log=True))
     assert figures_module._value_label(row) == "retain loss ↓\n(nats, log)"
     assert "log" not in figures_module._value_label(page.rows[0])
+
+
+OWN_METRIC = """
+from raymcu.metrics import Score, metric
+
+@metric("own_drawn", better="higher", span=(0, 1), unit="", probes=("forget",), source="a test")
+def own(point, retrained):
+    "A metric of the user's own."
+    return Score(0.5, 1)
+"""
+
+
+def test_processes_that_draw_know_the_users_own_metrics(tmp_path, monkeypatch):
+    (tmp_path / "own_drawn.py").write_text(OWN_METRIC)
+    run = make_run(tmp_path / "run")
+    plan = run.plan
+    plan["search_space"] |= {"extensions": ["own_drawn"], "extensions_folder": str(tmp_path)}
+    run.write_json("plan.json", plan)
+    rows = [
+        {"point_id": point, "metric": "own_drawn", "value": 0.5, "num_examples": 1}
+        for point in run.parts("scores")
+    ]
+    run.write_part("scores", "own", tables.from_rows("scores", rows))
+    monkeypatch.setattr(figures_module, "_PAGES_PER_WORKER", 1)
+    monkeypatch.setattr(figures_module.os, "cpu_count", lambda: 2)
+    drawn = curve_drawings(load_study(run))
+    assert any("own drawn ↑" in drawing.svg.decode() for drawing in drawn)

@@ -1,0 +1,83 @@
+"""A study's tables for people: labels in place of ids, a column for each metric or parameter."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from raymcu.planning.recipes import Recipe
+from raymcu.report.data import read_curves, read_walks, scores_of, unique
+from raymcu.report.search import read_trials
+from raymcu.store.run_folder import RunFolder
+
+
+def scores(run: RunFolder) -> pa.Table:
+    """Return table ``points`` with a column for each metric that has a value anywhere."""
+    points, found = run.read_table("points"), scores_of(run.read_table("scores"))
+    ids = points["point_id"].to_pylist()
+    known = {m for values in found.values() for m, value in values.items() if value is not None}
+    for metric in sorted(known):
+        values = [found.get(point, {}).get(metric) for point in ids]
+        points = points.append_column(metric, pa.array(values, pa.float64()))
+    return points
+
+
+def paired(table: pa.Table, plan: Mapping[str, Any]) -> pa.Table:
+    """Return a table of curves with a column ``pair``, which names both ends as the report does."""
+    pairs = {curve.curve_id: curve.pair for curve in read_curves(plan)}
+    pairs |= {walk.walk_id: walk.second for walk in read_walks(plan)}
+    names = [pairs.get(curve) for curve in table["curve_id"].to_pylist()]
+    behind = table.column_names.index("second") + 1
+    return table.add_column(behind, "pair", pa.array(names, pa.string()))
+
+
+def trainings(run: RunFolder) -> pa.Table:
+    """Return table ``recipes`` with what people ask of a training in place of the whole recipe."""
+    table = run.read_table("recipes")
+    labels = dict(zip(table["recipe_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+    recipes = [Recipe.model_validate_json(text) for text in table["recipe"].to_pylist()]
+    columns: dict[str, tuple[Sequence[Any], pa.DataType]] = {
+        "parents": (
+            [", ".join(unique(labels.get(p, p) for p in r.parents.values())) for r in recipes],
+            pa.string(),
+        ),
+        "methods": ([", ".join(m.name for m in r.methods) for r in recipes], pa.string()),
+        "seed": ([recipe.seed for recipe in recipes], pa.int64()),
+        "learning_rate": (
+            [recipe.training and recipe.training.learning_rate for recipe in recipes],
+            pa.float64(),
+        ),
+        "epochs": ([r.training and r.training.epochs for r in recipes], pa.float64()),
+        "checkpoint": ([run.checkpoints.folder.path(r.id) for r in recipes], pa.string()),
+    }
+    table = table.drop_columns(["recipe"])
+    for name, (values, kind) in columns.items():
+        table = table.append_column(name, pa.array(values, kind))
+    return table
+
+
+_TRIAL = pa.schema(
+    [
+        *(pa.field(name, pa.string()) for name in ("trial_id", "study", "state", "message")),
+        pa.field("number", pa.int32()),
+        pa.field("is_feasible", pa.bool_()),
+        pa.field("took_s", pa.float64()),
+    ]
+)
+
+
+def trials(run: RunFolder) -> pa.Table:
+    """Return the trials of a search; without rows if the run is none."""
+    found = read_trials(run)
+    rows = [{name: getattr(trial, name) for name in _TRIAL.names} for trial in found]
+    table = pa.Table.from_pylist(rows, schema=_TRIAL)
+    numbers = [
+        {**trial.cell, **trial.params, **trial.objectives, **trial.violations} for trial in found
+    ]
+    for name in unique(name for row in numbers for name in row):
+        values = [row.get(name) for row in numbers]
+        kinds = {type(value) for value in values} - {type(None)}
+        if len(kinds) > 1 and not kinds <= {int, float}:
+            values = [value if value is None else str(value) for value in values]
+        table = table.append_column(name, pa.array(values))
+    return table
