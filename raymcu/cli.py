@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from raymcu.errors import RaymcuError
+from raymcu.errors import RaymcuError, UnreadKeyWarning
 from raymcu.store import versions
 
 app = typer.Typer(
@@ -27,8 +28,6 @@ console = Console(width=None if sys.stdout.isatty() else 100)
 
 _STOPPED = 130
 """Exit code of who was interrupted, which typer makes of a `KeyboardInterrupt`."""
-_MOST_CURVES = 60
-"""With more, `raymcu run` ends with a summary by setting."""
 
 _KINDS = (
     *("methods", "masks", "curricula", "metrics"),
@@ -168,11 +167,7 @@ def search(
         ray_dashboard=ray_dashboard,
         command=shlex.join(["raymcu", *sys.argv[1:]]),
     )
-    console.print(_from("report.search_words").trials_table(ledger.run))
-    console.print(
-        f"trials: optuna-dashboard sqlite:///{ledger.run.path('optuna.db')}", soft_wrap=True
-    )
-    _end(ledger)
+    _end(ledger, is_search=True)
 
 
 @app.command()
@@ -318,33 +313,12 @@ def _run(space: Path, out: str, sets: list[str], *, quiet: bool, **switches: boo
         ray_dashboard=switches.get("ray_dashboard", False),
         command=command,
     )
-    tables = _from("report.console")
-    console.print(tables.endpoints_table(_from("report.data").load_study(ledger.run).endpoints))
-    findings = ledger.run.read_table("findings")
-    if 0 < findings.num_rows <= _MOST_CURVES:
-        console.print(tables.findings_table(findings))
-    elif findings.num_rows:
-        console.print(tables.settings_table(findings))
-        console.print(f"each of the {findings.num_rows} curves: raymcu analyze {out}")
-    for name, lay_out in (
-        ("calibrations", tables.calibrations_table),
-        ("layer_choices", tables.layers_table),
-    ):
-        table = ledger.run.read_table(name)
-        if table.num_rows:
-            console.print(lay_out(table))
-    _end(ledger)
+    _end(ledger, is_search=False)
 
 
-def _end(ledger: Any) -> None:
-    """Say what failed and where the report is; exit with 1 if anything failed."""
-    failures = ledger.failures()
-    if failures.num_rows:
-        console.print(_from("report.status").failures_table(failures.to_pylist()))
-    console.print(
-        f"report: {ledger.run.path('report/index.html')}", soft_wrap=True, highlight=False
-    )
-    if failures.num_rows:
+def _end(ledger: Any, *, is_search: bool) -> None:
+    """Print what came out; exit with 1 if anything failed."""
+    if _from("report.outcome").print_outcome(ledger.run, console, is_search=is_search):
         raise typer.Exit(1)
 
 
@@ -378,6 +352,7 @@ def main() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    warnings.formatwarning = _as_note
     try:
         app(_spread(sys.argv[1:]))
     except RaymcuError as error:
@@ -388,6 +363,19 @@ def main() -> None:
         if end.code == _STOPPED:
             print("raymcu: stopped. The same command goes on from here.", file=sys.stderr)
         raise
+
+
+def _as_note(
+    message: Warning | str,
+    category: type[Warning],
+    *place: Any,
+    usual: Any = warnings.formatwarning,
+    **more: Any,
+) -> str:
+    """Say a warning of ours as a sentence; Python's way has a line of code, too."""
+    if issubclass(category, UnreadKeyWarning):
+        return f"raymcu: {message}\n"
+    return str(usual(message, category, *place, **more))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -28,6 +28,10 @@ class ConfigError(RaymcuError, ValueError):
         super().__init__("\n".join(self.faults))
 
 
+class UnreadKeyWarning(UserWarning):
+    """A key of a search space is given and changes nothing beside others of it."""
+
+
 class StoreError(RaymcuError):
     """A file in a run folder or checkpoint store is damaged or missing."""
 

@@ -1,5 +1,6 @@
 """What is looked at before a study is planned and started: components, data, models."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES, WALKS
+from raymcu.errors import UnreadKeyWarning
 from raymcu.masks._base import MASKS
 from raymcu.methods._base import METHODS
 from raymcu.metrics._base import METRICS
@@ -17,6 +19,7 @@ from raymcu.planning.plan import MethodFacts, Plan, Surroundings
 from raymcu.planning.planner import make_plan
 from raymcu.planning.recipes import Choice
 from raymcu.planning.search_checks import search_faults
+from raymcu.planning.unread_keys import unread_keys
 from raymcu.registry import Registry
 from raymcu.study.loading import Registries, load
 from raymcu.study.search_space import SearchSpace
@@ -28,6 +31,8 @@ REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, li
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
     """Read and check a search space; every fault of the file is in the one `ConfigError`.
+
+    Keys that are given and change nothing are no faults: an `UnreadKeyWarning` each.
 
     Args:
         path: A TOML file.
@@ -42,7 +47,10 @@ def load_space(path: str | Path, overrides: Sequence[str] = ()) -> SearchSpace:
         Traceback (most recent call last):
         raymcu.errors.ConfigError: ...curves.num_point: there is no such key. Did you mean ...
     """
-    return load(path, overrides, REGISTRIES, _faults)
+    space = load(path, overrides, REGISTRIES, _faults)
+    for unread in unread_keys(space):
+        warnings.warn(str(unread), UnreadKeyWarning, stacklevel=2)
+    return space
 
 
 def _faults(space: SearchSpace) -> list[str]:
