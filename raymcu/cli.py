@@ -109,6 +109,16 @@ def init(
 
 
 @app.command()
+def schema(
+    extension: Annotated[
+        list[str] | None, typer.Option(help="Module with components of your own, if any.")
+    ] = None,
+) -> None:
+    """Print the JSON schema of search spaces, for editors: keys, names, options, what they mean."""
+    _print_json(_from("planning.schema").space_schema(extension or []))
+
+
+@app.command()
 def plan(
     space: Space,
     sets: Set = None,
