@@ -165,6 +165,7 @@ def search(
     space: Space,
     out: Out,
     sets: Set = None,
+    extend: Extend = False,
     quiet: Quiet = False,
     ray_dashboard: RayDashboard = False,
 ) -> None:
@@ -173,6 +174,7 @@ def search(
         _from("planning.surroundings").load_space(space, sets or []),
         out,
         console,
+        extend=extend,
         is_quiet=quiet,
         ray_dashboard=ray_dashboard,
         command=shlex.join(["raymcu", *sys.argv[1:]]),

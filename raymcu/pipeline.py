@@ -19,7 +19,7 @@ from raymcu.planning.surroundings import look_around
 from raymcu.planning.trials import most_workers
 from raymcu.report.live import Progress
 from raymcu.report.page import is_drawn, write_report
-from raymcu.search.driver import run_search
+from raymcu.search.driver import adopt, run_search
 from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
@@ -67,11 +67,12 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
     return ledger
 
 
-def search_study(
+def search_study(  # noqa: PLR0913 - likewise
     space: SearchSpace,
     out: str,
     console: Console | None = None,
     *,
+    extend: bool = False,
     is_quiet: bool = False,
     ray_dashboard: bool = False,
     command: str = "",
@@ -82,7 +83,8 @@ def search_study(
     with folder.claim():
         ledger = Ledger(folder, reference_plan(space, around))
         check_inputs(space)
-        ledger.begin(space, command, extend=None)
+        is_another = adopt(folder, space, extend=extend)
+        ledger.begin(space, command, extend=is_another or None)
         with (
             Progress(folder, console, is_quiet=is_quiet) as progress,
             Crew(folder, base, ray_dashboard=ray_dashboard) as crew,

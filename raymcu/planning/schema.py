@@ -8,7 +8,6 @@ import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from raymcu.errors import ConfigError
@@ -49,7 +48,7 @@ def space_schema(extensions: Sequence[str] = ()) -> Schema:
             told = f"'{name}' cannot be imported ({error}). Install it, or set PYTHONPATH."
             raise ConfigError(told) from error
     registries = {kind: components()[kind] for kind in _USES}
-    models: list[type[BaseModel]] = [SearchSpace, *_USES.values()]
+    models: list[Any] = [SearchSpace, *_USES.values()]
     models += [entry.component for registry in registries.values() for entry in registry]
     found, whole = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)], ref_template="#/$defs/{model}"
