@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from raymcu.errors import RaymcuError, UnreadKeyWarning
+from raymcu.errors import RaymcuError, as_note
 from raymcu.store import versions
 
 app = typer.Typer(
@@ -259,10 +259,19 @@ def export(
     run: Run,
     point: Annotated[str, typer.Argument(help=_POINT, show_default=False)],
     to: Annotated[Path, typer.Option("--to", help="Folder to write.", show_default=False)],
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME", help="Upload it to the Hugging Face hub, too, as a new model."
+        ),
+    ] = None,
+    public: Annotated[bool, typer.Option(help="Let everybody see it there.")] = False,
 ) -> None:
-    """Write a point's weights as an ordinary Hugging Face folder."""
-    folder = _from("measurement.export").export(_open(run), point, to)
-    console.print(str(folder), soft_wrap=True, highlight=False)
+    """Write a point's weights as an ordinary Hugging Face folder, with a model card."""
+    made = _from("measurement.export").export(_open(run), point, to, push=push, is_public=public)
+    console.print(str(made), soft_wrap=True, highlight=False)
+    if push:
+        console.print(f"{push} is on the hub", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -364,7 +373,7 @@ def main() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    warnings.formatwarning = _as_note
+    warnings.formatwarning = as_note
     try:
         app(_spread(sys.argv[1:]))
     except RaymcuError as error:
@@ -375,19 +384,6 @@ def main() -> None:
         if end.code == _STOPPED:
             print("raymcu: stopped. The same command goes on from here.", file=sys.stderr)
         raise
-
-
-def _as_note(
-    message: Warning | str,
-    category: type[Warning],
-    *place: Any,
-    usual: Any = warnings.formatwarning,
-    **more: Any,
-) -> str:
-    """Say a warning of ours as a sentence; Python's way has a line of code, too."""
-    if issubclass(category, UnreadKeyWarning):
-        return f"raymcu: {message}\n"
-    return str(usual(message, category, *place, **more))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
