@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from raymcu.cli import app
+from raymcu.planning.schema import space_schema
 from raymcu.planning.surroundings import components
 from raymcu.report.catalog import catalog, parameters
 from raymcu.store.tables import SCHEMAS
@@ -29,6 +30,7 @@ KINDS = {
     "benchmarks": "Benchmarks",
     "settings": "Settings",
 }
+SCHEMA = "search_space.schema.json"
 _WORD = "dictionary<values=string, indices=int32, ordered=0>"
 DOCS = Path(__file__).parent
 NOTEBOOK = DOCS / "notebooks" / "three_figures.ipynb"
@@ -43,6 +45,7 @@ def pages() -> dict[str, str | bytes]:
     made: dict[str, str | bytes] = {
         "commands.md": _commands(),
         "search_space.md": _search_space(),
+        SCHEMA: json.dumps(space_schema(), indent=1, ensure_ascii=False),
         "tables.md": _tables(),
         **{f"{kind}.md": _components(kind, title) for kind, title in KINDS.items()},
     }
@@ -133,7 +136,8 @@ def _search_space() -> str:
         "# Search-space file\n",
         "A TOML file. A table that names a component (`name = …`) takes the component's own "
         "options beside the keys below. A key without a default has to be given; an empty default "
-        "means none.\n",
+        f"means none. For editors there is a [JSON schema]({SCHEMA}) of it "
+        "(`raymcu schema` prints it).\n",
         "## Top of the file\n",
         _options(SearchSpace, frozenset(key.strip("[]") for key, _ in _sections(SearchSpace))),
     ]

@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from raymcu.errors import RaymcuError
+from raymcu.errors import RaymcuError, as_note
 from raymcu.store import versions
 
 app = typer.Typer(
@@ -111,6 +112,16 @@ def init(
 
 
 @app.command()
+def schema(
+    extension: Annotated[
+        list[str] | None, typer.Option(help="Module with components of your own, if any.")
+    ] = None,
+) -> None:
+    """Print the JSON schema of search spaces, for editors: keys, names, options, what they mean."""
+    _print_json(_from("planning.schema").space_schema(extension or []))
+
+
+@app.command()
 def plan(
     space: Space,
     sets: Set = None,
@@ -181,6 +192,7 @@ def search(
     space: Space,
     out: Out,
     sets: Set = None,
+    extend: Extend = False,
     quiet: Quiet = False,
     ray_dashboard: RayDashboard = False,
 ) -> None:
@@ -189,15 +201,13 @@ def search(
         _from("planning.surroundings").load_space(space, sets or []),
         out,
         console,
+        extend=extend,
         is_quiet=quiet,
         ray_dashboard=ray_dashboard,
         command=shlex.join(["raymcu", *sys.argv[1:]]),
     )
-    console.print(_from("report.search_words").trials_table(ledger.run))
-    console.print(
-        f"trials: optuna-dashboard sqlite:///{ledger.run.path('optuna.db')}", soft_wrap=True
-    )
-    _end(ledger)
+    trials = f"trials: optuna-dashboard sqlite:///{ledger.run.path('optuna.db')}"
+    _end(ledger, _from("report.search_words").trials_table(ledger.run), trials)
 
 
 @app.command()
@@ -283,10 +293,19 @@ def export(
     run: Run,
     point: Annotated[str, typer.Argument(help=_POINT, show_default=False)],
     to: Annotated[Path, typer.Option("--to", help="Folder to write.", show_default=False)],
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME", help="Upload it to the Hugging Face hub, too, as a new model."
+        ),
+    ] = None,
+    public: Annotated[bool, typer.Option(help="Let everybody see it there.")] = False,
 ) -> None:
-    """Write a point's weights as an ordinary Hugging Face folder."""
-    folder = _from("measurement.export").export(_open(run), point, to)
-    console.print(str(folder), soft_wrap=True, highlight=False)
+    """Write a point's weights as an ordinary Hugging Face folder, with a model card."""
+    made = _from("measurement.export").export(_open(run), point, to, push=push, is_public=public)
+    console.print(str(made), soft_wrap=True, highlight=False)
+    if push:
+        console.print(f"{push} is on the hub", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -359,7 +378,7 @@ def _do(space: Path | dict[str, Any], out: str, sets: list[str], **switches: boo
 def _end(ledger: Any, *told: Any) -> None:
     """Print results, what failed and where the report is; exit with 1 if anything failed."""
     for part in told:
-        console.print(part, highlight=False)
+        console.print(part, highlight=False, soft_wrap=isinstance(part, str))
     failures = ledger.failures()
     if failures.num_rows:
         console.print(_from("report.status").failures_table(failures.to_pylist()))
@@ -400,6 +419,7 @@ def main() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    warnings.formatwarning = as_note
     try:
         app(_spread(sys.argv[1:]))
     except RaymcuError as error:

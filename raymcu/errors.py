@@ -1,5 +1,6 @@
 """The errors a user can cause or meet, their exit codes, and the sentences that say them."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -28,6 +29,10 @@ class ConfigError(RaymcuError, ValueError):
         super().__init__("\n".join(self.faults))
 
 
+class UnreadKeyWarning(UserWarning):
+    """A key of a search space is given and changes nothing beside others of it."""
+
+
 class StoreError(RaymcuError):
     """A file in a run folder or checkpoint store is damaged or missing."""
 
@@ -49,6 +54,19 @@ class WorkError(RaymcuError):
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         """Keep both arguments when Ray carries the exception to the driver."""
         return type(self), (self.reason, str(self))
+
+
+def as_note(
+    message: Warning | str,
+    category: type[Warning],
+    *place: Any,
+    usual: Any = warnings.formatwarning,
+    **more: Any,
+) -> str:
+    """Say a warning of ours as a sentence; Python's way has a line of code, too."""
+    if issubclass(category, UnreadKeyWarning):
+        return f"raymcu: {message}\n"
+    return str(usual(message, category, *place, **more))
 
 
 def unknown_name(kind: str, name: str, known: Sequence[str]) -> str:

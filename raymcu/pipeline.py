@@ -6,8 +6,6 @@ actors, and scores, analyzes and reports from tables alone. Each stage asks the 
 there and does only the rest: the same command resumes any end.
 """
 
-from functools import partial
-
 from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, called_for, score_points, unscored
@@ -18,8 +16,9 @@ from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import look_around
 from raymcu.planning.trials import most_workers
 from raymcu.report.live import Progress
+from raymcu.report.loggers import check_loggers, log_finished
 from raymcu.report.page import is_drawn, write_report
-from raymcu.search.driver import run_search
+from raymcu.search.driver import adopt, run_search
 from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
@@ -50,6 +49,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
         has_points = todo.points.keys() <= set(folder.parts("measurements"))
         if ledger.reused < todo.recipes.keys() or not has_points:
             check_inputs(space)
+        check_loggers(folder, space)
         ledger.begin(space, command, extend=extend)
         with (
             Progress(folder, console, is_quiet=is_quiet) as progress,
@@ -62,16 +62,18 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
                 ledger.write_recipes()
                 score(folder, progress)
                 analyze_run(folder, space)
+                log_finished(folder, space, progress.say)
             ledger.end(progress.times)
             report(folder, progress)
     return ledger
 
 
-def search_study(
+def search_study(  # noqa: PLR0913 - likewise
     space: SearchSpace,
     out: str,
     console: Console | None = None,
     *,
+    extend: bool = False,
     is_quiet: bool = False,
     ray_dashboard: bool = False,
     command: str = "",
@@ -82,7 +84,9 @@ def search_study(
     with folder.claim():
         ledger = Ledger(folder, reference_plan(space, around))
         check_inputs(space)
-        ledger.begin(space, command, extend=None)
+        check_loggers(folder, space)
+        is_another = adopt(folder, space, extend=extend)
+        ledger.begin(space, command, extend=is_another or None)
         with (
             Progress(folder, console, is_quiet=is_quiet) as progress,
             Crew(folder, base, ray_dashboard=ray_dashboard) as crew,
@@ -95,10 +99,11 @@ def search_study(
             score(folder, progress)
             crew.dismiss()
             with progress.stage("search", *trials.count()):
-                cluster_of = partial(crew.need, [most_workers(space)], progress.say)
-                run_search(space, folder, cluster_of, trials.work(), progress)
+                room = [most_workers(space)], progress.say
+                run_search(space, folder, lambda: crew.need(*room), trials.work(), progress)
             ledger.write_recipes()
             analyze_run(folder, base)
+            log_finished(folder, space, progress.say)
             ledger.end(progress.times)
             report(folder, progress)
     return ledger
@@ -116,6 +121,7 @@ def train(ledger: Ledger, space: SearchSpace, crew: Crew, progress: Progress) ->
                 if missing:
                     crew.dismiss()
                     train_level(missing, stage, ledger.run, space, crew.cluster, progress)
+                    log_finished(ledger.run, space, progress.say)
 
 
 def measure(ledger: Ledger, crew: Crew, progress: Progress) -> None:

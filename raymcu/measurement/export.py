@@ -6,14 +6,25 @@ from pathlib import Path
 import torch
 
 from raymcu.errors import ConfigError
+from raymcu.measurement import hub
+from raymcu.measurement.card import write_card
 from raymcu.measurement.naming import find_blend
 from raymcu.models import causal_lm, files
 from raymcu.models.blending import load_weights, write_blend
 from raymcu.store.run_folder import RunFolder
 
 
-def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:
+def export(
+    run: RunFolder | str | Path,
+    point: str,
+    target: str | Path,
+    *,
+    push: str | None = None,
+    is_public: bool = False,
+) -> Path:
     """Write the weights of a point where ``AutoModelForCausalLM.from_pretrained`` opens them.
+
+    Beside them are ``blend.json``, which says of what they are made, and a model card.
 
     Args:
         run: The study, or its folder.
@@ -23,10 +34,15 @@ def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:
             sets have the label, put one and a colon in front: ``forget10:npo/seed0``. The
             beginning of any of these is enough if only one model is called so.
         target: A folder that does not exist or is empty.
+        push: ``OWNER/NAME`` of a new model on the Hugging Face hub that it becomes, too; the token
+            is that of ``hf auth login`` or ``HF_TOKEN``.
+        is_public: Whether everybody may see it there.
 
     Raises:
-        ConfigError: If no model or several are called so, or the folder is in use.
+        ConfigError: If no model or several are called so, the folder is in use, or the name on
+            the hub cannot be had.
         StoreError: If a checkpoint is damaged or missing.
+        RaymcuError: If the hub does not take it; the folder stays.
 
     Example:
         The point whose answers share least with those to be forgotten, as a model like any other:
@@ -34,14 +50,16 @@ def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:
         >>> import raymcu
         >>> scores = raymcu.open_study("runs/demo").scores().sort_by("forget_rouge")
         >>> folder = raymcu.export("runs/demo", scores["point_id"][0].as_py(), "runs/forgetful")
-        >>> sorted(path.name for path in folder.iterdir())[:2]
-        ['blend.json', 'config.json']
+        >>> sorted(path.name for path in folder.iterdir())[:3]
+        ['README.md', 'blend.json', 'config.json']
     """
     run = run if isinstance(run, RunFolder) else RunFolder.open(str(run))
     target = Path(target)
     blend = find_blend(run, point)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: is in use. Give a new or empty folder with --to.")
+    if push is not None:
+        hub.check_push(push)
     folders = {key: run.checkpoints.local_dir(key) for key in blend.checkpoints}
     missing = [key for key in folders if not run.checkpoints.is_done(key)]
     if missing:
@@ -56,4 +74,7 @@ def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(first), target)
     (target / "blend.json").write_text(blend.model_dump_json(indent=1))
+    write_card(run, blend, point, target)
+    if push is not None:
+        hub.push(target, push, is_public=is_public)
     return target

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.errors import ConfigError, unknown_name
-from raymcu.metrics._base import METRICS
+from raymcu.metrics._base import METRICS, Reference
 from raymcu.metrics._base import lacking as note_of
 from raymcu.planning.objectives import MEASURED_BY
 from raymcu.study.extensions import load_extensions
@@ -68,7 +68,10 @@ def lacking(table: Mapping[str, Any], scores: pa.Table) -> Iterator[str]:
         scores: What came out: table ``scores``.
     """
     probes = set(table["measurement"]["probes"])
-    given = {"retrained": table["retrained"]["paths"], "original": table["original"].get("path")}
+    given: dict[Reference, Any] = {
+        "retrained": table["retrained"]["paths"],
+        "original": table["original"].get("path"),
+    }
     for role in (role for role, path in given.items() if not path):
         of_states = [
             entry.name

@@ -16,6 +16,7 @@ from raymcu.planning.trials import (
     CHOOSES,
     NOT_OF_TRIALS,
     any_of,
+    applied,
     context_of,
     exact,
     most_workers,
@@ -27,6 +28,7 @@ from raymcu.planning.trials import (
     titles_of,
     tried_values,
 )
+from raymcu.planning.unread_keys import touches, unread_keys
 from raymcu.study.loading import Registries, checked
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.search_table import Search
@@ -57,7 +59,10 @@ def search_faults(space: SearchSpace, registries: Registries) -> list[str]:
         *objective_faults(space),
     ]
     if not faults:  # else what cannot be tried would be told as a fault of its value
-        faults = list(_value_faults(space, registries)) or list(_pruner_faults(space))
+        faults = list(_value_faults(space, registries)) or [
+            *_pruner_faults(space),
+            *_unread_faults(space),
+        ]
     return list(dict.fromkeys(faults))
 
 
@@ -197,6 +202,19 @@ def _value_faults(space: SearchSpace, registries: Registries) -> Iterator[str]:
                 if fault not in known:
                     text = re.sub(rf"^{re.escape(own)}: ", "", fault) if own else fault
                     yield f"{where}: {text}"
+
+
+def _unread_faults(space: SearchSpace) -> Iterator[str]:
+    """Refuse to search what changes nothing: the one place where such a key is but a mistake."""
+    search = search_of(space)
+    for where, key in named_keys(search):
+        context = context_of(space, key)
+        own = ".".join(place_of(space, key, "method" in context))
+        for value in tried_values(search, key) if own else ():
+            trial = applied(space, {**context, key: value})
+            for unread in unread_keys(trial.model_copy(update={"search": search})):
+                if any(touches(own, one) for one in unread.keys):
+                    yield f"{where}: changes no trial, as {unread.why}. Leave it out."
 
 
 def trial_faults(

@@ -1,5 +1,6 @@
 """What is looked at before a study is planned and started: components, data, models."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES, WALKS
+from raymcu.errors import UnreadKeyWarning
 from raymcu.masks._base import MASKS
 from raymcu.methods._base import METHODS
 from raymcu.metrics._base import METRICS
@@ -17,6 +19,7 @@ from raymcu.planning.plan import MethodFacts, Plan, Surroundings
 from raymcu.planning.planner import make_plan
 from raymcu.planning.recipes import Choice
 from raymcu.planning.search_checks import search_faults
+from raymcu.planning.unread_keys import unread_keys
 from raymcu.registry import Registry
 from raymcu.study.loading import Registries, load
 from raymcu.study.search_space import SearchSpace
@@ -30,6 +33,8 @@ def load_space(
     source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> SearchSpace:
     """Read and check a search space; every fault of it is in the one `ConfigError`.
+
+    Keys that are given and change nothing are no faults: an `UnreadKeyWarning` each.
 
     Args:
         source: The path of a TOML file, or what would stand in one: a text of several lines, or a
@@ -57,7 +62,10 @@ def load_space(
         >>> [method.title for method in space.methods]
         ['npo 0.1', 'npo 0.5']
     """
-    return load(source, overrides, REGISTRIES, _faults)
+    space = load(source, overrides, REGISTRIES, _faults)
+    for unread in unread_keys(space):
+        warnings.warn(str(unread), UnreadKeyWarning, stacklevel=2)
+    return space
 
 
 def _faults(space: SearchSpace) -> list[str]:

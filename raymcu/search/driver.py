@@ -23,7 +23,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from raymcu.errors import StoreError, WorkError
 from raymcu.models.devices import DeviceError, Devices, device_name, is_device_error
-from raymcu.planning.trials import cells, most_workers, search_of
+from raymcu.planning.search_extension import check_extension
+from raymcu.planning.trials import cells, most_workers, search_identity, search_of
 from raymcu.progress import Running, Watch
 from raymcu.search.searcher import BROKEN, DAMAGED, CellSearcher, Failure, Proposal, Told
 from raymcu.search.spec import Bench, TrialSpec, Work
@@ -33,6 +34,7 @@ from raymcu.store import tables
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.extensions import load_extensions
+from raymcu.study.loading import strictly
 from raymcu.study.search_space import SearchSpace
 
 DATABASE = "optuna.db"
@@ -120,6 +122,28 @@ def database(run: RunFolder) -> Iterator[tuple[Any, Any]]:
             storage.remove_session()
             storage.engine.dispose()
             keep()
+
+
+def adopt(run: RunFolder, space: SearchSpace, *, extend: bool) -> bool:
+    """Give the studies of a folder to a search that adds cells to theirs.
+
+    Returns:
+        Whether it is another one than the folder's.
+
+    Raises:
+        ConfigError: If the folder's trials would have other numbers, or nobody gave leave.
+    """
+    if not run.exists("plan.json"):
+        return False
+    there = strictly(SearchSpace, run.plan["search_space"])
+    if not check_extension(there, space, run.url, extend=extend):
+        return False
+    before, now = search_identity(there), search_identity(space)
+    with database(run) as (storage, _):
+        for study in storage.get_all_studies():
+            if storage.get_study_user_attrs(study._study_id).get("search_space") == before:
+                storage.set_study_user_attr(study._study_id, "search_space", now)
+    return True
 
 
 def open_studies(space: SearchSpace, storage: Any) -> list[StudySearch]:

@@ -322,6 +322,11 @@ class Execution(Section):
     """Seconds between the resumable states of a training; 0 saves after every step."""
     max_attempts: PositiveInt = 3
     """Times a training or a point is tried when its process dies."""
+    loggers: Annotated[
+        tuple[Literal["tensorboard", "mlflow", "wandb"], ...], AfterValidator(unique)
+    ] = ()
+    """Where trainings, step by step, and scores go besides the run folder; ``mlflow`` and
+    ``wandb`` take `pip install 'raymcu[mlflow]'` or `'raymcu[wandb]'`."""
 
 
 class SearchSpace(Section):

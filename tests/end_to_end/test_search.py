@@ -59,7 +59,7 @@ def where(
     """Arguments of a search into two folders, each with a store of the reference models alone."""
     found: dict[str, list[object]] = {}
     recipes = json.loads((finished / "plan.json").read_text())["recipes"]
-    for name in ("whole", "killed"):
+    for name in ("whole", "killed", "grown"):
         folder = tmp_path_factory.mktemp(name)
         (folder / "store").mkdir()
         for recipe in recipes:
@@ -196,6 +196,28 @@ def test_a_killed_search_goes_on_to_the_same_trials(
     assert values(run) == values(whole)
     assert made(run).items() >= before.items(), "trained or measured twice"
     assert run.plan["plan_id"] == whole.plan["plan_id"]
+
+
+def test_a_search_that_has_ended_grows_by_a_cell(where: "dict[str, list[object]]") -> None:
+    arguments = [*where["grown"], "--set", "search.trials=1"]
+    one, both = (f"search.grid.method={names}" for names in ('["npo"]', '["npo", "grad_diff"]'))
+    first = run_command(*arguments, one)
+    assert first.returncode == 0, first.stdout + first.stderr
+    run = folder_of(arguments)
+    known, before = trials(run), made(run)
+    refused = run_command(*arguments, both)
+    assert refused.returncode == 2
+    assert "search.grid.method would add to the search there. Give --extend" in refused.stderr
+    more = run_command(*arguments, both, "--extend")
+    assert more.returncode == 0, more.stdout + more.stderr
+    assert sorted(trials(run)) == ["method=grad_diff/0", "method=npo/0"]
+    assert trials(run).items() >= known.items()
+    assert made(run).items() >= before.items()
+    refused = run_command(
+        *arguments, both, "--extend", "--set", 'search.objectives=["model_utility"]'
+    )
+    assert refused.returncode == 2
+    assert "search.objectives: is ['retain_loss'] in the search of" in refused.stderr
 
 
 def kill(driver: "subprocess.Popen[str]") -> None:

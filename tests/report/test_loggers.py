@@ -1,0 +1,223 @@
+"""Trainings and points reach the loggers once, with their numbers; a logger stops no study."""
+
+import sys
+import types
+
+import pyarrow.parquet as pq
+import pytest
+
+from raymcu.errors import ConfigError
+from raymcu.report.loggers import check_loggers, log_finished
+from raymcu.store import tables
+from raymcu.study.loading import strictly
+from raymcu.study.search_space import SearchSpace
+
+from .conftest import make_run
+
+HISTORY = [
+    {"step": 1, "epoch": 0.5, "loss": 2.0, "forget_loss": 1.0, "retain_loss": None,
+     "learning_rate": 1e-3, "gradient_norm": 0.5},
+    {"step": 2, "epoch": 1.0, "loss": float("nan"), "forget_loss": 1.5, "retain_loss": None,
+     "learning_rate": 5e-4, "gradient_norm": 0.25},
+]  # fmt: skip
+
+
+def make_space(*loggers):
+    return strictly(
+        SearchSpace,
+        {
+            "name": "toy",
+            "benchmark": {"name": "authors", "forget_sizes": ["forget01"]},
+            "model": {"scratch": {}},
+            "methods": [{"name": "npo"}],
+            "execution": {"loggers": list(loggers)},
+        },
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run of which one unlearner was trained and has its history."""
+    run = make_run(tmp_path / "run")
+    trained = next(r["id"] for r in run.plan["recipes"] if r["role"] == "unlearner")
+    folder = tmp_path / "run" / "checkpoints" / trained
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(tables.from_rows("training", HISTORY), folder / "training.parquet")
+    return run
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    """Stands for the package; keeps what it is told."""
+    made = []
+
+    class Run:
+        def __init__(self, **told):
+            self.told, self.rows, self.is_finished = told, [], False
+            made.append(self)
+
+        def log(self, row, step):
+            self.rows.append((step, row))
+
+        def finish(self):
+            self.is_finished = True
+
+    module = types.ModuleType("wandb")
+    module.init, module.made = Run, made
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+@pytest.fixture
+def mlflow(monkeypatch):
+    """Stands for the package; keeps what its client is told."""
+    module = types.ModuleType("mlflow")
+    module.entities = types.SimpleNamespace(Metric=lambda *told: told)
+    module.runs, module.experiments = {}, {}
+
+    class Client:
+        def get_experiment_by_name(self, name):
+            there = name in module.experiments
+            return types.SimpleNamespace(experiment_id=name) if there else None
+
+        def create_experiment(self, name):
+            return module.experiments.setdefault(name, name)
+
+        def create_run(self, experiment, run_name, tags):
+            key = str(len(module.runs))
+            module.runs[key] = {"name": run_name, "tags": tags, "in": experiment, "metrics": []}
+            return types.SimpleNamespace(info=types.SimpleNamespace(run_id=key))
+
+        def log_batch(self, run, metrics):
+            assert len(metrics) <= 1000
+            module.runs[run]["metrics"] += metrics
+
+        def set_terminated(self, run):
+            module.runs[run]["is_ended"] = True
+
+    module.MlflowClient = Client
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    return module
+
+
+def never(text):
+    raise AssertionError(text)
+
+
+def test_each_training_curve_and_model_is_a_run_with_its_numbers(run, wandb):
+    log_finished(run, make_space("wandb"), never)
+    (training,) = [one for one in wandb.made if one.told["group"] == "training"]
+    recipe = next(r for r in run.plan["recipes"] if r["role"] == "unlearner")
+    assert training.told["name"] == recipe["label"]
+    assert training.told["project"] == "toy"
+    assert training.told["config"]["recipe_id"] == recipe["id"]
+    assert recipe["id"] in training.told["tags"]
+    common = {"epoch", "learning_rate", "gradient_norm", "forget_loss"}
+    assert [(step, row.keys()) for step, row in training.rows] == [
+        (1, common | {"loss"}),
+        (2, common),  # NaN is no number
+    ]
+    assert training.rows[0][1]["loss"] == 2.0
+    plan = run.plan
+    curves = [one for one in wandb.made if one.told["group"] == "curve"]
+    assert len(curves) == len(plan["curves"])
+    first = curves[0]
+    assert [row["t"] for _, row in first.rows] == sorted(
+        p["t"] for p in plan["curve_points"] if p["curve_id"] == first.told["config"]["curve_id"]
+    )
+    points = [one for one in wandb.made if one.told["group"] == "point"]
+    original = next(p["id"] for p in plan["points"] if p["role"] == "original")
+    (one,) = [p for p in points if p.told["config"]["point_id"] == original]
+    scores = {row["metric"]: row["value"] for row in run.read_part("scores", original).to_pylist()}
+    ((_, row),) = one.rows
+    assert row == {name: scores[name] for name in row}
+    assert {"model_utility", "forget_quality_log10", "retain_loss"} <= row.keys()
+    assert all(one.is_finished for one in wandb.made)
+
+
+def test_what_was_passed_on_is_not_passed_on_again(run, wandb, mlflow):
+    log_finished(run, make_space("wandb"), never)
+    known = len(wandb.made)
+    log_finished(run, make_space("wandb", "mlflow"), never)
+    assert len(wandb.made) == known
+    assert len(mlflow.runs) == known, "each logger has a count of its own"
+
+
+def test_mlflow_gets_runs_of_an_experiment_of_the_studys_name(run, mlflow, monkeypatch):
+    log_finished(run, make_space("mlflow"), never)
+    assert list(mlflow.experiments) == ["toy"]
+    (training,) = [one for one in mlflow.runs.values() if "recipe_id" in one["tags"]]
+    numbers = {(key, step): value for key, value, _, step in training["metrics"]}
+    assert numbers["loss", 1] == 2.0
+    assert ("loss", 2) not in numbers
+    assert numbers["gradient_norm", 2] == 0.25
+    assert all(one["is_ended"] for one in mlflow.runs.values())
+
+
+def test_a_logger_that_fails_is_said_and_tried_again(run, wandb, mlflow, monkeypatch):
+    def broken(**told):
+        raise ConnectionError("no route to host.")
+
+    whole = wandb.init
+    monkeypatch.setattr(wandb, "init", broken)
+    said = []
+    log_finished(run, make_space("wandb", "mlflow"), said.append)
+    assert said == [
+        "execution.loggers: wandb takes no more (ConnectionError: no route to host). "
+        "The same command tries again."
+    ]
+    assert mlflow.runs, "the other one is not to suffer"
+    monkeypatch.setattr(wandb, "init", whole)
+    log_finished(run, make_space("wandb", "mlflow"), never)
+    assert len(wandb.made) == len(mlflow.runs)
+
+
+def test_tensorboard_has_a_file_for_each(run, tmp_path):
+    pytest.importorskip("tensorboardX")
+    log_finished(run, make_space("tensorboard"), never)
+    files = list((tmp_path / "run" / "tensorboard").glob("*/*/events.out.tfevents.*"))
+    assert len(files) == len(list((tmp_path / "run" / "logged" / "tensorboard").iterdir()))
+    (training,) = [file for file in files if file.parts[-3] == "training"]
+    content = training.read_bytes()
+    assert b"gradient_norm" in content
+    assert b"retain_loss" not in content, "it was null"
+
+
+def test_nothing_is_written_where_none_is_asked_for(run):
+    log_finished(run, make_space(), never)
+    assert not run.names("logged")
+
+
+def test_packages_that_are_missing_are_told_with_the_command(run, monkeypatch):
+    for name in ("wandb", "mlflow", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError) as caught:
+        check_loggers(run, make_space("wandb", "mlflow", "tensorboard"))
+    assert [f.partition(" (")[0] for f in caught.value.faults] == [
+        "execution.loggers: 'wandb' needs the package wandb",
+        "execution.loggers: 'mlflow' needs the package mlflow",
+        "execution.loggers: 'tensorboard' needs the package tensorboardX",
+    ]
+    assert all(f"pip install 'raymcu[{n}]'" in f
+               for n, f in zip(("wandb", "mlflow"), caught.value.faults, strict=False))  # fmt: skip
+
+
+def test_a_client_that_does_not_open_is_told(run, mlflow, monkeypatch):
+    def broken():
+        raise RuntimeError("no such store.\nA page of advice")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", broken)
+    with pytest.raises(ConfigError, match=r"'mlflow' cannot be opened \(RuntimeError: no such sto"):
+        check_loggers(run, make_space("mlflow"))
+
+
+def test_tensorboard_needs_a_local_folder(run, monkeypatch):
+    monkeypatch.setattr(run, "is_local", False)
+    with pytest.raises(ConfigError, match="tensorboard writes local files"):
+        check_loggers(run, make_space("tensorboard"))
+
+
+def test_loggers_are_no_part_of_an_id():
+    from raymcu.planning.surroundings import plan_study
+
+    assert plan_study(make_space("wandb")).id == plan_study(make_space()).id
