@@ -51,8 +51,8 @@ class Source:
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             raise ConfigError(
-                f"benchmark.path = '{self.path}': there is no such folder (looked in {Path.cwd()}). "
-                f"Give the folder that holds the files of {self.told}."
+                f"benchmark.path = '{self.path}': there is no such folder (looked in "
+                f"{Path.cwd()}). Give the folder that holds the files of {self.told}."
             )
         found = {split: self._find(folder, name) for split, name in self.files}
         there = {split: files for split, files in found.items() if files}

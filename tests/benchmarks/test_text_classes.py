@@ -25,7 +25,7 @@ def write_lines(tmp_path):
     return write
 
 
-TRAIN = [(f"text {i}", "good bad fair".split()[i % 3]) for i in range(60)]
+TRAIN = [(f"text {i}", ["good", "bad", "fair"][i % 3]) for i in range(60)]
 
 
 def test_classes_are_numbered_as_sorted(write_lines):
@@ -72,7 +72,7 @@ def test_a_row_that_changes_is_read_again(write_lines):
 
 def test_every_fault_of_the_folder_is_told(write_lines):
     folder = write_lines(train=TRAIN, validation=[("a", "fine"), ("b", "good"), ("c", 7)])
-    with open(folder / "train.jsonl", "a") as file:
+    with (folder / "train.jsonl").open("a") as file:
         file.write('\n{"text": 3}\n"bare"\n')
     with pytest.raises(ConfigError) as error:
         TextClasses(path=str(folder), classes=("good", "bad", "fair")).facts()
@@ -91,7 +91,7 @@ def test_every_fault_of_the_folder_is_told(write_lines):
 
 def ddi(folder, test="1\tx\tDDI-int\n"):
     labels = ["DDI-false", "DDI-effect", "DDI-mechanism", "DDI-advise", "DDI-int"]
-    lines = [f"{i}\t@DRUG$ \"and @DRUG$ {i}\t{labels[i % 5]}" for i in range(100)]
+    lines = [f'{i}\t@DRUG$ "and @DRUG$ {i}\t{labels[i % 5]}' for i in range(100)]
     (folder / "train.tsv").write_text("\n".join(lines) + "\n")
     (folder / "dev.tsv").write_text("id\ttext\tlabel\r\n0\ta\tDDI-advise\r\n")
     (folder / "test.tsv").write_text(test)
@@ -121,7 +121,7 @@ def test_faults_of_ddi_are_told(tmp_path):
 
 @pytest.mark.slow
 def test_the_bank_customers_questions():
-    """BANKING77 from the folder that RAYMCU_BANKING77 names: 10,003 and 3,080 rows of 77 intents."""
+    """BANKING77 from the folder that RAYMCU_BANKING77 names: 77 intents."""
     benchmark = TextClasses(path=os.environ["RAYMCU_BANKING77"], validation=0)
     sets = benchmark.facts().sets
     assert len(benchmark.class_names) == 77
