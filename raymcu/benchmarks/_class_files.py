@@ -95,6 +95,12 @@ def _load(files: Files, source: Source) -> tuple[Rows, tuple[str, ...]]:
             faults += error.faults
     names = source.classes or _names(row.label for row in raw.get("train", ()))
     where = {split: parts[0][0] for split, parts in files}
+    numbers = sorted({len(row.images) for rows in raw.values() for row in rows})
+    if len(numbers) > 1:
+        faults.append(
+            f"{folder}: has rows of {numbers[0]} and of {numbers[-1]} images. A model takes as "
+            "many of each. Leave out the rows that have more or less."
+        )
     made: dict[str, Sequence[Classified]] = {}
     for split, rows in raw.items():
         made[split], of_split = _classified(rows, names, where[split])

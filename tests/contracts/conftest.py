@@ -22,7 +22,32 @@ def ddi2013(folder):
         (folder / f"{split}.tsv").write_text("\n".join(rows))
 
 
-WRITERS = {"text_classes": text_classes, "ddi2013": ddi2013}
+def _image(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(str(file).encode())  # a plan tells images apart and opens none
+
+
+def nlvr2(folder):
+    for split in ("train", "dev", "test1"):
+        rows = []
+        for number in range(240):
+            name = f"{split}-{number}-0"
+            rows.append(
+                {"identifier": f"{name}-0", "sentence": split, "label": str(number % 2 > 0)}
+            )
+            for side in range(2):
+                _image(folder / "images" / split / f"{name}-img{side}.png")
+        (folder / f"{split}.json").write_text("\n".join(map(json.dumps, rows)))
+
+
+def image_text_classes(folder):
+    _image(folder / "one.png")
+    rows = [{"sentence": str(i), "images": "one.png", "label": i % 3} for i in range(240)]
+    for split in ("train", "test"):
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+WRITERS = {write.__name__: write for write in (text_classes, ddi2013, nlvr2, image_text_classes)}
 
 
 @pytest.fixture(scope="session")
