@@ -83,13 +83,17 @@ class ClassBenchmark(Benchmark):
 
     def facts(self) -> Facts:
         """Return fingerprint and sizes; sets without a row are left out."""
-        parts = self._parts()
+        return self.facts_of(self.rows())
+
+    def facts_of(self, rows: Rows) -> Facts:
+        """Return what `facts` says of these rows."""
+        parts = self._parts_of(rows)
         sets = dict(parts.sizes(self.forget_sizes))
-        rows = {"full": parts.full, "test": parts.rows.test, "validation": parts.validation}
-        sets |= {name: count(found) for name, found in rows.items() if found}
+        others = {"full": parts.full, "test": rows.test, "validation": parts.validation}
+        sets |= {name: count(found) for name, found in others.items() if found}
         sets[f"retain{PERTURBED}"], sets[f"test_kept{PERTURBED}"] = sets["full"], sets["test"]
         trained = (self.class_names, _names(parts.full), parts.order, parts.drawn, self.per_class)
-        asked = (_names(parts.rows.test), _names(parts.validation))
+        asked = (_names(rows.test), _names(parts.validation))
         return Facts(_hash(trained), sets, _hash(asked))
 
     def training_set(self, name: str) -> Sequence[Classified]:
@@ -166,7 +170,10 @@ class ClassBenchmark(Benchmark):
         return next(entry.name for entry in BENCHMARKS if entry.component is type(self))
 
     def _parts(self) -> "_Parts":
-        rows, names = self.rows(), self.class_names
+        return self._parts_of(self.rows())
+
+    def _parts_of(self, rows: Rows) -> "_Parts":
+        names = self.class_names
         faults: list[str] = []
         for name in ("train", "test", "validation"):
             faults += _label_faults(name, getattr(rows, name), len(names))
