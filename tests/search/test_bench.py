@@ -12,7 +12,6 @@ from raymcu.errors import WorkError
 from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import METRICS, Measured
-from raymcu.metrics._scoring import score
 from raymcu.models.blending import load_weights
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
@@ -182,7 +181,7 @@ def test_mixing_0_is_the_original_and_mixing_1_the_unlearner(desk):
     )
     rows = Measured(fresh.measure("p", point.blend, "forget10"))
     for name, value in at_unlearner.items():
-        assert value == score(METRICS[name], rows, None).value
+        assert value == METRICS[name].score(rows).value
         assert value != at_original[name]
 
 
@@ -280,7 +279,7 @@ def test_a_look_sees_what_measuring_the_checkpoint_at_its_questions_sees(desk):
         here.run.checkpoints, here.space.benchmark, here.space.model, few, cuts_forget=True
     )
     rows = fresh.measure("p", point.blend, "forget10")
-    expected = score(METRICS["retain_truth_ratio"], Measured(rows), None).value
+    expected = METRICS["retain_truth_ratio"].score(Measured(rows)).value
     assert seen == {"retain_truth_ratio": expected}
     assert seen["retain_truth_ratio"] != here.scores(point.id)["retain_truth_ratio"]
     assert set(rows["example"].to_pylist()) == {0, 1, 2}
