@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from raymcu.analysis.curves import analyze
+from raymcu.analysis.stages import score_points, unscored
 from raymcu.errors import WorkError
 from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.measurer import Measurer
@@ -57,6 +58,7 @@ class Desk:
         actor = PointActor(setup_of(self.run, base))
         for point in reversed(self.ledger.plan.points.values()):
             actor.measure(point.id, point.blend.model_dump_json(), point.forget_size)
+        score_points(self.run, unscored(self.run)[0], lambda ended, running: None)
         self.planner = TrialPlanner(self.ledger, self.space, around)
         self.bench = TrialBench(bench_setup(self.run, self.space))
         self.looks, self.fractions = [], []
@@ -238,13 +240,26 @@ def test_an_undefined_objective_is_an_error_with_its_note(desk):
         looked.trial(mixing=1.0)
 
 
-def test_a_retrained_model_that_was_not_measured_is_told(desk):
+@pytest.mark.parametrize("role", ["retrained", "original"])
+def test_a_reference_model_that_was_not_measured_is_told(desk, role):
     here = desk()
-    gold = here.reference("retrained").id
+    gold = here.reference(role).id
     for table in ("measurements", "scores"):
         here.run.remove_part(table, gold)
-    with pytest.raises(WorkError, match="the retrained model that it is compared with was not"):
+    with pytest.raises(WorkError, match=f"the {role} model that it is compared with was not"):
         here.trial(mixing=0.5)
+
+
+def test_a_point_is_scored_when_all_its_reference_models_are_measured(desk):
+    here = desk()
+    original, retrained = (here.reference(role) for role in ("original", "retrained"))
+    for table in ("measurements", "scores"):
+        for point in (original, retrained):
+            here.run.remove_part(table, point.id)
+    here.bench.actor.measure(retrained.id, retrained.blend.model_dump_json(), retrained.forget_size)
+    assert here.run.parts("scores") == []
+    here.bench.actor.measure(original.id, original.blend.model_dump_json(), original.forget_size)
+    assert here.run.parts("scores") == [original.id]
 
 
 def test_a_curve_without_losses_at_an_end_fails_the_trial(desk):
