@@ -1,7 +1,7 @@
 """The stages that need tables only: measurements to scores to findings. No torch, no Ray."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import repeat
 
@@ -62,7 +62,9 @@ class _Scorer:
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
-        self.ids = reference_ids(run)
+        measured = set(run.parts("measurements"))
+        points = [point for point in run.plan["points"] if point["id"] in measured]
+        self.ids = _reference_ids((p["id"], p["role"], p["forget_size"]) for p in points)
         self.measured: dict[str, Measured] = {}
 
     def __call__(self, point: Mapping[str, str]) -> str:
@@ -86,13 +88,17 @@ class _Scorer:
         return {role: self.measured[key] for role, key in ids.items()}
 
 
-def reference_ids(run: RunFolder) -> dict[str, dict[Reference, str]]:
-    """Return the ids of the measured points of reference models, by forget set and role."""
-    measured = set(run.parts("measurements"))
+def _reference_ids(points: Iterable[tuple[str, str, str]]) -> dict[str, dict[Reference, str]]:
+    """Return the ids of reference models' points, by forget set and role.
+
+    Args:
+        points: Id, role and forget set of each point that was measured.
+    """
     ids: dict[str, dict[Reference, str]] = {}
-    for point in run.plan["points"]:
-        if point["role"] in REFERENCES and point["id"] in measured:
-            ids.setdefault(point["forget_size"], {})[point["role"]] = point["id"]
+    for key, role, forget_size in points:
+        for reference in REFERENCES:
+            if role == reference:
+                ids.setdefault(forget_size, {})[reference] = key
     return ids
 
 
@@ -151,7 +157,11 @@ def _choose(
     rows = points.select(["point_id", "forget_size", "role"]).to_pylist()
     measured = set(run.parts("measurements"))
     sizes = {row["point_id"]: row["forget_size"] for row in rows if row["point_id"] in measured}
-    references = reference_ids(run)
+    references = _reference_ids(
+        (row["point_id"], row["role"], row["forget_size"])
+        for row in rows
+        if row["point_id"] in sizes
+    )
     put_in = [
         use.title
         for use in space.walks

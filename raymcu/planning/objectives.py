@@ -36,7 +36,9 @@ MEASURED_BY = {
 
 _INSTEAD = (
     ("privleak", "ou_priv"),
+    ("mia_class_", "ua_ra_ta_mia_gap"),
     ("mia_", "ou_priv"),
+    ("forget_churn_original", "forget_churn_retrained"),
     ("forget_cka", "forget_cka_retrained"),
     ("forget_own_nll", "forget_fluency"),
     ("retain_own_nll", "retain_fluency"),

@@ -30,15 +30,18 @@ def order(points, last=None):
     return found
 
 
-def test_retrained_models_come_first_then_the_largest_forget_set():
+def test_reference_models_come_first_then_the_largest_forget_set():
     points = [
         point("small", size="forget01"),
         point("a"),
         point("retrained01", size="forget01", role="retrained"),
         point("retrained10", role="retrained"),
         point("b"),
+        point("original10", role="original"),
+        point("random10", role="random"),
     ]
-    assert order(points) == ["retrained10", "retrained01", "a", "b", "small"]
+    first = ["retrained10", "original10", "random10", "retrained01"]
+    assert order(points) == [*first, "a", "b", "small"]
 
 
 def test_an_actor_stays_with_the_checkpoints_it_holds():

@@ -149,7 +149,8 @@ def test_a_command_that_computes_nothing_loads_nothing_that_computes(command):
         "    main()\n"
         "except SystemExit:\n"
         "    pass\n"
-        "heavy = {'torch', 'ray', 'transformers', 'matplotlib', 'pandas', 'scipy', 'datasets'}\n"
+        "heavy = {'torch', 'ray', 'transformers', 'matplotlib', 'pandas', 'scipy', 'datasets',"
+        " 'sklearn'}\n"
         "sys.exit(f'imports {sorted(heavy & set(sys.modules))}' if heavy & set(sys.modules) else 0)"
     )
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """`raymcu score` as a user starts it: the same scores, by processes without torch or Ray."""
 
+import math
 import os
 import subprocess
 import sys
@@ -170,6 +171,44 @@ def test_each_retrained_model_is_read_once(run, monkeypatch):
     assert [part for part in read if part.startswith("retrained")] == [
         f"retrained-{size}-0" for size in SIZES
     ]
+
+
+def test_points_are_compared_with_all_reference_models_of_their_forget_set(tmp_path):
+    made = RunFolder(str(tmp_path / "classes"))
+    chances = {"original": 0.9, "retrained": 0.8, "random": 0.5, "unlearner": 0.7}
+    points = [
+        {"id": f"{role}-{size}", "role": role, "forget_size": size, "label": role}
+        for size in SIZES
+        for role in chances
+        if (role, size) != ("random", "forget05")
+    ]
+    made.write_json("plan.json", {"points": points, "search_space": {"extensions": []}})
+    for point in points:
+        of_size = 0.05 * (point["forget_size"] == "forget05")
+        first = math.log(chances[point["role"]] - of_size)
+        row = measurements(point["id"], 0).to_pylist()[0] | {
+            "question_kind": "input",
+            "answer_kind": "label",
+            "logprobs": [first],
+            "hits": [True],
+            "class_logprobs": [first, math.log(1.0 - math.exp(first))],
+        }
+        made.write_part("measurements", point["id"], tables.from_rows("measurements", [row]))
+    score_points(made, points, lambda ended, running: None)
+    found = {
+        size: {
+            row["metric"]: row for row in made.read_part("scores", f"unlearner-{size}").to_pylist()
+        }
+        for size in SIZES
+    }
+    kl = 0.8 * math.log(0.8 / 0.7) + 0.2 * math.log(0.2 / 0.3)
+    assert found["forget01"]["forget_kl_retrained"]["value"] == pytest.approx(kl, abs=1e-6)
+    kl = 0.75 * math.log(0.75 / 0.65) + 0.25 * math.log(0.25 / 0.35)
+    assert found["forget05"]["forget_kl_retrained"]["value"] == pytest.approx(kl, abs=1e-6)
+    assert found["forget01"]["forget_churn_original"]["value"] == 0.0
+    assert 0.9 < found["forget01"]["zrf"]["value"] < 1.0
+    assert found["forget05"]["zrf"]["value"] is None
+    assert "random" in found["forget05"]["zrf"]["note"]
 
 
 def test_a_damaged_file_ends_scoring_with_its_name(run):

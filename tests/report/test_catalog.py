@@ -86,8 +86,9 @@ def test_methods_say_what_they_need(name, needs):
 @pytest.mark.parametrize(
     ("name", "needs"),
     [
-        ("forget_loss", ["answer of forget"]),
+        ("forget_loss", ["answer or label of forget"]),
         ("ou_mem", ["perturbed_answer of forget"]),
+        ("zrf", ["class_logprobs of forget", "the random model's measurement"]),
         (
             "privleak",
             [

@@ -8,11 +8,11 @@ import pytest
 from safetensors.torch import load_file
 
 from raymcu.analysis.curves import analyze
+from raymcu.analysis.stages import score_points, unscored
 from raymcu.errors import WorkError
 from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import METRICS, Measured
-from raymcu.metrics._scoring import score
 from raymcu.models.blending import load_weights
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
@@ -58,6 +58,7 @@ class Desk:
         actor = PointActor(setup_of(self.run, base))
         for point in reversed(self.ledger.plan.points.values()):
             actor.measure(point.id, point.blend.model_dump_json(), point.forget_size)
+        score_points(self.run, unscored(self.run)[0], lambda ended, running: None)
         self.planner = TrialPlanner(self.ledger, self.space, around)
         self.bench = TrialBench(bench_setup(self.run, self.space))
         self.looks, self.fractions = [], []
@@ -182,7 +183,7 @@ def test_mixing_0_is_the_original_and_mixing_1_the_unlearner(desk):
     )
     rows = Measured(fresh.measure("p", point.blend, "forget10"))
     for name, value in at_unlearner.items():
-        assert value == score(METRICS[name], rows, None).value
+        assert value == METRICS[name].score(rows).value
         assert value != at_original[name]
 
 
@@ -239,13 +240,26 @@ def test_an_undefined_objective_is_an_error_with_its_note(desk):
         looked.trial(mixing=1.0)
 
 
-def test_a_retrained_model_that_was_not_measured_is_told(desk):
+@pytest.mark.parametrize("role", ["retrained", "original"])
+def test_a_reference_model_that_was_not_measured_is_told(desk, role):
     here = desk()
-    gold = here.reference("retrained").id
+    gold = here.reference(role).id
     for table in ("measurements", "scores"):
         here.run.remove_part(table, gold)
-    with pytest.raises(WorkError, match="the retrained model that it is compared with was not"):
+    with pytest.raises(WorkError, match=f"the {role} model that it is compared with was not"):
         here.trial(mixing=0.5)
+
+
+def test_a_point_is_scored_when_all_its_reference_models_are_measured(desk):
+    here = desk()
+    original, retrained = (here.reference(role) for role in ("original", "retrained"))
+    for table in ("measurements", "scores"):
+        for point in (original, retrained):
+            here.run.remove_part(table, point.id)
+    here.bench.actor.measure(retrained.id, retrained.blend.model_dump_json(), retrained.forget_size)
+    assert here.run.parts("scores") == []
+    here.bench.actor.measure(original.id, original.blend.model_dump_json(), original.forget_size)
+    assert here.run.parts("scores") == [original.id]
 
 
 def test_a_curve_without_losses_at_an_end_fails_the_trial(desk):
@@ -280,7 +294,7 @@ def test_a_look_sees_what_measuring_the_checkpoint_at_its_questions_sees(desk):
         here.run.checkpoints, here.space.benchmark, here.space.model, few, cuts_forget=True
     )
     rows = fresh.measure("p", point.blend, "forget10")
-    expected = score(METRICS["retain_truth_ratio"], Measured(rows), None).value
+    expected = METRICS["retain_truth_ratio"].score(Measured(rows)).value
     assert seen == {"retain_truth_ratio": expected}
     assert seen["retain_truth_ratio"] != here.scores(point.id)["retain_truth_ratio"]
     assert set(rows["example"].to_pylist()) == {0, 1, 2}
