@@ -54,6 +54,6 @@ def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:
     sources = {key: load_weights(folder) for key, folder in folders.items()}
     write_blend(causal_lm.saved_weights(model), blend, sources)
     target.mkdir(parents=True, exist_ok=True)
-    causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(first), target)
+    causal_lm.save_as_published(model, causal_lm.open_tokenizer(first), target)
     (target / "blend.json").write_text(blend.model_dump_json(indent=1))
     return target

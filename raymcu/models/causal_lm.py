@@ -6,14 +6,13 @@ The only user of transformers' Auto classes.
 import hashlib
 import json
 import logging
-import re
-from collections import Counter
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -28,6 +27,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from raymcu.errors import ConfigError, StoreError
+from raymcu.models import families
+from raymcu.models.anatomy import Anatomy
 from raymcu.models.encoding import Encoder
 from raymcu.store.ids import content_id
 from raymcu.study.search_space import ModelSource, ScratchModel
@@ -153,19 +154,48 @@ def preflight(source: ModelSource, key: str) -> str | None:
     if (path.startswith((".", "/", "~")) or path.count("/") > 1) and not Path(path).exists():
         return f"{key}: there is no folder '{path}'. Correct it, or give a hub id (owner/name)."
     try:
-        AutoConfig.from_pretrained(
-            path, revision=source.revision, trust_remote_code=source.trust_remote_code
-        )
+        refused = families.refusal(_config_of(source))
         Encoder(_tokenizer_of(source), source.prompt)
     except ConfigError as error:
         return str(error)
     except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
-        reason = str(error).strip().split("\n")[0]
-        return (
-            f"{key}: '{path}' cannot be read ({reason}). Give a folder with config.json, tokenizer "
-            "and safetensors, or a hub id you can reach."
-        )
-    return None
+        return _unreadable(source, key, error)
+    return refused and f"{key}: '{path}' {refused}"
+
+
+def refused_family(source: ModelSource, key: str) -> str | None:
+    """Say why a model in a folder here is of no family that can be used; None if it is, or a hub's.
+
+    What cannot be read is left to `preflight`.
+    """
+    if source.path is None or not (Path(source.path) / "config.json").exists():
+        return None
+    try:
+        refused = families.refusal(_config_of(source))
+    except UNREADABLE as error:
+        return _unreadable(source, key, error)
+    return refused and f"{key}: '{source.path}' {refused}"
+
+
+def _config_of(source: ModelSource) -> Any:
+    return AutoConfig.from_pretrained(
+        str(source.path), revision=source.revision, trust_remote_code=source.trust_remote_code
+    )
+
+
+def _unreadable(source: ModelSource, key: str, error: Exception) -> str:
+    said = str(error)
+    reason, advice = (
+        said.strip().split("\n")[0],
+        "Give a folder with config.json, tokenizer and safetensors, or a hub id you can reach.",
+    )
+    if "trust_remote_code" in said:
+        reason = "its code comes with it, and transformers has none of its own"
+        advice = "Read that code and set model.trust_remote_code = true, or use another model."
+    elif "does not recognize this architecture" in said:
+        reason += f" (it is {transformers.__version__})"
+        advice = "Use another model, or a transformers that knows it."
+    return f"{key}: '{source.path}' cannot be read ({reason}). {advice}"
 
 
 def _open(name: str, **options: Any) -> Any:
@@ -215,22 +245,19 @@ def count_parameters(source: ModelSource) -> int | None:
 def layer_names(source: ModelSource) -> tuple[str, ...]:
     """Return the beginnings of the weight names of each decoder layer.
 
-    They are told from the names alone: the numbered part that holds the most weights. Of a model on
-    a hub as many as ``model.num_layers`` says.
+    Of a model in a folder they are told from a copy without weights, of one on a hub they are
+    ``model.layers.N.``, as many as ``model.num_layers`` says.
     """
     if source.path is None:
-        number = source.scratch.num_layers if source.scratch else 0
-        return tuple(f"model.layers.{layer}." for layer in range(number))
-    found: dict[str, Counter[int]] = {}
-    for file in sorted(Path(source.path).glob("*.safetensors")):
-        with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                if match := re.match(r"(.*?\.)(\d+)\.", name):
-                    found.setdefault(match[1], Counter())[int(match[2])] += 1
-    if not found:
-        return tuple(f"model.layers.{layer}." for layer in range(source.num_layers or 0))
-    stem = max(found, key=lambda stem: found[stem].total())
-    return tuple(f"{stem}{layer}." for layer in sorted(found[stem]))
+        number, stem = source.scratch.num_layers if source.scratch else 0, "model.layers"
+    elif (Path(source.path) / "config.json").exists():
+        options = {"trust_remote_code": source.trust_remote_code}
+        model = families.empty(_config_of(source), **options)
+        stem = Anatomy.of(model).layers
+        number = len(model.get_submodule(stem))
+    else:
+        number, stem = source.num_layers or 0, "model.layers"
+    return tuple(f"{stem}.{layer}." for layer in range(number))
 
 
 def fingerprint(path: str, revision: str) -> str:
@@ -269,8 +296,8 @@ def save_checkpoint(
 ) -> None:
     """Write a Hugging Face folder that ``AutoModelForCausalLM.from_pretrained`` opens.
 
-    Weights go by the names of the model's modules, which blends know them by, also where a family
-    is published under others (Mixtral's experts one by one); transformers takes both.
+    Weights go by the names of the model's modules, as blends know them, also where a family is
+    published under others (Mixtral's experts one by one); transformers takes both.
 
     Args:
         model: Gives the config, and the weights if ``weights`` is None.
@@ -285,6 +312,18 @@ def save_checkpoint(
     if weights:  # transformers noted the precision of the open model, not of what is saved
         model.config.dtype = next(iter(weights.values())).dtype
         model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def save_as_published(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a Hugging Face folder whose weights have the names that the family is published under.
+
+    Other tools than transformers know those only.
+    """
+    plain = families.empty(model.config)  # one that was opened is saved by the names it came with
+    plain.generation_config = model.generation_config
+    plain.save_pretrained(folder, state_dict=saved_weights(model), safe_serialization=True)
+    model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

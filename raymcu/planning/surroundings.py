@@ -19,7 +19,7 @@ from raymcu.planning.recipes import Choice
 from raymcu.planning.search_checks import search_faults
 from raymcu.registry import Registry
 from raymcu.study.loading import Registries, load
-from raymcu.study.search_space import SearchSpace
+from raymcu.study.search_space import ModelSource, SearchSpace
 from raymcu.study.settings import SETTINGS
 from raymcu.study.table_kinds import Named
 
@@ -55,10 +55,7 @@ def check_inputs(space: SearchSpace) -> None:
     Raises:
         ConfigError: With everything that cannot be used.
     """
-    named = {"model.path": space.model.path, "original.path": space.original.path}
-    named |= {f"retrained.paths.{size}": path for size, path in space.retrained.paths.items()}
-    sources = {k: space.model.model_copy(update={"path": p}) for k, p in named.items() if p}
-    faults = [causal_lm.preflight(source, key) for key, source in sources.items()]
+    faults = [causal_lm.preflight(source, key) for key, source in _sources(space).items()]
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     for size in space.benchmark.forget_sizes:
         kept = (benchmark.retain_of(size), benchmark.retrained_on(size))
@@ -71,6 +68,13 @@ def check_inputs(space: SearchSpace) -> None:
                 faults += error.faults
     if found := [fault for fault in dict.fromkeys(faults) if fault]:
         raise ConfigError(found)
+
+
+def _sources(space: SearchSpace) -> dict[str, ModelSource]:
+    """Return the models that a space names by folder or hub id, by the key that names them."""
+    named = {"model.path": space.model.path, "original.path": space.original.path}
+    named |= {f"retrained.paths.{size}": path for size, path in space.retrained.paths.items()}
+    return {k: space.model.model_copy(update={"path": p}) for k, p in named.items() if p}
 
 
 def components() -> dict[str, Registry[Any]]:
@@ -87,7 +91,14 @@ def components() -> dict[str, Registry[Any]]:
 
 
 def look_around(space: SearchSpace) -> Surroundings:
-    """Return what the plan has to know. Reads local files, never the network."""
+    """Return what the plan has to know. Reads local files, never the network.
+
+    Raises:
+        ConfigError: If a model in a folder is of a family that cannot be used.
+    """
+    faults = [causal_lm.refused_family(source, key) for key, source in _sources(space).items()]
+    if found := [fault for fault in faults if fault]:
+        raise ConfigError(found)
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     facts = benchmark.facts()
     paths = [space.model.path, space.original.path, *space.retrained.paths.values()]

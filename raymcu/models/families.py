@@ -1,0 +1,127 @@
+"""Which families of models work: those that are tested, and a trial of any other before its use."""
+
+from typing import Any
+
+import torch
+import transformers
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreTrainedConfig
+
+from raymcu.errors import ConfigError
+from raymcu.models.anatomy import Anatomy
+from raymcu.models.scorer import REFUSALS, Scorer, short
+
+TESTED: tuple[str, ...] = tuple(
+    """
+    afmoe apertus apertus1p5_text arcee aria_text axk1 bamba beam biogpt bitnet bloom codegen
+    cohere cohere2 cohere2_moe ctrl cwm deepseek_v2 deepseek_v3 deepseek_v32 diffllama doge
+    ernie4_5 ernie4_5_moe exaone exaone4 exaone_moe falcon falcon_h1 falcon_mamba flex_olmo
+    flint gemma gemma2 gemma3_text glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa gpt-sw3 gpt2
+    gpt_bigcode gpt_neo gpt_neox gpt_neox_japanese gpt_oss gptj granite granite_swa granitemoe
+    granitemoe_swa granitemoeshared helium hunyuan_v1_dense hy_v3 hyperclovax internlm3
+    iquestcoder jais2 jamba jetmoe kolibri1 laguna lara_mini lfm2 lfm3 llama llama4_text mamba
+    mamba2 mellum mimo_v2_flash minicpm3 minimax minimax_m2 minimax_m3_vl_text ministral
+    ministral3 mistral mixtral moshi mpt nanochat nemotron olmo olmo2 olmo3 olmo_hybrid olmoe
+    openai-gpt opt persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_5_moe_text qwen3_5_text
+    qwen3_moe qwen3_next recurrent_gemma sarvam_mla sarvam_moe seed_oss smollm3 solar_open
+    stablelm starcoder2 vaultgemma xglm youtu zaya
+    """.split()
+)
+"""Families, as config.json's ``model_type`` has them, that go through all of raymcu in a test."""
+
+_SIZES = {
+    48: "intermediate_size decoder_ffn_dim ffn_dim ffn_hidden_size n_inner",
+    32: "hidden_size d_model lru_width word_embed_proj_dim embedding_size",
+    16: "q_lora_rank kv_lora_rank qk_head_dim moe_intermediate_size expert_ffn_hidden_size "
+    "shared_expert_intermediate_size shared_intermediate_size",
+    8: "head_dim qk_rope_head_dim qk_nope_head_dim v_head_dim rotary_dim linear_key_head_dim "
+    "linear_value_head_dim hidden_size_per_layer_input",
+    4: "num_attention_heads num_experts num_local_experts n_routed_experts moe_num_experts "
+    "linear_num_value_heads",
+    2: "num_experts_per_tok num_experts_per_token moe_k moe_topk linear_num_key_heads",
+    1: "n_group topk_group",
+}
+"""Sizes of a tiny copy, and what configs call them."""
+_TINY_VOCABULARY = 400
+_TRIED_AT_MOST = 20_000_000
+"""Weights of a tiny copy; where it has more, its sizes go by words that are not known here."""
+
+
+def empty(config: Any, **options: Any) -> Any:
+    """Return a causal LM without weights."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, **options)
+
+
+def tiny(config: Any) -> Any:
+    """Return a config of the same architecture with two layers and small sizes.
+
+    Of what is set layer by layer it has the first two kinds, so that both of a mixture are there.
+    """
+    told, words = config.to_dict(), getattr(type(config), "attribute_map", {})
+    sizes = {words.get(n, n): size for size, names in _SIZES.items() for n in names.split()}
+    sizes[words.get("vocab_size", "vocab_size")] = _TINY_VOCABULARY
+    layers = getattr(config, "num_hidden_layers", None)
+    found: dict[str, Any] = {words.get("num_hidden_layers", "num_hidden_layers"): 2}
+    for word, value in told.items():
+        if isinstance(inner := getattr(config, word, None), PreTrainedConfig):
+            found[word] = tiny(inner).to_dict()
+        elif isinstance(value, list | tuple) and len(value) == layers:
+            found[word] = [value[0], next((v for v in value if v != value[0]), value[0])]
+        elif isinstance(value, int) and not isinstance(value, bool):
+            if word in sizes:
+                found[word] = min(value, sizes[word])
+            elif word.endswith("_token_id") and value >= _TINY_VOCABULARY:
+                found[word] = 2
+    heads, shared = (words.get(w, w) for w in ("num_attention_heads", "num_key_value_heads"))
+    if isinstance(told.get(shared), int) and heads in found:
+        found[shared] = found[heads] if told[shared] == told[heads] else min(told[shared], 2)
+    return type(config).from_dict({**told, **found})
+
+
+def refusal(config: Any) -> str | None:
+    """Say why models of a config cannot be used, in words that follow a name; None if they can.
+
+    A family that is not tested is tried: built without weights, then as a tiny random copy where
+    the config's sizes can be made small. That takes a second or two.
+    """
+    name = config.model_type
+    if config.is_encoder_decoder:
+        return (
+            f"is an encoder-decoder ({name}), and raymcu compares causal LMs, which read question "
+            "and answer as one text. Give a causal LM."
+        )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return (
+            f"is of the family '{name}', of which transformers {transformers.__version__} has no "
+            "causal LM. Give a causal LM."
+        )
+    return None if name in TESTED else _tried(config)
+
+
+def _tried(config: Any) -> str | None:
+    try:
+        Anatomy.of(empty(config))
+        model = _random_copy(config)
+        if model is not None:
+            Scorer(model).check()
+    except ConfigError as error:
+        why = str(error).removeprefix("model.path: ")
+        return f"is of the family '{config.model_type}', which raymcu cannot use: {why}"
+    except (*REFUSALS, ImportError) as error:
+        return f"is of the family '{config.model_type}', which cannot be built ({short(error)})."
+    return None
+
+
+def _random_copy(config: Any) -> Any:
+    """Return a tiny copy of random weights that runs; None if the sizes cannot be made small."""
+    try:
+        small = tiny(config)
+        if sum(weight.numel() for weight in empty(small).parameters()) > _TRIED_AT_MOST:
+            return None
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            model = AutoModelForCausalLM.from_config(small).float().eval()
+            model(input_ids=torch.arange(4, 10)[None])
+    except Exception:  # noqa: BLE001 - configs refuse sizes each in a way of its own
+        return None
+    return model
