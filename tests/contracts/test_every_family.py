@@ -35,7 +35,7 @@ SHAPES = {
                "chunk_size": 16},
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
-    "recurrent_gemma": {"block_types": ["recurrent", "attention"], "attention_window_size": 8},
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
 }  # fmt: skip
 """What a tiny copy of a family's own defaults does not give it."""
 QUICK = {
@@ -161,7 +161,7 @@ def is_measured_as_by_hand(study, blend, encoder):
             weight.grad = None
         logits = plain(input_ids=ids).logits[0, len(tokens.prompt) - 1 : -1]
         logprobs = logits.log_softmax(-1)[range(len(tokens.answer)), tokens.answer]
-        assert np.allclose(found["logprobs"], logprobs.detach(), atol=2e-3)
+        assert np.abs(np.array(found["logprobs"]) - logprobs.detach().numpy()).max() < 2e-3
         if found["gradient_norm"] is not None:
             (-logprobs.mean()).backward()
             norms = [w.grad.norm() for w in plain.parameters() if w.grad is not None]
@@ -169,7 +169,7 @@ def is_measured_as_by_hand(study, blend, encoder):
         if found["generation"] is not None:
             text, sure = by_hand(plain, tokens.prompt, encoder)
             assert found["generation"] == text or not sure
-    assert any(row["generation"] for row in table)
+    assert any(row["generation_logprobs"] for row in table)
     alike = measurer.compare("p", blend, "forget10", {"original": Blend.of({study.original.id: 1})})
     layers = plain.config.get_text_config().num_hidden_layers
     assert alike["layer"].to_pylist() == list(range(layers + 1))
