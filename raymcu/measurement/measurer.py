@@ -168,12 +168,17 @@ class Measurer:
         """Write a blend into the resident model, opening it at the first call."""
         if self._scorer is None or self._encoder is None:
             folder = self.store.local_dir(blend.checkpoints[0])
-            model = causal_lm.open_model(folder, self.source.dtype, self.device)
+            trusts_code = self.source.trust_remote_code
+            model = causal_lm.open_model(
+                folder, self.source.dtype, self.device, trusts_code=trusts_code
+            )
             self._scorer = Scorer(model)
             self._scorer.check()
             self.bounds = Bounds.of(self._scorer, self.asked)
             self._weights = causal_lm.resident_weights(model)
-            self._encoder = Encoder(causal_lm.open_tokenizer(folder), self.source.prompt)
+            self._encoder = Encoder(
+                causal_lm.open_tokenizer(folder, self.source), self.source.prompt
+            )
         write_blend(self._weights, blend, {key: self._endpoint(key) for key in blend.checkpoints})
         return self._scorer, self._encoder
 

@@ -58,9 +58,7 @@ def open_tokenizer(folder: str | Path, source: ModelSource | None = None) -> Any
     Raises:
         ValueError: If none is there; early releases of transformers 5 make one that knows no word.
     """
-    extra: dict[str, Any] = (
-        {} if source is None else {"trust_remote_code": source.trust_remote_code}
-    )
+    extra: dict[str, Any] = {"trust_remote_code": source is not None and source.trust_remote_code}
     if source is not None and not Path(folder).exists():
         extra["revision"] = source.revision
     tokenizer = AutoTokenizer.from_pretrained(str(folder), **extra)
@@ -75,8 +73,10 @@ def _tokenizer_of(source: ModelSource) -> Any:
     return open_tokenizer(source.tokenizer)
 
 
-def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
-    """Open a checkpoint of the store.
+def open_model(
+    folder: str | Path, dtype: str, device: torch.device, *, trusts_code: bool = False
+) -> Any:
+    """Open a checkpoint of the store; code that came with its model is run if that is trusted.
 
     A model too large for the GPU is opened on empty weights and spread by accelerate over all GPUs
     of this process and, for the rest, the CPU; `resident_weights` gives its weights.
@@ -85,12 +85,13 @@ def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
         StoreError: If its files do not load.
     """
     options: dict[str, Any] = {}
+    trusted = {"trust_remote_code": trusts_code}
     if device.type == "cuda":
         size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
         if size > _SHARE_OF_WEIGHTS * torch.cuda.mem_get_info(device)[0]:
             options["device_map"] = "auto"
     try:
-        model = _open(str(folder), dtype=DTYPES[dtype], **options)
+        model = _open(str(folder), dtype=DTYPES[dtype], **trusted, **options)
     except UNREADABLE as error:
         raise StoreError(
             f"{folder}: the checkpoint does not open ({error}). Delete it and run again."
@@ -154,7 +155,7 @@ def preflight(source: ModelSource, key: str) -> str | None:
     if (path.startswith((".", "/", "~")) or path.count("/") > 1) and not Path(path).exists():
         return f"{key}: there is no folder '{path}'. Correct it, or give a hub id (owner/name)."
     try:
-        refused = families.refusal(_config_of(source))
+        refused = families.refusal(_config_of(source), trusts_code=source.trust_remote_code)
         Encoder(_tokenizer_of(source), source.prompt)
     except ConfigError as error:
         return str(error)
@@ -171,7 +172,7 @@ def refused_family(source: ModelSource, key: str) -> str | None:
     if source.path is None or not (Path(source.path) / "config.json").exists():
         return None
     try:
-        refused = families.refusal(_config_of(source))
+        refused = families.refusal(_config_of(source), trusts_code=source.trust_remote_code)
     except UNREADABLE as error:
         return _unreadable(source, key, error)
     return refused and f"{key}: '{source.path}' {refused}"
@@ -320,7 +321,7 @@ def save_as_published(model: Any, tokenizer: Any, folder: Path) -> None:
 
     Other tools than transformers know those only.
     """
-    plain = families.empty(model.config)  # one that was opened is saved by the names it came with
+    plain = families.empty_like(model)  # one that was opened is saved by the names it came with
     plain.generation_config = model.generation_config
     plain.save_pretrained(folder, state_dict=saved_weights(model), safe_serialization=True)
     model.config.save_pretrained(folder)

@@ -24,7 +24,7 @@ TESTED = (
     "minimax_m2", "minimax_m3_vl_text", "ministral", "ministral3", "mistral", "mixtral", "moshi",
     "mpt", "nanochat", "nemotron", "olmo", "olmo2", "olmo3", "olmo_hybrid", "olmoe", "openai-gpt",
     "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3",
-    "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next", "recurrent_gemma",
+    "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next",
     "sarvam_mla", "sarvam_moe", "seed_oss", "smollm3", "solar_open", "stablelm", "starcoder2",
     "vaultgemma", "xglm", "youtu", "zaya",
 )  # fmt: skip
@@ -80,7 +80,13 @@ def tiny(config: Any) -> Any:
     return type(config).from_dict({**told, **found})
 
 
-def refusal(config: Any) -> str | None:
+def empty_like(model: Any) -> Any:
+    """Return a model of the same class and config without weights."""
+    with torch.device("meta"):
+        return type(model)(model.config)
+
+
+def refusal(config: Any, *, trusts_code: bool = False) -> str | None:
     """Say why models of a config cannot be used, in words that follow a name; None if they can.
 
     A family that is not tested is tried: built without weights, then as a tiny random copy where
@@ -92,18 +98,21 @@ def refusal(config: Any) -> str | None:
             f"is an encoder-decoder ({name}), and raymcu compares causal LMs, which read question "
             "and answer as one text. Give a causal LM."
         )
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    is_coded = trusts_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not is_coded:
         return (
             f"is of the family '{name}', of which transformers {transformers.__version__} has no "
             "causal LM. Give a causal LM."
         )
-    return None if name in TESTED else _tried(config)
+    if name in TESTED and not is_coded:
+        return None
+    return _tried(config, trust_remote_code=is_coded)
 
 
-def _tried(config: Any) -> str | None:
+def _tried(config: Any, **options: Any) -> str | None:
     try:
-        Anatomy.of(empty(config))
-        model = _random_copy(config)
+        Anatomy.of(empty(config, **options))
+        model = _random_copy(config, **options)
         if model is not None:
             Scorer(model).check()
     except ConfigError as error:
@@ -114,15 +123,15 @@ def _tried(config: Any) -> str | None:
     return None
 
 
-def _random_copy(config: Any) -> Any:
+def _random_copy(config: Any, **options: Any) -> Any:
     """Return a tiny copy of random weights that runs; None if the sizes cannot be made small."""
     try:
         small = tiny(config)
-        if sum(weight.numel() for weight in empty(small).parameters()) > _TRIED_AT_MOST:
+        if sum(weight.numel() for weight in empty(small, **options).parameters()) > _TRIED_AT_MOST:
             return None
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            model = AutoModelForCausalLM.from_config(small).float().eval()
+            model = AutoModelForCausalLM.from_config(small, **options).float().eval()
             model(input_ids=torch.arange(4, 10)[None])
     except Exception:  # noqa: BLE001 - configs refuse sizes each in a way of its own
         return None

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -149,12 +150,12 @@ class Workshop:
             return
         start, memorizer = (recipe.parents[parent] for parent in ("start", "memorizer"))
         folder = self.store.local_dir(start)
-        model = causal_lm.open_model(folder, recipe.model.dtype, torch.device("cpu"))
+        model = _opened(folder, recipe, recipe.model.dtype, torch.device("cpu"))
         sources = {key: load_weights(self.store.local_dir(key)) for key in (start, memorizer)}
         blend = Blend.of([(start, 1 - coefficient), (memorizer, coefficient)])
         write_blend(causal_lm.saved_weights(model), blend, sources)
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as made:
-            causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(folder), made)
+            causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(folder, recipe.model), made)
             write_recipe(recipe, made, Progress())
 
     def _prepare(self, recipe: Recipe) -> Job:
@@ -231,8 +232,8 @@ class Workshop:
                 weight.requires_grad_(True)
                 weight.grad = None  # a training that diverged leaves gradients
             return model.eval(), tokenizer
-        model = causal_lm.open_model(folder, dtype, self.device)
-        tokenizer = causal_lm.open_tokenizer(folder)
+        model = _opened(folder, recipe, dtype, self.device)
+        tokenizer = causal_lm.open_tokenizer(folder, recipe.model)
         self._warm = (config, model, tokenizer) if is_kept else None
         return model, tokenizer
 
@@ -306,7 +307,7 @@ class Workshop:
         if recipe.role != "bend":
             return None
         folder = self.store.local_dir(recipe.parents["reference"])
-        return lambda: Scorer(causal_lm.open_model(folder, "float32", self.device))
+        return lambda: Scorer(_opened(folder, recipe, "float32", self.device))
 
     def _is_done(self, checkpoint: str) -> bool:
         return decides(self.group, lambda: self.store.is_done(checkpoint))
@@ -364,6 +365,11 @@ class Workshop:
                     tuple(x.answer for x in examples),
                 )
         return self._encoded[key]
+
+
+def _opened(folder: Path, recipe: Recipe, dtype: str, device: torch.device) -> Any:
+    trusts_code = recipe.model.trust_remote_code
+    return causal_lm.open_model(folder, dtype, device, trusts_code=trusts_code)
 
 
 def _joined(sets: Sequence[Rows]) -> Rows:

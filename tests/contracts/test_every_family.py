@@ -35,7 +35,6 @@ SHAPES = {
                "chunk_size": 16},
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
-    "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
 }  # fmt: skip
 """What a tiny copy of a family's own defaults does not give it."""
 QUICK = {
