@@ -10,7 +10,7 @@ MARKS := not long and not slow and not gpu and not speed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all ray-tests other-tests test-newest upgrade lint format speed docs clean
+.PHONY: demo test test-all ray-tests other-tests test-newest upgrade lint format speed gpu docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/raymcu demo
@@ -55,6 +55,10 @@ format: $(VENV)/.installed-test
 
 speed: $(VENV)/.installed-test
 	$(BIN)/pytest -q -s -m speed tests/speed
+
+# On one CUDA device: that it does what the CPU does, and how fast and in how much memory.
+gpu: $(VENV)/.installed-test
+	$(BIN)/pytest -q -s -m gpu tests/gpu
 
 docs: $(VENV)/.installed
 	$(INSTALL) --editable ".[docs]"

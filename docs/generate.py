@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from typer.main import get_command
 
 from raymcu.cli import app
-from raymcu.models.families import TESTED
+from raymcu.models.files import TESTED
 from raymcu.planning.surroundings import components
 from raymcu.report.catalog import catalog, parameters
 from raymcu.store.tables import SCHEMAS

@@ -75,10 +75,10 @@ if TYPE_CHECKING:  # for editors; at run time each comes when it is first used
     from raymcu.methods import METHODS as METHODS
     from raymcu.metrics import METRICS as METRICS
     from raymcu.metrics import metric as metric
-    from raymcu.pipeline import plan_study as plan_study
     from raymcu.pipeline import run_study as run_study
     from raymcu.pipeline import search_study as search_study
     from raymcu.planning.surroundings import load_space as load_space
+    from raymcu.planning.surroundings import plan_study as plan_study
     from raymcu.report.reading import open_study as open_study
 
 __version__ = "0.1.0"
@@ -101,7 +101,7 @@ for _name, _value in {
 
 _API = {
     "load_space": "raymcu.planning.surroundings",
-    "plan_study": "raymcu.pipeline",
+    "plan_study": "raymcu.planning.surroundings",
     "run_study": "raymcu.pipeline",
     "search_study": "raymcu.pipeline",
     "open_study": "raymcu.report.reading",

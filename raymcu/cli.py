@@ -110,13 +110,30 @@ def init(
 
 
 @app.command()
-def plan(space: Space, sets: Set = None, as_json: Json = False) -> None:
+def plan(
+    space: Space,
+    sets: Set = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="GPU to estimate the time for, e.g. H100; if left out, what is here."),
+    ] = None,
+    devices: Annotated[int | None, typer.Option(help="How many of them.")] = None,
+    as_json: Json = False,
+) -> None:
     """Print what would be trained, measured, saved by reuse, and what it would cost."""
-    wanted = _from("planning.surroundings").load_space(space, sets or [])
-    made = _from("pipeline").plan_study(wanted)
-    summary = {**made.summary, **_from("planning.trials").search_summary(wanted)}
+    planning, durations = _from("planning.surroundings"), _from("planning.durations")
+    on = durations.device(device, devices)
+    wanted = planning.load_space(space, sets or [])
+    around = planning.look_around(wanted)
+    made = planning.make_plan(wanted, around)
+    summary = {
+        **made.summary,
+        **_from("planning.trials").search_summary(wanted),
+        "duration": durations.duration(made, wanted, around.sets, len(around.layers), on),
+    }
     if as_json:
-        _print_json({"name": made.name, "plan_id": made.id, **summary})
+        told = summary["duration"] and summary["duration"].to_dict()
+        _print_json({"name": made.name, "plan_id": made.id, **summary, "duration": told})
         return
     console.print(_from("report.console").plan_table(made.name, summary))
 

@@ -1,6 +1,6 @@
 """THE file to read first: a search space becomes a report.
 
-`plan_study` works out what must exist. `run_study` trains what of it is missing, level by level
+`make_plan` works out what must exist. `run_study` trains what of it is missing, level by level
 (Ray Tune, and Ray Train for sharded recipes), finds the bends, measures every point with Ray
 actors, and scores, analyzes and reports from tables alone. Each stage asks the run folder what is
 there and does only the rest: the same command resumes any end.
@@ -12,10 +12,10 @@ from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, called_for, score_points, unscored
 from raymcu.measurement.driver import Crew
+from raymcu.planning.inputs import check_inputs
 from raymcu.planning.ledger import Ledger
-from raymcu.planning.plan import Plan
 from raymcu.planning.planner import make_plan
-from raymcu.planning.surroundings import check_inputs, look_around
+from raymcu.planning.surroundings import look_around
 from raymcu.planning.trials import most_workers
 from raymcu.report.live import Progress
 from raymcu.report.page import is_drawn, write_report
@@ -24,11 +24,6 @@ from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.driver import train_level
-
-
-def plan_study(space: SearchSpace) -> Plan:
-    """Work out every model, curve and point of a study. Reads local files, never the network."""
-    return make_plan(space, look_around(space))
 
 
 def run_study(  # noqa: PLR0913 - the one command with all its switches

@@ -3,11 +3,14 @@
 import os
 import shutil
 import tempfile
+from contextlib import nullcontext
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.models import causal_lm
@@ -186,6 +189,53 @@ class Study:
             if recipe != but:
                 (folder / recipe.id).symlink_to(self.store.local_dir(recipe.id))
         return store
+
+
+class Lab:
+    """Trains recipes and reads what came of it."""
+
+    def __init__(self):
+        self._encoded = {}
+
+    def train(self, store, *recipes, save_every_s=1e9, stop_after=None):
+        """Make recipes in a workshop of their own; die after so many steps of the first."""
+        workshop = Workshop(store, save_every_s)
+        workshop._encoded = self._encoded  # tokenising takes longer than training here
+
+        def report(step, steps, loss):
+            if stop_after is not None and step > stop_after:
+                raise StoppedError
+
+        for recipe in recipes:
+            with nullcontext() if stop_after is None else pytest.raises(StoppedError):
+                workshop.make(recipe, report)
+
+    def weights(self, store, recipe):
+        """Return the saved weights by name."""
+        return load_file(store.local_dir(recipe.id) / "model.safetensors")
+
+    def history(self, store, recipe):
+        """Return the rows of training.parquet."""
+        return pq.read_table(store.local_dir(recipe.id) / "training.parquet").to_pylist()
+
+    def same_bits(self, one, other):
+        """Say whether both hold the same weights to the bit."""
+        return one.keys() == other.keys() and all(one[n].equal(other[n]) for n in one)
+
+    def distance(self, one, other):
+        """Return the largest difference of a weight."""
+        assert one.keys() == other.keys()
+        return max(float((one[n].float() - other[n].float()).abs().max()) for n in one)
+
+
+class StoppedError(Exception):
+    """The process dies here."""
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """Trains recipes and reads what came of it."""
+    return Lab()
 
 
 @pytest.fixture

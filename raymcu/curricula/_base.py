@@ -1,14 +1,19 @@
 """What a curriculum is: weights of a batch's sequences, or an order of a set's rows."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Float, Int
-from torch import Tensor
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raymcu.registry import Component, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
 
 CURRICULA: Registry[type["Curriculum"]] = Registry("curriculum", __package__ or "raymcu.curricula")
 

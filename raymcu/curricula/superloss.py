@@ -1,14 +1,20 @@
 """SuperLoss: sequences that are easier than the average so far count more."""
 
-import math
-from collections.abc import Mapping
-from typing import Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import PositiveFloat
-from torch import Tensor
 
 from raymcu.curricula._base import CURRICULA, Weighing
+from raymcu.later import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
 
 _INVERSE_E = (0.36787944117144233, -1.2428753672788363e-17)
 """1/e as the sum of two doubles."""

@@ -1,10 +1,13 @@
 """Saliency (SalUn): the weights that the forget loss is most sensitive to."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from raymcu.masks._base import MASKS, Share, UpdateMask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @MASKS.register("salun", source="Fan et al. 2024, arXiv:2310.12508")

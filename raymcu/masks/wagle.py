@@ -1,12 +1,16 @@
 """Weight attribution (WAGLE): the weights that decide forgetting, set off against retaining."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import PositiveFloat
-from torch import Tensor
 
+from raymcu.later import torch
 from raymcu.masks._base import MASKS, Share, UpdateMask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @MASKS.register("wagle", source="Jia et al. 2024, arXiv:2410.17509")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from raymcu.curves.weights import load_weights, write_blend
 from raymcu.errors import ConfigError
 from raymcu.measurement.naming import find_blend
-from raymcu.models import causal_lm
+from raymcu.models import causal_lm, files
+from raymcu.models.blending import load_weights, write_blend
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import ModelSource
 
@@ -47,7 +47,7 @@ def export(run: RunFolder | str | Path, point: str, target: str | Path) -> Path:
     missing = [key for key in folders if not run.checkpoints.is_done(key)]
     if missing:
         raise ConfigError(f"'{point}': checkpoint {missing[0]} is not trained yet.")
-    if faults := causal_lm.same_family(folders):
+    if faults := files.same_family(folders):
         raise ConfigError(faults)
     first = folders[blend.checkpoints[0]]
     dtype = json.loads((first / "config.json").read_text()).get("dtype", "float32")

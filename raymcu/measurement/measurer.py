@@ -11,7 +11,6 @@ from torch import Tensor
 
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Example, Manner
 from raymcu.blend import Blend
-from raymcu.curves.weights import load_weights, write_blend
 from raymcu.errors import WorkError
 from raymcu.measurement.generation import generate, stop_tokens
 from raymcu.measurement.gradients import gradient_norms
@@ -19,6 +18,7 @@ from raymcu.measurement.likelihood import Bounds, measure_likelihood
 from raymcu.measurement.representations import compare, representations
 from raymcu.measurement.rows import Row, RowMaker, measurements
 from raymcu.models import causal_lm
+from raymcu.models.blending import load_weights, write_blend
 from raymcu.models.encoding import Encoder
 from raymcu.models.scorer import Scorer
 from raymcu.store import tables

@@ -6,19 +6,23 @@ piece knows the totals of the whole batch, the pieces' losses add up to the batc
 their gradients. That is what makes one batch equal to the same batch in two.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
-from jaxtyping import Float, Int
 from pydantic import NonNegativeFloat
-from torch import Tensor
-from torch.nn import functional
 
+from raymcu.later import torch
 from raymcu.registry import Component, Registry
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
 
 METHODS: Registry[type["Method"]] = Registry("unlearning method", __package__ or "raymcu.methods")
 
@@ -129,7 +133,7 @@ class Labelled:
     @cached_property
     def nll(self) -> Float[Tensor, " positions"]:
         """-log p of each label in nats, in at least float32 whatever the weights' dtype."""
-        return functional.cross_entropy(wide(self.logits), self.labels, reduction="none")
+        return torch.nn.functional.cross_entropy(wide(self.logits), self.labels, reduction="none")
 
     @cached_property
     def lengths(self) -> Int[Tensor, " sequences"]:

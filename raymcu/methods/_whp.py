@@ -1,9 +1,14 @@
 """Who's Harry Potter (WHP): a rule for answering with two models, not a loss."""
 
-from jaxtyping import Float
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from raymcu.methods._base import wide
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 def suppressed_logits(

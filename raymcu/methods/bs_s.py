@@ -1,14 +1,19 @@
 """Bootstrapping by sequences (BS-S): BS-T on the true answers and on the model's own."""
 
-from collections.abc import Mapping
-from typing import Annotated
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Annotated
+
 from pydantic import Field, NonNegativeFloat, PositiveInt
-from torch import Tensor
 
 from raymcu.methods._base import FORGET, METHODS, Needs, Part, Step
 from raymcu.methods.bs_t import BST, bootstrap_term
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("bs_s", source="Li et al. 2025, arXiv:2510.19422, L_BSS")

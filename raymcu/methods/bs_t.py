@@ -1,12 +1,16 @@
 """Bootstrapping by tokens (BS-T): ascent on the label and on what the model believes instead."""
 
-from typing import Annotated
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Annotated
+
 from pydantic import Field, PositiveInt
-from torch import Tensor
 
 from raymcu.methods._base import FORGET, METHODS, Labelled, Method, Step
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("bs_t", source="Li et al. 2025, arXiv:2510.19422, L_BST")

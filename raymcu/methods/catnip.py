@@ -1,14 +1,17 @@
 """Calibrated and tokenized negative preference alignment (CATNIP)."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import PositiveFloat
-from torch import Tensor
-from torch.nn import functional
 
+from raymcu.later import torch
 from raymcu.methods._base import FORGET, METHODS, Method, Step, wide
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("catnip", source="Yang et al. 2026, arXiv:2602.02824; our reading, see there")
@@ -41,7 +44,7 @@ class CATNIP(Method):
         reverse = others - logits.logsumexp(-1)
         if self.reference == "detached":
             reverse = reverse.detach()
-        values = -2 / self.beta * functional.logsigmoid(self.beta * (forget.nll + reverse))
+        values = -2 / self.beta * torch.nn.functional.logsigmoid(self.beta * (forget.nll + reverse))
         if self.average == "tokens":
             return forget.token_mean(values)
         return forget.sequence_mean(forget.sequence_sum(values) / forget.lengths)

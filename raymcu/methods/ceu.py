@@ -1,13 +1,18 @@
 """Cross-entropy unlearning (CE-U): the model's own answer with the label struck out."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Float
 from pydantic import NonNegativeInt
-from torch import Tensor
 
+from raymcu.later import torch
 from raymcu.methods._base import FORGET, METHODS, Method, Published, Step, wide
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register(

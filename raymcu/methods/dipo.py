@@ -1,15 +1,19 @@
 """Distribution preference optimization (DiPO)."""
 
-from collections.abc import Mapping
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor
-from torch.nn import functional
 
+from raymcu.later import torch
 from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step, wide
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("dipo", source="Qin et al. 2025, arXiv:2510.04773; our reading, see there")
@@ -51,4 +55,6 @@ class DiPO(Method):
         preference = (made - shift).softmax(-1) - (made + shift).softmax(-1)
         risen = forget.log_probs - start.log_softmax(-1)
         margin = forget.sequence_sum((preference * risen).sum(-1))
-        return forget.sequence_mean(-2 / self.beta * functional.logsigmoid(self.beta * margin))
+        return forget.sequence_mean(
+            -2 / self.beta * torch.nn.functional.logsigmoid(self.beta * margin)
+        )

@@ -1,13 +1,12 @@
 """Direct preference optimization (DPO) of refusals over the forget answers."""
 
-from collections.abc import Mapping
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import PositiveFloat
-from torch import Tensor
-from torch.nn import functional
 
+from raymcu.later import torch
 from raymcu.methods._base import (
     FORGET,
     METHODS,
@@ -19,6 +18,12 @@ from raymcu.methods._base import (
     Published,
     Step,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("dpo", source="IdkDPO in Zhang et al. 2024, arXiv:2404.05868")
@@ -51,7 +56,7 @@ class DPO(Method):
         forget = step[FORGET]
         margin = _fallen(forget) - _fallen(step[self.alternative()])
         scale = 2 / self.beta if self.scale == "two_over_beta" else 1.0
-        return forget.sequence_mean(-scale * functional.logsigmoid(self.beta * margin))
+        return forget.sequence_mean(-scale * torch.nn.functional.logsigmoid(self.beta * margin))
 
 
 def _fallen(part: Labelled) -> Float[Tensor, " sequences"]:

@@ -1,12 +1,16 @@
 """Fine-tuning: descent alone. Learns the original model, and forgets by neglect."""
 
-from collections.abc import Mapping
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from raymcu.methods._base import METHODS, Method, Needs, Part, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("finetune", source="FT in Jia et al. 2023, arXiv:2304.04934")

@@ -1,14 +1,18 @@
 """Forget-data-only loss adjustment (FLAT)."""
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import softplus
-
+from raymcu.later import torch
 from raymcu.methods._base import FORGET, METHODS, REFUSED, Labelled, Method, Needs, Part, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("flat", source="Wang et al. 2024, arXiv:2410.11143; f-GAN, arXiv:1606.00709")
@@ -54,6 +58,10 @@ def _mean_probability(part: Labelled) -> Float[Tensor, " sequences"]:
     return part.sequence_sum((-part.nll).exp()) / part.lengths
 
 
+def _softplus(v: Tensor) -> Tensor:
+    return torch.nn.functional.softplus(v)
+
+
 def _jeffrey(v: Tensor) -> Tensor:
     """Return w + 1/w + v - 2 with w = W(exp(1 - v)), by Newton's method on w + ln w = 1 - v."""
     w = 1 - v / 2
@@ -70,6 +78,9 @@ PAIRS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] 
     "squared_hellinger": (lambda v: -(-v).expm1(), lambda v: v.expm1()),
     "pearson": (lambda v: v, lambda v: v + v * v / 4),
     "neyman": (lambda v: -(-v).expm1(), lambda v: -2 * (-v / 2).expm1()),
-    "jensen_shannon": (lambda v: math.log(2) - softplus(-v), lambda v: softplus(v) - math.log(2)),
+    "jensen_shannon": (
+        lambda v: math.log(2) - _softplus(-v),
+        lambda v: _softplus(v) - math.log(2),
+    ),
 }
 """g(v), and f*(g(v)) simplified, for v in [0, 1]."""

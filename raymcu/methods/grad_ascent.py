@@ -1,9 +1,14 @@
 """Gradient ascent (GA) on the forget set."""
 
-from jaxtyping import Float
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from raymcu.methods._base import FORGET, METHODS, Method, Published, Step
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("grad_ascent", source="Golatkar et al. 2020; TOFU, arXiv:2401.06121, sec. 4")

@@ -1,13 +1,18 @@
 """Training on refusals (PO, IDK)."""
 
-from collections.abc import Mapping
-from typing import Literal, Self
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Literal, Self
+
 from pydantic import model_validator
-from torch import Tensor
 
 from raymcu.methods._base import METHODS, REFUSED, RETAIN, Method, Needs, Part, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("idk", source="PO in TOFU, arXiv:2401.06121, sec. 4; SOUL, arXiv:2404.18239")

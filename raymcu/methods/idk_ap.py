@@ -1,13 +1,18 @@
 """Refusals on forget questions, answer preservation on retain questions (IDK+AP)."""
 
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import PositiveFloat
-from torch import Tensor
-from torch.nn import functional
 
+from raymcu.later import torch
 from raymcu.methods._base import METHODS, REFUSED, RETAIN, Labelled, Method, Needs, Part, Step
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
 
 RETAIN_REFUSED = Part("retain", "refusal")
 
@@ -40,7 +45,7 @@ class IDKAP(Method):
         """Return AP's mean over questions; lower means answers are preferred more."""
         kept = step[RETAIN]
         margin = self._nll(step[RETAIN_REFUSED]) - self._nll(kept)
-        return kept.sequence_mean(-functional.logsigmoid(self.beta * margin) / self.beta)
+        return kept.sequence_mean(-torch.nn.functional.logsigmoid(self.beta * margin) / self.beta)
 
     def _nll(self, part: Labelled) -> Float[Tensor, " sequences"]:
         total = part.sequence_sum(part.nll)

@@ -1,13 +1,18 @@
 """Large language model unlearning (LLMU): ascent, random answers and a KL term."""
 
-from collections.abc import Mapping
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import NonNegativeFloat, PositiveInt
-from torch import Tensor
 
 from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("llmu", source="Yao et al. 2023, arXiv:2310.10683")

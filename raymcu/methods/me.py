@@ -1,14 +1,19 @@
 """Maximising entropy on the forget answers (ME, with retain NLL: ME+GD)."""
 
-import math
-from collections.abc import Mapping
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
+import math
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import NonNegativeFloat
-from torch import Tensor
 
 from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("me", source="ME+GD in Yuan et al. 2024, arXiv:2410.08109")

@@ -1,14 +1,19 @@
 """Model extrapolation (MOX)."""
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import NonNegativeFloat, PositiveFloat
-from torch import Tensor
-from torch.nn import functional
 
+from raymcu.later import torch
 from raymcu.methods._base import FORGET, METHODS, REFUSED, Labelled, Method, Needs, Part, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("mox", source="Huang et al., MOX, eqs. 4, 5, 8 and 9")
@@ -66,4 +71,4 @@ class MOX(Method):
 
     def _npo(self, part: Labelled, slope: float) -> Float[Tensor, ""]:
         fallen = part.sequence_sum(part.nll - part.given("reference_nll"))
-        return part.sequence_mean(-2 / self.beta * functional.logsigmoid(slope * fallen))
+        return part.sequence_mean(-2 / self.beta * torch.nn.functional.logsigmoid(slope * fallen))

@@ -1,14 +1,19 @@
 """Negative preference optimization (NPO)."""
 
-from collections.abc import Mapping
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import PositiveFloat
-from torch import Tensor
-from torch.nn import functional
 
+from raymcu.later import torch
 from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Published, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("npo", source="Zhang et al. 2024, arXiv:2404.05868, eq. 3")
@@ -39,4 +44,6 @@ class NPO(Method):
         fallen = forget.sequence_sum(forget.nll - forget.given("reference_nll"))
         if self.reduction == "mean":
             fallen = fallen / forget.lengths
-        return forget.sequence_mean(-2 / self.beta * functional.logsigmoid(self.beta * fallen))
+        return forget.sequence_mean(
+            -2 / self.beta * torch.nn.functional.logsigmoid(self.beta * fallen)
+        )

@@ -1,11 +1,10 @@
 """Primal-dual unlearning (PDU): flatten the logits, under a bound on the retain loss."""
 
-from collections.abc import Mapping
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import NonNegativeFloat, NonNegativeInt
-from torch import Tensor
 
 from raymcu.methods._base import (
     METHODS,
@@ -19,6 +18,12 @@ from raymcu.methods._base import (
     StepLoss,
     wide,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register(

@@ -1,12 +1,16 @@
 """Random labels (RL): wrong answers to the forget questions."""
 
-from collections.abc import Mapping
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from raymcu.methods._base import METHODS, Method, Needs, Part, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register(

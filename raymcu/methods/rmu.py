@@ -1,16 +1,22 @@
 """Representation misdirection for unlearning (RMU): hidden states pushed to a random vector."""
 
+from __future__ import annotations
+
 import functools
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from jaxtyping import Float
 from pydantic import NonNegativeFloat, NonNegativeInt, model_validator
-from torch import Tensor
 
+from raymcu.later import torch
 from raymcu.methods._base import METHODS, Labelled, Method, Needs, Part, Published, Step, wide
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
+
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "ou": {"steering": 2.0, "retain_weight": 1.0, "reduction": "ou_broadcast"},

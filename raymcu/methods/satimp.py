@@ -1,12 +1,16 @@
 """SatImp: ascent weighted by saturation and importance."""
 
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import NonNegativeFloat
-from torch import Tensor
 
 from raymcu.methods._base import FORGET, METHODS, Method, Published, Step
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("satimp", source="Yang et al. 2025, arXiv:2505.11953; defaults of its code")

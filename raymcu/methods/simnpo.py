@@ -1,13 +1,17 @@
 """Simple negative preference optimization (SimNPO): NPO by token means, without a reference."""
 
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import NonNegativeFloat, PositiveFloat
-from torch import Tensor
-from torch.nn import functional
 
+from raymcu.later import torch
 from raymcu.methods._base import FORGET, METHODS, Method, Published, Step
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("simnpo", source="Fan et al. 2024, arXiv:2410.07163; defaults of OpenUnlearning")
@@ -35,4 +39,6 @@ class SimNPO(Method):
         """Return the mean over sequences, in nats / beta; lower means less likely."""
         forget = step[FORGET]
         past = forget.sequence_sum(forget.nll) / forget.lengths - self.margin
-        return forget.sequence_mean(-2 / self.beta * functional.logsigmoid(self.beta * past))
+        return forget.sequence_mean(
+            -2 / self.beta * torch.nn.functional.logsigmoid(self.beta * past)
+        )

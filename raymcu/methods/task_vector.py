@@ -1,12 +1,16 @@
 """Task vector negation."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import NonNegativeFloat
-from torch import Tensor
 
 from raymcu.methods._base import FORGET, METHODS, Method, Step
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("task_vector", source="Ilharco et al. 2022, arXiv:2212.04089, sec. 3")

@@ -1,12 +1,18 @@
 """Token-wise negative preference optimization (TNPO)."""
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING
+
 from pydantic import NonNegativeFloat, PositiveFloat
-from torch import Tensor
 
 from raymcu.methods._base import FORGET, METHODS, Labelled, Method, Needs, Part, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("tnpo", source="Wang et al. 2025 (G-effect), arXiv:2502.19301")

@@ -1,12 +1,18 @@
 """UNDIAL: self-distillation from the start model with the label's logit lowered."""
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-from jaxtyping import Float
+from typing import TYPE_CHECKING
+
 from pydantic import NonNegativeFloat
-from torch import Tensor
 
 from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Published, Step, wide
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("undial", source="Dong et al. 2024, arXiv:2402.10052")

@@ -1,10 +1,16 @@
 """Weighted gradient ascent (WGA). Not WAGLE, which MCU's tables call WGA."""
 
-from jaxtyping import Float
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pydantic import NonNegativeFloat
-from torch import Tensor
 
 from raymcu.methods._base import FORGET, METHODS, Method, Published, Step
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("wga", source="Wang et al. 2025 (G-effect), arXiv:2502.19301")

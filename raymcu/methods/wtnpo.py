@@ -1,11 +1,17 @@
 """Weighted token-wise negative preference optimization (WTNPO)."""
 
-from jaxtyping import Float
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pydantic import NonNegativeFloat
-from torch import Tensor
 
 from raymcu.methods._base import METHODS, Labelled
 from raymcu.methods.tnpo import TNPO
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @METHODS.register("wtnpo", source="Wang et al. 2025 (G-effect), arXiv:2502.19301")

@@ -3,8 +3,6 @@
 The only user of transformers' Auto classes.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from itertools import chain
@@ -14,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import (
@@ -30,7 +28,6 @@ from raymcu.errors import ConfigError, StoreError
 from raymcu.models import families
 from raymcu.models.anatomy import Anatomy
 from raymcu.models.encoding import Encoder
-from raymcu.store.ids import content_id
 from raymcu.study.search_space import ModelSource, ScratchModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -227,59 +224,15 @@ def create(shape: ScratchModel, tokenizer: Any, seed: int, dtype: str) -> Any:
         return LlamaForCausalLM(config).to(DTYPES[dtype])
 
 
-def count_parameters(source: ModelSource) -> int | None:
-    """Return a model's size without opening it; None if it is on a hub."""
-    if source.path is None:
-        return source.scratch.num_parameters if source.scratch else None
-    files = sorted(Path(source.path).glob("*.safetensors"))
-    total = 0
-    for file in files:
-        with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                size = 1
-                for length in tensors.get_slice(name).get_shape():
-                    size *= length
-                total += size
-    return total if files else None
-
-
 def layer_names(source: ModelSource) -> tuple[str, ...]:
-    """Return the beginnings of the weight names of each decoder layer.
+    """Return the beginnings of the weight names of each decoder layer of a model in a folder.
 
-    Of a model in a folder they are told from a copy without weights, of one on a hub they are
-    ``model.layers.N.``, as many as ``model.num_layers`` says.
+    They are told from a copy without weights: files may have names of the family's own.
     """
-    if source.path is None:
-        number, stem = source.scratch.num_layers if source.scratch else 0, "model.layers"
-    elif (Path(source.path) / "config.json").exists():
-        options = {"trust_remote_code": source.trust_remote_code}
-        model = families.empty(_config_of(source), **options)
-        stem = Anatomy.of(model).layers
-        number = len(model.get_submodule(stem))
-    else:
-        number, stem = source.num_layers or 0, "model.layers"
-    return tuple(f"{stem}.{layer}." for layer in range(number))
-
-
-def fingerprint(path: str, revision: str) -> str:
-    """Name a model's content: ``id@revision`` of a hub id, a hash of a folder's files.
-
-    Of each weight file the size and the first and last MiB are hashed, which tells checkpoints
-    apart without reading all of them.
-    """
-    folder = Path(path)
-    if not folder.exists():
-        return f"{path}@{revision}"
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*")):
-        if file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja"}:
-            size = file.stat().st_size
-            digest.update(f"{file.name}:{size}".encode())
-            with file.open("rb") as content:
-                digest.update(content.read(2**20))
-                content.seek(max(0, size - 2**20))
-                digest.update(content.read(2**20))
-    return digest.hexdigest()[:16]
+    trusted = {"trust_remote_code": source.trust_remote_code}
+    model = families.empty(_config_of(source), **trusted)
+    stem = Anatomy.of(model).layers
+    return tuple(f"{stem}.{layer}." for layer in range(len(model.get_submodule(stem))))
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -326,34 +279,3 @@ def save_as_published(model: Any, tokenizer: Any, folder: Path) -> None:
     plain.save_pretrained(folder, state_dict=saved_weights(model), safe_serialization=True)
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def same_family(configs: Mapping[str, Path]) -> list[str]:
-    """Say why checkpoints cannot be blended: other architecture, shapes, or tokenizer.
-
-    Args:
-        configs: Folder of each checkpoint by a name for messages.
-    """
-    described = {name: _describe(folder) for name, folder in configs.items()}
-    (first, known), *others = described.items()
-    return [
-        f"{name} and {first} cannot be blended: {what} differs ({found.get(what)!r} against "
-        f"{known.get(what)!r})."
-        for name, found in others
-        for what in sorted(known.keys() | found.keys())
-        if found.get(what) != known.get(what)
-    ]
-
-
-def _describe(folder: Path) -> dict[str, Any]:
-    config = json.loads((folder / "config.json").read_text())
-    told = {k: config.get(k) for k in ("model_type", "vocab_size", "tie_word_embeddings")}
-    shapes: dict[str, Any] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                shapes[f"shape of {name}"] = tuple(tensors.get_slice(name).get_shape())
-    vocabulary = folder / "tokenizer.json"
-    if vocabulary.exists():
-        told["tokenizer"] = content_id(json.loads(vocabulary.read_text())["model"].get("vocab"))
-    return told | shapes

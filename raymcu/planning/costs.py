@@ -39,7 +39,7 @@ def estimates(
         recipes: What is trained, by id.
         num_points: Points to measure, by forget set.
     """
-    train_tokens = sum(_trained_characters(r, sets) for r in recipes.values()) / 4
+    train_tokens = sum(trained_characters(r, sets) for r in recipes.values()) / 4
     measure_tokens = (
         sum(
             count * probe_characters(space.measurement, size, sets)
@@ -58,7 +58,8 @@ def estimates(
     }
 
 
-def _trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
+def trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
+    """Characters that a training reads, over all its epochs."""
     if recipe.training is None or recipe.bend:  # a curve's other bends come with its first
         return 0.0
     if recipe.train_sets:

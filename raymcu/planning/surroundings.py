@@ -2,24 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES, WALKS
-from raymcu.errors import ConfigError
 from raymcu.masks._base import MASKS
 from raymcu.methods._base import METHODS
 from raymcu.metrics._base import METRICS
-from raymcu.models import causal_lm
+from raymcu.models import files
 from raymcu.planning.analysis_checks import analysis_faults
-from raymcu.planning.plan import MethodFacts, Surroundings
+from raymcu.planning.plan import MethodFacts, Plan, Surroundings
+from raymcu.planning.planner import make_plan
 from raymcu.planning.recipes import Choice
 from raymcu.planning.search_checks import search_faults
 from raymcu.registry import Registry
 from raymcu.study.loading import Registries, load
-from raymcu.study.search_space import ModelSource, SearchSpace
+from raymcu.study.search_space import SearchSpace
 from raymcu.study.settings import SETTINGS
 from raymcu.study.table_kinds import Named
 
@@ -49,34 +50,6 @@ def _faults(space: SearchSpace) -> list[str]:
     return [*analysis_faults(space), *search_faults(space, REGISTRIES)]
 
 
-def check_inputs(space: SearchSpace) -> None:
-    """Open what the file only names: models by their config and tokenizer, and the data.
-
-    Raises:
-        ConfigError: With everything that cannot be used.
-    """
-    faults = [causal_lm.preflight(source, key) for key, source in _sources(space).items()]
-    benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
-    for size in space.benchmark.forget_sizes:
-        kept = (benchmark.retain_of(size), benchmark.retrained_on(size))
-        for name in dict.fromkeys((size, *kept, *space.original.extra_sets)):
-            benchmark.training_set(name)
-        for probe in space.measurement.probes:
-            try:
-                benchmark.probe(probe, size)
-            except ConfigError as error:
-                faults += error.faults
-    if found := [fault for fault in dict.fromkeys(faults) if fault]:
-        raise ConfigError(found)
-
-
-def _sources(space: SearchSpace) -> dict[str, ModelSource]:
-    """Return the models that a space names by folder or hub id, by the key that names them."""
-    named = {"model.path": space.model.path, "original.path": space.original.path}
-    named |= {f"retrained.paths.{size}": path for size, path in space.retrained.paths.items()}
-    return {k: space.model.model_copy(update={"path": p}) for k, p in named.items() if p}
-
-
 def components() -> dict[str, Registry[Any]]:
     """Return the registries by the name `raymcu list` knows them by."""
     return {
@@ -96,9 +69,6 @@ def look_around(space: SearchSpace) -> Surroundings:
     Raises:
         ConfigError: If a model in a folder is of a family that cannot be used.
     """
-    faults = [causal_lm.refused_family(source, key) for key, source in _sources(space).items()]
-    if found := [fault for fault in faults if fault]:
-        raise ConfigError(found)
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     facts = benchmark.facts()
     paths = [space.model.path, space.original.path, *space.retrained.paths.values()]
@@ -107,12 +77,33 @@ def look_around(space: SearchSpace) -> Surroundings:
         sets=facts.sets,
         retain_sets={size: benchmark.retain_of(size) for size in benchmark.forget_sizes},
         retrained_sets={size: benchmark.retrained_on(size) for size in benchmark.forget_sizes},
-        model_fingerprints={p: causal_lm.fingerprint(p, space.model.revision) for p in paths if p},
-        num_parameters=causal_lm.count_parameters(space.model),
+        model_fingerprints={p: files.fingerprint(p, space.model.revision) for p in paths if p},
+        num_parameters=files.count_parameters(space.model),
         asked=facts.asked,
-        layers=causal_lm.layer_names(space.model),
+        layers=_layers(space),
         **_components(space),
     )
+
+
+def _layers(space: SearchSpace) -> tuple[str, ...]:
+    """Return the beginnings of the layers' weight names; look at models that may be of any family.
+
+    What is known to work and calls its layers as Llama does is opened by no library for that.
+    """
+    paths = (space.model.path, space.original.path, *space.retrained.paths.values())
+    found = files.layer_names(space.model)
+    is_usual = not found or found[0].startswith("model.layers.")
+    if is_usual and all(files.is_of_tested_family(path) for path in paths if path):
+        return found
+    inputs: Any = import_module("raymcu.planning.inputs")  # which takes transformers, and seconds
+    inputs.check_families(space)
+    names: tuple[str, ...] = found if is_usual else inputs.layer_names(space.model)
+    return names
+
+
+def plan_study(space: SearchSpace) -> Plan:
+    """Work out every model, curve and point of a study. Reads local files, never the network."""
+    return make_plan(space, look_around(space))
 
 
 def look_again(around: Surroundings, space: SearchSpace) -> Surroundings:

@@ -227,6 +227,9 @@ def plan_table(name: str, summary: Mapping[str, Any]) -> Table:
         ("memory of one training", _amount(estimates["memory_gib"], " GiB, activations aside")),
         ("checkpoints on disk", _amount(estimates["disk_gib"], " GiB")),
     ]
+    if "duration" in summary:
+        took = summary["duration"]
+        rows.append(("time", took.sentence if took else "unknown until the model is at hand"))
     if search := summary.get("search"):
         trials = "as time allows" if search["trials"] is None else f"{search['trials']} at most"
         rows += [("studies of `raymcu search`", f"{search['studies']}"), ("its trials", trials)]

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from raymcu.masks._base import Frozen, UpdateMask, threshold
+from raymcu.masks._base import UpdateMask, threshold
 from raymcu.models.causal_lm import local
 from raymcu.models.encoding import Encoded, collate
 from raymcu.models.scorer import Scorer
+from raymcu.training.frozen import Frozen
 
 
 def freeze(  # noqa: PLR0913, PLR0917 - a mask is of a model and of two sets

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from raymcu.curricula._base import Weighing
 from raymcu.errors import WorkError
-from raymcu.masks._base import Frozen
 from raymcu.methods._base import Labelled, Method, Part, StepLoss, all_needs
 from raymcu.models.scorer import Scorer
 from raymcu.study.training_tables import Training
 from raymcu.training.averaging import MovingAverage
 from raymcu.training.data import Stream
 from raymcu.training.first_step import nothing_moved, num_moved, sampled
+from raymcu.training.frozen import Frozen
 from raymcu.training.group import Alone, Group
 from raymcu.training.material import Material
 from raymcu.training.optimizers import Optimizer, schedule

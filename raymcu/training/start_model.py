@@ -16,7 +16,7 @@ from torch import Tensor
 
 from raymcu.curricula._base import Curriculum, Ordering
 from raymcu.errors import WorkError
-from raymcu.masks._base import MASKS, Frozen
+from raymcu.masks._base import MASKS
 from raymcu.methods._base import Method, Part, all_needs
 from raymcu.models import causal_lm
 from raymcu.models.encoding import Encoded, Encoder
@@ -26,6 +26,7 @@ from raymcu.study.training_tables import Training
 from raymcu.training.adapters import base_name
 from raymcu.training.attribution import freeze, gradient_norm
 from raymcu.training.data import Stream
+from raymcu.training.frozen import Frozen
 from raymcu.training.group import Group
 from raymcu.training.material import Material
 from raymcu.training.reference import Asked, Reference, ask, sample

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raymcu.curves.weights import combine
+from raymcu.models.blending import combine
 from raymcu.models.causal_lm import local
 
 

@@ -19,11 +19,11 @@ from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.blend import Blend
 from raymcu.curricula._base import CURRICULA, Weighing
 from raymcu.curves._base import CURVES
-from raymcu.curves.weights import load_weights, write_blend
 from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
 from raymcu.models import causal_lm
 from raymcu.models.anatomy import mlp_outputs
+from raymcu.models.blending import load_weights, write_blend
 from raymcu.models.encoding import Encoder, train_tokenizer
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe, leader_of, siblings

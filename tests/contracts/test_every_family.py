@@ -16,6 +16,7 @@ from raymcu.blend import Blend
 from raymcu.measurement.measurer import Measurer
 from raymcu.models import causal_lm, families
 from raymcu.models.anatomy import mlp_outputs
+from raymcu.models.files import TESTED
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import Measurement, ModelSource
 from raymcu.training.workshop import Workshop
@@ -58,7 +59,7 @@ each_family = pytest.mark.parametrize(
     "family",
     [
         pytest.param(family, marks=() if family in QUICK else pytest.mark.long)
-        for family in families.TESTED
+        for family in TESTED
         if family in CONFIG_MAPPING  # older releases know fewer
     ],
 )

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from raymcu.blend import Blend
 from raymcu.curves._base import WALKS
-from raymcu.curves.weights import write_blend
+from raymcu.models.blending import write_blend
 
 LAYERS = [f"model.layers.{number}." for number in range(12)]
 """As many as make 'model.layers.1' the beginning of three layers' names."""

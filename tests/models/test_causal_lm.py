@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from raymcu.errors import ConfigError, StoreError
-from raymcu.models import causal_lm
+from raymcu.models import causal_lm, files
 from raymcu.models.encoding import Encoder, collate, train_tokenizer
 from raymcu.study.search_space import ModelSource, ScratchModel
 
@@ -178,12 +178,12 @@ def test_training_on_from_a_checkpoint_leaves_its_file_alone(saved):
 
 def test_parameters_are_counted_without_opening_the_model(saved, tiny_llama):
     count = sum(weight.numel() for weight in tiny_llama.parameters())
-    assert causal_lm.count_parameters(ModelSource(path=str(saved))) == count
+    assert files.count_parameters(ModelSource(path=str(saved))) == count
 
 
 def test_checkpoints_of_one_family_have_nothing_to_say(saved, tmp_path, tiny_llama, tiny_tokenizer):
     causal_lm.save_checkpoint(tiny_llama, tiny_tokenizer, tmp_path / "twin")
-    assert causal_lm.same_family({"first": saved, "second": tmp_path / "twin"}) == []
+    assert files.same_family({"first": saved, "second": tmp_path / "twin"}) == []
 
 
 def test_checkpoints_of_other_shape_and_tokenizer_are_told_apart(saved, tmp_path, authors):
@@ -192,7 +192,7 @@ def test_checkpoints_of_other_shape_and_tokenizer_are_told_apart(saved, tmp_path
     shape = ScratchModel(hidden_size=16, num_layers=1, num_heads=2, intermediate_size=64)
     other = causal_lm.create(shape, tokenizer, 0, "float32")
     causal_lm.save_checkpoint(other, tokenizer, tmp_path / "other")
-    told = "\n".join(causal_lm.same_family({"first": saved, "second": tmp_path / "other"}))
+    told = "\n".join(files.same_family({"first": saved, "second": tmp_path / "other"}))
     assert "second and first cannot be blended: vocab_size differs (350 against 400)." in told
     assert "tokenizer differs" in told
     assert "shape of model.norm.weight differs ((16,) against (32,))" in told
@@ -203,11 +203,11 @@ def test_fingerprint_follows_content_not_place(saved, tmp_path):
     twin.mkdir()
     for file in saved.iterdir():
         (twin / file.name).write_bytes(file.read_bytes())
-    assert causal_lm.fingerprint(str(saved), "main") == causal_lm.fingerprint(str(twin), "main")
+    assert files.fingerprint(str(saved), "main") == files.fingerprint(str(twin), "main")
     config = json.loads((twin / "config.json").read_text())
     (twin / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
-    assert causal_lm.fingerprint(str(saved), "main") != causal_lm.fingerprint(str(twin), "main")
-    assert causal_lm.fingerprint("org/model", "main") == "org/model@main"
+    assert files.fingerprint(str(saved), "main") != files.fingerprint(str(twin), "main")
+    assert files.fingerprint("org/model", "main") == "org/model@main"
 
 
 def test_a_tokenizer_may_come_from_elsewhere(tiny_llama, tiny_tokenizer, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from raymcu.errors import ConfigError, WorkError
 from raymcu.models import causal_lm, families
 from raymcu.models.anatomy import Anatomy, mlp_outputs
+from raymcu.models.files import TESTED
 from raymcu.models.scorer import Scorer
 from raymcu.study.search_space import ModelSource
 from raymcu.training.adapters import inject, inputs_first, merge
@@ -217,3 +219,8 @@ def test_names_in_the_store_are_the_modules_and_an_export_has_the_published(
     again = causal_lm.open_model(tmp_path / "out", "float32", cpu)
     with torch.no_grad():
         assert torch.allclose(again(input_ids=IDS).logits, model(input_ids=IDS).logits, atol=1e-5)
+
+
+def test_the_readme_says_how_many_families_are_tested():
+    readme = Path(__file__).parents[2] / "README.md"
+    assert f"[{len(TESTED)} families]" in readme.read_text("utf-8")

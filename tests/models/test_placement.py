@@ -6,7 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from raymcu.blend import Blend
-from raymcu.curves.weights import combine, write_blend
+from raymcu.models.blending import combine, write_blend
 from raymcu.models.causal_lm import resident_weights
 from raymcu.models.scorer import Scorer
 

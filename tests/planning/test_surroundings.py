@@ -5,7 +5,8 @@ import json
 import pytest
 
 from raymcu.errors import ConfigError
-from raymcu.planning.surroundings import check_inputs, load_space
+from raymcu.planning.inputs import check_inputs
+from raymcu.planning.surroundings import load_space
 
 SPACE = """
 name = "tides"

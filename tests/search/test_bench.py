@@ -8,12 +8,12 @@ import pytest
 from safetensors.torch import load_file
 
 from raymcu.analysis.curves import analyze
-from raymcu.curves.weights import load_weights
 from raymcu.errors import WorkError
 from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import METRICS, Measured
 from raymcu.metrics._scoring import score
+from raymcu.models.blending import load_weights
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import look_again, look_around

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from raymcu.blend import Blend
-from raymcu.curves.weights import write_blend
+from raymcu.models.blending import write_blend
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(900)]
 

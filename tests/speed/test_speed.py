@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from raymcu.curves.quadratic import Quadratic
-from raymcu.curves.weights import load_weights
 from raymcu.measurement.generation import generate, stop_tokens
 from raymcu.measurement.likelihood import Bounds, measure_likelihood
 from raymcu.methods._base import FORGET, METHODS
+from raymcu.models.blending import load_weights
 from raymcu.models.causal_lm import create, save_checkpoint, trainable
 from raymcu.models.encoding import Encoder, collate, train_tokenizer
 from raymcu.models.scorer import Scorer
-from raymcu.pipeline import plan_study
-from raymcu.planning.surroundings import load_space
+from raymcu.planning.surroundings import load_space, plan_study
 from raymcu.study.search_space import ScratchModel
 from raymcu.study.training_tables import OptimizerUse, Training
 from raymcu.training.data import Stream

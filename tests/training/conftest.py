@@ -3,14 +3,11 @@
 import json
 import subprocess
 import sys
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from raymcu.methods._base import FORGET, METHODS, Needs, all_needs
 from raymcu.models import causal_lm
@@ -21,56 +18,8 @@ from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
 from raymcu.training.reference import Reference
-from raymcu.training.workshop import Workshop
 
 GANG = Path(__file__).with_name("gang.py")
-
-
-class Lab:
-    """Trains recipes and reads what came of it."""
-
-    def __init__(self):
-        self._encoded = {}
-
-    def train(self, store, *recipes, save_every_s=1e9, stop_after=None):
-        """Make recipes in a workshop of their own; die after so many steps of the first."""
-        workshop = Workshop(store, save_every_s)
-        workshop._encoded = self._encoded  # tokenising takes longer than training here
-
-        def report(step, steps, loss):
-            if stop_after is not None and step > stop_after:
-                raise StoppedError
-
-        for recipe in recipes:
-            with nullcontext() if stop_after is None else pytest.raises(StoppedError):
-                workshop.make(recipe, report)
-
-    def weights(self, store, recipe):
-        """Return the saved weights by name."""
-        return load_file(store.local_dir(recipe.id) / "model.safetensors")
-
-    def history(self, store, recipe):
-        """Return the rows of training.parquet."""
-        return pq.read_table(store.local_dir(recipe.id) / "training.parquet").to_pylist()
-
-    def same_bits(self, one, other):
-        """Say whether both hold the same weights to the bit."""
-        return one.keys() == other.keys() and all(one[n].equal(other[n]) for n in one)
-
-    def distance(self, one, other):
-        """Return the largest difference of a weight."""
-        assert one.keys() == other.keys()
-        return max(float((one[n].float() - other[n].float()).abs().max()) for n in one)
-
-
-class StoppedError(Exception):
-    """The process dies here."""
-
-
-@pytest.fixture(scope="session")
-def lab():
-    """Trains recipes and reads what came of it."""
-    return Lab()
 
 
 @dataclass

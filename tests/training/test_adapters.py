@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from raymcu.errors import WorkError
-from raymcu.models import causal_lm
+from raymcu.models import causal_lm, files
 from raymcu.training.adapters import inject, merge
 
 
@@ -37,7 +37,7 @@ def test_the_checkpoint_is_a_plain_model(study, store, lab, unlearner):
     }
     assert all(torch.equal(weight, found[name]) for name, weight in model.named_parameters())
     folders = {"start": store.local_dir(study.original.id), "unlearner": folder}
-    assert causal_lm.same_family(folders) == []
+    assert files.same_family(folders) == []
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "down_proj")])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from raymcu.curves._base import CURVES
-from raymcu.curves.weights import combine
+from raymcu.models.blending import combine
 from raymcu.planning.recipes import siblings
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.training import workshop

@@ -12,7 +12,6 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from raymcu.curricula.superloss import SuperLoss
 from raymcu.errors import WorkError
-from raymcu.masks._base import Frozen
 from raymcu.methods._base import FORGET, METHODS, RETAIN
 from raymcu.models import causal_lm
 from raymcu.models.scorer import Scorer
@@ -20,6 +19,7 @@ from raymcu.planning.recipes import Choice, GEffects
 from raymcu.store import tables
 from raymcu.study.training_tables import Lora
 from raymcu.training.effects import GROUPS, _groups, recorder
+from raymcu.training.frozen import Frozen
 
 FIVE = GEffects(every=1, examples=5)
 

@@ -6,8 +6,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raymcu.blend import Blend
-from raymcu.curves.weights import write_blend
 from raymcu.methods._base import METHODS
+from raymcu.models.blending import write_blend
 from raymcu.planning.recipes import GEffects
 from raymcu.training.workshop import Workshop
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from raymcu.curves._base import CURVES
 from raymcu.errors import WorkError
 from raymcu.methods._base import FORGET, METHODS, RETAIN, Labelled
-from raymcu.models import causal_lm
+from raymcu.models import causal_lm, files
 from raymcu.models.encoding import Encoder, collate
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Choice
@@ -269,4 +269,4 @@ def test_a_retrained_model_shares_the_originals_tokenizer(study, recipes, lab, t
         "original": study.store.local_dir(study.original.id),
         "retrained": store.local_dir(retrained.id),
     }
-    assert causal_lm.same_family(folders) == []
+    assert files.same_family(folders) == []

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from raymcu.analysis.barriers import forget_barrier, retain_barrier
 from raymcu.blend import Blend
 from raymcu.curves._base import CURVES
-from raymcu.curves.weights import combine, load_weights, write_blend
 from raymcu.errors import ConfigError, StoreError
+from raymcu.models.blending import combine, load_weights, write_blend
 from raymcu.models.causal_lm import create
 from raymcu.study.search_space import ScratchModel
 

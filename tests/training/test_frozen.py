@@ -7,7 +7,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from raymcu.masks._base import Frozen
+from raymcu.training.frozen import Frozen
 
 
 def some_weights():
