@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from typer.main import get_command
 
 from raymcu.cli import app
+from raymcu.models.files import TESTED
 from raymcu.planning.schema import space_schema
 from raymcu.planning.surroundings import components
 from raymcu.report.catalog import catalog, parameters
@@ -47,6 +49,7 @@ def pages() -> dict[str, str | bytes]:
         "search_space.md": _search_space(),
         SCHEMA: json.dumps(space_schema(), indent=1, ensure_ascii=False),
         "tables.md": _tables(),
+        "families.md": _families(),
         **{f"{kind}.md": _components(kind, title) for kind, title in KINDS.items()},
     }
     for name, place in BORROWED.items():
@@ -204,6 +207,19 @@ def _components(kind: str, title: str) -> str:
             text.append(f"As OpenUnlearning: {told or 'the defaults'}{differs}.\n")
         text.append(_options(component, shared))
     return "\n".join(text)
+
+
+def _families() -> str:
+    """Return the families that the contract test goes through, by what opens them."""
+    classes = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    rows: list[tuple[object, ...]] = [(_code(n), _code(classes[n])) for n in TESTED if n in classes]
+    return (
+        "# Families of models\n\nOf each of these a tiny random model is trained (all weights, "
+        "adapters, RMU), blended, measured, walked over layer by layer and compared with plain "
+        "transformers in a test. `model_type` is what a model's config.json says. A family that is "
+        "not here is [tried before anything starts](../../how-to/your-model.md#other-families).\n\n"
+        + _table(("model_type", "class of transformers"), rows)
+    )
 
 
 def _shared(rows: list[dict[str, Any]]) -> frozenset[str]:

@@ -12,6 +12,7 @@ from raymcu.measurement.naming import find_blend
 from raymcu.models import causal_lm, files
 from raymcu.models.blending import load_weights, write_blend
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.search_space import ModelSource
 
 
 def export(
@@ -68,11 +69,14 @@ def export(
         raise ConfigError(faults)
     first = folders[blend.checkpoints[0]]
     dtype = json.loads((first / "config.json").read_text()).get("dtype", "float32")
-    model = causal_lm.open_model(first, dtype, torch.device("cpu"))
+    told = json.loads((first / "recipe.json").read_text())["recipe"]["model"]
+    source = ModelSource.model_validate(told)
+    cpu = torch.device("cpu")
+    model = causal_lm.open_model(first, dtype, cpu, trusts_code=source.trust_remote_code)
     sources = {key: load_weights(folder) for key, folder in folders.items()}
     write_blend(causal_lm.saved_weights(model), blend, sources)
     target.mkdir(parents=True, exist_ok=True)
-    causal_lm.save_checkpoint(model, causal_lm.open_tokenizer(first), target)
+    causal_lm.save_as_published(model, causal_lm.open_tokenizer(first, source), target)
     (target / "blend.json").write_text(blend.model_dump_json(indent=1))
     write_card(run, blend, point, target)
     if push is not None:

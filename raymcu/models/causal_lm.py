@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from raymcu.errors import ConfigError, StoreError
-from raymcu.models import files
+from raymcu.models import families, files
+from raymcu.models.anatomy import Anatomy
 from raymcu.models.encoding import Encoder
 from raymcu.study.search_space import ModelSource, ScratchModel
 
@@ -53,9 +55,7 @@ def open_tokenizer(folder: str | Path, source: ModelSource | None = None) -> Any
     Raises:
         ValueError: If none is there; early releases of transformers 5 make one that knows no word.
     """
-    extra: dict[str, Any] = (
-        {} if source is None else {"trust_remote_code": source.trust_remote_code}
-    )
+    extra: dict[str, Any] = {"trust_remote_code": source is not None and source.trust_remote_code}
     if source is not None and not Path(folder).exists():
         extra["revision"] = source.revision
     tokenizer = AutoTokenizer.from_pretrained(str(folder), **extra)
@@ -70,8 +70,10 @@ def _tokenizer_of(source: ModelSource) -> Any:
     return open_tokenizer(source.tokenizer)
 
 
-def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
-    """Open a checkpoint of the store.
+def open_model(
+    folder: str | Path, dtype: str, device: torch.device, *, trusts_code: bool = False
+) -> Any:
+    """Open a checkpoint of the store; code that came with its model is run if that is trusted.
 
     A model too large for the GPU is opened on empty weights and spread by accelerate over all GPUs
     of this process and, for the rest, the CPU; `resident_weights` gives its weights.
@@ -80,12 +82,13 @@ def open_model(folder: str | Path, dtype: str, device: torch.device) -> Any:
         StoreError: If its files do not load.
     """
     options: dict[str, Any] = {}
+    trusted = {"trust_remote_code": trusts_code}
     if device.type == "cuda":
         size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
         if size > _SHARE_OF_WEIGHTS * torch.cuda.mem_get_info(device)[0]:
             options["device_map"] = "auto"
     try:
-        model = _open(str(folder), dtype=DTYPES[dtype], **options)
+        model = _open(str(folder), dtype=DTYPES[dtype], **trusted, **options)
     except UNREADABLE as error:
         raise StoreError(
             f"{folder}: the checkpoint does not open ({error}). Delete it and run again."
@@ -149,19 +152,48 @@ def preflight(source: ModelSource, key: str) -> str | None:
     if (path.startswith((".", "/", "~")) or path.count("/") > 1) and not Path(path).exists():
         return f"{key}: there is no folder '{path}'. Correct it, or give a hub id (owner/name)."
     try:
-        AutoConfig.from_pretrained(
-            path, revision=source.revision, trust_remote_code=source.trust_remote_code
-        )
+        refused = families.refusal(_config_of(source), trusts_code=source.trust_remote_code)
         Encoder(_tokenizer_of(source), source.prompt)
     except ConfigError as error:
         return str(error)
     except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
-        reason = str(error).strip().split("\n")[0]
-        return (
-            f"{key}: '{path}' cannot be read ({reason}). Give a folder with config.json, tokenizer "
-            "and safetensors, or a hub id you can reach."
-        )
-    return None
+        return _unreadable(source, key, error)
+    return refused and f"{key}: '{path}' {refused}"
+
+
+def refused_family(source: ModelSource, key: str) -> str | None:
+    """Say why a model in a folder here is of no family that can be used; None if it is, or a hub's.
+
+    What cannot be read is left to `preflight`.
+    """
+    if source.path is None or not (Path(source.path) / "config.json").exists():
+        return None
+    try:
+        refused = families.refusal(_config_of(source), trusts_code=source.trust_remote_code)
+    except UNREADABLE as error:
+        return _unreadable(source, key, error)
+    return refused and f"{key}: '{source.path}' {refused}"
+
+
+def _config_of(source: ModelSource) -> Any:
+    return AutoConfig.from_pretrained(
+        str(source.path), revision=source.revision, trust_remote_code=source.trust_remote_code
+    )
+
+
+def _unreadable(source: ModelSource, key: str, error: Exception) -> str:
+    said = str(error)
+    reason, advice = (
+        said.strip().split("\n")[0],
+        "Give a folder with config.json, tokenizer and safetensors, or a hub id you can reach.",
+    )
+    if "trust_remote_code" in said:
+        reason = "its code comes with it, and transformers has none of its own"
+        advice = "Read that code and set model.trust_remote_code = true, or use another model."
+    elif "does not recognize this architecture" in said:
+        reason += f" (it is {transformers.__version__})"
+        advice = "Use another model, or a transformers that knows it."
+    return f"{key}: '{source.path}' cannot be read ({reason}). {advice}"
 
 
 def _open(name: str, **options: Any) -> Any:
@@ -192,6 +224,17 @@ def create(shape: ScratchModel, tokenizer: Any, seed: int, dtype: str) -> Any:
         return LlamaForCausalLM(config).to(DTYPES[dtype])
 
 
+def layer_names(source: ModelSource) -> tuple[str, ...]:
+    """Return the beginnings of the weight names of each decoder layer of a model in a folder.
+
+    They are told from a copy without weights: files may have names of the family's own.
+    """
+    trusted = {"trust_remote_code": source.trust_remote_code}
+    model = families.empty(_config_of(source), **trusted)
+    stem = Anatomy.of(model).layers
+    return tuple(f"{stem}.{layer}." for layer in range(len(model.get_submodule(stem))))
+
+
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the model's weights by name, tied weights once."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -207,8 +250,8 @@ def save_checkpoint(
 ) -> None:
     """Write a Hugging Face folder that ``AutoModelForCausalLM.from_pretrained`` opens.
 
-    Weights go by the names of the model's modules, which blends know them by, also where a family
-    is published under others (Mixtral's experts one by one); transformers takes both.
+    Weights go by the names of the model's modules, as blends know them, also where a family is
+    published under others (Mixtral's experts one by one); transformers takes both.
 
     Args:
         model: Gives the config, and the weights if ``weights`` is None.
@@ -223,6 +266,18 @@ def save_checkpoint(
     if weights:  # transformers noted the precision of the open model, not of what is saved
         model.config.dtype = next(iter(weights.values())).dtype
         model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def save_as_published(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a Hugging Face folder whose weights have the names that the family is published under.
+
+    Other tools than transformers know those only.
+    """
+    plain = families.empty_like(model)  # one that was opened is saved by the names it came with
+    plain.generation_config = model.generation_config
+    plain.save_pretrained(folder, state_dict=saved_weights(model), safe_serialization=True)
+    model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

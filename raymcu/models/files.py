@@ -14,6 +14,35 @@ from safetensors import safe_open
 from raymcu.store.ids import content_id
 from raymcu.study.search_space import ModelSource, ScratchModel
 
+TESTED = (
+    "afmoe", "apertus", "apertus1p5_text", "arcee", "aria_text", "axk1", "bamba", "beam",
+    "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2", "cohere2_moe", "ctrl", "cwm",
+    "deepseek_v2", "deepseek_v3", "deepseek_v32", "diffllama", "doge", "ernie4_5", "ernie4_5_moe",
+    "exaone", "exaone4", "exaone_moe", "falcon", "falcon_h1", "falcon_mamba", "flex_olmo",
+    "flint", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "glm4_moe_lite",
+    "glm_moe_dsa", "gpt-sw3", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_neox_japanese",
+    "gpt_oss", "gptj", "granite", "granite_swa", "granitemoe", "granitemoe_swa",
+    "granitemoeshared", "helium", "hunyuan_v1_dense", "hy_v3", "hyperclovax", "internlm3",
+    "iquestcoder", "jais2", "jamba", "jetmoe", "kolibri1", "laguna", "lara_mini", "lfm2", "lfm3",
+    "llama", "llama4_text", "mamba", "mamba2", "mellum", "mimo_v2_flash", "minicpm3", "minimax",
+    "minimax_m2", "minimax_m3_vl_text", "ministral", "ministral3", "mistral", "mixtral", "moshi",
+    "mpt", "nanochat", "nemotron", "olmo", "olmo2", "olmo3", "olmo_hybrid", "olmoe", "openai-gpt",
+    "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3",
+    "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next",
+    "sarvam_mla", "sarvam_moe", "seed_oss", "smollm3", "solar_open", "stablelm", "starcoder2",
+    "vaultgemma", "xglm", "youtu", "zaya",
+)  # fmt: skip
+"""Families, as config.json's ``model_type`` has them, that go through all of raymcu in a test."""
+
+
+def is_of_tested_family(path: str) -> bool:
+    """Whether a model is of a family that is known to work; a hub's is not looked at."""
+    config = Path(path) / "config.json"
+    try:
+        return not config.exists() or json.loads(config.read_text()).get("model_type") in TESTED
+    except ValueError:  # whoever opens it says so
+        return False
+
 
 def count_parameters(source: ModelSource) -> int | None:
     """Return a model's size without opening it; of one on a hub what its name says, or None.

@@ -82,8 +82,9 @@ class CausalLM:
         Raises:
             StoreError: If its files do not load.
         """
-        model = causal_lm.open_model(folder, dtype, device)
-        return model, Encoder(causal_lm.open_tokenizer(folder), source.prompt)
+        trusts_code = source.trust_remote_code
+        model = causal_lm.open_model(folder, dtype, device, trusts_code=trusts_code)
+        return model, Encoder(causal_lm.open_tokenizer(folder, source), source.prompt)
 
     def create(
         self, source: ModelSource, benchmark: Benchmark, sets: Sequence[str], seed: int

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ _SCALES = {
 }
 """What configs call a factor of the logits, and to which power it is one."""
 
-_REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
+REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
              RuntimeError, TypeError, ValueError)  # fmt: skip
 """What a model raises that does not take what it is given."""
 
@@ -51,12 +52,15 @@ class Scorer(nn.Module):
         self.width = int(config.hidden_size)
         self.longest_shared = float(getattr(config, "sliding_window", None) or math.inf)
         """Tokens of the longest row that `tree_states` is right for."""
+        if getattr(config, "window_size", None):  # GPT-Neo's, which counts places in a tree
+            self.longest_shared = 0
         self.caching: Literal["padded", "alone", "none"] = "padded"
         """What `extend` is right for: rows padded on the left, in pieces, some leaving on the way;
         rows of one length that begin at once; or none."""
         forward = self.body.forward
         self.cache_name = cache_name(forward)
         self.is_told_positions = "position_ids" in inspect.signature(forward).parameters
+        self.train(model.training)  # or whoever puts a mode back would turn dropout on
 
     def forward(  # noqa: PLR0913, PLR0917 - one pass gives all that a step asks for
         self,
@@ -228,9 +232,9 @@ class Scorer(nn.Module):
     def cache_bytes(self) -> int:
         """About how many bytes a token takes in a cache."""
         config = self.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None)
-        width = width or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_attention_heads", None) or 1  # a recurrent state has none
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        heads = getattr(config, "num_key_value_heads", None) or heads
         itemsize = next(self.model.parameters()).element_size()
         return int(2 * config.num_hidden_layers * heads * width * itemsize)
 
@@ -282,15 +286,21 @@ class Scorer(nn.Module):
             own = self(ids, torch.zeros_like(ids[0]), torch.arange(6, device=ids.device)).float()
             difference = (own - self.model(input_ids=ids).logits[0].float()).abs().max()
             outputs = self._outputs(ids)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise ConfigError(
-                f"model.path: {name} cannot be fed as raymcu feeds a causal LM ({_short(error)}). "
+                f"model.path: {name} cannot be fed as raymcu feeds a causal LM ({short(error)}). "
                 "Use another model."
             ) from error
         if not difference <= 1e-2 * own.abs().max():
             raise ConfigError(
                 f"model.path: {name} changes its logits in a way raymcu does not know; its scores "
                 "would be wrong. Please report the architecture."
+            )
+        holders = Counter(id(w) for layer in self.layers for w in set(layer.parameters()))
+        if max(holders.values(), default=1) > 1:
+            raise ConfigError(
+                f"model.path: layers of {name} share weights, so no layer can be replaced by "
+                "itself. Use another model."
             )
         if not self._is_close(self.all_states(ids)[0, :3], self.all_states(ids[:, :3])[0]):
             raise ConfigError(
@@ -346,7 +356,7 @@ class Scorer(nn.Module):
         """Whether states found in one way are those expected, and nothing is refused."""
         try:
             return all(self._is_close(found, expected) for found, expected in feed(ids))
-        except _REFUSALS:
+        except REFUSALS:
             return False
 
     def _fed_padded(self, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -380,7 +390,7 @@ def layer_states(output: Any) -> Tensor:
     return states
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
     """Return an error's first line, with its type where that says more."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

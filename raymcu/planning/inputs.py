@@ -3,8 +3,9 @@
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError
 from raymcu.models import causal_lm
+from raymcu.models.causal_lm import layer_names as layer_names
 from raymcu.models.modality import MODALITIES
-from raymcu.study.search_space import SearchSpace
+from raymcu.study.search_space import ModelSource, SearchSpace
 
 
 def check_inputs(space: SearchSpace) -> None:
@@ -13,11 +14,9 @@ def check_inputs(space: SearchSpace) -> None:
     Raises:
         ConfigError: With everything that cannot be used.
     """
-    named = {"model.path": space.model.path, "original.path": space.original.path}
-    named |= {f"retrained.paths.{size}": path for size, path in space.retrained.paths.items()}
-    ready = {f"models.{index}.path": use.path for index, use in enumerate(space.models)}
-    key_of = {path: key for key, path in {**named, **ready}.items() if path}  # each once
-    sources = {k: space.model.model_copy(update={"path": path}) for path, k in key_of.items()}
+    sources = _sources(space)
+    ready = {key for key in sources if key.startswith("models.")}
+    key_of = {source.path: key for key, source in sources.items()}
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     modality = MODALITIES[benchmark.modality]
     told = {key: modality.preflight(source, key, benchmark) for key, source in sources.items()}
@@ -38,3 +37,23 @@ def check_inputs(space: SearchSpace) -> None:
                 faults += error.faults
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
+
+
+def check_families(space: SearchSpace) -> None:
+    """Look whether models in folders here are of families that can be used.
+
+    Raises:
+        ConfigError: With those that are not.
+    """
+    faults = [causal_lm.refused_family(source, key) for key, source in _sources(space).items()]
+    if found := [fault for fault in faults if fault]:
+        raise ConfigError(found)
+
+
+def _sources(space: SearchSpace) -> dict[str, ModelSource]:
+    """Return the models that a space names by folder or hub id, each once, by the key for it."""
+    named = {"model.path": space.model.path, "original.path": space.original.path}
+    named |= {f"retrained.paths.{size}": path for size, path in space.retrained.paths.items()}
+    named |= {f"models.{index}.path": use.path for index, use in enumerate(space.models)}
+    key_of = {path: key for key, path in named.items() if path}
+    return {k: space.model.model_copy(update={"path": path}) for path, k in key_of.items()}

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,11 @@ def components() -> dict[str, Registry[Any]]:
 
 
 def look_around(space: SearchSpace) -> Surroundings:
-    """Return what the plan has to know. Reads local files, never the network."""
+    """Return what the plan has to know. Reads local files, never the network.
+
+    Raises:
+        ConfigError: If a model in a folder is of a family that cannot be used.
+    """
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     facts = benchmark.facts()
     paths = [space.model.path, space.original.path, *space.retrained.paths.values()]
@@ -115,9 +120,28 @@ def look_around(space: SearchSpace) -> Surroundings:
         num_parameters=files.count_parameters(space.model),
         asked=facts.asked,
         is_classifier=benchmark.modality != "causal_lm",
-        layers=files.layer_names(space.model),
+        layers=_layers(space),
         **_components(space),
     )
+
+
+def _layers(space: SearchSpace) -> tuple[str, ...]:
+    """Return the beginnings of the layers' weight names; look at models that may be of any family.
+
+    What is known to work and calls its layers as Llama does is opened by no library for that.
+    """
+    if BENCHMARKS[space.benchmark.name].modality != "causal_lm":
+        return ()
+    ready = (use.path for use in space.models)
+    paths = (space.model.path, space.original.path, *space.retrained.paths.values(), *ready)
+    found = files.layer_names(space.model)
+    is_usual = not found or found[0].startswith("model.layers.")
+    if is_usual and all(files.is_of_tested_family(path) for path in paths if path):
+        return found
+    inputs: Any = import_module("raymcu.planning.inputs")  # which takes transformers, and seconds
+    inputs.check_families(space)
+    names: tuple[str, ...] = found if is_usual else inputs.layer_names(space.model)
+    return names
 
 
 def plan_study(space: SearchSpace) -> Plan:

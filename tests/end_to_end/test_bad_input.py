@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import T5Config
 
 from raymcu.cli import main
 
@@ -119,3 +120,17 @@ def test_the_module_is_the_command_and_list_names_walks() -> None:
     bad = subprocess.run([*told, "walk"], capture_output=True, text=True, check=False)
     assert bad.returncode == 2
     assert bad.stderr.startswith("raymcu: 'walk': list one of methods")
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_model_that_is_no_causal_lm_is_refused(
+    command: str, space_path: Path, monkeypatch: Patch, capsys: Capture, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    T5Config().save_pretrained(folder)
+    out = ("--out", tmp_path / "run") if command == "run" else ()
+    key = f'model.path="{folder}"'
+    said = " ".join(refused(monkeypatch, capsys, command, space_path, *out, "--set", key).split())
+    assert "model.path: '" in said
+    assert "is an encoder-decoder (t5)" in said
+    assert not (tmp_path / "run").exists()
