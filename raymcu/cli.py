@@ -1,7 +1,5 @@
 """The command line: parses, calls, prints. Each command imports what it needs when it is called."""
 
-import importlib
-import json
 import os
 import re
 import shlex
@@ -13,9 +11,22 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from raymcu.commands import folder
+from raymcu.commands.options import (
+    Extend,
+    Extensions,
+    Json,
+    Out,
+    Quiet,
+    RayDashboard,
+    Set,
+    Space,
+    console,
+    late,
+    print_json,
+)
 from raymcu.errors import RaymcuError, as_note
 from raymcu.store import versions
 
@@ -24,8 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Mode connectivity, evaluation and extrapolation in machine unlearning, as one sweep.",
 )
-console = Console(width=None if sys.stdout.isatty() else 100)
-
 _STOPPED = 130
 """Exit code of who was interrupted, which typer makes of a `KeyboardInterrupt`."""
 _KINDS = (
@@ -33,34 +42,6 @@ _KINDS = (
     *("curves", "walks", "benchmarks", "settings"),
 )
 """What `raymcu list` shows."""
-
-_POINT = (
-    "Id or label of a point, or its beginning: npo/seed0, original; of a curve or walk, "
-    "'linear(npo/seed0, npo/seed1)@0.5' or 'mixing(npo/seed0)@0.5'; forget10:npo/seed0 if several "
-    "forget sets have it."
-)
-
-Space = Annotated[Path, typer.Argument(help="Search-space file (TOML).", show_default=False)]
-Run = Annotated[str, typer.Argument(help="Run folder: a path or URL.", show_default=False)]
-Out = Annotated[str, typer.Option("--out", help="Run folder: a path or any fsspec URL.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a key, e.g. curves.num_points=5 methods.npo.beta=0.2.",
-    ),
-]
-Extensions = Annotated[
-    list[str] | None,
-    typer.Option(metavar="MODULE", help="Module of yours, or its file: my_method.py."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-Extend = Annotated[bool, typer.Option(help="Add to a folder that holds another search space.")]
-RayDashboard = Annotated[
-    bool, typer.Option(help="Serve Ray's own dashboard on loopback (local cluster only).")
-]
 
 
 def _print_versions(asked: bool) -> None:
@@ -83,16 +64,16 @@ def _options(
 @app.command()
 def demo(out: Out = "runs/demo", quiet: Quiet = False) -> None:
     """Run the whole flow on an embedded benchmark and a model trained on the spot."""
-    _run(_from("study.presets").shipped()["demo"], out, [], quiet=quiet)
+    _run(late("study.presets").shipped()["demo"], out, [], quiet=quiet)
 
 
 @app.command()
 def presets(as_json: Json = False) -> None:
     """List the search spaces that come with raymcu."""
-    shipped = _from("study.presets")
+    shipped = late("study.presets")
     told = {name: shipped.first_sentence(path) for name, path in shipped.shipped().items()}
     if as_json:
-        _print_json(told)
+        print_json(told)
         return
     for name, sentence in told.items():
         console.print(f"[bold]{name}[/]  {escape(sentence)}", highlight=False)
@@ -108,7 +89,7 @@ def init(
     ] = None,
 ) -> None:
     """Copy a search space that comes with raymcu, to change it."""
-    console.print(str(_from("study.presets").copy(name, to)), soft_wrap=True, highlight=False)
+    console.print(str(late("study.presets").copy(name, to)), soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -118,7 +99,7 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON schema of search spaces, for editors: keys, names, options, what they mean."""
-    _print_json(_from("planning.schema").space_schema(extension or []))
+    print_json(late("planning.schema").space_schema(extension or []))
 
 
 @app.command()
@@ -133,21 +114,21 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Print what would be trained, measured, saved by reuse, and what it would cost."""
-    planning, durations = _from("planning.surroundings"), _from("planning.durations")
+    planning, durations = late("planning.surroundings"), late("planning.durations")
     on = durations.device(device, devices)
     wanted = planning.load_space(space, sets or [])
     around = planning.look_around(wanted)
     made = planning.make_plan(wanted, around)
     summary = {
         **made.summary,
-        **_from("planning.trials").search_summary(wanted),
+        **late("planning.trials").search_summary(wanted),
         "duration": durations.duration(made, wanted, around.sets, len(around.layers), on),
     }
     if as_json:
         told = summary["duration"] and summary["duration"].to_dict()
-        _print_json({"name": made.name, "plan_id": made.id, **summary, "duration": told})
+        print_json({"name": made.name, "plan_id": made.id, **summary, "duration": told})
         return
-    console.print(_from("report.console").plan_table(made.name, summary))
+    console.print(late("report.console").plan_table(made.name, summary))
 
 
 @app.command()
@@ -180,11 +161,11 @@ def evaluate(  # noqa: PLR0917 - each of its options by name
     quiet: Quiet = False,
 ) -> None:
     """Measure ready models by all metrics; nothing is trained. What is measured is not again."""
-    asking = _from("planning.evaluation")
+    asking = late("planning.evaluation")
     table = asking.evaluation(models, benchmark, forget, original, retrained, extensions or [])
     ledger = _do(table, out, sets or [], quiet=quiet, extend=True)
     told = asking.lacking(table, ledger.run.read_table("scores"))
-    _end(ledger, *_from("report.console").metrics_tables(ledger.run), *told)
+    _end(ledger, *late("report.console").metrics_tables(ledger.run), *told)
 
 
 @app.command()
@@ -197,8 +178,8 @@ def search(
     ray_dashboard: RayDashboard = False,
 ) -> None:
     """Search hyperparameters with Optuna, as the file's table search says. Resumes likewise."""
-    ledger = _from("pipeline").search_study(
-        _from("planning.surroundings").load_space(space, sets or []),
+    ledger = late("pipeline").search_study(
+        late("planning.surroundings").load_space(space, sets or []),
         out,
         console,
         extend=extend,
@@ -207,133 +188,10 @@ def search(
         command=shlex.join(["raymcu", *sys.argv[1:]]),
     )
     trials = f"trials: optuna-dashboard sqlite:///{ledger.run.path('optuna.db')}"
-    _end(ledger, _from("report.search_words").trials_table(ledger.run), trials)
+    _end(ledger, late("report.search_words").trials_table(ledger.run), trials)
 
 
-@app.command()
-def status(run: Run, as_json: Json = False) -> None:
-    """Show what is done, running, failed and left, with times."""
-    telling = _from("report.status")
-    found = telling.read_status(_open(run))
-    if as_json:
-        _print_json(found.to_dict())
-    else:
-        console.print(telling.render_status(found))
-
-
-@app.command()
-def score(run: Run, quiet: Quiet = False) -> None:
-    """Compute every metric anew from the stored measurements."""
-    folder, again = _open(run), _from("report.again")
-    number = again.rescore(folder, console, is_quiet=quiet)
-    again.reanalyze(folder)
-    console.print(f"{number} points scored into {folder.path('tables/scores')}", soft_wrap=True)
-
-
-@app.command()
-def judge(
-    run: Run,
-    url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, e.g. https://HOST/v1.")],
-    model: Annotated[str, typer.Option(help="Name of the judging model there.")],
-    probes: Annotated[str, typer.Option(help="Probes to grade, by commas.")] = "forget,retain",
-    max_examples: Annotated[int | None, typer.Option(help="First examples of each.")] = None,
-    key_env: Annotated[
-        str, typer.Option(help="Environment variable with the key, if one is needed.")
-    ] = "OPENAI_API_KEY",
-) -> None:
-    """Have a language model grade the greedy answers of a finished run. Resumes where it ended."""
-    folder, judging = _open(run), _from("analysis.judge")
-    asked = judging.Judge.at(url, model, key_env)
-    names = [name.strip() for name in probes.split(",")]
-    told = judging.judge_run(
-        folder,
-        asked,
-        names,
-        max_examples,
-        lambda ended, running: console.print(f"judged {', '.join(ended)}", highlight=False),
-    )
-    console.print(
-        f"{told.num_grades} grades of {told.num_points} points, {told.num_failed} replies without "
-        f"one, in {folder.path('tables/judgements')}. Scores of them: raymcu score {run}",
-        soft_wrap=True,
-        highlight=False,
-    )
-
-
-@app.command()
-def analyze(run: Run, as_json: Json = False) -> None:
-    """Judge every curve anew from the scores."""
-    folder = _open(run)
-    _from("report.again").reanalyze(folder)
-    findings = folder.read_table("findings")
-    if as_json:
-        _print_json(findings.to_pylist())
-    else:
-        console.print(_from("report.console").findings_table(findings))
-
-
-@app.command()
-def report(
-    run: Run,
-    pdf: Annotated[
-        bool,
-        typer.Option(
-            "--pdf", help="Also write the figures along curves as PDF, as the others are."
-        ),
-    ] = False,
-) -> None:
-    """Draw the figures and the HTML page anew."""
-    console.print(
-        _from("report.again").redraw(_open(run), pdf=pdf), soft_wrap=True, highlight=False
-    )
-
-
-@app.command()
-def export(
-    run: Run,
-    point: Annotated[str, typer.Argument(help=_POINT, show_default=False)],
-    to: Annotated[Path, typer.Option("--to", help="Folder to write.", show_default=False)],
-    push: Annotated[
-        str | None,
-        typer.Option(
-            metavar="OWNER/NAME", help="Upload it to the Hugging Face hub, too, as a new model."
-        ),
-    ] = None,
-    public: Annotated[bool, typer.Option(help="Let everybody see it there.")] = False,
-) -> None:
-    """Write a point's weights as an ordinary Hugging Face folder, with a model card."""
-    made = _from("measurement.export").export(_open(run), point, to, push=push, is_public=public)
-    console.print(str(made), soft_wrap=True, highlight=False)
-    if push:
-        console.print(f"{push} is on the hub", soft_wrap=True, highlight=False)
-
-
-@app.command()
-def verify(run: Run, as_json: Json = False) -> None:
-    """Re-hash every file against its manifest; exit code 3 if one differs."""
-    sound, faults = _from("report.again").verify(_open(run))
-    if as_json:
-        _print_json({"sound": sound, "faults": faults})
-    else:
-        for fault in faults:
-            console.print(fault, style="red", soft_wrap=True, highlight=False)
-        console.print(f"{len(sound)} sound, {len(faults)} damaged")
-    if faults:
-        raise typer.Exit(3)
-
-
-@app.command()
-def dashboard(
-    run: Run,
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8266,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    allow_remote: Annotated[bool, typer.Option(help="Allow a host that is not loopback.")] = False,
-) -> None:
-    """Serve a live page of the run: the grid filling up, curves, failures, time left."""
-    server = _from("report.dashboard").serve(run, host, port, allow_remote=allow_remote)
-    console.print(f"{server.url}  (Ctrl-C ends it)", highlight=False)
-    with server:
-        server.serve_forever()
+app.registered_commands += folder.app.registered_commands
 
 
 @app.command("list")
@@ -350,22 +208,22 @@ def list_components(
     extensions: Extensions = None,
 ) -> None:
     """Show components: names, sources, options with defaults and ranges, what they need."""
-    rows = _from("report.catalog").catalog(kind, extensions or [])
+    rows = late("report.catalog").catalog(kind, extensions or [])
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
-        _from("report.catalog").print_catalog(rows, console)
+        late("report.catalog").print_catalog(rows, console)
 
 
 def _run(space: Path, out: str, sets: list[str], **switches: bool) -> None:
     ledger = _do(space, out, sets, **switches)
-    _end(ledger, *_from("report.console").result_tables(ledger.run))
+    _end(ledger, *late("report.console").result_tables(ledger.run))
 
 
 def _do(space: Path | dict[str, Any], out: str, sets: list[str], **switches: bool) -> Any:
     """Run a study; return its ledger."""
-    return _from("pipeline").run_study(
-        _from("planning.surroundings").load_space(space, sets),
+    return late("pipeline").run_study(
+        late("planning.surroundings").load_space(space, sets),
         out,
         console,
         is_quiet=switches["quiet"],
@@ -381,26 +239,12 @@ def _end(ledger: Any, *told: Any) -> None:
         console.print(part, highlight=False, soft_wrap=isinstance(part, str))
     failures = ledger.failures()
     if failures.num_rows:
-        console.print(_from("report.status").failures_table(failures.to_pylist()))
+        console.print(late("report.status").failures_table(failures.to_pylist()))
     console.print(
         f"report: {ledger.run.path('report/index.html')}", soft_wrap=True, highlight=False
     )
     if failures.num_rows:
         raise typer.Exit(1)
-
-
-def _from(module: str) -> Any:
-    """Import a module of raymcu now, so that `raymcu --help` starts without torch or Ray."""
-    return importlib.import_module(f"raymcu.{module}")
-
-
-def _open(run: str) -> Any:
-    """Open the folder of an existing run."""
-    return _from("store.run_folder").RunFolder.open(run)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
 
 
 def _spread(arguments: list[str]) -> list[str]:

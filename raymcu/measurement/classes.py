@@ -8,6 +8,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from raymcu.benchmarks._base import Benchmark
 from raymcu.blend import Blend
 from raymcu.errors import WorkError
 from raymcu.measurement.likelihood import Likelihood
@@ -15,6 +16,7 @@ from raymcu.measurement.resident import Blends, Resident
 from raymcu.measurement.rows import Row, measurements
 from raymcu.models.batch_norm import compute_statistics, layers_of
 from raymcu.store import tables
+from raymcu.study.search_space import Measurement
 
 _BATCH = 256
 """Inputs of a forward pass, and of the batches whose statistics are averaged."""
@@ -22,6 +24,11 @@ _BATCH = 256
 
 class ClassMeasurer(Resident):
     """Measures blends of classifiers, one after the other."""
+
+    def __init__(self, *what: Any, **how: Any) -> None:
+        super().__init__(*what, **how)
+        self._items: list[Any] = []
+        self._probes: dict[tuple[str, str], list[Row]] = {}
 
     def measure(
         self,
@@ -89,21 +96,10 @@ class ClassMeasurer(Resident):
         """Write a blend into the resident model; what is no checkpoint gets statistics anew."""
         scorer, encoder = super().place(blend, unfinished)
         if layers_of(scorer) and not blend.is_checkpoint:
-            compute_statistics(scorer, self._learned(encoder), _BATCH)
+            if not self._items:
+                self._items = learned(encoder, self.benchmark, self.asked)
+            compute_statistics(scorer, self._items, _BATCH)
         return scorer, encoder
-
-    def _begin(self, scorer: Any) -> None:
-        del scorer
-        self._items: list[Any] = []
-        self._probes: dict[tuple[str, str], list[Row]] = {}
-
-    def _learned(self, encoder: Any) -> Sequence[Any]:
-        """Return the training inputs that statistics are taken of, in an order without classes."""
-        if not self._items:
-            examples = sorted(self.benchmark.training_set("full"), key=lambda x: x.key)
-            some = examples[: self.asked.batch_norm_examples]
-            self._items = [encoder.encode(example) for example in some]
-        return self._items
 
     def _rows(self, probe: str, forget_size: str) -> list[Row]:
         key = (probe, forget_size)
@@ -140,3 +136,14 @@ def _logprobs(scorer: Any, rows: Sequence[Row]) -> np.ndarray:
     logits = scorer(batch.inputs, batch.row, batch.column)
     found: np.ndarray = logits.float().log_softmax(-1).cpu().numpy()
     return found
+
+
+def learned(encoder: Any, benchmark: Benchmark, asked: Measurement) -> list[Any]:
+    """Return the training inputs that statistics are taken of, in an order that mixes classes."""
+    examples = sorted(benchmark.training_set("full"), key=lambda x: str(x.key))
+    return [encoder.encode(example) for example in examples[: asked.batch_norm_examples]]
+
+
+def settle(scorer: Any, encoder: Any, benchmark: Benchmark, asked: Measurement) -> None:
+    """Give a blend in a model the statistics that it is measured with."""
+    compute_statistics(scorer, learned(encoder, benchmark, asked), _BATCH)

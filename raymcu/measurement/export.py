@@ -5,14 +5,19 @@ from pathlib import Path
 
 import torch
 
+from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError
 from raymcu.measurement import hub
 from raymcu.measurement.card import write_card
+from raymcu.measurement.classes import settle
 from raymcu.measurement.naming import find_blend
 from raymcu.models import causal_lm, files
+from raymcu.models.batch_norm import layers_of
 from raymcu.models.blending import load_weights, write_blend
+from raymcu.models.modality import MODALITIES
+from raymcu.planning.recipes import Recipe
 from raymcu.store.run_folder import RunFolder
-from raymcu.study.search_space import ModelSource
+from raymcu.study.search_space import Measurement
 
 
 def export(
@@ -69,14 +74,17 @@ def export(
         raise ConfigError(faults)
     first = folders[blend.checkpoints[0]]
     dtype = json.loads((first / "config.json").read_text()).get("dtype", "float32")
-    told = json.loads((first / "recipe.json").read_text())["recipe"]["model"]
-    source = ModelSource.model_validate(told)
-    cpu = torch.device("cpu")
-    model = causal_lm.open_model(first, dtype, cpu, trusts_code=source.trust_remote_code)
+    recipe = Recipe.model_validate(json.loads((first / "recipe.json").read_text())["recipe"])
+    benchmark = BENCHMARKS[recipe.benchmark.name](**recipe.benchmark.options)
+    modality = MODALITIES[benchmark.modality]
+    model, encoder = modality.open(first, recipe.model, dtype, torch.device("cpu"))
     sources = {key: load_weights(folder) for key, folder in folders.items()}
     write_blend(causal_lm.saved_weights(model), blend, sources)
+    if layers_of(model) and not blend.is_checkpoint:
+        asked = Measurement.model_validate(run.plan["search_space"]["measurement"])
+        settle(modality.scorer(model, encoder), encoder, benchmark, asked)
     target.mkdir(parents=True, exist_ok=True)
-    causal_lm.save_as_published(model, causal_lm.open_tokenizer(first, source), target)
+    modality.publish(model, encoder, target)
     (target / "blend.json").write_text(blend.model_dump_json(indent=1))
     write_card(run, blend, point, target)
     if push is not None:

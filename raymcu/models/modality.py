@@ -19,7 +19,9 @@ from raymcu.models import causal_lm
 from raymcu.models.classifying import Classifiers, ClassScorer
 from raymcu.models.encoding import Encoder, train_tokenizer
 from raymcu.models.image_classifier import ImageClassifiers
+from raymcu.models.image_text_classifier import ImageTextClassifiers
 from raymcu.models.scorer import Scorer
+from raymcu.models.text_classifier import TextClassifiers
 from raymcu.study.search_space import ModelSource, ScratchModel
 
 _CHUNK = 2048
@@ -49,6 +51,9 @@ class Modality(Protocol):
         self, model: Any, encoder: Any, folder: Path, weights: Mapping[str, Tensor] | None = None
     ) -> None:
         """Write a folder that transformers opens; ``weights`` in place of the model's own."""
+
+    def publish(self, model: Any, encoder: Any, folder: Path) -> None:
+        """Write a folder for other tools too: weights go by the names they are published under."""
 
     def encode(self, model: Any, encoder: Any, examples: Sequence[Any]) -> list[Any]:
         """Return the items of a training set."""
@@ -109,6 +114,10 @@ class CausalLM:
     ) -> None:
         """Write a folder that ``AutoModelForCausalLM.from_pretrained`` opens."""
         causal_lm.save_checkpoint(model, encoder.tokenizer, folder, weights)
+
+    def publish(self, model: Any, encoder: Encoder, folder: Path) -> None:
+        """Write a folder whose weights have the names that the family is published under."""
+        causal_lm.save_as_published(model, encoder.tokenizer, folder)
 
     def encode(self, model: Any, encoder: Encoder, examples: Sequence[Any]) -> list[Any]:
         """Tokenise a set; plain text, an example without a question, is cut into chunks."""
@@ -174,6 +183,10 @@ class Classifier:
         """Write a folder that transformers opens."""
         self.kind.save(model, encoder, folder, weights)
 
+    def publish(self, model: Any, encoder: Any, folder: Path) -> None:
+        """Write a folder that transformers opens."""
+        self.kind.save(model, encoder, folder)
+
     def encode(self, model: Any, encoder: Any, examples: Sequence[Any]) -> list[Any]:
         """Return the items of a training set."""
         del model
@@ -187,5 +200,7 @@ class Classifier:
 MODALITIES: dict[str, Modality] = {
     "causal_lm": CausalLM(),
     "image": Classifier(ImageClassifiers()),
+    "text": Classifier(TextClassifiers()),
+    "image_text": Classifier(ImageTextClassifiers()),
 }
 """By `Benchmark.modality`."""

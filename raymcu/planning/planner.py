@@ -13,14 +13,12 @@ from raymcu.errors import ConfigError
 from raymcu.planning.costs import estimates
 from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
 from raymcu.planning.plan_checks import plan_faults
-from raymcu.planning.recipes import Choice, GEffects, Recipe, siblings
+from raymcu.planning.recipes import Choice, Recipe, siblings
+from raymcu.planning.trainings import TASK, Trainings
 from raymcu.store.ids import content_id
 from raymcu.study.search_space import (
     FamilyUse,
     Measurement,
-    MethodUse,
-    ModelSource,
-    ModelUse,
     SearchSpace,
 )
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
@@ -58,27 +56,17 @@ def plan_trial(
     return _Planner(space, around, More()).trial(seeds, mixing)
 
 
-_TASK = Choice(name="finetune", options={})
-"""Learning: NLL on the retain set, or on the sets an original model learns."""
-
-
-class _Planner:
+class _Planner(Trainings):
     """Collects recipes, curves, walks and points by id."""
 
     def __init__(self, space: SearchSpace, around: Surroundings, more: More) -> None:
-        self.space = space
-        self.around = around
+        super().__init__(space, around)
         self.more = more
-        self.methods: Mapping[str, MethodUse] = {m.title: m for m in space.methods}
-        self.recipes: dict[str, Recipe] = {}
         self.curves: dict[str, Curve] = {}
         self.walks: dict[str, Walk] = {}
         self.points: dict[str, Point] = {}
         self.num_pairs = 0
         self._ends: set[tuple[UnlearnerKey, str]] = set()
-        self.models: Mapping[str, ModelUse] = {use.label: use for use in space.models}
-        has_original = space.original.train or space.original.path is not None
-        self._original = self._learner(None) if has_original else None
         self.retrained: dict[str, Recipe] = {}
         self._learning = {
             self.methods[title].name for (title, _), facts in around.methods.items() if facts.step
@@ -91,17 +79,11 @@ class _Planner:
             **_measured(space.measurement),
         }
 
-    @property
-    def original(self) -> Recipe:
-        """The original model; `plan_faults` saw to it that there is one where it is asked for."""
-        assert self._original is not None  # noqa: S101
-        return self._original
-
     def plan(self) -> Plan:
         self._references()
         for label in self.models:
             for size in self.space.benchmark.forget_sizes:
-                self._point(self._alone(self._ready(label)), size, "model", label)
+                self._point(self.alone(self.ready(label)), size, "model", label)
         grid = [
             (size, setting, pair)
             for size in self.space.benchmark.forget_sizes
@@ -124,8 +106,8 @@ class _Planner:
         (size,), (title,) = self.space.benchmark.forget_sizes, self.methods
         for seed in seeds:
             key = UnlearnerKey(title, seed, Variation())
-            _, unlearner = self._trained(key, size)
-            blend = Blend.mixed([(1 - mixing, self._alone(self.original)), (mixing, unlearner)])
+            _, unlearner = self.trained(key, size)
+            blend = Blend.mixed([(1 - mixing, self.alone(self.original)), (mixing, unlearner)])
             self._point(blend, size, "trial", key.label)
         return self._planned()
 
@@ -148,122 +130,24 @@ class _Planner:
         )
 
     def _references(self) -> None:
-        original = self._original
-        random = self._untrained() if self.around.is_classifier else None
+        original = self.known_original
+        random = self.untrained() if self.around.is_classifier else None
         for size in self.space.benchmark.forget_sizes:
             if original is not None:
-                self._point(self._alone(original), size, "original", original.label)
+                self._point(self.alone(original), size, "original", original.label)
             if random is not None:
-                self._point(self._alone(random), size, "random", random.label)
+                self._point(self.alone(random), size, "random", random.label)
             if self.space.retrained.train or size in self.space.retrained.paths:
-                retrained = self.retrained[size] = self._learner(size)
-                self._point(self._alone(retrained), size, "retrained", retrained.label)
-
-    def _untrained(self) -> Recipe | None:
-        """Add a network of random weights (ZRF's reference), if the study has one from scratch."""
-        if self.space.model.scratch is None or self.space.model.path is not None:
-            return None
-        return self._add(
-            role="random",
-            label="random",
-            forget_size=None,
-            parents={},
-            train_sets=("full",),  # which its inputs are normalised by
-            methods=(),
-            training=None,
-            seed=self.space.original.seed,
-        )
-
-    @staticmethod
-    def _alone(recipe: Recipe) -> Blend:
-        return Blend.of({recipe.id: 1.0})
-
-    def _add(self, **content: Any) -> Recipe:
-        model: ModelSource = content.pop("model", self.space.model)
-        if model.path is not None:  # weights from there, so no shape of our own
-            model = model.model_copy(update={"scratch": None})
-        recipe = Recipe(
-            **{
-                "model": model,
-                "model_fingerprint": self.around.model_fingerprints.get(model.path or ""),
-                "benchmark": self.space.benchmark,
-                "fingerprint": self.around.fingerprint,
-                "train_sets": (),
-                **content,
-            }
-        )
-        return self.recipes.setdefault(recipe.id, recipe)
-
-    def _learner(self, forget_size: str | None) -> Recipe:
-        """Add the original model, or the one retrained without a forget set."""
-        source = self.space.original
-        if forget_size is None:
-            ready, role, label, learned = source.path, "original", "original", "full"
-        else:
-            ready, role = self.space.retrained.paths.get(forget_size), "retrained"
-            label = f"retrained/{forget_size}"
-            learned = self.around.retrained_sets[forget_size]
-        if ready is not None:
-            return self._copied(ready, role, label, forget_size)
-        return self._add(
-            role=role,
-            label=label,
-            forget_size=forget_size,
-            parents={},
-            train_sets=(learned, *source.extra_sets),
-            methods=(_TASK,),
-            training=source.training,
-            seed=source.seed,
-        )
-
-    def _ready(self, label: str) -> Recipe:
-        """Add one of the file's ready models, which is the same for all forget sets."""
-        return self._copied(self.models[label].path, "model", label, None)
-
-    def _copied(self, path: str, role: str, label: str, forget_size: str | None) -> Recipe:
-        return self._add(
-            role=role,
-            label=label,
-            forget_size=forget_size,
-            parents={},
-            model=self.space.model.model_copy(update={"path": path}),
-            methods=(),
-            training=None,
-            seed=0,
-        )
-
-    def _trained(self, key: UnlearnerKey, size: str) -> tuple[Recipe, Blend]:
-        """Add what is trained for an unlearner: itself, or its memorizer; and say what it is."""
-        is_second_order = key.variation.is_second_order
-        use = self.methods[key.method]
-        _, training = self.space.use_of(use, is_second_order=is_second_order)
-        facts = self.around.methods[key.method, is_second_order]
-        grid = self.space.unlearning
-        every, examples = grid.g_effect_every, grid.g_effect_examples
-        recipe = self._add(
-            role="memorizer" if facts.step else "unlearner",
-            label=f"{key.label}{MEMORIZER}" if facts.step else key.label,
-            forget_size=size,
-            retain_set=self.around.retain_sets[size],
-            parents={"start": self.original.id},
-            methods=(_choice(use.name, facts.options, facts.step),),
-            mask=self.around.masks.get(key.method),
-            curriculum=self.around.curriculum if key.variation.has_curriculum else None,
-            training=training,
-            g_effects=GEffects(every=every, examples=examples) if every else None,
-            seed=key.seed,
-        )
-        c = facts.coefficient
-        blend = Blend.mixed([(1 - c, self._alone(self.original)), (c, self._alone(recipe))])
-        return recipe, blend
+                retrained = self.retrained[size] = self.learner(size)
+                self._point(self.alone(retrained), size, "retrained", retrained.label)
 
     def _end(self, key: UnlearnerKey, size: str) -> Recipe:
         """Add an unlearner that curves end at, as a checkpoint of its own."""
-        trained, _ = self._trained(key, size)
+        trained, _ = self.trained(key, size)
         recipe = trained
         if trained.role == "memorizer":
             facts = self.around.methods[key.method, key.variation.is_second_order]
-            recipe = self._add(
+            recipe = self.add(
                 role="unlearner",
                 label=key.label,
                 forget_size=size,
@@ -274,7 +158,7 @@ class _Planner:
                 coefficient=facts.coefficient,
                 seed=key.seed,
             )
-        self._point(self._alone(recipe), size, "unlearner", recipe.label)
+        self._point(self.alone(recipe), size, "unlearner", recipe.label)
         self._ends.add((key, size))
         return recipe
 
@@ -282,13 +166,13 @@ class _Planner:
         bend = self.space.curves.bend
         methods = [*first.methods, *(m for m in second.methods if m not in first.methods)]
         is_task = bend.objective == "task" or any(m.name in self._learning for m in methods)
-        leader = self._add(
+        leader = self.add(
             role="bend",
             label=f"bend({first.label}, {second.label})",
             forget_size=size,
             retain_set=self.around.retain_sets[size],
             parents={"first": first.id, "second": second.id, "reference": self.original.id},
-            methods=(_TASK,) if is_task else tuple(methods),
+            methods=(TASK,) if is_task else tuple(methods),
             curve=use.name,
             curve_options=use.options,
             training=bend.training,
@@ -365,7 +249,7 @@ class _Planner:
                 steps.append((t, self._point(blend, size, "walk", f"{name} {what}"), what))
             self.walks[key] = Walk(key, use.title, size, recipe, label, tuple(steps))
             for chosen in self.more.layers.get(key, ()):
-                blend = self._alone(self.original).with_layers(through, chosen, layers)
+                blend = self.alone(self.original).with_layers(through, chosen, layers)
                 what = ", ".join(map(str, chosen))
                 self._point(blend, size, "layers", f"layers {what} of {label}")
 
@@ -375,17 +259,17 @@ class _Planner:
         for title in use.methods or (*self.methods, *self.models):
             if title in self.models:
                 if not is_away:
-                    recipe = self._ready(title)
-                    yield title, recipe, self._alone(recipe)
+                    recipe = self.ready(title)
+                    yield title, recipe, self.alone(recipe)
                 continue
             if is_away and self.around.methods[title, False].step is None:
                 continue
             for seed in use.seeds or self.space.unlearning.seeds[:1]:
                 unlearner = UnlearnerKey(title, seed, Variation())
-                recipe, through = self._trained(unlearner, size)
+                recipe, through = self.trained(unlearner, size)
                 if (unlearner, size) not in self._ends:  # else it is a point by itself already
                     self._point(through, size, "unlearner", unlearner.label)
-                yield unlearner.label, recipe, self._alone(recipe) if is_away else through
+                yield unlearner.label, recipe, self.alone(recipe) if is_away else through
 
     def _by_hand(self, use: BlendUse, size: str) -> None:
         layers = {prefix: self._row(row, size).terms for prefix, row in use.layers.items()}
@@ -397,25 +281,20 @@ class _Planner:
     def _named(self, label: str, size: str) -> Blend:
         """Return the checkpoint of a label, added if the study has no other use for it."""
         if label == "original":
-            return self._alone(self.original)
+            return self.alone(self.original)
         if label == "retrained":
-            return self._alone(self.retrained.get(size) or self._learner(size))
+            return self.alone(self.retrained.get(size) or self.learner(size))
         if label in self.models:
-            return self._alone(self._ready(label))
+            return self.alone(self.ready(label))
         key = UnlearnerKey.read(label.removesuffix(MEMORIZER))
         assert key is not None  # noqa: S101 - plan_faults saw to it
-        recipe, unlearner = self._trained(key, size)
-        return self._alone(recipe) if label.endswith(MEMORIZER) else unlearner
+        recipe, unlearner = self.trained(key, size)
+        return self.alone(recipe) if label.endswith(MEMORIZER) else unlearner
 
     def _point(self, blend: Blend, size: str, role: str, label: str) -> str:
         key = content_id({"blend": blend.id, "forget_size": size, **self._asked})
         self.points.setdefault(key, Point(key, blend, size, role, label))
         return key
-
-
-def _choice(name: str, options: Mapping[str, Any], without: str | None) -> Choice:
-    """Return a method as a recipe holds it; how far to step away is no matter of training."""
-    return Choice(name=name, options={k: v for k, v in options.items() if k != without})
 
 
 def _measured(asked: Measurement) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from raymcu.report.data import (
     short_labels,
     unique,
 )
+from raymcu.report.figure_files import render
 from raymcu.report.figures import (
     INK,
     LEGEND_ROW,
@@ -34,7 +35,6 @@ from raymcu.report.figures import (
     draw_legend,
     fitted,
     legend_rows,
-    render,
     set_log,
 )
 from raymcu.report.ordered import calibrated

@@ -7,7 +7,6 @@ palette of Okabe and Ito, safe for colour-blind readers) and in marker or line s
 
 import io
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from raymcu.analysis.processes import fresh_processes
 from raymcu.report.data import Study, metric_info
+from raymcu.report.figure_files import render
 from raymcu.report.panels import Barrier, Line, Page, Row, groups, pages
 
 INK, MUTED, GRID = "#24292f", "#6b7480", "#dde2e8"
@@ -130,44 +130,6 @@ def draw_page(page: Page, *, pdf: bool = False) -> Drawing:
     return Drawing(
         page.name, page.setting, page.title, _caption(page), files, page.group.is_headline
     )
-
-
-def render(figure: Figure, name: str, *, pdf: bool = True) -> dict[str, bytes]:
-    """Write a figure by kind of file; the same figure gives the same bytes."""
-    svg, png = io.BytesIO(), io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
-    figure.savefig(png, format="png", dpi=150, facecolor="white")
-    files = {"svg": _slim(svg.getvalue().decode()).encode(), "png": png.getvalue()}
-    if pdf:
-        paper = io.BytesIO()
-        with mpl.rc_context({"pdf.fonttype": 42}):  # text stays text in an editor
-            figure.savefig(paper, format="pdf", metadata={"CreationDate": None})
-        files["pdf"] = paper.getvalue()
-    return files
-
-
-_NUMBERS = re.compile(r' (?:d|x|y|x1|y1|x2|y2|transform)="[^"]*"')
-
-
-def _slim(svg: str) -> str:
-    """Drop the ids nothing refers to, as figures share a page, and digits nobody can see."""
-    used = set(re.findall(r"#([\w.-]+)", svg))
-    svg = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
-    svg = _NUMBERS.sub(lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), svg)
-    return _MARKS.sub(_style_once, re.sub(r"\n\s*", "\n", svg))
-
-
-_MARKS = re.compile(r"<g([^>]*)>\n((?:<use [^>]*/>\n){2,})</g>")
-
-
-def _style_once(match: re.Match[str]) -> str:
-    """Give the marks of a line their common style through their group."""
-    styles = set(re.findall(r' style="[^"]*"', match[2]))
-    if len(styles) != 1 or "style=" in match[1]:
-        return match[0]
-    (style,) = styles
-    return f"<g{match[1]}{style}>\n{match[2].replace(style, '')}</g>"
 
 
 def _panel_grid(page: Page) -> tuple[PageFigure, list[list[Axes]]]:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from raymcu.report.data import Study, unique
-from raymcu.report.figures import MUTED, STYLE, Drawing, fitted, render
+from raymcu.report.figure_files import render
+from raymcu.report.figures import MUTED, STYLE, Drawing, fitted
 from raymcu.report.panels import balanced
 
 MAX_MAP_ROWS = 30

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from raymcu.report.figure_files import render
 from raymcu.report.figures import (
     LEGEND_ROW,
     STYLE,
@@ -16,7 +17,6 @@ from raymcu.report.figures import (
     draw_legend,
     fitted,
     legend_rows,
-    render,
 )
 from raymcu.report.panels import balanced
 

@@ -25,6 +25,7 @@ from raymcu.report.data import (
     metric_info,
     unique,
 )
+from raymcu.report.figure_files import render
 from raymcu.report.figures import (
     INK,
     LEGEND_ROW,
@@ -36,7 +37,6 @@ from raymcu.report.figures import (
     Drawing,
     draw_legend,
     legend_rows,
-    render,
     set_log,
 )
 from raymcu.report.panels import LOG_RATIO, needs_log

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from raymcu.report.data import Study, metric_info, unique
+from raymcu.report.figure_files import render
 from raymcu.report.figures import (
     INK,
     LEGEND_ROW,
@@ -24,7 +25,6 @@ from raymcu.report.figures import (
     Drawing,
     draw_legend,
     legend_rows,
-    render,
     set_log,
 )
 from raymcu.report.walks import Across, WalkPage, WalkPanel, layer_pages, walk_pages

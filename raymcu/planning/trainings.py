@@ -1,0 +1,137 @@
+"""The models of a plan: which are learned, which unlearned, which are ready, which untrained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from raymcu.blend import Blend
+from raymcu.planning.plan import Surroundings
+from raymcu.planning.recipes import Choice, GEffects, Recipe
+from raymcu.study.search_space import MethodUse, ModelSource, ModelUse, SearchSpace
+from raymcu.study.settings import MEMORIZER, UnlearnerKey
+
+TASK = Choice(name="finetune", options={})
+"""Learning: NLL on the retain set, or on the sets an original model learns."""
+
+
+class Trainings:
+    """Collects recipes by id."""
+
+    def __init__(self, space: SearchSpace, around: Surroundings) -> None:
+        self.space = space
+        self.around = around
+        self.methods: Mapping[str, MethodUse] = {m.title: m for m in space.methods}
+        self.models: Mapping[str, ModelUse] = {use.label: use for use in space.models}
+        self.recipes: dict[str, Recipe] = {}
+        has_original = space.original.train or space.original.path is not None
+        self.known_original = self.learner(None) if has_original else None
+
+    @property
+    def original(self) -> Recipe:
+        """The original model; `plan_faults` saw to it that there is one where it is asked for."""
+        assert self.known_original is not None  # noqa: S101
+        return self.known_original
+
+    def untrained(self) -> Recipe | None:
+        """Add a network of random weights (ZRF's reference), if the study has one from scratch."""
+        if self.space.model.scratch is None or self.space.model.path is not None:
+            return None
+        return self.add(
+            role="random",
+            label="random",
+            forget_size=None,
+            parents={},
+            train_sets=("full",),  # which its inputs are normalised by
+            methods=(),
+            training=None,
+            seed=self.space.original.seed,
+        )
+
+    @staticmethod
+    def alone(recipe: Recipe) -> Blend:
+        """Return the blend that is a checkpoint as it is."""
+        return Blend.of({recipe.id: 1.0})
+
+    def add(self, **content: Any) -> Recipe:
+        """Add a recipe, what is common to all filled in; return it, or the equal one there is."""
+        model: ModelSource = content.pop("model", self.space.model)
+        if model.path is not None:  # weights from there, so no shape of our own
+            model = model.model_copy(update={"scratch": None})
+        recipe = Recipe(
+            **{
+                "model": model,
+                "model_fingerprint": self.around.model_fingerprints.get(model.path or ""),
+                "benchmark": self.space.benchmark,
+                "fingerprint": self.around.fingerprint,
+                "train_sets": (),
+                **content,
+            }
+        )
+        return self.recipes.setdefault(recipe.id, recipe)
+
+    def learner(self, forget_size: str | None) -> Recipe:
+        """Add the original model, or the one retrained without a forget set."""
+        source = self.space.original
+        if forget_size is None:
+            ready, role, label, learned = source.path, "original", "original", "full"
+        else:
+            ready, role = self.space.retrained.paths.get(forget_size), "retrained"
+            label = f"retrained/{forget_size}"
+            learned = self.around.retrained_sets[forget_size]
+        if ready is not None:
+            return self._copied(ready, role, label, forget_size)
+        return self.add(
+            role=role,
+            label=label,
+            forget_size=forget_size,
+            parents={},
+            train_sets=(learned, *source.extra_sets),
+            methods=(TASK,),
+            training=source.training,
+            seed=source.seed,
+        )
+
+    def ready(self, label: str) -> Recipe:
+        """Add one of the file's ready models, which is the same for all forget sets."""
+        return self._copied(self.models[label].path, "model", label, None)
+
+    def _copied(self, path: str, role: str, label: str, forget_size: str | None) -> Recipe:
+        return self.add(
+            role=role,
+            label=label,
+            forget_size=forget_size,
+            parents={},
+            model=self.space.model.model_copy(update={"path": path}),
+            methods=(),
+            training=None,
+            seed=0,
+        )
+
+    def trained(self, key: UnlearnerKey, size: str) -> tuple[Recipe, Blend]:
+        """Add what is trained for an unlearner: itself, or its memorizer; and say what it is."""
+        is_second_order = key.variation.is_second_order
+        use = self.methods[key.method]
+        _, training = self.space.use_of(use, is_second_order=is_second_order)
+        facts = self.around.methods[key.method, is_second_order]
+        grid = self.space.unlearning
+        every, examples = grid.g_effect_every, grid.g_effect_examples
+        recipe = self.add(
+            role="memorizer" if facts.step else "unlearner",
+            label=f"{key.label}{MEMORIZER}" if facts.step else key.label,
+            forget_size=size,
+            retain_set=self.around.retain_sets[size],
+            parents={"start": self.original.id},
+            methods=(_choice(use.name, facts.options, facts.step),),
+            mask=self.around.masks.get(key.method),
+            curriculum=self.around.curriculum if key.variation.has_curriculum else None,
+            training=training,
+            g_effects=GEffects(every=every, examples=examples) if every else None,
+            seed=key.seed,
+        )
+        c = facts.coefficient
+        blend = Blend.mixed([(1 - c, self.alone(self.original)), (c, self.alone(recipe))])
+        return recipe, blend
+
+
+def _choice(name: str, options: Mapping[str, Any], without: str | None) -> Choice:
+    """Return a method as a recipe holds it; how far to step away is no matter of training."""
+    return Choice(name=name, options={k: v for k, v in options.items() if k != without})
