@@ -78,6 +78,7 @@ class ClassScorer(nn.Module):
         super().__init__()
         self.model = model
         self.encoder = encoder
+        self.train(model.training)  # as an open model is not
         number = int(model.config.num_labels)
         self._head = [
             name
