@@ -32,7 +32,7 @@ from raymcu.metrics._classes import compared, jensen_shannon, kullback_leibler
 _ZRF = "bad teaching (arXiv:2205.08096)"
 _SPAN = (1.0 - math.log(2.0), 1.0)
 _NEARER: dict[str, Better] = {"forget": "lower", "test": "lower"}
-_CHURN = "Milani Fard et al. 2016, Launch and Iterate: Reducing Prediction Churn, equation 1"
+_CHURN = "Milani Fard et al. 2016, Launch and Iterate: Reducing Prediction Churn"
 _DRAWS, _NUMBERS = 500, 2_000_000
 
 
