@@ -14,19 +14,7 @@ from raymcu.methods._base import METHODS
 from raymcu.study.search_space import Bend, Curves, Measurement, Original, SearchSpace, Unlearning
 from raymcu.study.search_table import Search
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
-from raymcu.study.training_tables import OptimizerUse, Training
-
-_READ_BY: Mapping[str, tuple[str, ...]] = {
-    "betas": ("adamw", "muon", "sophia_g", "soul", "alternating"),
-    "momentum": ("sgd",),
-    "matrix_learning_rate": ("muon",),
-    "rho": ("sophia_g", "soul"),
-    "curvature_every": ("sophia_g",),
-    "perturbation": ("spsa", "alternating"),
-    "directions": ("spsa", "alternating"),
-    "zeroth_every": ("alternating",),
-}
-"""Which optimizers read a key of an ``optimizer`` table."""
+from raymcu.study.training_tables import READ_BY, OptimizerUse, Training
 
 
 class Unread(NamedTuple):
@@ -221,7 +209,7 @@ def _optimizers(space: SearchSpace) -> Iterator[Unread]:
 def _optimizer(place: str, given: Any, name: str, *tables: str) -> Iterator[Unread]:
     keys = tuple(
         f"{place}.optimizer.{key}"
-        for key, readers in _READ_BY.items()
+        for key, readers in READ_BY.items()
         if key in given and name not in readers
     )
     if keys:
