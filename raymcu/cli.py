@@ -93,13 +93,9 @@ def init(
 
 
 @app.command()
-def schema(
-    extension: Annotated[
-        list[str] | None, typer.Option(help="Module with components of your own, if any.")
-    ] = None,
-) -> None:
+def schema(extensions: Extensions = None) -> None:
     """Print the JSON schema of search spaces, for editors: keys, names, options, what they mean."""
-    print_json(late("planning.schema").space_schema(extension or []))
+    print_json(late("planning.schema").space_schema(extensions or []))
 
 
 @app.command()

@@ -4,15 +4,15 @@ Draft 7, which editors of TOML read. It says what a file may hold by itself; wha
 between keys is told when the file is read.
 """
 
-import importlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from raymcu.errors import ConfigError
 from raymcu.metrics._base import METRICS
 from raymcu.planning.surroundings import components
+from raymcu.study.extensions import load_extensions
 from raymcu.study.search_space import BenchmarkUse, FamilyUse, MethodUse, SearchSpace
 from raymcu.study.settings import SETTINGS
 from raymcu.study.table_kinds import Named
@@ -36,17 +36,12 @@ def space_schema(extensions: Sequence[str] = ()) -> Schema:
     """Return the JSON schema of a search-space file.
 
     Args:
-        extensions: Modules with components of one's own, to be imported before.
+        extensions: Modules of the user's, or their files, with more components.
 
     Raises:
         ConfigError: If a module cannot be imported.
     """
-    for name in extensions:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            told = f"'{name}' cannot be imported ({error}). Install it, or set PYTHONPATH."
-            raise ConfigError(told) from error
+    load_extensions({"extensions": extensions, "extensions_folder": str(Path.cwd())})
     registries = {kind: components()[kind] for kind in _USES}
     models: list[Any] = [SearchSpace, *_USES.values()]
     models += [entry.component for registry in registries.values() for entry in registry]
