@@ -89,9 +89,10 @@ def report(
     ] = False,
 ) -> None:
     """Draw the figures and the HTML page anew."""
-    console.print(
-        late("report.again").redraw(opened(run), pdf=pdf), soft_wrap=True, highlight=False
-    )
+    folder = opened(run)
+    late("report.again").know_own(folder)
+    drawn = late("report.page").write_report(folder, pdf=pdf)
+    console.print(drawn, soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -4,7 +4,6 @@ from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, score_points, unscored
 from raymcu.report.live import Progress
-from raymcu.report.page import write_report
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.extensions import load_extensions
 from raymcu.study.search_space import SearchSpace
@@ -17,7 +16,7 @@ def rescore(run: RunFolder, console: Console, *, is_quiet: bool = False) -> int:
         ConfigError: If a reference model was measured on other questions.
         StoreError: If a measurements file is damaged.
     """
-    _import_extensions(run)
+    know_own(run)
     measured = set(run.parts("measurements"))
     points = [point for point in run.plan["points"] if point["id"] in measured]
     with (
@@ -33,27 +32,17 @@ def reanalyze(run: RunFolder) -> None:
 
     Points whose scores lack a metric that there is now are scored first.
     """
-    _import_extensions(run)
+    know_own(run)
     score_points(run, unscored(run)[0], lambda ended, running: None)
     analyze_run(run, SearchSpace.model_validate(run.plan["search_space"]))
 
 
-def redraw(run: RunFolder, *, pdf: bool = False) -> str:
-    """Draw the figures and the page anew; return the page's path or URL.
-
-    Args:
-        run: The study.
-        pdf: Whether to write the figures along curves as PDF too.
+def know_own(run: RunFolder) -> None:
+    """Import the modules of the user's that a study names, for the metrics in them.
 
     Raises:
-        ConfigError: If nothing was scored yet.
-        StoreError: If a table is damaged.
+        ConfigError: If they are gone, or faulty.
     """
-    _import_extensions(run)
-    return write_report(run, pdf=pdf)
-
-
-def _import_extensions(run: RunFolder) -> None:
     load_extensions(run.plan["search_space"], f"{run.url}: ")
 
 

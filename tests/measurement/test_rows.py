@@ -146,7 +146,9 @@ def test_the_longest_generated_answer_is_the_shorter_of_both_bounds(
 
 
 def test_log_p_of_every_class_is_in_the_table_and_null_of_questions():
-    row = Row("forget", 0, "0" * 16, "input", "label", 0, "cat", 0, Encoded((), (1,)), 0)
+    row = Row(
+        "forget", 0, "0" * 16, "input", "label", 0, "a picture", "cat", 0, Encoded((), (1,)), 0
+    )
     log, yes = np.log(np.array([0.75], np.float32)), np.array([True])
     found = Likelihood(logprobs=log, greedy_logprobs=log, hits=yes, stops=yes)
     said = {0: ("cat", log)}
