@@ -1,9 +1,9 @@
 """How sure a score is: 95% intervals by resampling questions, of what models are judged by first.
 
 The percentile bootstrap: questions, or inputs, of each probe are drawn anew with replacement, a
-thousand times, and the score is taken of each draw. The draws depend on nothing but the probe and its number of
-questions: equal measurements give equal intervals, and all models are asked the same draws.
-A p-value has no interval, so forget quality has none.
+thousand times, and the score is taken of each draw. The draws depend on nothing but the probe and
+its number of questions: equal measurements give equal intervals, and all models are asked the same
+draws. A p-value has no interval, so forget quality has none.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -40,7 +40,8 @@ def given_out_on_request(tmp_path_factory):
         for row, side in itertools.product(rows, range(2)):
             stem = row["identifier"].rpartition("-")[0]
             (folder / f"{stem}-img{side}.png").write_bytes(row["identifier"].encode())
-    GIVEN.update(dict.fromkeys(("mcu_ddi", "mcu_nlvr2"), [f"benchmark.path={folder}"]))
+    for name in ("mcu_ddi", "mcu_nlvr2"):
+        GIVEN[name] = (f"benchmark.path={folder}",)
 
 
 GIVEN = {}
