@@ -2,7 +2,9 @@
 
 MCU eqs 2 to 4 with one orientation throughout: t = 0 is the first end, t = 1 the
 second, and the chord is (1 - t) L(0) + t L(1). (The paper's bound has its ends swapped; with it,
-barriers would not vanish at the ends.)
+barriers would not vanish at the ends.) Of any other metric the barrier is how much worse than its
+chord it gets: of what should be high as of the forget loss, of what should be low as of the
+retain loss.
 """
 
 from dataclasses import dataclass

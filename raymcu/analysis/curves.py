@@ -160,6 +160,10 @@ def _metric_finding(trace: _Trace, better: Better) -> dict[str, Any]:
     goodness = trace.value if better == "higher" else -trace.value
     row["best_t"] = float(trace.t[np.argmax(goodness)])
     if trace.has_ends():
+        if len(trace.t) > 2:
+            barrier = forget_barrier if better == "higher" else retain_barrier
+            worst = barrier(trace.t, trace.value)
+            row |= {"barrier": worst.height, "barrier_t": worst.t}
         is_end = (trace.t == 0.0) | (trace.t == 1.0)
         interior = goodness[~is_end]
         best_end = goodness[is_end].max()

@@ -25,21 +25,26 @@ def doubt(
     original: Mapping[str, float | None],
     retrained: Mapping[str, float | None],
     counts: Mapping[str, int],
+    num_classes: int = 0,
 ) -> str | None:
     """Say why nothing can be forgotten of one forget set; None if something can.
 
     Args:
         original: Scores of the original by metric.
         retrained: Those of the model retrained without the forget set; empty if there is none.
-        counts: Questions by metric, of the original.
+        counts: Questions or inputs by metric, of the original.
+        num_classes: Of a classifier.
     """
     accuracy, num = original.get("forget_accuracy"), counts.get("forget_accuracy", 0)
     if accuracy is not None and num:
-        chance = 1 / _OPTIONS
+        chance = 1 / (num_classes or _OPTIONS)
+        what = f"questions with {_OPTIONS} options each"
+        if num_classes:
+            what = f"inputs of {num_classes} classes"
         if accuracy <= chance + _SURELY_ABOVE * math.sqrt(chance * (1 - chance) / num):
             return (
                 f"the original does no better on the forget set than by guessing (accuracy "
-                f"{accuracy:.3f} of {num} questions with {_OPTIONS} options each)"
+                f"{accuracy:.3f} of {num} {what})"
             )
     for metric, name in _TELLING:
         one, other = original.get(metric), retrained.get(metric)

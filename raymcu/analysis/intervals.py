@@ -1,9 +1,9 @@
 """How sure a score is: 95% intervals by resampling questions, of what models are judged by first.
 
-The percentile bootstrap: questions of each probe are drawn anew with replacement, a thousand times,
-and the score is taken of each draw. The draws depend on nothing but the probe and its number of
-questions: equal measurements give equal intervals, and all models are asked the same draws.
-A p-value has no interval, so forget quality has none.
+The percentile bootstrap: questions, or inputs, of each probe are drawn anew with replacement, a
+thousand times, and the score is taken of each draw. The draws depend on nothing but the probe and
+its number of questions: equal measurements give equal intervals, and all models are asked the same
+draws. A p-value has no interval, so forget quality has none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raymcu.metrics._base import Floats, Measured
+from raymcu.metrics._classes import unseen
 from raymcu.metrics._examples import wrong_answers
 from raymcu.metrics.choice import choices
 from raymcu.metrics.muse import answer_only
@@ -91,7 +92,7 @@ def _scored(point: Measured) -> dict[str, tuple[Samples, Combine]]:
     """Return what each metric that has an interval is made of, as far as it was measured."""
     found: dict[str, tuple[Samples, Combine]] = {}
     for probe in sorted(point.probes):
-        rows, kinds = point.rows(probe), point.kinds(probe)
+        rows, kinds = point.rows(probe) or point.labels(probe), point.kinds(probe)
         if probe in ("forget", "retain"):
             tokens = (probe, rows.num_tokens.astype(np.float64))
             found[f"{probe}_loss"] = ({"nll": (probe, rows.nll_sum), "tokens": tokens}, _ratio)
@@ -99,6 +100,8 @@ def _scored(point: Measured) -> dict[str, tuple[Samples, Combine]]:
             right = choices(point, probe)
             hits = np.where(np.isnan(right.probability), np.nan, right.is_right)
             found[f"{probe}_accuracy"] = ({"": (probe, hits)}, _alone)
+        if "label" in kinds:
+            found |= _of_classes(point, probe)
         if "generation" not in kinds:
             continue
         if probe == "verbmem":
@@ -109,6 +112,21 @@ def _scored(point: Measured) -> dict[str, tuple[Samples, Combine]]:
             found["forget_rouge"] = ({"": (probe, _recall(point, probe))}, _alone)
     if all({"generation", "perturbed_answer"} <= point.kinds(probe) for probe in _KEPT):
         found["model_utility"] = (_utility(point), _harmonic)
+    return found
+
+
+def _of_classes(point: Measured, probe: str) -> dict[str, tuple[Samples, Combine]]:
+    """Return accuracy as a share, and in per cent under the name that the literature has."""
+    rows = point.labels(probe)
+    samples = {"": (probe, np.where(np.isnan(rows.logprobs), np.nan, rows.hits))}
+    found: dict[str, tuple[Samples, Combine]] = {f"{probe}_accuracy": (samples, _alone)}
+    if probe == "forget":
+        found["ua_error_percent"] = (samples, _error)
+        found["ua_accuracy_percent"] = (samples, _percent)
+    if probe == "retain":
+        found["ra_accuracy_percent"] = (samples, _percent)
+    if probe == unseen(point):
+        found["ta_accuracy_percent"] = (samples, _percent)
     return found
 
 
@@ -145,6 +163,10 @@ def _alone(means: Sequence[Floats]) -> Floats:
 
 def _percent(means: Sequence[Floats]) -> Floats:
     return 100.0 * means[0]
+
+
+def _error(means: Sequence[Floats]) -> Floats:
+    return 100.0 - 100.0 * means[0]
 
 
 def _ratio(means: Sequence[Floats]) -> Floats:

@@ -1,11 +1,15 @@
 """Measures classifiers: one pass, the probabilities of all classes of every input. No Ray."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 from torch import Tensor
 
 from raymcu.benchmarks._base import Benchmark
@@ -20,6 +24,10 @@ from raymcu.study.search_space import Measurement
 
 _BATCH = 256
 """Inputs of a forward pass, and of the batches whose statistics are averaged."""
+_PICTURES = 1000
+"""Inputs of each probe, the first ones, whose images are kept for the report."""
+_SMALL = 64
+"""Pixels each way of an image that is kept."""
 
 
 class ClassMeasurer(Resident):
@@ -78,10 +86,11 @@ class ClassMeasurer(Resident):
     def questions(self, forget_size: str) -> pa.Table:
         """Return table ``questions`` of a forget set for which a point was measured."""
         rows = [
-            {"forget_size": forget_size, "probe": probe, "example": row.example,
-             "question": row.question}
+            {"forget_size": forget_size, "probe": probe, "example": number,
+             "question": example.text or f"input {example.key}",
+             "picture": picture(example.images) if number < _PICTURES else None}
             for probe in self.asked.probes
-            for row in self._rows(probe, forget_size)
+            for number, example in enumerate(self._examples(probe, forget_size))
         ]  # fmt: skip
         return tables.from_rows("questions", rows)
 
@@ -123,6 +132,23 @@ class ClassMeasurer(Resident):
                 for number, example in enumerate(self._examples(probe, forget_size))
             ]
         return self._probes[key]
+
+
+def picture(images: Sequence[Any]) -> str | None:
+    """Return the one image of an input as PNG in a data URI; None if there is none that is small.
+
+    Args:
+        images: uint8 arrays, (height, width) or (height, width, 3), or the paths of image files.
+    """
+    if len(images) != 1:
+        return None
+    (image,) = images
+    with Image.open(image) if isinstance(image, Path) else Image.fromarray(image) as opened:
+        if max(opened.size) > _SMALL:
+            return None
+        png = io.BytesIO()
+        opened.convert("L" if opened.mode in ("1", "L") else "RGB").save(png, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
 
 
 def _batches(rows: Sequence[Row]) -> list[Sequence[Row]]:

@@ -18,7 +18,7 @@ from raymcu.metrics._base import Measured, Score, metric_of_probes
     or_kind="label",
 )
 def loss(point: Measured, probe: str) -> Score:
-    """Mean NLL per answer token on the {probe} probe, in nats; lower = better predicted."""
+    """Mean NLL per answer token, or input, of the {probe} probe, in nats; lower = better known."""
     rows = point.rows(probe) or point.labels(probe)
     if not rows.logprobs.size:
         return Score(None, 0, f"no answer of probe '{probe}' was measured")

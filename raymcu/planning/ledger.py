@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import tomli_w
 
+from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError, StoreError
 from raymcu.planning.plan import More, Plan, Point
 from raymcu.planning.recipes import Recipe
@@ -67,10 +68,12 @@ class Ledger:
                 )
         resolved = space.model_dump(mode="json", exclude_none=True)
         self.run.write_bytes("search_space.toml", tomli_w.dumps(resolved).encode())
+        use = space.benchmark
         self._context = {
             "raymcu": importlib.metadata.version("raymcu"),
             "store": self.run.checkpoints.folder.url,
             "search_space": space.model_dump(mode="json"),
+            "classes": list(BENCHMARKS[use.name](**use.options).class_names),
         }
         self._write_plan()
         for part in self.run.parts("failures"):

@@ -1,13 +1,16 @@
 """What the models now say: the questions whose greedy answers changed most, side by side.
 
 How much an answer changed is told by ROUGE-L F1 against the reference answer, without stemming:
-1 is the reference word for word.
+1 is the reference word for word. Of a classifier's input it is the probability of the true class.
 """
 
+import functools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,7 +38,10 @@ class Said:
     models: tuple[str, ...]
     text: str
     match: float
-    """ROUGE-L F1 against the reference, in [0, 1]."""
+    """ROUGE-L F1 against the reference, in [0, 1]; of classifiers the lowest probability that one
+    of these models gives the class."""
+    highest: float
+    """The same, but of classifiers the highest."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +56,27 @@ class Question:
     said: tuple[Said, ...]
     change: float
     """How much nearer the original is to the reference than the unlearners are, on average."""
+    picture: str = ""
+    """A data URI, if the input is a small image."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model says to one question."""
+
+    reference: str
+    text: str
+    match: float
+    """What `Said` has of it."""
+    right: float
+    """How near it is to the reference, in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class _Model:
     name: str
     role: str
-    answers: Mapping[_Key, tuple[str, str]]
-    """Reference and answer."""
+    answers: Mapping[_Key, Answer]
 
 
 def read_answers(run: RunFolder, study: Study) -> dict[str, tuple[Question, ...]]:
@@ -82,7 +101,8 @@ def read_answers(run: RunFolder, study: Study) -> dict[str, tuple[Question, ...]
 
 def answering(study: Study, size: str) -> list[tuple[str, str, str]]:
     """Return (point, name, role) of the models whose answers are shown, a curve's worst last."""
-    ends = [e for e in study.endpoints if e.forget_size == size and e.role != "memorizer"]
+    hidden = ("memorizer", "random")
+    ends = [e for e in study.endpoints if e.forget_size == size and e.role not in hidden]
     found = [(end.point_id, end.label, end.role) for end in ends[:MOST_MODELS]]
     judged = [
         (max(row["retain_barrier"] or 0.0, row["forget_barrier"] or 0.0), curve)
@@ -98,17 +118,18 @@ def answering(study: Study, size: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def most_changed(models: Sequence[_Model], asked: Mapping[_Key, str]) -> tuple[Question, ...]:
+def most_changed(
+    models: Sequence[_Model], asked: Mapping[_Key, tuple[str, str]]
+) -> tuple[Question, ...]:
     """Choose the questions on which the unlearners left the original most."""
     originals = [model for model in models if model.role == "original"]
-    unlearned = [m for m in models if m.role not in ("original", "retrained", "curve")]
+    unlearned = [m for m in models if m.role not in (*REFERENCES, "curve")]
     if not originals or not unlearned:
         return ()
     change = {}
-    for key, (answer, said) in originals[0].answers.items():
-        now = [rouge_l_f1(answer, m.answers[key][1], False) for m in unlearned if key in m.answers]
-        if now:
-            change[key] = rouge_l_f1(answer, said, False) - fmean(now)
+    for key, answer in originals[0].answers.items():
+        if now := [model.answers[key].right for model in unlearned if key in model.answers]:
+            change[key] = answer.right - fmean(now)
     ranked = sorted(change, key=lambda key: (-abs(change[key]), key))
     lost = [key for key in ranked if key[0] in _FORGOTTEN][:MOST_FORGET]
     hurt = [key for key in ranked if key[0] not in _FORGOTTEN][:MOST_KEPT]
@@ -117,10 +138,11 @@ def most_changed(models: Sequence[_Model], asked: Mapping[_Key, str]) -> tuple[Q
         Question(
             probe=key[0],
             example=key[1],
-            question=_cut(asked.get(key, "")),
-            answer=_cut(originals[0].answers[key][0]),
+            question=_cut(asked.get(key, ("", ""))[0]),
+            answer=_cut(originals[0].answers[key].reference),
             said=_said(models, key),
             change=change[key],
+            picture=asked.get(key, ("", ""))[1],
         )
         for key in chosen
     )
@@ -132,16 +154,15 @@ _FORGOTTEN = ("forget", "verbmem")
 def _said(models: Iterable[_Model], key: _Key) -> tuple[Said, ...]:
     """Put models that say the same together, in the order of who says it first."""
     groups: dict[str, list[_Model]] = {}
-    answer = ""
     for model in models:
         if key in model.answers:
-            answer, text = model.answers[key]
-            groups.setdefault(text, []).append(model)
+            groups.setdefault(model.answers[key].text, []).append(model)
     every = sum(model.role == "unlearner" for here in groups.values() for model in here)
-    return tuple(
-        Said(_names(here, every), _cut(text), rouge_l_f1(answer, text, False))
-        for text, here in groups.items()
-    )
+    found = []
+    for text, here in groups.items():
+        matches = [model.answers[key].match for model in here]
+        found.append(Said(_names(here, every), _cut(text), min(matches), max(matches)))
+    return tuple(found)
 
 
 def _names(models: Sequence[_Model], every: int) -> tuple[str, ...]:
@@ -154,23 +175,36 @@ def _names(models: Sequence[_Model], every: int) -> tuple[str, ...]:
     return (*first, f"all {every} unlearners", *others)
 
 
-def _answers(measurements: pa.Table) -> dict[_Key, tuple[str, str]]:
-    is_plain = pc.and_(
-        pc.equal(measurements["answer_kind"].cast(pa.string()), "answer"),
-        pc.equal(measurements["question_kind"].cast(pa.string()), "question"),
-    )
+def _answers(measurements: pa.Table) -> dict[_Key, Answer]:
+    kinds = (("answer", "question"), ("label", "input"))
+    is_plain = functools.reduce(pc.or_, (_is_of(measurements, *kind) for kind in kinds))
     rows = measurements.filter(pc.and_(is_plain, pc.is_valid(measurements["generation"])))
-    names = ("probe", "example", "answer", "generation")
-    columns = (rows[name].to_pylist() for name in names)
-    return {(probe, example): (answer, said) for probe, example, answer, said in
-            zip(*columns, strict=True)}  # fmt: skip
+    names = ("probe", "example", "answer", "generation", "answer_kind")
+    columns = [rows[name].to_pylist() for name in (*names, "logprobs", "generation_logprobs")]
+    found = {}
+    for probe, example, answer, said, kind, true, chosen in zip(*columns, strict=True):
+        if kind == "label":
+            told = Answer(answer, said, math.exp(chosen[0]), math.exp(true[0]))
+        else:
+            match = rouge_l_f1(answer, said, False)
+            told = Answer(answer, said, match, match)
+        found[probe, example] = told
+    return found
 
 
-def _questions(run: RunFolder) -> dict[str, dict[_Key, str]]:
-    found: dict[str, dict[_Key, str]] = {}
+def _is_of(measurements: pa.Table, answer: str, question: str) -> Any:
+    return pc.and_(
+        pc.equal(measurements["answer_kind"].cast(pa.string()), answer),
+        pc.equal(measurements["question_kind"].cast(pa.string()), question),
+    )
+
+
+def _questions(run: RunFolder) -> dict[str, dict[_Key, tuple[str, str]]]:
+    """Return by forget set the questions and their pictures."""
+    found: dict[str, dict[_Key, tuple[str, str]]] = {}
     for row in run.read_table("questions").to_pylist():
-        key = (row["probe"], row["example"])
-        found.setdefault(row["forget_size"], {})[key] = row["question"]
+        told = (row["question"], row["picture"] or "")
+        found.setdefault(row["forget_size"], {})[row["probe"], row["example"]] = told
     return found
 
 

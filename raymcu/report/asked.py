@@ -15,7 +15,8 @@ def asked(study: Study) -> Asked:
     rows = [
         ("question", space.get("description") or ""),
         ("benchmark", _benchmark(space)),
-        ("model", _model(space.get("model") or {})),
+        ("classes", ", ".join(study.classes)),
+        ("model", _model(study, space.get("model") or {})),
         ("to forget", _sizes(study)),
         ("methods", "; ".join(_use(row) for row in space.get("methods") or ())),
         ("seeds", _seeds(space.get("unlearning") or {})),
@@ -54,23 +55,31 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _model(model: Mapping[str, Any]) -> str:
+def _model(study: Study, model: Mapping[str, Any]) -> str:
     scratch = model.get("scratch")
     if model.get("path"):
         name = str(model["path"])
     elif scratch:
-        layers = scratch.get("num_layers")
-        name = (
-            f"made from scratch: {layers} layer{'' if layers == 1 else 's'}, hidden size "
-            f"{scratch.get('hidden_size')}, vocabulary of {scratch.get('vocab_size')}"
-        )
+        name = f"made from scratch: {_classifier(scratch) if study.classes else _llama(scratch)}"
     else:
         return ""
     return ", ".join(filter(None, [name, model.get("dtype")]))
 
 
+def _llama(scratch: Mapping[str, Any]) -> str:
+    layers = scratch.get("num_layers")
+    return (
+        f"{layers} layer{'' if layers == 1 else 's'}, hidden size {scratch.get('hidden_size')}, "
+        f"vocabulary of {scratch.get('vocab_size')}"
+    )
+
+
+def _classifier(scratch: Mapping[str, Any]) -> str:
+    return _use({"name": scratch.get("architecture"), **scratch}, without=("architecture",))
+
+
 def _sizes(study: Study) -> str:
-    """Name the forget sets with the number of their questions, as far as these were scored."""
+    """Name the forget sets with the number of their questions or inputs, as far as scored."""
     told = []
     for size in study.forget_sizes:
         found = [
@@ -80,7 +89,8 @@ def _sizes(study: Study) -> str:
             for metric, count in study.counts.get(end.point_id, {}).items()
             if metric.startswith(("forget_loss", "forget_accuracy", "verbmem"))
         ]
-        told.append(f"{size} ({max(found)} questions)" if found else size)
+        asked = "inputs" if study.classes else "questions"
+        told.append(f"{size} ({max(found)} {asked})" if found else size)
     return ", ".join(told)
 
 
@@ -118,4 +128,5 @@ def _curves(study: Study, space: Mapping[str, Any]) -> str:
     tolerance = (space.get("analysis") or {}).get("tolerance")
     text = f"{', '.join(study.families)} between pairs of {', '.join(study.settings)}"
     text += f"; {points} points each"
-    return text + (f"; tolerance {tolerance:g} nats" if tolerance is not None else "")
+    unit = "nats per input" if study.classes else "nats"
+    return text + (f"; tolerance {tolerance:g} {unit}" if tolerance is not None else "")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
+from textwrap import wrap
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,10 @@ from raymcu.report.panels import metric_families
 from raymcu.store.run_folder import RunFolder
 
 HEADLINE_METRICS = (
+    (
+        *("ua_error_percent", "ra_accuracy_percent", "ta_accuracy_percent"),
+        *("mia_svc_confidence_nonmember", "ua_ra_ta_mia_gap"),
+    ),
     ("verbmem", "forget_knowmem", "retain_knowmem", "privleak", "retain_loss"),
     ("forget_accuracy", "bio_accuracy", "cyber_accuracy", "chem_accuracy", "retain_accuracy"),
     ("model_utility", "forget_quality_log10", "retain_loss", "forget_loss", "forget_rouge"),
@@ -49,6 +54,8 @@ _MOST_CURVES = 60
 """With more, `raymcu run` ends with a summary by setting."""
 _MOST_MODELS = 6
 """Columns of models that fit side by side."""
+_HEADING = 16
+"""Letters that the second and later lines of a metric's heading may have."""
 
 
 def result_tables(run: RunFolder) -> Iterator[Table | str]:
@@ -167,7 +174,8 @@ def endpoints_table(endpoints: Sequence[Endpoint]) -> Table:
     table.add_column("forget\nset", overflow="fold")
     table.add_column("model", overflow="fold", min_width=20)
     for metric in metrics:
-        heading = metric_info(metric).label.replace(" ", "\n", 1)
+        first, *rest = metric_info(metric).label.split(" ", 1)
+        heading = "\n".join([first, *wrap(rest[0] if rest else "", _HEADING)])
         table.add_column(heading, justify="right", no_wrap=True)
     last = None
     for end in endpoints:

@@ -18,7 +18,10 @@ T = TypeVar("T")
 Scores = Mapping[str, Mapping[str, float | None]]
 """Point id to metric to value."""
 
-REFERENCES = ("original", "retrained")
+TARGETS = ("original", "retrained")
+"""Roles of the models that figures compare with."""
+REFERENCES = (*TARGETS, "random")
+"""Roles of all models that nothing is asked of: they are compared with."""
 ENDPOINTS = (*REFERENCES, "model", "unlearner", "memorizer", "ensemble", "blend", "layers")
 """Roles of points that are told one by one, in the order of tables."""
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
@@ -148,6 +151,11 @@ class Study:
     """Point id to metric to the number of questions the score is taken over."""
     intervals: Mapping[str, Mapping[str, tuple[float, float]]]
     """Point id to metric to the ends of its 95% interval."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; none of question answering."""
+        return tuple(self.plan.get("classes") or ())
 
     @property
     def settings(self) -> tuple[str, ...]:

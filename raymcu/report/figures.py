@@ -192,6 +192,17 @@ def _draw_panel(ax: Axes, page: Page, row: Row, lines: tuple[Line, ...]) -> None
         if line.barrier is not None:
             _draw_barrier(ax, line.barrier, index, len(keys))
         ax.plot(ts, values, **_line_style(index), clip_on=False, zorder=3)
+    for metric, role, value in row.levels if lines else ():
+        index = page.group.metrics.index(metric)
+        color = MUTED if page.group.is_overlay else PALETTE[index % len(PALETTE)]
+        ax.axhline(value, color=color, **_LEVELS[role], zorder=1.2)
+
+
+_LEVELS: Mapping[str, Mapping[str, Any]] = {
+    "original": {"lw": 0.9, "ls": (0, (5, 1.5, 1, 1.5))},
+    "retrained": {"lw": 0.9, "ls": (0, (6, 2))},
+}
+"""How the reference models' scores look, which no curve reaches by t."""
 
 
 def _draw_barrier(ax: Axes, barrier: Barrier, index: int, count: int) -> None:
@@ -353,6 +364,12 @@ def _legend(page: Page) -> list[Line2D]:
     lines = [line for row in page.rows for panel in row.panels for line in panel]
     if any(line.chord for line in lines):
         handles.append(Line2D([], [], color=MUTED, lw=0.9, ls=(0, (1, 1.5)), label="chord"))
+    roles = {role for row in page.rows for _, role, _ in row.levels}
+    handles += [
+        Line2D([], [], color=MUTED, label=role, **how)
+        for role, how in _LEVELS.items()
+        if role in roles
+    ]
     if any(line.barrier for line in lines):
         handles.append(
             Line2D(
@@ -371,6 +388,8 @@ def _caption(page: Page) -> str:
             "retain loss rises above its chord or forget loss falls below it; "
             "✓ within the tolerance, ✗ above it. "
         )
+    if any(row.levels for row in page.rows):
+        text += "Level: the original and the retrained model, where they are within the scale. "
     if page.group.is_overlay:
         return text + "Panels of one row share their scale."
     return text + "Curve families stand side by side; panels of one row share their scale."

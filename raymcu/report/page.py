@@ -24,7 +24,7 @@ from raymcu.report.assets import asset, report_policy
 from raymcu.report.calibrated import best_calibrated, calibration_drawings
 from raymcu.report.console import headline_metrics, number
 from raymcu.report.costs import cost_rows
-from raymcu.report.data import REFERENCES, Curve, Study, load_study, metric_info
+from raymcu.report.data import TARGETS, Curve, Study, load_study, metric_info
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
 from raymcu.report.losses import FILE, read_trainings
 from raymcu.report.overview import barrier_grid, barrier_maps
@@ -96,7 +96,7 @@ class Told:
             found.append(page_tables.layers(study))
         if (gains := page_tables.gains(study)).rows:
             found.append(gains)
-        references = [end for end in study.endpoints if end.role in REFERENCES]
+        references = [end for end in study.endpoints if end.role in TARGETS]
         others = [page_tables.seeds(study, metrics)]
         if self.searched is not None:
             others.append(page_tables.best(self.searched, references))
@@ -196,6 +196,7 @@ def render_page(told: Told) -> str:
         search=told.searched,
         tally=tally,
         tables=told.tables,
+        accuracies=page_tables.accuracies(study),
         grids=barrier_grid(study, told.doubts),
         answers=told.answers,
         metric_families=metric_families(endpoint_metrics(study)),
@@ -227,13 +228,12 @@ def doubts_of(study: Study) -> dict[str, str]:
     """Return by forget set why there was nothing to forget of it, where that is so."""
     found = {}
     for size in study.forget_sizes:
-        ends = {
-            e.role: e for e in study.endpoints if e.forget_size == size and e.role in REFERENCES
-        }
+        ends = {e.role: e for e in study.endpoints if e.forget_size == size and e.role in TARGETS}
         if "original" in ends:
             retrained = ends["retrained"].scores if "retrained" in ends else {}
             counts = study.counts.get(ends["original"].point_id, {})
-            if why := doubt(ends["original"].scores, retrained, counts):
+            original, classes = ends["original"].scores, len(study.classes)
+            if why := doubt(original, retrained, counts, classes):
                 found[size] = why
     return found
 
@@ -263,8 +263,9 @@ def _outcome(study: Study, searched: Searched | None) -> Headline:
         sentence = "No curve was judged yet: `raymcu analyze` does it from the scores."
         return Headline(sentence, 0, 0, len(study.curves))
     tolerances = " or ".join(f"{t:g}" for t in sorted({row["tolerance"] for row in judged}))
+    unit = "nats per input" if study.classes else "nats"
     sentence = (
-        f"{connected} of {len(judged)} curves are connected at a tolerance of {tolerances} nats."
+        f"{connected} of {len(judged)} curves are connected at a tolerance of {tolerances} {unit}."
     )
     for prefix, meaning in (("retain", "retain loss rises"), ("forget", "forget loss falls")):
         worst = max(judged, key=lambda row: row[f"{prefix}_barrier"] or 0.0)

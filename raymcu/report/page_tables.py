@@ -51,10 +51,12 @@ def finding_rows(study: Study) -> list[tuple[Curve, Mapping[str, Any]]]:
 def findings(study: Study, doubted: Iterable[str]) -> Table:
     """Lay out each curve's barriers, the verdict, and where it is worst; curvatures in files."""
     names, doubted = export_names(study.plan), set(doubted)
+    of_accuracy, described = accuracies(study), _described(study)
     numbers = ("retain barrier (nats)", "forget barrier (nats)")
     columns = (
         *(Column(head) for head in ("setting", "forget set", "pair", "curve", "connected")),
         *(Column(head, is_number=True) for head in numbers),
+        *(Column(f"{metric_info(metric).title} barrier", True) for metric in of_accuracy),
         Column("worst point", note=f"Where its larger barrier is. {EXPORT}"),
         *(Column(f"{side} curvature", is_number=True, in_files_only=True)
           for side in ("retain", "forget")),
@@ -72,6 +74,10 @@ def findings(study: Study, doubted: Iterable[str]) -> Table:
                     *map(Cell, (curve.setting, curve.forget_size, curve.pair, curve.family)),
                     verdict,
                     *(_barrier(row, side) for side in ("retain", "forget")),
+                    *(
+                        _metric_barrier(described.get((curve.curve_id, metric)))
+                        for metric in of_accuracy
+                    ),
                     _name(names, worst_point(curve, row)),
                     *(_number(row[f"{side}_curvature"]) for side in ("retain", "forget")),
                     Cell(str(row["num_points"]), row["num_points"]),
@@ -86,6 +92,30 @@ def _barrier(row: Mapping[str, Any], side: str) -> Cell:
     kind = "above" if size is not None and size > row["tolerance"] else ""
     small = f"t = {t:.2f}" if size and t is not None else ""
     return _number(size, kind=kind, small=small, more={"t": "" if t is None else t})
+
+
+def _metric_barrier(row: Mapping[str, Any] | None) -> Cell:
+    if row is None:
+        return _number(None)
+    size, t = row["barrier"], row["barrier_t"]
+    small = f"t = {t:.2f}" if size and t is not None else ""
+    return _number(size, small=small, more={"t": "" if t is None else t})
+
+
+def _described(study: Study) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Return the rows of table ``metric_findings`` by curve and metric."""
+    return {(row["curve_id"], row["metric"]): row for row in study.metric_findings}
+
+
+def accuracies(study: Study) -> tuple[str, ...]:
+    """Return the accuracies whose barriers are told beside those of losses.
+
+    Where a class is forgotten, the test set without it stands for the test set.
+    """
+    known = {row["metric"] for row in study.metric_findings if row["barrier"] is not None}
+    unseen = "test_kept_accuracy" if "test_kept_accuracy" in known else "test_accuracy"
+    told = ("retain_accuracy", unseen, "forget_accuracy")
+    return tuple(metric for metric in told if metric in known)
 
 
 def worst_point(curve: Curve, row: Mapping[str, Any]) -> str | None:
@@ -128,7 +158,7 @@ def _scored(study: Study, end: Endpoint, metric: str) -> Cell:
 
 
 def question_counts(study: Study, metrics: Sequence[str]) -> str:
-    """Say over how many questions the scores of models are taken, by metric."""
+    """Say over how many questions or inputs the scores of models are taken, by metric."""
     told = []
     for metric in metrics:
         found = {study.counts.get(end.point_id, {}).get(metric, 0) for end in study.endpoints}

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from raymcu.errors import ConfigError, unknown_name
-from raymcu.report.data import Curve, MetricInfo, Study, metric_info, unique
+from raymcu.report.data import TARGETS, Curve, MetricInfo, Study, metric_info, unique
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ METRIC_FAMILIES = tuple(
     )
 )
 """A metric belongs to the first family it matches."""
-_PROBES = ("model", "retain", "forget", "real_authors", "world_facts")
+_PROBES = ("model", "retain", "forget", "test", "real_authors", "world_facts")
 
 
 def metric_families(metrics: Iterable[str]) -> tuple[tuple[MetricFamily, tuple[str, ...]], ...]:
@@ -197,6 +197,8 @@ class Row:
     """In the order of the page's columns; a panel without lines has no scores yet."""
     starts_size: bool = False
     """Whether the row above is of another forget size."""
+    levels: tuple[tuple[str, str, float], ...] = ()
+    """(metric, reference model, its score), of those within the axis."""
 
 
 @dataclass(frozen=True)
@@ -298,13 +300,32 @@ def _rows(
         for metrics in bands:
             values = _values(study, here, metrics)
             if values:
-                axis = value_axis(values, metric_info(metrics[0]), logs[metrics])
+                levels = _levels(study, size, metrics) if group.name in _LEVELLED else []
+                info = metric_info(metrics[0])
+                if info.low is not None and info.high is not None and math.isfinite(info.high):
+                    values = [*values, *(value for _, _, value in levels)]
+                axis = value_axis(values, info, logs[metrics])
                 panels = tuple(
                     tuple(_lines(study, here, metrics, pair, family)) for pair, family in columns
                 )
-                rows.append(Row(size, metrics, axis, panels, starts_size=is_first))
+                shown = tuple(one for one in levels if axis.low <= one[2] <= axis.high)
+                rows.append(Row(size, metrics, axis, panels, is_first, shown))
                 is_first = False
     return rows
+
+
+_LEVELLED = ("losses", "accuracy", "classes", "zrf")
+"""Groups on whose panels the reference models stand as levels."""
+
+
+def _levels(study: Study, size: str, metrics: Sequence[str]) -> list[tuple[str, str, float]]:
+    return [
+        (metric, end.role, value)
+        for metric in metrics
+        for end in study.endpoints
+        if end.role in TARGETS and end.forget_size == size
+        if (value := end.scores.get(metric)) is not None
+    ]
 
 
 def _values(study: Study, curves: Sequence[Curve], metrics: Sequence[str]) -> list[float]:

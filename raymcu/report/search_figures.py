@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from raymcu.report.data import REFERENCES, Endpoint, unique
+from raymcu.report.data import TARGETS, Endpoint, unique
 from raymcu.report.figures import MUTED, PALETTE, Drawing, fitted
 from raymcu.report.panel_sheets import Panel, Sheet, draw_sheets
 from raymcu.report.panels import balanced
@@ -37,7 +37,7 @@ def search_drawings(searched: Searched, endpoints: Iterable[Endpoint]) -> list[D
     if any(trial.objectives for trial in trials):
         found += _histories(searched)
         if len(objectives) > 1:
-            found += _fronts(searched, [end for end in endpoints if end.role in REFERENCES])
+            found += _fronts(searched, [end for end in endpoints if end.role in TARGETS])
         found += _importances(searched)
         found += [drawing for study in searched.studies for drawing in _slices(searched, study)]
     if any(trial.looks for trial in trials):

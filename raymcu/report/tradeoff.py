@@ -5,7 +5,7 @@ and the two reference models.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import matplotlib as mpl
@@ -63,6 +63,8 @@ def tradeoff(study: Study) -> Drawing | None:
     """Draw forgetting against utility for every point; None if there is nothing to compare."""
     if not (study.curves or study.walks or any(e.role not in REFERENCES for e in study.endpoints)):
         return None
+    shown = tuple(end for end in study.endpoints if end.role != "random")
+    study = replace(study, endpoints=shown)
     found = ((x, [y for y in ys if _points(study, (x, y))]) for x, ys in _TRADEOFFS)
     x, ys = next(((x, ys) for x, ys in found if ys), ("", []))
     if not ys:

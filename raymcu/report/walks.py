@@ -11,7 +11,7 @@ from statistics import median
 
 from matplotlib.ticker import MaxNLocator
 
-from raymcu.report.data import REFERENCES, Study, Walk, colors_of, metric_info, short_labels, unique
+from raymcu.report.data import TARGETS, Study, Walk, colors_of, metric_info, short_labels, unique
 from raymcu.report.panels import Axis, groups, needs_log, slug, value_axis
 
 WALK_METRICS = (
@@ -207,7 +207,7 @@ def _panels(study: Study, size: str, drawn: Sequence[_Drawn]) -> tuple[WalkPanel
         references = tuple(
             (end.role, value)
             for end in study.endpoints
-            if end.role in REFERENCES and end.forget_size == size
+            if end.role in TARGETS and end.forget_size == size
             if (value := end.scores.get(metric)) is not None
         )
         values = [v for line in lines for _, v in line.values] + [v for _, v in references]

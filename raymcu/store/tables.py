@@ -15,7 +15,11 @@ from raymcu.errors import StoreError
 VERSION = "3"
 READ = frozenset({"2", VERSION})
 """Versions that are read."""
-LATER: Mapping[str, frozenset[str]] = {"measurements": frozenset({"class_logprobs"})}
+LATER: Mapping[str, frozenset[str]] = {
+    "measurements": frozenset({"class_logprobs"}),
+    "metric_findings": frozenset({"barrier", "barrier_t"}),
+    "questions": frozenset({"picture"}),
+}
 """By table: columns that version 2 lacks; where they are missing they are read as nulls."""
 
 
@@ -99,6 +103,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("probe", _WORD, "probe it is of"),
         _field("example", pa.int32(), "row of the example in its probe, from 0"),
         _field("question", _TEXT, "as the benchmark words it; empty of a plain text"),
+        _field("picture", _TEXT, "a small image of it, PNG as a data URI; else null"),
     ),
     "representations": _schema(
         "representations",
@@ -163,6 +168,10 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("spread", pa.float64(), "maximum - minimum", "see metric"),
         _field("best_t", pa.float64(), "where the best score is; null if the metric has no best"),
         _field("interior_beats_ends", pa.bool_(), "an interior point is better than both ends"),
+        _field(
+            "barrier", pa.float64(), "how much worse than its chord at most, >= 0", "see metric"
+        ),
+        _field("barrier_t", pa.float64(), "where it is"),
     ),
     "calibrations": _schema(
         "calibrations",

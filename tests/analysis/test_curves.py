@@ -167,3 +167,30 @@ def test_order_of_rows_is_irrelevant(study):
         analyze(points, scores, 0.1), analyze(*mixed, 0.1), strict=True
     ):  # fmt: skip
         assert shuffled.equals(straight)
+
+
+def test_a_metric_has_a_barrier_where_it_gets_worse_than_its_chord(study):
+    flat = {"retain_loss": FLAT, "forget_loss": FLAT}
+    study.curve(
+        "c",
+        flat
+        | {
+            "retain_accuracy": [1.0, 0.9, 0.6, 1.0, 0.9],
+            "test_accuracy": [0.9, 0.9, 0.9, 0.9, 0.9],
+            "forget_accuracy": [0.1, 0.0, 0.8, 0.3, 0.3],
+        },
+        TS,
+    )
+    found = findings_of(study)[1]
+    kept, unseen, forgotten = (
+        found["c", f"{probe}_accuracy"] for probe in ("retain", "test", "forget")
+    )
+    assert (kept["barrier"], kept["barrier_t"]) == (pytest.approx(0.35), 0.5)
+    assert (unseen["barrier"], unseen["barrier_t"]) == (0.0, 0.0)
+    assert (forgotten["barrier"], forgotten["barrier_t"]) == (pytest.approx(0.6), 0.5)
+
+
+def test_two_ends_alone_have_no_barrier_of_a_metric(study):
+    ends = {name: [1.0, 1.0] for name in ("retain_loss", "forget_loss", "retain_accuracy")}
+    study.curve("c", ends, [0.0, 1.0])
+    assert findings_of(study)[1]["c", "retain_accuracy"]["barrier"] is None

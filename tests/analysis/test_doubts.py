@@ -37,3 +37,10 @@ def test_an_original_that_guesses_has_nothing_to_forget(accuracy, is_guessing):
 
 def test_a_few_right_answers_of_few_questions_may_be_guessed():
     assert doubt({"forget_accuracy": 0.4}, {}, {"forget_accuracy": 10}) is not None
+
+
+def test_a_classifier_guesses_one_of_its_classes():
+    guessed = doubt({"forget_accuracy": 0.12}, {}, {"forget_accuracy": 400}, 10)
+    assert guessed is not None
+    assert "400 inputs of 10 classes" in guessed
+    assert doubt({"forget_accuracy": 0.25}, {}, {"forget_accuracy": 400}, 10) is None

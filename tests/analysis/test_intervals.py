@@ -1,5 +1,7 @@
 """Intervals: the score itself where each question counts once, known widths, every model."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,37 @@ def test_equal_measurements_have_equal_intervals_around_the_score():
         score = METRICS[row["metric"]].score(point).value
         assert row["low"] < score < row["high"]
         assert row["num_questions"] == (36 if row["metric"] == "model_utility" else 12)
+
+
+def of_classes(num=20, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for probe, example in itertools.product(("forget", "retain", "test", "test_kept"), range(num)):
+        logits = rng.normal(size=3)
+        logs = logits - np.log(np.exp(logits).sum())
+        label = int(rng.integers(3))
+        rows.append(
+            {"point_id": "p", "probe": probe, "example": example,
+             "example_key": f"{probe} {example}", "question_kind": "input",
+             "answer_kind": "label", "answer_index": 0, "answer": f"class {label}",
+             "generation": f"class {logits.argmax()}", "logprobs": [logs[label]],
+             "hits": [bool(logits.argmax() == label)], "stops": [True],
+             "class_logprobs": logs.tolist()}
+        )  # fmt: skip
+    return tables.from_rows("measurements", rows)
+
+
+def test_losses_and_accuracies_of_classifiers_have_them():
+    table = of_classes()
+    point, found = Measured(table), intervals("p", table).to_pylist()
+    assert {row["metric"] for row in found} == {
+        "forget_loss", "retain_loss", "forget_accuracy", "retain_accuracy", "test_accuracy",
+        "test_kept_accuracy", "ua_error_percent", "ua_accuracy_percent", "ra_accuracy_percent",
+        "ta_accuracy_percent",
+    }  # fmt: skip
+    for row in found:
+        assert row["low"] < METRICS[row["metric"]].score(point).value < row["high"]
+        assert row["num_questions"] == 20
 
 
 def test_a_score_that_is_not_finite_has_none():

@@ -1,5 +1,6 @@
 """Every search space that is shipped can be read and planned, without data and without network."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from raymcu.benchmarks.ddi2013 import CLASSES
 from raymcu.errors import ConfigError
 from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import load_space, look_around
@@ -17,11 +19,36 @@ from raymcu.study.settings import SETTINGS
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "search_spaces"
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.toml"))
-MCU = [name for name in SHIPPED if name.startswith("mcu_")]
+OF_CLASSES = ["mcu_cifar10", "mcu_ddi", "mcu_nlvr2"]
+MCU = [name for name in SHIPPED if name.startswith("mcu_") and name not in OF_CLASSES]
 METHODS = ["GA", "GD", "NPO", "SimNPO", "RMU", "WAGLE"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def given_out_on_request(tmp_path_factory):
+    """Folders such as one has to get from the authors of DDI-2013 and NLVR2, as overrides."""
+    folder = tmp_path_factory.mktemp("data")
+    for split in ("train", "dev", "test"):
+        rows = [f"{n}\t@DRUG$ number {n} and @DRUG$ meet.\t{CLASSES[n % 5]}" for n in range(100)]
+        (folder / f"{split}.tsv").write_text("\n".join(["id\ttext\tlabel", *rows]))
+    for name, split in (("train", "train"), ("dev", "dev"), ("test1", "test1")):
+        rows = [
+            {"identifier": f"{split}-{n}-0-0", "sentence": f"{n} dogs", "label": str(n % 2 == 0)}
+            for n in range(100)
+        ]
+        (folder / f"{name}.json").write_text("\n".join(map(json.dumps, rows)))
+        for row, side in itertools.product(rows, range(2)):
+            stem = row["identifier"].rpartition("-")[0]
+            (folder / f"{stem}-img{side}.png").write_bytes(row["identifier"].encode())
+    for name in ("mcu_ddi", "mcu_nlvr2"):
+        GIVEN[name] = (f"benchmark.path={folder}",)
+
+
+GIVEN = {}
+
+
 def planned(name, *overrides):
+    overrides = (*GIVEN.get(name, ()), *overrides)
     space = load_space(FOLDER / f"{name}.toml", overrides)
     return space, make_plan(space, look_around(space))
 
@@ -50,6 +77,21 @@ def test_mcu_is_six_methods_in_ten_settings(name):
     assert found["endpoints"] == {"naive": 270 * num_sizes, "unique": 36 * num_sizes}
     assert found["endpoints"]["naive"] / found["endpoints"]["unique"] >= 7
     assert found["curves"] == 2 * found["pairs"]
+
+
+@pytest.mark.parametrize("name", [*OF_CLASSES, "digits"])
+def test_mcu_of_classifiers_is_four_methods_in_ten_settings(name):
+    space, plan = planned(name)
+    titles = [method.title for method in space.methods]
+    assert titles[0] == "GA"
+    assert titles[-2:] == ["RL", "SalUn"]
+    assert list(space.unlearning.settings) == list(SETTINGS)
+    assert [family.title for family in space.curves.families] == ["linear", "quadratic"]
+    masks = {r.label.split("/")[0]: r.mask for r in plan.recipes.values() if r.role == "unlearner"}
+    assert {title for title, mask in masks.items() if mask} == {"SalUn", "SalUn+cl", "SalUn+so"}
+    if name != "digits":
+        assert len(space.benchmark.forget_sizes) == 5
+        assert {len(curve.walk) for curve in plan.curves.values()} == {16}
 
 
 @pytest.mark.parametrize("name", [name for name in MCU if name != "mcu_tofu_small"])
