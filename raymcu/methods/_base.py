@@ -69,6 +69,8 @@ class Needs:
     """False where only hidden states are read; ``Labelled.logits`` is then not to be touched."""
     reference_nll: bool = False
     reference_logits: bool = False
+    random_logits: bool = False
+    """Whether the logits of an untrained model of the same shape are needed."""
     layer: int | None = None
     """Decoder layer whose output ``Labelled.states`` is, from 0; None for no states."""
     reference_states: bool = False
@@ -96,6 +98,7 @@ class Needs:
             self.logits or other.logits,
             self.reference_nll or other.reference_nll,
             self.reference_logits or other.reference_logits,
+            self.random_logits or other.random_logits,
             other.layer if self.layer is None else self.layer,
             self.reference_states or other.reference_states,
             self.final_norm or other.final_norm,
@@ -123,6 +126,8 @@ class Labelled:
     """-log p of the labels under the frozen start model."""
     reference_logits: Float[Tensor, "positions classes"] | None = None
     """Logits of the frozen start model."""
+    random_logits: Float[Tensor, "positions classes"] | None = None
+    """Logits of a model of the same shape with random weights."""
     states: Float[Tensor, "positions hidden"] | None = None
     """Output of the decoder layer that `Needs.layer` names, where ``logits`` were taken."""
     reference_states: Float[Tensor, "positions hidden"] | None = None
@@ -329,10 +334,15 @@ class Method(Component, ABC):
 
     def _divergence(self, kept: Labelled) -> Float[Tensor, " positions"]:
         """Return the divergence from the start model at each position."""
-        start = wide(kept.given("reference_logits"))
+        return self._apart(wide(kept.given("reference_logits")), wide(kept.logits))
+
+    def _apart(
+        self, start: Float[Tensor, "positions classes"], current: Float[Tensor, "positions classes"]
+    ) -> Float[Tensor, " positions"]:
+        """Return the divergence between logits, summed over the vocabulary."""
         if self.kl_form == "muse":
-            return (start.exp() * (start - wide(kept.logits))).sum(-1)
-        current, start = kept.log_probs, start.log_softmax(-1)
+            return (start.exp() * (start - current)).sum(-1)
+        current, start = current.log_softmax(-1), start.log_softmax(-1)
         if self.kl_form == "optml":
             return -(current.exp() * start).sum(-1)
         if self.kl_direction == "current_to_reference":

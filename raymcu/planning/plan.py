@@ -128,6 +128,8 @@ class MethodFacts:
     """c: the unlearner is (1-c)·original + c·what is trained."""
     unfit: str | None = None
     """Why the method cannot train models of the benchmark's kind."""
+    reads_random: bool = False
+    """Whether it asks an untrained model, which is then a parent of what it trains."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ class Recipe(BaseModel):
     """The forget set; None for the original."""
     parents: Mapping[str, str]
     """Recipe ids: ``start``; of an unlearner that is stepped away from one ``memorizer`` too; of a
-    bend ``first``, ``second``, ``reference`` and, of all but its curve's first, ``leader``."""
+    bend ``first``, ``second``, ``reference`` and, of all but its curve's first, ``leader``; where a
+    method asks an untrained model ``random``."""
     model: ModelSource
     """Where weights without a parent come from, prompt and dtype."""
     benchmark: BenchmarkUse

@@ -172,7 +172,11 @@ def _methods(space: SearchSpace) -> Iterator[tuple[tuple[str, bool], MethodFacts
             made = METHODS[use.name](**use.options)
             kind = BENCHMARKS[space.benchmark.name].modality
             facts = MethodFacts(
-                made.model_dump(), made.step_option, made.coefficient(), made.unfit(kind)
+                options=made.model_dump(),
+                step=made.step_option,
+                coefficient=made.coefficient(),
+                unfit=made.unfit(kind),
+                reads_random=any(needs.random_logits for needs in made.needs().values()),
             )
             yield (method.title, is_second_order), facts
 

@@ -99,7 +99,7 @@ class Reader:
         items = self.scorer.collate(rows, every_position=part.every_position, read=part.read)
         is_weighed = self.is_weighed and part.read == "prediction"
         wants_logits = needs.logits or is_weighed or self.is_sampled
-        states = reference_logits = None
+        states = reference_logits = random_logits = None
         with self._autocast():
             where = (items.inputs, items.row, items.column)
             how = {"mask": items.mask, "final_norm": needs.final_norm}
@@ -109,6 +109,9 @@ class Reader:
                 logits, states = self.scorer(*where, needs.layer, wants_logits, **how)
             if needs.reference_logits:
                 reference_logits = self.reference.logits(part, rows, self.scorer, self.device)
+            if needs.random_logits:
+                assert self.reference.random is not None  # noqa: S101 - the start model saw to it
+                random_logits = self.reference.random.logits(part, rows, self.scorer, self.device)
         return Labelled(
             logits=logits,
             labels=items.labels,
@@ -117,6 +120,7 @@ class Reader:
             total_positions=sum(num_labelled(part, r) for rows in questions for r in rows),
             total_sequences=sum(len(rows) for rows in questions),
             reference_logits=reference_logits,
+            random_logits=random_logits,
             states=states,
             **self._said(part, needs, rows),
         )
