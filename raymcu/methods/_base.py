@@ -134,6 +134,8 @@ class Labelled:
     """The same of the frozen start model."""
     weights: Float[Tensor, " sequences"] | None = None
     """A curriculum's weight of each sequence; every mean below is weighted by it."""
+    label_smoothing: float = 0.0
+    """Share of a label that all classes get alike in `learned_nll`."""
 
     @cached_property
     def log_probs(self) -> Float[Tensor, "positions classes"]:
@@ -144,6 +146,14 @@ class Labelled:
     def nll(self) -> Float[Tensor, " positions"]:
         """-log p of each label in nats, in at least float32 whatever the weights' dtype."""
         return torch.nn.functional.cross_entropy(wide(self.logits), self.labels, reduction="none")
+
+    @property
+    def learned_nll(self) -> Float[Tensor, " positions"]:
+        """What is descended on where labels are learned: `nll`, of smoothed labels if asked."""
+        if not self.label_smoothing:
+            return self.nll
+        how: Any = {"reduction": "none", "label_smoothing": self.label_smoothing}
+        return torch.nn.functional.cross_entropy(wide(self.logits), self.labels, **how)
 
     @cached_property
     def lengths(self) -> Int[Tensor, " sequences"]:
@@ -325,7 +335,7 @@ class Method(Component, ABC):
     def retain_term(self, step: Step) -> Float[Tensor, ""]:
         """Return this piece's part of the retain term; lower means better kept."""
         if self.retain == "nll":
-            return step[RETAIN].token_mean(step[RETAIN].nll)
+            return step[RETAIN].token_mean(step[RETAIN].learned_nll)
         kept = step[self._kl_part]
         divergence = self._divergence(kept)
         if self.kl_mask == "padded":

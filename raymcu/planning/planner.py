@@ -113,7 +113,7 @@ class _Planner(Trainings):
         return self._planned()
 
     def _planned(self) -> Plan:
-        if faults := training_faults(self.recipes.values(), self.around):
+        if faults := training_faults(self.recipes.values(), self.around, self.asking):
             raise ConfigError(faults)
         return Plan(
             self.space.name,

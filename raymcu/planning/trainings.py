@@ -22,9 +22,14 @@ class Trainings:
         self.methods: Mapping[str, MethodUse] = {m.title: m for m in space.methods}
         self.models: Mapping[str, ModelUse] = {use.label: use for use in space.models}
         self.recipes: dict[str, Recipe] = {}
-        self._taught = {
-            self.methods[title].name for (title, _), m in around.methods.items() if m.reads_random
-        }
+        facts = [(self.methods[title].name, one) for (title, _), one in around.methods.items()]
+        self._taught = {name for name, one in facts if one.reads_random}
+        self.asking = [
+            _choice(name, one.options, one.step)
+            for name, one in facts
+            if one.reads_start or one.reads_random
+        ]
+        """Methods as recipes hold them that learn from what another model says."""
         has_original = space.original.train or space.original.path is not None
         self.known_original = self.learner(None) if has_original else None
 

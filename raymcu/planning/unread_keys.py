@@ -19,6 +19,7 @@ from raymcu.study.training_tables import OptimizerUse, Training
 _READ_BY: Mapping[str, tuple[str, ...]] = {
     "betas": ("adamw", "muon", "sophia_g", "soul", "alternating"),
     "momentum": ("sgd",),
+    "nesterov": ("sgd",),
     "matrix_learning_rate": ("muon",),
     "rho": ("sophia_g", "soul"),
     "curvature_every": ("sophia_g",),
@@ -51,6 +52,7 @@ def unread_keys(space: SearchSpace) -> list[Unread]:
         *_methods(space, used),
         *_optimizers(space),
         *_lengths(space, used),
+        *_milestones(space),
         *_curves(space),
         *_measurement(space.measurement),
         *(_search(space.search) if space.search else ()),
@@ -246,6 +248,24 @@ def _lengths(space: SearchSpace, used: set[UnlearnerKey]) -> Iterator[Unread]:
         if asked and all(map(_is_short, asked)):
             why = "it is looked at where an epoch ends, and epochs is 1 or less"
             yield Unread((f"{place}.until_loss",), why, (f"{place}.epochs", "methods"))
+
+
+def _milestones(space: SearchSpace) -> Iterator[Unread]:
+    shared = space.unlearning.training
+    unlearned = [
+        space.use_of(use, is_second_order=is_second_order)[1]
+        for use in space.methods
+        for is_second_order in (False, True)
+    ]
+    for place, training, trained in (
+        ("original.training", space.original.training, []),
+        ("unlearning.training", shared, unlearned),
+        ("curves.bend.training", space.curves.bend.training, []),
+    ):
+        schedules = {one.schedule for one in (training, *trained)}
+        if training.milestones and "multi_step" not in schedules:
+            why = f"schedule is '{training.schedule}', not 'multi_step'"
+            yield Unread((f"{place}.milestones",), why, (f"{place}.schedule", "methods"))
 
 
 def _is_short(training: Training) -> bool:

@@ -189,6 +189,7 @@ class Workshop:
             benchmark.refusals(),
             recipe.seed,
             len(benchmark.class_names),
+            recipe.training.augmentation,
         )
         methods = [METHODS[choice.name](**choice.options) for choice in recipe.methods]
         choice = recipe.curriculum
