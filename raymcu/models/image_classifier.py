@@ -19,6 +19,7 @@ from transformers import (
 
 from raymcu.benchmarks import Classified
 from raymcu.errors import ConfigError
+from raymcu.models.batch_norm import layers_of
 from raymcu.models.causal_lm import DTYPES
 from raymcu.models.cifar_resnet import CifarResNetConfig, CifarResNetForImageClassification
 from raymcu.models.classifying import Batch, Classifiers, ClassScorer, Item, labelled
@@ -26,6 +27,9 @@ from raymcu.study.scratch_classifiers import ScratchResNet, ScratchViT
 from raymcu.study.search_space import ModelSource
 from raymcu.study.training_tables import Augmentation
 
+_CHANNELS_LAST = ("cuda",)
+"""Devices on which weights and images of convolutional networks lie channel by channel, for tensor
+cores; a CPU has them as they are."""
 _MOST_FILES = 2000
 """Image files whose pixels are read for mean and deviation: as many, evenly spread."""
 
@@ -178,6 +182,12 @@ def measured(examples: Sequence[Classified]) -> tuple[list[float], list[float], 
 
 class ImageScorer(ClassScorer):
     """Scores images."""
+
+    def __init__(self, model: Any, encoder: Any = None) -> None:
+        super().__init__(model, encoder)
+        # Not for all that has a convolution: shards of a transformer have to be contiguous.
+        if self.device.type in _CHANNELS_LAST and layers_of(model):
+            model.to(memory_format=torch.channels_last)
 
     def sample(self) -> dict[str, Tensor]:
         """Return two random images of the size that the config says."""

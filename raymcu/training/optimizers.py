@@ -155,6 +155,8 @@ class Optimizer:
                 )
             else:
                 here = value.clone().to(weight.device)
+                if here.shape == weight.shape:  # laid out alike, or fused steps are refused
+                    here = torch.empty_like(weight, dtype=value.dtype).copy_(here)
             owner.state[weight][what] = here
 
 

@@ -8,6 +8,7 @@ from raymcu.benchmarks import classified
 from raymcu.benchmarks.digits import Digits
 from raymcu.errors import ConfigError
 from raymcu.methods._base import FORGET, RETAIN, Needs
+from raymcu.models import image_classifier
 from raymcu.models.image_classifier import ImageClassifiers
 from raymcu.planning.surroundings import load_space, plan_study
 from raymcu.store.checkpoints import CheckpointStore
@@ -317,3 +318,56 @@ def test_what_is_no_image_is_not_augmented():
     told = r"original\.training\.augmentation: changes images, and benchmark 'authors' has no"
     with pytest.raises(ConfigError, match=told):
         plan_study(load_space(content))
+
+
+# the layout that convolutions have on a GPU
+
+
+@pytest.mark.parametrize("case", ["adamw", "sgd", "muon", "sophia_g", "spsa", "mask", "average"])
+def test_weights_may_lie_channel_by_channel(case, planned, again, lab, monkeypatch):
+    """As they do on a GPU; on a CPU they stay as they are."""
+    orders = {"sophia_g": "second", "spsa": "zeroth"}
+    optimizer = {"order": orders.get(case, "first")}
+    optimizer |= {"name": case} if case in {"adamw", "sgd", "muon"} else {}
+    average = {"average": {"every": "step"}} if case == "average" else {}
+    method = {**LABELS, "mask": {"name": "salun"}} if case == "mask" else LABELS
+    training = {"optimizer": optimizer, "learning_rate": 1e-3, **average}
+    plan = planned(method, training)
+    found = {}
+    for role in ("unlearner", "bend") if case == "adamw" else ("unlearner",):
+        recipe = picked(plan, role)
+        for number, devices in enumerate([(), ("cpu",), ("cpu",)]):
+            monkeypatch.setattr(image_classifier, "_CHANNELS_LAST", devices)
+            store = again(f"{role}{number}", but=recipe)
+            lab.train(store, *(r for r in parents(plan, recipe) if not store.is_done(r.id)))
+            if number == 2:
+                lab.train(store, recipe, save_every_s=0, stop_after=2)
+            lab.train(store, recipe)
+            found[number] = lab.weights(store, recipe)
+        assert lab.same_bits(found[1], found[2])
+        assert lab.distance(found[0], found[1]) < 2e-3
+    model = ImageClassifiers().open_model(made_of(store, recipe), "float32", CPU)
+    image_classifier.ImageScorer(model)
+    assert not model.blocks[0].conv1.weight.is_contiguous()
+    monkeypatch.undo()
+    model = ImageClassifiers().open_model(made_of(store, recipe), "float32", CPU)
+    image_classifier.ImageScorer(model)
+    assert model.blocks[0].conv1.weight.is_contiguous()
+
+
+def made_of(store, recipe):
+    return store.local_dir(recipe.id)
+
+
+def test_bfloat16_computes_near_float32(planned, lab, tmp_path):
+    """Under autocast, from weights in float32; saved in bfloat16 but for counts of batches."""
+    store, found = CheckpointStore(str(tmp_path)), []
+    for dtype in ("float32", "bfloat16"):
+        plan = planned(LABELS, model={"scratch": RESNET, "dtype": dtype})
+        recipe = picked(plan, "original")
+        lab.train(store, recipe)
+        found.append([row["loss"] for row in lab.history(store, recipe)])
+    assert found[0] == pytest.approx(found[1], rel=0.05)
+    assert found[0] != found[1]
+    kept = {weight.dtype for weight in lab.weights(store, recipe).values()}
+    assert kept == {torch.bfloat16, torch.int64}
