@@ -87,6 +87,14 @@ def shown(value: Any) -> str:
     return repr(value)
 
 
+_KIND = "="
+
+
+def kind_tag(kind: object) -> str:
+    """Return how a table of one of several kinds is told apart; no part of a key begins so."""
+    return f"{_KIND}{kind}"
+
+
 def validation_faults(
     error: ValidationError, model: type[BaseModel], prefix: str = "", also: Sequence[str] = ()
 ) -> Iterator[str]:
@@ -99,13 +107,18 @@ def validation_faults(
         also: Keys allowed there besides the model's fields.
     """
     for fault in error.errors(include_url=False):
-        location = [str(part) for part in fault["loc"]]
+        location = [str(part) for part in fault["loc"] if not str(part).startswith(_KIND)]
         key = ".".join(([prefix] if prefix else []) + location) or "the file"
         if fault["type"] == "extra_forbidden":
             known = sorted([*_fields_at(model, fault["loc"][:-1]), *also])
             near = get_close_matches(location[-1], known, n=1, cutoff=0.5)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             yield f"{key}: there is no such key.{hint} Known: {', '.join(known)}."
+        elif fault["type"] == "union_tag_invalid":
+            known = [name.strip("' ") for name in fault["ctx"]["expected_tags"].split(",")]
+            known = [name.removeprefix(_KIND) for name in known]
+            name = fault["ctx"]["tag"].removeprefix(_KIND)
+            yield f"{key}.architecture: {unknown_name('network from scratch', name, known)}"
         elif fault["type"] == "missing":
             yield f"{key}: is missing. Add it."
         elif not _is_echo(fault):
@@ -157,14 +170,27 @@ _MUST = {
 def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
     """Name the fields of the table at that place in the file."""
     here: Any = model
+    models: list[Any] = []
     for part in location:
+        if str(part).startswith(_KIND):
+            here = next((m for m in models if part == _kind_of(m)), here)
         if part not in here.model_fields:  # an index, or a key of a table of tables
             continue
-        annotation = here.model_fields[part].annotation
-        candidates = [annotation, *get_args(annotation)]
-        candidates += [inner for c in get_args(annotation) for inner in get_args(c)]
-        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        models = list(_models_in(here.model_fields[part].annotation))
         if not models:
             return []
         here = models[0]
     return list(here.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the tables that a field's annotation speaks of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _kind_of(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("architecture")
+    return None if field is None else kind_tag(field.default)

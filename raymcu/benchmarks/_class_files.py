@@ -102,7 +102,7 @@ def _load(files: Files, source: Source) -> tuple[Rows, tuple[str, ...]]:
             "many of each. Leave out the rows that have more or less."
         )
     made: dict[str, Sequence[Classified]] = {}
-    for split, rows in raw.items():
+    for split, rows in raw.items() if names else ():  # without training rows no name is known
         made[split], of_split = _classified(rows, names, where[split])
         faults += of_split
     if faults:

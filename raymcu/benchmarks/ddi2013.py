@@ -48,7 +48,11 @@ def _read(folder: Path, files: Sequence[Path]) -> tuple[list[Raw], list[str]]:
     del folder
     rows: list[Raw] = []
     wrong: list[tuple[int, int]] = []
-    for number, line in enumerate(files[0].read_text(encoding="utf-8").split("\n"), start=1):
+    try:
+        lines = files[0].read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        return [], [f"{files[0]}: cannot be read ({error}). Correct the file."]
+    for number, line in enumerate(lines, start=1):
         columns = line.rstrip("\r").split("\t")
         is_head = number == 1 and columns[-1] == "label"
         if len(columns) != 3 and line.strip():

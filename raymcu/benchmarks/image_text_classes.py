@@ -13,10 +13,11 @@ _READ = json_reader("sentence", has_images=True)
 
 @BENCHMARKS.register("image_text_classes", source="your own")
 class ImageTextClasses(HeldOutBenchmark):
-    """Anybody's sentences with images: ``{"sentence": "…", "images": ["a.png"], "label": "…"}``.
+    """Anybody's sentences with images and their classes, from JSON lines.
 
-    The folder has ``train.jsonl`` and ``test.jsonl``, and may have ``validation.jsonl``, which then
-    takes the place of rows held out. Paths of images are relative to it; all rows have as many.
+    A line is ``{"sentence": "…", "images": ["a.png"], "label": "…"}``. The folder has
+    ``train.jsonl`` and ``test.jsonl``, and may have ``validation.jsonl``, which then takes the
+    place of rows held out. Paths of images are relative to it; all rows have as many.
     """
 
     path: str

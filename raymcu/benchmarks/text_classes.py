@@ -13,10 +13,11 @@ _READ = json_reader("text")
 
 @BENCHMARKS.register("text_classes", source="your own")
 class TextClasses(HeldOutBenchmark):
-    """Anybody's texts with their classes: ``{"text": "…", "label": "…"}``, a line each.
+    """Anybody's texts with their classes, from JSON lines.
 
-    The folder has ``train.jsonl`` and ``test.jsonl``, and may have ``validation.jsonl``, which then
-    takes the place of rows held out. Parquet and JSON lists are read, too.
+    A line is ``{"text": "…", "label": "…"}``. The folder has ``train.jsonl`` and ``test.jsonl``,
+    and may have ``validation.jsonl``, which then takes the place of rows held out. Parquet and JSON
+    lists are read, too.
     """
 
     path: str

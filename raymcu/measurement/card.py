@@ -9,12 +9,13 @@ from typing import Any
 from raymcu.blend import Blend
 from raymcu.metrics._base import METRICS
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.training_tables import READ_BY, OptimizerUse
 
 _TRAINING = ("optimizer", "learning_rate", "weight_decay", "epochs", "batch_size", "warmup", "lora")
 """What of a training is told."""
 
 
-def write_card(run: RunFolder, blend: Blend, name: str, folder: Path) -> None:
+def write_card(run: RunFolder, blend: Blend, name: str, folder: Path, place: str) -> None:
     """Write ``README.md`` into an exported folder.
 
     Folders of this machine are not told: the card may be published.
@@ -24,6 +25,7 @@ def write_card(run: RunFolder, blend: Blend, name: str, folder: Path) -> None:
         blend: The model.
         name: What the user called it.
         folder: Of the exported model.
+        place: What is to be opened, in the card's example.
     """
     plan, recipes = run.plan, {key: _recipe(run, key) for key in blend.checkpoints}
     points = [
@@ -46,8 +48,8 @@ def write_card(run: RunFolder, blend: Blend, name: str, folder: Path) -> None:
         *_scores(run, points),
         "\n## Open it\n",
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'model = AutoModelForCausalLM.from_pretrained("FOLDER_OR_NAME")\n'
-        'tokenizer = AutoTokenizer.from_pretrained("FOLDER_OR_NAME")\n```\n',
+        f'model = AutoModelForCausalLM.from_pretrained("{place}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{place}")\n```\n',
     ]
     (folder / "README.md").write_text("\n".join(text), encoding="utf-8")
 
@@ -79,8 +81,17 @@ def _parts(blend: Blend, recipes: Mapping[str, Mapping[str, Any]]) -> Iterator[t
     for key, share in zip(blend.checkpoints, blend.coefficients, strict=True):
         recipe, training = recipes[key], recipes[key]["training"]
         methods = "; ".join(_method(use) for use in recipe["methods"])
-        told = "ready" if training is None else _options({k: training[k] for k in _TRAINING})
+        told = "ready" if training is None else _options(_told(training))
         yield f"{recipe['label']}", f"{share:.6g}", f"`{key}`", methods, told
+
+
+def _told(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of a training, of its optimizer what it reads."""
+    use = OptimizerUse.model_validate(training["optimizer"])
+    read = [key for key, readers in READ_BY.items() if use.resolved in readers]
+    own = _options({key: getattr(use, key) for key in read})
+    optimizer = f"{use.resolved} ({own})" if own else use.resolved
+    return {**{key: training[key] for key in _TRAINING}, "optimizer": optimizer}
 
 
 def _method(use: Mapping[str, Any]) -> str:

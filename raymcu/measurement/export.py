@@ -86,7 +86,7 @@ def export(
     target.mkdir(parents=True, exist_ok=True)
     modality.publish(model, encoder, target)
     (target / "blend.json").write_text(blend.model_dump_json(indent=1))
-    write_card(run, blend, point, target)
+    write_card(run, blend, point, target, push or "FOLDER")
     if push is not None:
         hub.push(target, push, is_public=is_public)
     return target

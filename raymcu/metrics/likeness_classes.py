@@ -32,7 +32,7 @@ from raymcu.metrics._classes import compared, jensen_shannon, kullback_leibler
 _ZRF = "bad teaching (arXiv:2205.08096)"
 _SPAN = (1.0 - math.log(2.0), 1.0)
 _NEARER: dict[str, Better] = {"forget": "lower", "test": "lower"}
-_CHURN = "Milani Fard et al. 2016, Launch and Iterate: Reducing Prediction Churn, equation 1"
+_CHURN = "Milani Fard et al. 2016, Launch and Iterate: Reducing Prediction Churn"
 _DRAWS, _NUMBERS = 500, 2_000_000
 
 
@@ -40,7 +40,7 @@ _DRAWS, _NUMBERS = 500, 2_000_000
     "zrf",
     better="higher",
     span=_SPAN,
-    unit="1 - nats",
+    unit="similarity",
     probes=("forget",),
     source=_ZRF,
     kind="class_logprobs",
@@ -58,7 +58,7 @@ def zrf(point: Measured, random: Measured) -> Score:
     "zrf_bad_teaching",
     better="higher",
     span=(-math.inf, 1.0),
-    unit="1 - nats",
+    unit="similarity",
     probes=("forget",),
     source="vikram2000b/bad-teaching-unlearning and SSD (arXiv:2308.07707), metrics.py",
     kind="class_logprobs",
@@ -82,7 +82,7 @@ def zrf_bad_teaching(point: Measured, random: Measured) -> Score:
     "zrf_mu_bench",
     better="higher",
     span=_SPAN,
-    unit="1 - nats",
+    unit="similarity",
     probes=("forget",),
     source="MU-Bench (arXiv:2406.14796), mubench/evaluation.py at 48f5c7b",
     kind="class_logprobs",

@@ -101,6 +101,9 @@ class CifarResNetForImageClassification(PreTrainedModel):  # type: ignore[misc]
         return ImageClassifierOutput(logits=self.classifier(states.mean((2, 3))))
 
 
+# A checkpoint carries this file: it opens without raymcu, too, with trust_remote_code=True.
+CifarResNetConfig.register_for_auto_class()
+CifarResNetForImageClassification.register_for_auto_class("AutoModelForImageClassification")
 AutoConfig.register(CifarResNetConfig.model_type, CifarResNetConfig, exist_ok=True)
 AutoModelForImageClassification.register(
     CifarResNetConfig, CifarResNetForImageClassification, exist_ok=True

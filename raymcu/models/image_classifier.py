@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import transformers
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from transformers import (
     AutoImageProcessor,
@@ -148,7 +148,7 @@ def decoded(image: Any, channels: int) -> np.ndarray:
     try:
         with Image.open(image) as opened:
             pixels = np.asarray(opened.convert("RGB" if channels == 3 else "L"))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ConfigError(
             f"{image}: cannot be decoded as an image ({error}). Replace the file, or take its rows "
             "out of the data."

@@ -56,6 +56,9 @@ def space_schema(extensions: Sequence[str] = ()) -> Schema:
     tables = {model: whole["$defs"][_name(ref)] for (model, _), ref in found.items()}
     replaced = {_name(ref) for ref in found.values()}
     defs = {name: table for name, table in whole["$defs"].items() if name not in replaced}
+    for table in defs.values():  # without a word it is a Llama
+        if "architecture" in table.get("properties", {}):
+            table["required"] = ["architecture", *table.get("required", ())]
     for kind, registry in registries.items():
         defs[kind] = {"oneOf": [_use(tables, entry, _USES[kind]) for entry in registry]}
     space = tables[SearchSpace]

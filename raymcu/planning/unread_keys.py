@@ -14,20 +14,7 @@ from raymcu.methods._base import METHODS
 from raymcu.study.search_space import Bend, Curves, Measurement, Original, SearchSpace, Unlearning
 from raymcu.study.search_table import Search
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
-from raymcu.study.training_tables import OptimizerUse, Training
-
-_READ_BY: Mapping[str, tuple[str, ...]] = {
-    "betas": ("adamw", "muon", "sophia_g", "soul", "alternating"),
-    "momentum": ("sgd",),
-    "nesterov": ("sgd",),
-    "matrix_learning_rate": ("muon",),
-    "rho": ("sophia_g", "soul"),
-    "curvature_every": ("sophia_g",),
-    "perturbation": ("spsa", "alternating"),
-    "directions": ("spsa", "alternating"),
-    "zeroth_every": ("alternating",),
-}
-"""Which optimizers read a key of an ``optimizer`` table."""
+from raymcu.study.training_tables import READ_BY, OptimizerUse, Training
 
 
 class Unread(NamedTuple):
@@ -51,8 +38,7 @@ def unread_keys(space: SearchSpace) -> list[Unread]:
         *(_unlearning(space, used) if used else _nothing_unlearned(space)),
         *_methods(space, used),
         *_optimizers(space),
-        *_lengths(space, used),
-        *_milestones(space),
+        *_trainings(space, used),
         *_curves(space),
         *_measurement(space.measurement),
         *(_search(space.search) if space.search else ()),
@@ -223,7 +209,7 @@ def _optimizers(space: SearchSpace) -> Iterator[Unread]:
 def _optimizer(place: str, given: Any, name: str, *tables: str) -> Iterator[Unread]:
     keys = tuple(
         f"{place}.optimizer.{key}"
-        for key, readers in _READ_BY.items()
+        for key, readers in READ_BY.items()
         if key in given and name not in readers
     )
     if keys:
@@ -231,8 +217,8 @@ def _optimizer(place: str, given: Any, name: str, *tables: str) -> Iterator[Unre
         yield Unread(keys, f"'{name}' does not read such a key", causes)
 
 
-def _lengths(space: SearchSpace, used: set[UnlearnerKey]) -> Iterator[Unread]:
-    """Tell of ``until_loss`` where a training ends before it could stop it."""
+def _trainings(space: SearchSpace, used: set[UnlearnerKey]) -> Iterator[Unread]:
+    """Tell of what no training of a table reads: an end that comes too late, a bound of signs."""
     uses = {method.title: method for method in space.methods}
     trained = [
         space.use_of(uses[key.method], is_second_order=key.variation.is_second_order)[1]
@@ -247,25 +233,29 @@ def _lengths(space: SearchSpace, used: set[UnlearnerKey]) -> Iterator[Unread]:
         asked = [training for training in trainings if training.until_loss is not None]
         if asked and all(map(_is_short, asked)):
             why = "it is looked at where an epoch ends, and epochs is 1 or less"
-            yield Unread((f"{place}.until_loss",), why, (f"{place}.epochs", "methods"))
+            told = _given_at(space, place, "until_loss")
+            yield Unread(told, why, (f"{place}.epochs", "methods"))
+        bound = [one for one in trainings if one.max_gradient_norm != Training().max_gradient_norm]
+        if bound and all(one.optimizer.resolved == "sign_sgd" for one in bound):
+            why = "'sign_sgd' reads the signs of gradients alone"
+            told = _given_at(space, place, "max_gradient_norm")
+            yield Unread(told, why, (f"{place}.optimizer", "methods"))
+        passed = [one for one in trainings if one.milestones]
+        if passed and all(one.schedule != "multi_step" for one in passed):
+            told = _given_at(space, place, "milestones")
+            yield Unread(told, "schedule is not 'multi_step'", (f"{place}.schedule", "methods"))
 
 
-def _milestones(space: SearchSpace) -> Iterator[Unread]:
-    shared = space.unlearning.training
-    unlearned = [
-        space.use_of(use, is_second_order=is_second_order)[1]
-        for use in space.methods
-        for is_second_order in (False, True)
-    ]
-    for place, training, trained in (
-        ("original.training", space.original.training, []),
-        ("unlearning.training", shared, unlearned),
-        ("curves.bend.training", space.curves.bend.training, []),
-    ):
-        schedules = {one.schedule for one in (training, *trained)}
-        if training.milestones and "multi_step" not in schedules:
-            why = f"schedule is '{training.schedule}', not 'multi_step'"
-            yield Unread((f"{place}.milestones",), why, (f"{place}.schedule", "methods"))
+def _given_at(space: SearchSpace, place: str, key: str) -> tuple[str, ...]:
+    """Return where a key of trainings is given: in their common table, or in what changes it."""
+    grid = space.unlearning
+    if place != "unlearning.training" or key in _differing(grid.training, Training()):
+        return (f"{place}.{key}",)
+    tables = {"unlearning.second_order": grid.second_order}
+    for index, use in enumerate(space.methods):
+        tables[f"methods.{index}.training"] = use.training
+        tables[f"methods.{index}.second_order.training"] = use.second_order.get("training", {})
+    return tuple(f"{where}.{key}" for where, table in tables.items() if key in table)
 
 
 def _is_short(training: Training) -> bool:
@@ -277,6 +267,9 @@ def _curves(space: SearchSpace) -> Iterator[Unread]:
     if not space.unlearning.settings:
         keys = ["curves"] if curves != Curves() else []
         keys += ["analysis.tolerance"] if space.analysis != type(space.analysis)() else []
+        families = {use.title for use in curves.families} - {use.title for use in space.walks}
+        if space.calibration and families & set(space.calibration.curves):
+            keys.append("calibration.curves")
         if keys:
             yield Unread(tuple(keys), "unlearning.settings = [] pairs no unlearners", causes)
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -101,8 +102,10 @@ def print_catalog(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 def _print_options(options: Sequence[tuple[str, Mapping[str, Any]]], console: Console) -> None:
     for name, told in options:
-        value = f"{name} = {told['default']}"
-        console.print(f"    {value:<32} {escape(told['allowed'])}", highlight=False, soft_wrap=True)
+        is_needed = told["default"] is PydanticUndefined
+        value = name if is_needed else f"{name} = {told['default']}"
+        allowed = escape(told["allowed"]) + ", has to be given" * is_needed
+        console.print(f"    {value:<32} {allowed}", highlight=False, soft_wrap=True)
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

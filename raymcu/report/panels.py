@@ -28,7 +28,7 @@ LOG_RATIO = 8.0
 
 OTHER_SCALE = re.compile(
     r"^forget_quality_(ln|p|d)$|_(arith|ou|satimp|uwc|prob_mean|own_nll)$|^ou_aggregate_two$"
-    r"|^privleak_|^mia_min_k_20_"
+    r"|^privleak_|^mia_min_k_20_|^mia_svc_(m_)?entropy_|^ua_accuracy_|^zrf_"
 )
 """Much the same as a drawn metric, on another scale or by another convention: tables only."""
 OF_TEXTS = re.compile(r"^(verbmem|privleak|.*_knowmem)$")
@@ -56,13 +56,17 @@ METRIC_FAMILIES = tuple(
         ("utility", "Model utility and forget quality", r"^model_util|^forget_qual", True, True),
         ("muse", "VerbMem and KnowMem (ROUGE-L F1)", r"^verbmem|_knowmem", False, True),
         ("privleak", "PrivLeak", r"^privleak", True, True),
-        ("accuracy", "Accuracy of the choice", r"_accuracy$", False, True),
+        ("accuracy", "Accuracy", r"_accuracy$", False, True),
+        ("classes", "UA, RA, TA, MIA and their gap", r"^(ua|ra|ta)_|_nonmember$", False, True),
         ("choice", "Probability of the right choice", r"_choice_probability$"),
         ("rouge", "ROUGE-L recall", r"rouge"),
         ("extraction", "Extraction strength (ES), exact memorization (EM)", r"_(es|em)(_|$)"),
         ("probability", "Probability of the answer", r"_probability(_ou)?$"),
         ("truth_ratio", "Truth ratio", r"truth_ratio"),
         ("membership", "Membership inference (AUC)", r"^mia_"),
+        ("zrf", "Likeness to an untrained model (ZRF)", r"^zrf"),
+        ("divergence", "Divergence from the retrained model", r"_(js|kl)_retrained$"),
+        ("churn", "Changed predictions", r"_churn_"),
         ("aggregates", "OpenUnlearning's aggregates", r"^ou_"),
         ("collapse", "Collapse of generations", r"_(repetition|empty|fluency|own_nll)$"),
         ("similarity", "Likeness of hidden states (CKA)", r"_cka_"),

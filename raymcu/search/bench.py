@@ -22,6 +22,7 @@ from raymcu.search.spec import Look, Progress, TrialSpec
 from raymcu.store.run_folder import RunFolder
 from raymcu.store.tables import from_rows
 from raymcu.study.search_space import SearchSpace
+from raymcu.training.stopping import Stop
 from raymcu.training.workshop import Looks, Workshop
 
 
@@ -46,7 +47,8 @@ class TrialBench:
         self.setup = {key: value for key, value in setup.items() if key != "space"}
         self.run_folder = RunFolder(setup["run"], setup["store"])
         self.store = self.run_folder.checkpoints
-        self.workshop = Workshop(self.store, self.space.execution.save_every_s)
+        self.stop = Stop(self.run_folder)
+        self.workshop = Workshop(self.store, self.space.execution.save_every_s, stop=self.stop)
 
     @cached_property
     def actor(self) -> PointActor:

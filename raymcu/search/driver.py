@@ -36,6 +36,7 @@ from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.extensions import load_extensions
 from raymcu.study.loading import strictly
 from raymcu.study.search_space import SearchSpace
+from raymcu.training.stopping import Interrupt, StoppedError
 
 DATABASE = "optuna.db"
 _LOCK_S = 60
@@ -208,10 +209,12 @@ def _fit(
     if most_workers(space) > 1:  # a trial that only drives must not hold what its gang waits for
         resources = {"memory": 1}
     trainable = tune.with_parameters(_run_trial, make_bench=work.make_bench, common=common)
-    callbacks: list[Any] = [_Watcher(watch)]
+    interrupt = Interrupt(run)
+    searcher.is_interrupted = lambda: interrupt.came is not None
+    callbacks: list[Any] = [_Watcher(watch, interrupt)]
     with suppress(ImportError):  # without tensorboardX there are no files for TensorBoard
         callbacks.append(_Board())
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -229,7 +232,11 @@ def _fit(
             callbacks=callbacks,
             failure_config=tune.FailureConfig(max_failures=execution.max_attempts - 1),
         ),
-    ).fit()
+    )
+    with interrupt.awaited():
+        tuner.fit()
+    if interrupt.came is not None:
+        raise KeyboardInterrupt
 
 
 class _Pruning(FIFOScheduler):  # type: ignore[misc] # Ray is untyped
@@ -253,8 +260,9 @@ class _Pruning(FIFOScheduler):  # type: ignore[misc] # Ray is untyped
 class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
     """Passes on what trials report."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, interrupt: Interrupt) -> None:
         self.watch = watch
+        self.interrupt = interrupt
         self.running: dict[str, Running] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -274,6 +282,11 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
             label = f"{trial.config['trial']}: {result['running']}"
             self.running[trial.trial_id] = Running(label, result["fraction"], result["loss"])
             self.watch([], list(self.running.values()))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        """End the search once trainings have saved for the sake of an interrupt."""
+        if self.interrupt.is_over(len(self.running)):
+            raise KeyboardInterrupt
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Count a trial that has ended."""
@@ -317,15 +330,14 @@ def _run_trial(config: dict[str, Any], make_bench: Any, common: Mapping[str, Any
         numbers = _checked(
             _bench(make_bench, common).run(spec, look, progress), dict.fromkeys(config["names"])
         )
-    except (StoreError, WorkError) as error:
-        _record(config, common, getattr(error, "reason", DAMAGED), str(error), None)
+    except StoppedError:  # the trial stays open, and the next start goes on with it
+        return
     except DeviceError:
         raise
     except Exception as error:
         if is_device_error(error):
             raise devices.failed(config["trial"], error) from error
-        told = f"{type(error).__name__}: {error}"
-        _record(config, common, "error", told, traceback.format_exc())
+        _record(config, common, error)
     else:
         devices.worked()
         tune.report({**numbers, "is_final": True})
@@ -357,13 +369,11 @@ def _checked(numbers: Mapping[str, float], names: Mapping[str, Any]) -> dict[str
     return found
 
 
-def _record(
-    config: Mapping[str, Any],
-    common: Mapping[str, Any],
-    reason: str,
-    message: str,
-    trace: str | None,
-) -> None:
+def _record(config: Mapping[str, Any], common: Mapping[str, Any], error: Exception) -> None:
+    reason, message, trace = getattr(error, "reason", DAMAGED), str(error), None
+    if not isinstance(error, StoreError | WorkError):
+        reason, message = "error", f"{type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(error))
     row = failure_row(config["trial"], "search", config["trial"], reason, message, trace)
     table = tables.from_rows("failures", [row])
     RunFolder(common["run"]).write_part("failures", config["part"], table)

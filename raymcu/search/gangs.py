@@ -12,6 +12,7 @@ from raymcu.progress import Running
 from raymcu.search.bench import TrialBench
 from raymcu.search.spec import Look, Progress, TrialSpec
 from raymcu.training.gang_driver import train_in_gang
+from raymcu.training.stopping import Stop, StoppedError
 
 
 class GangBench(TrialBench):
@@ -46,6 +47,8 @@ class GangBench(TrialBench):
             for recipe in gang:
                 self._raise_failure(recipe.id)
                 if not self.store.is_done(recipe.id):
+                    if Stop(self.run_folder).is_asked():
+                        raise StoppedError(f"{recipe.label}: its gang was stopped.")
                     told = f"{recipe.label}: its gang ended without it."
                     raise WorkError("worker_died", told)
 

@@ -88,6 +88,8 @@ class CellSearcher(Searcher):  # type: ignore[misc] # Ray is untyped
         """By Tune's id."""
         self.broken: Exception | None = None
         """What ended the search before its time."""
+        self.is_interrupted: Callable[[], bool] = lambda: False
+        """Whether somebody asked for an end: then it proposes no more."""
         self._search = studies[0].search
         self._waiting: Proposal | None = None
         self._closed: set[str] = set()
@@ -96,6 +98,8 @@ class CellSearcher(Searcher):  # type: ignore[misc] # Ray is untyped
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial; None: wait for a running one; FINISHED: there is none."""
+        if self.is_interrupted():
+            return str(Searcher.FINISHED)
         try:
             proposal = None if self.broken else self._next(trial_id)
         except Exception as error:  # noqa: BLE001 - Tune would only log it

@@ -50,6 +50,7 @@ class Bench(Protocol):
         Raises:
             WorkError: If the trial has no such numbers; the trial fails with that message.
             StoreError: If a file is damaged; the search ends, and the trial stays open.
+            StoppedError: If somebody asked to stop, and a training has saved how far it is.
         """
         ...
 

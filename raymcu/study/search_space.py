@@ -5,7 +5,6 @@ a training, a walk and a search stands in `training_tables`, `walks` and `search
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -19,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from raymcu.errors import kind_tag
 from raymcu.study.scratch_classifiers import ScratchBert, ScratchResNet, ScratchVilt, ScratchViT
 from raymcu.study.search_table import Search
 from raymcu.study.table_kinds import Named, Names, Section, Titled, merged, titles_differ, unique
@@ -62,17 +62,18 @@ class ScratchModel(Section):
         return self.num_layers * per_layer + self.vocab_size * self.hidden_size + norms
 
 
-def _architecture(scratch: Any) -> str:
-    told = scratch.get if isinstance(scratch, Mapping) else partial(getattr, scratch)
-    return str(told("architecture", LLAMA))
+def _architecture(scratch: Any) -> str | None:
+    if isinstance(scratch, Mapping):
+        return kind_tag(scratch.get("architecture", LLAMA))
+    return kind_tag(getattr(scratch, "architecture", LLAMA))
 
 
 Scratch = Annotated[
-    Annotated[ScratchModel, Tag(LLAMA)]
-    | Annotated[ScratchResNet, Tag("cifar_resnet")]
-    | Annotated[ScratchViT, Tag("vit")]
-    | Annotated[ScratchBert, Tag("bert")]
-    | Annotated[ScratchVilt, Tag("vilt")],
+    Annotated[ScratchModel, Tag(kind_tag(LLAMA))]
+    | Annotated[ScratchResNet, Tag(kind_tag("cifar_resnet"))]
+    | Annotated[ScratchViT, Tag(kind_tag("vit"))]
+    | Annotated[ScratchBert, Tag(kind_tag("bert"))]
+    | Annotated[ScratchVilt, Tag(kind_tag("vilt"))],
     Discriminator(_architecture),
 ]
 """By ``architecture``; a Llama without."""

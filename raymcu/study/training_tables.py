@@ -27,6 +27,19 @@ ORDERS: Mapping[str, tuple[str, ...]] = {
 }
 """Optimizers by the order of the information they use; the first of each is the default."""
 
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    "betas": ("adamw", "muon", "sophia_g", "soul", "alternating"),
+    "momentum": ("sgd",),
+    "nesterov": ("sgd",),
+    "matrix_learning_rate": ("muon",),
+    "rho": ("sophia_g", "soul"),
+    "curvature_every": ("sophia_g",),
+    "perturbation": ("spsa", "alternating"),
+    "directions": ("spsa", "alternating"),
+    "zeroth_every": ("alternating",),
+}
+"""Which optimizers read a key of an ``optimizer`` table."""
+
 
 class OptimizerUse(Section):
     """Which optimizer, with what of its own."""

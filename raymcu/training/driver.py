@@ -7,13 +7,9 @@ trained again, however a run ended.
 """
 
 import logging
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,7 +33,7 @@ from raymcu.training.gang_driver import (
     record,
     root_of,
 )
-from raymcu.training.stopping import PATIENCE_S, Stop, StoppedError
+from raymcu.training.stopping import Interrupt, Stop, StoppedError
 from raymcu.training.workshop import Workshop
 
 _REPORT_EVERY_S = 1.0
@@ -70,7 +66,6 @@ def train_level(
     Raises:
         StoreError: If a parent's checkpoint is damaged.
     """
-    Stop(run).forget()
     common = common_of(stage, run, space)
     if single := [recipe for recipe in recipes if _workers(recipe) == 1]:
         slots = cluster.workers(space.execution)
@@ -150,7 +145,8 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     encoded = [[recipe.model_dump_json() for recipe in job] for job in jobs]
     labels = {recipe.id: recipe.label for job in jobs for recipe in job}
     name = f"{common['stage']}-{content_id(sorted(labels))}-{time.time_ns()}"
-    watcher = _Watcher(watch, labels, Stop(run))
+    interrupt = Interrupt(run)
+    watcher = _Watcher(watch, labels, interrupt)
     tuner = tune.Tuner(
         trainable,
         param_space={**common, "recipes": tune.grid_search(encoded)},
@@ -168,9 +164,9 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
             failure_config=tune.FailureConfig(max_failures=space.execution.max_attempts - 1),
         ),
     )
-    with _saving_first(watcher):
+    with interrupt.awaited():
         results = tuner.fit()
-    if watcher.interrupted is not None:
+    if interrupt.came is not None:
         raise KeyboardInterrupt
     damaged = [e for e in results.errors if isinstance(root_of(e), StoreError)]
     if damaged:
@@ -188,34 +184,6 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     return again
 
 
-@contextmanager
-def _saving_first(watcher: "_Watcher") -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM ask trainings to save; the watcher ends it once they have.
-
-    Meanwhile Tune has to go on: what its trials report waits for that.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        restore()
-        watcher.interrupted = time.monotonic()
-        watcher.stop.ask()
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield
-    finally:
-        restore()
-
-
 def _trial_name(trial: Any) -> str:
     """Name a trial, and so its actor in Ray's dashboard, after its recipe."""
     recipes = [Recipe.model_validate_json(text) for text in trial.config["recipes"]]
@@ -226,11 +194,9 @@ def _trial_name(trial: Any) -> str:
 class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
     """Passes on what trials report."""
 
-    def __init__(self, watch: Watch, labels: dict[str, str], stop: Stop) -> None:
+    def __init__(self, watch: Watch, labels: dict[str, str], interrupt: Interrupt) -> None:
         self.watch = watch
-        self.stop = stop
-        self.interrupted: float | None = None
-        """When somebody asked for an end."""
+        self.interrupt = interrupt
         self.labels = labels
         self.running: dict[str, Running] = {}
         self.passed_over: set[str] = set()
@@ -255,10 +221,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         """End the experiment once trainings have saved for the sake of an interrupt."""
-        if self.interrupted is None:
-            return
-        is_late = time.monotonic() - self.interrupted > PATIENCE_S
-        if is_late or self.stop.has_answers(max(1, len(self.running))):
+        if self.interrupt.is_over(len(self.running)):
             raise KeyboardInterrupt
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:

@@ -1,7 +1,12 @@
 """One Ctrl-C lets trainings save: the driver asks in the run folder, and each answers there."""
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 
 from raymcu.errors import RaymcuError
 from raymcu.store.run_folder import RunFolder
@@ -10,7 +15,7 @@ _FOLDER = "stop"
 _ASKED = "asked"
 _LOOK_S = 1.0
 """How often a training looks."""
-PATIENCE_S = 5.0
+_PATIENCE_S = 5.0
 """How long a driver waits for answers: a training that has not begun gives none."""
 
 
@@ -49,3 +54,52 @@ class Stop:
     def forget(self) -> None:
         """Begin anew: nobody has asked."""
         self.run.remove(_FOLDER)
+
+
+class Interrupt:
+    """The first Ctrl-C or SIGTERM of a driver, which asks the trainings of its run to save.
+
+    Args:
+        run: Whose trainings; what was asked of them before is forgotten.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.stop = Stop(run)
+        self.stop.forget()
+        self.came: float | None = None
+        """When it came."""
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Take the first one while the block runs; a second one is the command line's.
+
+        Tune has to go on meanwhile: what its trials report waits for that. `is_over` says when to
+        end it.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            restore()
+            self.came = time.monotonic()
+            self.stop.ask()
+
+        for number in before:
+            signal.signal(number, ask)
+        try:
+            yield
+        finally:
+            restore()
+
+    def is_over(self, running: int) -> bool:
+        """Say whether one came, and as many trainings as are running have saved, or none will."""
+        if self.came is None:
+            return False
+        is_late = time.monotonic() - self.came > _PATIENCE_S
+        return is_late or self.stop.has_answers(max(1, running))

@@ -44,7 +44,7 @@ def test_where_each_question_counts_once_it_is_the_score():
     }  # fmt: skip
     for name, (samples, combine) in found.items():
         means = [np.array([values.mean()]) for _, values in samples.values()]
-        score = METRICS[name].compute(point, None).value
+        score = METRICS[name].score(point).value
         assert float(combine(means)[0]) == pytest.approx(score, rel=1e-12), name
 
 
@@ -60,7 +60,7 @@ def test_equal_measurements_have_equal_intervals_around_the_score():
     assert one.equals(other)
     point = Measured(rows_of())
     for row in one.to_pylist():
-        score = METRICS[row["metric"]].compute(point, None).value
+        score = METRICS[row["metric"]].score(point).value
         assert row["low"] < score < row["high"]
         assert row["num_questions"] == (36 if row["metric"] == "model_utility" else 12)
 

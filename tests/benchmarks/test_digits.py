@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from raymcu.benchmarks import digits as digits_module
 from raymcu.benchmarks._classes import RANDOM_SETS
 from raymcu.benchmarks.digits import Digits
 from raymcu.errors import ConfigError
@@ -129,6 +130,13 @@ def test_every_fault_of_such_a_file_is_told(tmp_path):
             Digits(indices=str(file)).facts()
     with pytest.raises(ConfigError, match=r"indices = '/nowhere.txt': cannot be read"):
         Digits(indices="/nowhere.txt").facts()
+
+
+def test_a_missing_file_is_told_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(digits_module, "_FILE", "datasets/data/none.csv.gz")
+    digits_module._read.cache_clear()
+    with pytest.raises(ConfigError, match=r"none.csv.gz is missing. .*pip install scikit-learn"):
+        Digits().facts()
 
 
 def test_facts_need_neither_torch_nor_scipy():

@@ -108,6 +108,48 @@ def test_one_interrupt_ends_a_run_in_an_orderly_way(
         pass
 
 
+SEARCH = """
+[search]
+objectives = ["retain_loss"]
+concurrent = 1
+trials = 2
+
+[search.space]
+method = { choice = ["npo"] }
+"unlearning.training.learning_rate" = { float = [1e-5, 1e-4] }
+"""
+
+
+def test_one_interrupt_lets_a_searchs_training_save(
+    space_path: Path, finished: Path, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "search.toml", tmp_path / "run"
+    path.write_text(space_path.read_text() + SEARCH)
+    sets = [f'store="{_copy(finished, tmp_path, "connect")}"', "unlearning.settings=[]"]
+    sets += ["execution.save_every_s=1e9", "unlearning.training.epochs=2000"]
+    sets += ["measurement={generate=[], probes=['forget', 'retain']}"]
+    terminal = Terminal("search", path, "--out", out, "--set", *sets)
+
+    def is_training() -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            told = json.loads((out / "progress.json").read_text())
+            return any("training npo" in label for label in told["running"])
+        return False
+
+    terminal.wait_for(is_training)
+    os.write(terminal.fd, b"\x03")
+    code = terminal.end()
+    assert code == 130, terminal.text
+    assert "raymcu: stopped. The same command goes on from here." in terminal.text
+    assert "Traceback" not in terminal.text
+    run = RunFolder.open(str(out))
+    assert run.parts("failures") == []
+    (trial,) = run.read_table("trials").to_pylist()
+    assert trial["state"] == "running", "the next start takes it up, and proposes no other before"
+    (recipe,) = trial["trained"]
+    assert run.checkpoints.folder.exists(f".partial/{recipe}/progress.json"), terminal.text
+
+
 def _copy(finished: Path, tmp_path: Path, name: str) -> Path:
     """Return a store of what comes before a stage."""
     store = tmp_path / "store"

@@ -94,11 +94,12 @@ def test_a_card_says_what_the_model_is_and_how_to_open_it(run, study, tmp_path):
     row = next(line for line in body.split("\n") if study.first.id in line)
     assert "| 1 |" in row
     assert "`grad_diff`" in row
+    assert "optimizer = adamw, " in row
     assert "epochs = " in row
     assert "| retain_loss | lower | 1.25 |" in body
     assert "| my_own |  |  |" in body
     assert str(tmp_path) not in card
-    code = re.search(r"```python\n(.*?)```", body, re.S)[1].replace("FOLDER_OR_NAME", str(folder))
+    code = re.search(r"```python\n(.*?)```", body, re.S)[1].replace("FOLDER", str(folder))
     names = {}
     exec(code, names)
     assert isinstance(names["model"], type(AutoModelForCausalLM.from_pretrained(folder)))
@@ -119,6 +120,7 @@ def test_a_folder_becomes_a_new_model_of_the_hub_private_unless_asked(
     there = use(Hub())
     folder = export(run, "npo/seed0", tmp_path / "model", push="lab/toy", is_public=is_public)
     files = sorted(path.name for path in folder.iterdir())
+    assert 'from_pretrained("lab/toy")' in (folder / "README.md").read_text()
     assert {"README.md", "blend.json", "config.json", "model.safetensors"} <= set(files)
     assert there.told == [
         ("repo_exists", "lab/toy"),

@@ -1,10 +1,12 @@
 """Examples become rows: which answers are scored, behind which question, as which tokens."""
 
+import numpy as np
 import pytest
 from tokenizers import processors
 
 from raymcu.benchmarks._base import Example, Manner
-from raymcu.measurement.rows import RowMaker
+from raymcu.measurement.likelihood import Likelihood
+from raymcu.measurement.rows import Row, RowMaker, measurements
 from raymcu.models.encoding import Encoded, Encoder, train_tokenizer
 from raymcu.study.search_space import Measurement
 
@@ -141,3 +143,16 @@ def test_the_longest_generated_answer_is_the_shorter_of_both_bounds(
     found = rows_of(encoder, EXAMPLE, Manner(max_new_tokens=own), generate=generate,
                     max_new_tokens=20)  # fmt: skip
     assert [row.max_new_tokens for row in found] == [longest, 0, 0, 0]
+
+
+def test_log_p_of_every_class_is_in_the_table_and_null_of_questions():
+    row = Row("forget", 0, "0" * 16, "input", "label", 0, "cat", 0, Encoded((), (1,)), 0)
+    log, yes = np.log(np.array([0.75], np.float32)), np.array([True])
+    found = Likelihood(logprobs=log, greedy_logprobs=log, hits=yes, stops=yes)
+    said = {0: ("cat", log)}
+    classes = [np.log(np.array([0.25, 0.75], np.float32))]
+    table = measurements("p", [row], [found], said, {}, classes)
+    assert table["class_logprobs"].to_pylist() == [classes[0].tolist()]
+    assert measurements("p", [row], [found], said, {})["class_logprobs"].to_pylist() == [None]
+    none = [None]
+    assert measurements("p", [row], [found], said, {}, none)["class_logprobs"].null_count == 1

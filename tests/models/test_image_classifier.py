@@ -1,6 +1,9 @@
 """Image classifiers: made from a seed, fed, read, saved, opened by plain transformers."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -222,6 +225,33 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_opened(made, digits, 
     assert "cannot be read as an image classifier" in refusal()
     nowhere = ModelSource(path="./nowhere")
     assert "there is no folder" in IMAGES.preflight(nowhere, "model.path", names)
+
+
+def test_a_checkpoint_opens_where_raymcu_is_not(made, batch_of, tmp_path):
+    model, encoder = made(SHAPES[0])
+    model.eval()
+    IMAGES.save(model, encoder, tmp_path / "model")
+    batch = batch_of(encoder)
+    torch.save(batch.inputs["pixel_values"], tmp_path / "pixels.pt")
+    code = (
+        "import sys, torch; from transformers import AutoModelForImageClassification as Auto;"
+        "model = Auto.from_pretrained('model', trust_remote_code=True);"
+        "torch.save(model(torch.load('pixels.pt')).logits, 'logits.pt');"
+        "assert not [name for name in sys.modules if name.startswith('raymcu')]"
+    )
+    environment = os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert torch.allclose(torch.load(tmp_path / "logits.pt"), logits(model, batch), atol=1e-5)
+
+
+@each
+def test_weights_may_be_half_as_wide(shape, made, batch_of, tmp_path):
+    model, encoder = made(shape, dtype="bfloat16")
+    IMAGES.save(model.eval(), encoder, tmp_path)
+    opened = IMAGES.open_model(tmp_path, "bfloat16", CPU)
+    assert next(opened.parameters()).dtype == torch.bfloat16
+    ImageClassifiers.Scorer(opened).check()
+    assert torch.equal(logits(opened, batch_of(encoder)), logits(model, batch_of(encoder)))
 
 
 def test_a_damaged_checkpoint_is_told(made, tmp_path):

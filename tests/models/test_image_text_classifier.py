@@ -109,6 +109,14 @@ def test_what_is_saved_opens_with_plain_transformers_to_the_same_logits(rows, ma
     assert PAIRS.preflight(ModelSource(path=str(tmp_path)), "model.path", NAMES) is None
 
 
+def test_weights_may_be_half_as_wide(tmp_path):
+    model, encoder = PAIRS.create(SHAPE, ROWS, NAMES, 0, "bfloat16")
+    PAIRS.save(model.eval(), encoder, tmp_path)
+    opened = PAIRS.open_model(tmp_path, "bfloat16", CPU)
+    ImageTextClassifiers.Scorer(opened).check()
+    assert torch.equal(logits(opened, encoder, ROWS), logits(model, encoder, ROWS))
+
+
 def test_a_number_of_images_that_does_not_fit_is_refused(made):
     _, encoder = made()
     with pytest.raises(ConfigError, match="takes 2 images a sentence, the benchmark has 1"):

@@ -10,8 +10,8 @@ import raymcu
 from raymcu.metrics._base import lacking as note_of
 from raymcu.models import causal_lm
 from raymcu.planning.evaluation import evaluation, lacking
+from raymcu.planning.inputs import check_inputs
 from raymcu.planning.objectives import measuring_faults
-from raymcu.planning.surroundings import check_inputs
 from raymcu.store import tables
 from raymcu.study.search_space import ScratchModel
 

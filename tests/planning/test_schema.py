@@ -62,7 +62,7 @@ MISTAKES = [
     ('name = "toy"', 'name = "a toy"', "$.name"),
     ('"authors"', '"author"', "$.benchmark"),
     ('"forget05"', '"forget5"', "$.benchmark"),
-    ("[model.scratch]", "[model.scratch]\nhidden_size = 4.5", "$.model.scratch.hidden_size"),
+    ("[model.scratch]", "[model.scratch]\nhidden_size = 4.5", "$.model.scratch"),
     ('"npo"', '"nop"', "$.methods[0]"),
     ("beta = 0.2", "betta = 0.2", "$.methods[0]"),
     ("beta = 0.2", "beta = -1", "$.methods[0]"),

@@ -115,6 +115,7 @@ UNREAD = [
         "unlearning.training.until_loss",
         ["unlearning.training={until_loss=0.1, epochs=0.5, weight_decay=0.01, warmup=0.2}"],
     ),
+    ("methods.1.training.until_loss", ["methods.npo.training={until_loss=0.1, epochs=1}"]),
     ("curves.bend", ["curves.families=['linear']", "curves.bend.seed=1"]),
     ("curves.quadratic", ["curves={families=['linear'], quadratic='if_barrier'}"]),
     (
@@ -125,6 +126,14 @@ UNREAD = [
             "curves.num_points=5",
             "analysis.tolerance=0.1",
         ],
+    ),
+    (
+        "calibration.curves",
+        ["unlearning.settings=[]", "walks=[{name='mixing'}]", "calibration.curves=['linear']"],
+    ),
+    (
+        f"{BEND}.max_gradient_norm",
+        [f"{BEND}={{max_gradient_norm=2.0, optimizer={{order='sign'}}}}"],
     ),
     ("measurement.max_new_tokens", ["measurement={generate=[], max_new_tokens=8}"]),
     (

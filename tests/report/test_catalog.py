@@ -1,6 +1,7 @@
 """What `raymcu list` tells of every component."""
 
 import json
+import re
 
 import pytest
 from rich.console import Console
@@ -120,6 +121,10 @@ def test_a_method_s_block_says_how_it_is_openunlearning_s():
     assert 'as OpenUnlearning: retain = "nll"' in told
     assert "as OpenUnlearning: the defaults\n" in told
     assert 'as OpenUnlearning: position = "token"; but eps has to be given there' in told
+
+
+def test_an_option_without_a_default_has_to_be_given():
+    assert re.search(r"^    path +string, has to be given$", printed("benchmarks"), re.MULTILINE)
 
 
 def test_settings_are_listed_as_a_table():

@@ -3,7 +3,10 @@
 import json
 import math
 import os
+import signal
 import sys
+import threading
+import time
 
 import optuna
 import pytest
@@ -15,6 +18,7 @@ from raymcu.search.driver import DATABASE, database, record_missing, run_search
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.store.folders import Folder
 from raymcu.store.run_folder import RunFolder
+from raymcu.training.stopping import Stop, StoppedError
 
 
 class ToyBench:
@@ -37,6 +41,14 @@ class ToyBench:
             if kind == "dies" and not self.folder.exists(f"died-{mixing}"):
                 self._note(f"died-{mixing}", os.getpid())
                 os._exit(1)
+            if kind == "waits" and not self.folder.exists(f"stopped-{mixing}"):
+                stop = Stop(RunFolder(self.setup["run"]))
+                while not stop.is_asked():
+                    progress("training toy", 0.5, 1.0)
+                    time.sleep(0.1)
+                self._note(f"stopped-{mixing}", os.getpid())
+                stop.answer("toy")
+                raise StoppedError("toy: stopped at step 5.")
             if kind == "undefined":
                 raise WorkError("undefined", "retain_loss: the model has diverged")
             if kind == "nan":
@@ -86,7 +98,7 @@ def search(cluster, _by_value, toy_space, tmp_path):
             **asked,
         })  # fmt: skip
         folder, notes = RunFolder(str(tmp_path / "run")), Notes()
-        setup = {"notes": str(tmp_path / "notes"), "raises": raises or {}}
+        setup = {"notes": str(tmp_path / "notes"), "raises": raises or {}, "run": folder.url}
         work = Work(lambda values: TrialSpec(values=values), lambda spec: (), ToyBench, setup)
         try:
             run_search(space, folder, lambda: cluster, work, notes)
@@ -187,3 +199,30 @@ def test_database_of_a_folder_behind_a_url_is_copied_there():
     with database(run) as (storage, _):
         study = optuna.load_study(storage=storage, study_name="one")
         assert [trial.value for trial in study.trials] == [1.0, 2.0]
+
+
+@pytest.mark.ray
+def test_an_interrupt_lets_trials_save_and_the_next_start_goes_on_with_them(search, tmp_path):
+    """The trial in training answers, no other is begun, and nothing is a failure."""
+    choices, begun = [0.5, 0.75, 1.0], tmp_path / "notes" / "begun-0.75"
+
+    def interrupt():
+        while not begun.exists():
+            time.sleep(0.05)
+        time.sleep(1.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        search(choices, raises={0.75: "waits"}, concurrent=1)
+    thread.join()
+    folder = RunFolder(str(tmp_path / "run"))
+    assert (tmp_path / "notes" / "stopped-0.75").exists(), "it was ended before it had saved"
+    assert not (tmp_path / "notes" / "begun-1.0").exists()
+    states = {number: row["state"] for number, row in rows_of(folder).items()}
+    assert states == {0: "complete", 1: "running"}
+    assert folder.parts("failures") == []
+    search(choices, raises={0.75: "waits"}, concurrent=1)
+    assert [rows_of(folder)[n]["state"] for n in range(3)] == ["complete"] * 3
+    assert folder.parts("failures") == []

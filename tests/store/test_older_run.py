@@ -37,6 +37,8 @@ def test_its_tables_are_read(old):
     assert study.name == "small"
     for name in ("recipes", "points", "measurements", "scores", "findings", "metric_findings"):
         assert study.table(name).num_rows, name
+    measured = study.table("measurements")["class_logprobs"]
+    assert measured.null_count == len(measured), "a column that came later"
     assert study.status.to_dict()
     assert study.told.endpoints
 

@@ -1,10 +1,14 @@
 """A training that is asked to stop saves, and goes on bit for bit."""
 
+import os
+import signal
+import threading
+
 import pytest
 
 from raymcu.store.run_folder import RunFolder
 from raymcu.training import stopping
-from raymcu.training.stopping import Stop, StoppedError
+from raymcu.training.stopping import Interrupt, Stop, StoppedError
 from raymcu.training.workshop import Workshop
 
 
@@ -47,3 +51,39 @@ def test_the_driver_hears_of_answers(tmp_path):
     assert not stop.has_answers(2)
     stop.forget()
     assert not Stop(stop.run).is_asked()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_interrupt_asks_and_the_second_one_is_what_it_was(tmp_path, number):
+    run, before = RunFolder(str(tmp_path)), signal.getsignal(number)
+    Stop(run).ask()
+    interrupt, seen = Interrupt(run), []
+    assert not interrupt.is_over(1), "what was asked of the run before is forgotten"
+    signal.signal(number, lambda *_: seen.append("second"))
+    try:
+        with interrupt.awaited():
+            os.kill(os.getpid(), number)
+            assert interrupt.came is not None
+            assert Stop(run).is_asked()
+            assert not interrupt.is_over(2)
+            os.kill(os.getpid(), number)
+        assert seen == ["second"]
+    finally:
+        signal.signal(number, before)
+    interrupt.stop.answer("one")
+    assert interrupt.is_over(1)
+    assert not interrupt.is_over(2)
+    interrupt.came -= stopping._PATIENCE_S + 1
+    assert interrupt.is_over(2), "what has not begun gives no answer"
+
+
+def test_signals_are_left_alone_in_another_thread(tmp_path):
+    def wait():
+        with Interrupt(RunFolder(str(tmp_path))).awaited():
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    handlers = []
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGINT)]
