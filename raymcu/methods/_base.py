@@ -69,6 +69,8 @@ class Needs:
     """False where only hidden states are read; ``Labelled.logits`` is then not to be touched."""
     reference_nll: bool = False
     reference_logits: bool = False
+    random_logits: bool = False
+    """Whether the logits of an untrained model of the same shape are needed."""
     layer: int | None = None
     """Decoder layer whose output ``Labelled.states`` is, from 0; None for no states."""
     reference_states: bool = False
@@ -96,6 +98,7 @@ class Needs:
             self.logits or other.logits,
             self.reference_nll or other.reference_nll,
             self.reference_logits or other.reference_logits,
+            self.random_logits or other.random_logits,
             other.layer if self.layer is None else self.layer,
             self.reference_states or other.reference_states,
             self.final_norm or other.final_norm,
@@ -123,12 +126,16 @@ class Labelled:
     """-log p of the labels under the frozen start model."""
     reference_logits: Float[Tensor, "positions classes"] | None = None
     """Logits of the frozen start model."""
+    random_logits: Float[Tensor, "positions classes"] | None = None
+    """Logits of a model of the same shape with random weights."""
     states: Float[Tensor, "positions hidden"] | None = None
     """Output of the decoder layer that `Needs.layer` names, where ``logits`` were taken."""
     reference_states: Float[Tensor, "positions hidden"] | None = None
     """The same of the frozen start model."""
     weights: Float[Tensor, " sequences"] | None = None
     """A curriculum's weight of each sequence; every mean below is weighted by it."""
+    label_smoothing: float = 0.0
+    """Share of a label that all classes get alike in `learned_nll`."""
 
     @cached_property
     def log_probs(self) -> Float[Tensor, "positions classes"]:
@@ -139,6 +146,14 @@ class Labelled:
     def nll(self) -> Float[Tensor, " positions"]:
         """-log p of each label in nats, in at least float32 whatever the weights' dtype."""
         return torch.nn.functional.cross_entropy(wide(self.logits), self.labels, reduction="none")
+
+    @property
+    def learned_nll(self) -> Float[Tensor, " positions"]:
+        """What is descended on where labels are learned: `nll`, of smoothed labels if asked."""
+        if not self.label_smoothing:
+            return self.nll
+        how: Any = {"reduction": "none", "label_smoothing": self.label_smoothing}
+        return torch.nn.functional.cross_entropy(wide(self.logits), self.labels, **how)
 
     @cached_property
     def lengths(self) -> Int[Tensor, " sequences"]:
@@ -320,7 +335,7 @@ class Method(Component, ABC):
     def retain_term(self, step: Step) -> Float[Tensor, ""]:
         """Return this piece's part of the retain term; lower means better kept."""
         if self.retain == "nll":
-            return step[RETAIN].token_mean(step[RETAIN].nll)
+            return step[RETAIN].token_mean(step[RETAIN].learned_nll)
         kept = step[self._kl_part]
         divergence = self._divergence(kept)
         if self.kl_mask == "padded":
@@ -329,10 +344,15 @@ class Method(Component, ABC):
 
     def _divergence(self, kept: Labelled) -> Float[Tensor, " positions"]:
         """Return the divergence from the start model at each position."""
-        start = wide(kept.given("reference_logits"))
+        return self._apart(wide(kept.given("reference_logits")), wide(kept.logits))
+
+    def _apart(
+        self, start: Float[Tensor, "positions classes"], current: Float[Tensor, "positions classes"]
+    ) -> Float[Tensor, " positions"]:
+        """Return the divergence between logits, summed over the vocabulary."""
         if self.kl_form == "muse":
-            return (start.exp() * (start - wide(kept.logits))).sum(-1)
-        current, start = kept.log_probs, start.log_softmax(-1)
+            return (start.exp() * (start - current)).sum(-1)
+        current, start = current.log_softmax(-1), start.log_softmax(-1)
         if self.kl_form == "optml":
             return -(current.exp() * start).sum(-1)
         if self.kl_direction == "current_to_reference":

@@ -1,7 +1,7 @@
 """Image classifiers: pixels to batches, from scratch (ResNet, ViT) or opened."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,38 +19,19 @@ from transformers import (
 
 from raymcu.benchmarks import Classified
 from raymcu.errors import ConfigError
+from raymcu.models.batch_norm import layers_of
 from raymcu.models.causal_lm import DTYPES
 from raymcu.models.cifar_resnet import CifarResNetConfig, CifarResNetForImageClassification
 from raymcu.models.classifying import Batch, Classifiers, ClassScorer, Item, labelled
 from raymcu.study.scratch_classifiers import ScratchResNet, ScratchViT
 from raymcu.study.search_space import ModelSource
+from raymcu.study.training_tables import Augmentation
 
+_CHANNELS_LAST = ("cuda",)
+"""Devices on which weights and images of convolutional networks lie channel by channel, for tensor
+cores; a CPU has them as they are."""
 _MOST_FILES = 2000
 """Image files whose pixels are read for mean and deviation: as many, evenly spread."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What training does to images: a random crop out of a black margin; half are flipped."""
-
-    padding: int = 4
-    """Pixels of margin on every side; 0 crops nothing."""
-    flips: bool = True
-
-    def __call__(
-        self, images: Sequence[np.ndarray], generator: torch.Generator
-    ) -> list[np.ndarray]:
-        """Return changed images of the same sizes, drawn from the generator and nothing else."""
-        shape = (len(images), 2)
-        corners = torch.randint(0, 2 * self.padding + 1, shape, generator=generator).tolist()
-        turned = torch.rand(len(images), generator=generator).tolist()
-        margin = ((self.padding, self.padding), (self.padding, self.padding), (0, 0))
-        made = []
-        for image, (top, left), chance in zip(images, corners, turned, strict=True):
-            height, width = image.shape[:2]
-            cut = np.pad(image, margin)[top : top + height, left : left + width]
-            made.append(cut[:, ::-1] if self.flips and chance < 0.5 else cut)
-        return made
 
 
 class ImageEncoder:
@@ -60,29 +41,39 @@ class ImageEncoder:
         self.processor = processor
         mean = getattr(processor, "image_mean", None)
         self.channels = len(mean) if isinstance(mean, list | tuple) else 3
-        self.augmentation = Augmentation()
-        """What is done to images where `collate` is given a generator."""
 
     def encode(self, example: Classified) -> Item:
         """Return the item of an example of one image."""
         images = tuple(with_channels(image, self.channels) for image in example.images)
         return Item(example.key, example.label, pixels=images)
 
-    def collate(
-        self,
-        items: Sequence[Item],
-        device: torch.device,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Batch:
-        """Return a batch; with a generator, on the CPU, its images are augmented.
+    def augmented(self, item: Item, how: Augmentation, draws: Sequence[float]) -> Item:
+        """Return an item with a changed image of the same size: cropped, and maybe mirrored.
+
+        Args:
+            item: Of one image.
+            how: The margin it is cropped out of, and whether half of all are mirrored.
+            draws: Three numbers in [0, 1): how far down and to the right the crop is, and the side.
+
+        Raises:
+            ConfigError: If an image file does not decode, with its path.
+        """
+        image = decoded(item.pixels[0], self.channels)
+        height, width, channels = image.shape
+        margin = how.padding
+        top, left = (int(draw * (2 * margin + 1)) for draw in draws[:2])
+        wide = np.zeros((height + 2 * margin, width + 2 * margin, channels), image.dtype)
+        wide[margin : margin + height, margin : margin + width] = image
+        cut = wide[top : top + height, left : left + width]
+        return replace(item, pixels=(cut[:, ::-1] if how.flips and draws[2] < 0.5 else cut,))
+
+    def collate(self, items: Sequence[Item], device: torch.device) -> Batch:
+        """Return a batch.
 
         Raises:
             ConfigError: If an image file does not decode, with its path.
         """
         images = [decoded(item.pixels[0], self.channels) for item in items]
-        if generator is not None:
-            images = self.augmentation(images, generator)
         return Batch.of({"pixel_values": self._processed(images, device)}, items, device)
 
     def save(self, folder: Path) -> None:
@@ -191,6 +182,12 @@ def measured(examples: Sequence[Classified]) -> tuple[list[float], list[float], 
 
 class ImageScorer(ClassScorer):
     """Scores images."""
+
+    def __init__(self, model: Any, encoder: Any = None) -> None:
+        super().__init__(model, encoder)
+        # Not for all that has a convolution: shards of a transformer have to be contiguous.
+        if self.device.type in _CHANNELS_LAST and layers_of(model):
+            model.to(memory_format=torch.channels_last)
 
     def sample(self) -> dict[str, Tensor]:
         """Return two random images of the size that the config says."""

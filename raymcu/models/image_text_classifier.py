@@ -50,19 +50,12 @@ class ImageTextEncoder(TextEncoder):
         images = tuple(with_channels(image, self.channels) for image in example.images)
         return Item(example.key, example.label, super().encode(example).tokens, images)
 
-    def collate(
-        self,
-        items: Sequence[Item],
-        device: torch.device,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Batch:
-        """Return a batch: tokens and images, padded, with a mask each; nothing is augmented.
+    def collate(self, items: Sequence[Item], device: torch.device) -> Batch:
+        """Return a batch: tokens and images, padded, with a mask each.
 
         Raises:
             ConfigError: If an image file does not decode, with its path.
         """
-        del generator
         images = [self._cut(image) for item in items for image in item.pixels]
         made = processed(self.processor, images)
         inputs = padded(items, self.tokenizer.pad_token_id)

@@ -39,15 +39,8 @@ class TextEncoder:
         tokens = self.tokenizer(example.text, **cut).input_ids
         return Item(example.key, example.label, tuple(tokens))
 
-    def collate(
-        self,
-        items: Sequence[Item],
-        device: torch.device,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Batch:
-        """Return a batch, padded on the right; texts are not augmented."""
-        del generator
+    def collate(self, items: Sequence[Item], device: torch.device) -> Batch:
+        """Return a batch, padded on the right."""
         return Batch.of(padded(items, self.tokenizer.pad_token_id), items, device)
 
     def save(self, folder: Path) -> None:

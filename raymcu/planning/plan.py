@@ -128,6 +128,10 @@ class MethodFacts:
     """c: the unlearner is (1-c)·original + c·what is trained."""
     unfit: str | None = None
     """Why the method cannot train models of the benchmark's kind."""
+    reads_start: bool = False
+    """Whether it asks the model that a training starts from."""
+    reads_random: bool = False
+    """Whether it asks an untrained model, which is then a parent of what it trains."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +159,17 @@ class Surroundings:
     """None if the model is on a hub."""
     asked: str = ""
     """Content that is only asked, see ``Facts``."""
-    is_classifier: bool = False
-    """Whether inputs have classes in place of answers."""
+    modality: str = "causal_lm"
+    """What kind of model the benchmark is for, see `Benchmark.modality`."""
     walks: Mapping[str, WalkFamily] = field(default_factory=dict)
     """By title."""
     layers: tuple[str, ...] = ()
     """Beginnings of the weight names of each decoder layer; empty if the model is on a hub."""
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether inputs have classes in place of answers."""
+        return self.modality != "causal_lm"
 
 
 @dataclass(frozen=True)

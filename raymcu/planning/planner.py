@@ -14,6 +14,7 @@ from raymcu.planning.costs import estimates
 from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
 from raymcu.planning.plan_checks import plan_faults
 from raymcu.planning.recipes import Choice, Recipe, siblings
+from raymcu.planning.training_checks import training_faults
 from raymcu.planning.trainings import TASK, Trainings
 from raymcu.store.ids import content_id
 from raymcu.study.search_space import (
@@ -112,6 +113,8 @@ class _Planner(Trainings):
         return self._planned()
 
     def _planned(self) -> Plan:
+        if faults := training_faults(self.recipes.values(), self.around, self.asking):
+            raise ConfigError(faults)
         return Plan(
             self.space.name,
             self.recipes,
@@ -166,13 +169,15 @@ class _Planner(Trainings):
         bend = self.space.curves.bend
         methods = [*first.methods, *(m for m in second.methods if m not in first.methods)]
         is_task = bend.objective == "task" or any(m.name in self._learning for m in methods)
+        objective = (TASK,) if is_task else tuple(methods)
+        ends = {"first": first.id, "second": second.id, "reference": self.original.id}
         leader = self.add(
             role="bend",
             label=f"bend({first.label}, {second.label})",
             forget_size=size,
             retain_set=self.around.retain_sets[size],
-            parents={"first": first.id, "second": second.id, "reference": self.original.id},
-            methods=(TASK,) if is_task else tuple(methods),
+            parents={**ends, **self.teacher(one.name for one in objective)},
+            methods=objective,
             curve=use.name,
             curve_options=use.options,
             training=bend.training,

@@ -51,7 +51,8 @@ class Recipe(BaseModel):
     """The forget set; None for the original."""
     parents: Mapping[str, str]
     """Recipe ids: ``start``; of an unlearner that is stepped away from one ``memorizer`` too; of a
-    bend ``first``, ``second``, ``reference`` and, of all but its curve's first, ``leader``."""
+    bend ``first``, ``second``, ``reference`` and, of all but its curve's first, ``leader``; where a
+    method asks an untrained model ``random``."""
     model: ModelSource
     """Where weights without a parent come from, prompt and dtype."""
     benchmark: BenchmarkUse
@@ -100,9 +101,19 @@ class Recipe(BaseModel):
         _drop_later_options(content["methods"])
         if self.training is not None:
             del content["training"]["workers"]
-            if self.training.average is None:
-                del content["training"]["average"]
+            _drop_later_keys(content["training"])
         return content_id({"version": RECIPE_VERSION, **content})
+
+
+def _drop_later_keys(training: dict[str, Any]) -> None:
+    """Drop what a training that does without them does not have, and what it does not read."""
+    for key, default in (("average", None), ("label_smoothing", 0.0), ("augmentation", None)):
+        if training[key] == default:
+            del training[key]
+    if training["schedule"] != "multi_step":
+        del training["milestones"]
+    if not training["optimizer"]["nesterov"]:
+        del training["optimizer"]["nesterov"]
 
 
 def _drop_later_options(methods: list[dict[str, Any]]) -> None:

@@ -119,7 +119,7 @@ def look_around(space: SearchSpace) -> Surroundings:
         model_fingerprints={p: files.fingerprint(p, space.model.revision) for p in paths if p},
         num_parameters=files.count_parameters(space.model),
         asked=facts.asked,
-        is_classifier=benchmark.modality != "causal_lm",
+        modality=benchmark.modality,
         layers=_layers(space),
         **_components(space),
     )
@@ -172,7 +172,12 @@ def _methods(space: SearchSpace) -> Iterator[tuple[tuple[str, bool], MethodFacts
             made = METHODS[use.name](**use.options)
             kind = BENCHMARKS[space.benchmark.name].modality
             facts = MethodFacts(
-                made.model_dump(), made.step_option, made.coefficient(), made.unfit(kind)
+                options=made.model_dump(),
+                step=made.step_option,
+                coefficient=made.coefficient(),
+                unfit=made.unfit(kind),
+                reads_start=any(needs.reads_reference for needs in made.needs().values()),
+                reads_random=any(needs.random_logits for needs in made.needs().values()),
             )
             yield (method.title, is_second_order), facts
 

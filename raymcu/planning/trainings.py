@@ -1,6 +1,6 @@
 """The models of a plan: which are learned, which unlearned, which are ready, which untrained."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from raymcu.blend import Blend
@@ -22,6 +22,14 @@ class Trainings:
         self.methods: Mapping[str, MethodUse] = {m.title: m for m in space.methods}
         self.models: Mapping[str, ModelUse] = {use.label: use for use in space.models}
         self.recipes: dict[str, Recipe] = {}
+        facts = [(self.methods[title].name, one) for (title, _), one in around.methods.items()]
+        self._taught = {name for name, one in facts if one.reads_random}
+        self.asking = [
+            _choice(name, one.options, one.step)
+            for name, one in facts
+            if one.reads_start or one.reads_random
+        ]
+        """Methods as recipes hold them that learn from what another model says."""
         has_original = space.original.train or space.original.path is not None
         self.known_original = self.learner(None) if has_original else None
 
@@ -32,7 +40,10 @@ class Trainings:
         return self.known_original
 
     def untrained(self) -> Recipe | None:
-        """Add a network of random weights (ZRF's reference), if the study has one from scratch."""
+        """Add a network of random weights, if the study has one from scratch.
+
+        ZRF's reference, and the incompetent teacher of ``bad_teacher``.
+        """
         if self.space.model.scratch is None or self.space.model.path is not None:
             return None
         return self.add(
@@ -40,7 +51,8 @@ class Trainings:
             label="random",
             forget_size=None,
             parents={},
-            train_sets=("full",),  # which its inputs are normalised by
+            # By which its inputs are normalised, and its words cut: as the original's.
+            train_sets=("full", *self.space.original.extra_sets),
             methods=(),
             training=None,
             seed=self.space.original.seed,
@@ -90,6 +102,11 @@ class Trainings:
             seed=source.seed,
         )
 
+    def teacher(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the untrained model as a parent, added, if one of these methods asks it."""
+        untrained = self.untrained() if self._taught.intersection(names) else None
+        return {"random": untrained.id} if untrained is not None else {}
+
     def ready(self, label: str) -> Recipe:
         """Add one of the file's ready models, which is the same for all forget sets."""
         return self._copied(self.models[label].path, "model", label, None)
@@ -119,7 +136,7 @@ class Trainings:
             label=f"{key.label}{MEMORIZER}" if facts.step else key.label,
             forget_size=size,
             retain_set=self.around.retain_sets[size],
-            parents={"start": self.original.id},
+            parents={"start": self.original.id, **self.teacher([use.name])},
             methods=(_choice(use.name, facts.options, facts.step),),
             mask=self.around.masks.get(key.method),
             curriculum=self.around.curriculum if key.variation.has_curriculum else None,

@@ -240,6 +240,10 @@ def _trainings(space: SearchSpace, used: set[UnlearnerKey]) -> Iterator[Unread]:
             why = "'sign_sgd' reads the signs of gradients alone"
             told = _given_at(space, place, "max_gradient_norm")
             yield Unread(told, why, (f"{place}.optimizer", "methods"))
+        passed = [one for one in trainings if one.milestones]
+        if passed and all(one.schedule != "multi_step" for one in passed):
+            told = _given_at(space, place, "milestones")
+            yield Unread(told, "schedule is not 'multi_step'", (f"{place}.schedule", "methods"))
 
 
 def _given_at(space: SearchSpace, place: str, key: str) -> tuple[str, ...]:

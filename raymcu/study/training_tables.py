@@ -7,6 +7,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -29,6 +30,7 @@ ORDERS: Mapping[str, tuple[str, ...]] = {
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "betas": ("adamw", "muon", "sophia_g", "soul", "alternating"),
     "momentum": ("sgd",),
+    "nesterov": ("sgd",),
     "matrix_learning_rate": ("muon",),
     "rho": ("sophia_g", "soul"),
     "curvature_every": ("sophia_g",),
@@ -56,6 +58,8 @@ class OptimizerUse(Section):
     """Decay rates; None: (0.9, 0.999) of AdamW, (0.965, 0.99) of Sophia-G, (0.9, 0.95) of SOUL."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of ``sgd``."""
+    nesterov: bool = False
+    """Of ``sgd``: take the gradient's own step on top of the momentum's."""
     matrix_learning_rate: PositiveFloat = 0.02
     """Peak learning rate of ``muon``'s matrices."""
     rho: PositiveFloat = 0.04
@@ -77,6 +81,12 @@ class OptimizerUse(Section):
                 f"'{self.name}' is of order '{own}', not '{self.order}'. Set order = '{own}', or "
                 f"name one of {', '.join(ORDERS[self.order])}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum, which is 0. Set momentum, e.g. to 0.9")
         return self
 
     @property
@@ -121,6 +131,25 @@ class Average(Section):
     """When the average is taken; a last epoch that is cut short counts."""
 
 
+class Augmentation(Section):
+    """What training does to images: a random crop out of a black margin, and half are mirrored.
+
+    Drawn anew in every step. Measurement, masks and curricula look at the images as they are, and
+    so do methods that ask the start model, for which it is refused.
+    """
+
+    padding: NonNegativeInt = 4
+    """Pixels of margin on every side; 0 crops nothing."""
+    flips: bool = True
+    """Mirror half of the images; false for digits, or whatever has a left and a right."""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.padding and not self.flips:
+            raise ValueError("padding = 0 and flips = false change nothing. Leave it out")
+        return self
+
+
 class Training(Section):
     """How long, how fast and with what one checkpoint is trained."""
 
@@ -137,8 +166,15 @@ class Training(Section):
     """Questions per forward pass of one worker; None takes the whole share at once."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Fraction of the steps with linear warm-up."""
-    schedule: Literal["linear", "constant"] = "linear"
-    """After warm-up: linear decay to zero, or constant."""
+    schedule: Literal["linear", "constant", "cosine", "multi_step"] = "linear"
+    """After warm-up: to zero along a line or half a cosine, constant, or a tenth of it at each of
+    the ``milestones``."""
+    milestones: tuple[PositiveFloat, ...] = ()
+    """Of ``multi_step``, ascending: below 1 fractions of the training, from 1 on epochs, e.g.
+    ``[0.5, 0.75]``, or ``[91, 136]`` of 182."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that all classes, or tokens, get alike where labels are learned: in
+    retain term ``nll``, and so by original and retrained models. Forget terms stay as they are."""
     max_gradient_norm: NonNegativeFloat = 1.0
     """Global gradient norm to clip to; 0 clips nothing."""
     group_by_length: bool = False
@@ -151,5 +187,27 @@ class Training(Section):
     """Train low-rank adapters in place of the weights; None trains the weights."""
     average: Average | None = None
     """Keep a moving average of the weights instead of the last ones; None keeps the last."""
+    augmentation: Augmentation | None = None
+    """What is done to images; None trains on them as they are."""
     workers: PositiveInt = 1
     """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
+
+    @model_validator(mode="after")
+    def _milestones_are_passed(self) -> Self:
+        if self.schedule != "multi_step":
+            return self
+        if not self.milestones:
+            raise ValueError("schedule = 'multi_step' needs milestones, e.g. [0.5, 0.75]")
+        places = self.places
+        if list(places) != sorted(set(places)) or places[-1] >= 1:
+            raise ValueError(
+                f"milestones must ascend and be passed in {self.epochs:g} epochs, got "
+                f"{shown(list(self.milestones))}. Those below 1 are fractions of the training, the "
+                "others epochs"
+            )
+        return self
+
+    @property
+    def places(self) -> tuple[float, ...]:
+        """The milestones as fractions of the training."""
+        return tuple(one if one < 1 else one / self.epochs for one in self.milestones)

@@ -32,9 +32,13 @@ def inject(model: Any, lora: Lora) -> None:
         WorkError: If no layer is called as asked, or an adapter is asked for on a tied output
             embedding.
     """
-    head = model.get_output_embeddings()
-    is_tied = head.weight is model.get_input_embeddings().weight
     linear = {n: m for n, m in model.named_modules() if _is_linear(m)}
+    head = model.get_output_embeddings()
+    if head is None:  # a classifier: its last linear layer
+        head = list(linear.values())[-1]
+        is_tied = False
+    else:
+        is_tied = head.weight is model.get_input_embeddings().weight
     if lora.targets == "all-linear":  # as peft means it, but without its wrapper around the model
         unseen = _UNSEEN.get(model.config.model_type, ())
         chosen = [n for n, m in linear.items() if m is not head and not n.endswith(unseen)]

@@ -30,14 +30,15 @@ def sampled(weights: Mapping[str, Tensor]) -> list[Sample]:
     found = []
     for weight in weights.values():
         if weight.grad is not None and local(weight.grad).numel():
-            flat = local(weight.detach()).view(-1)
+            held = local(weight.detach())
             largest = local(weight.grad).flatten().abs().argmax()[None]
-            spread = torch.arange(0, len(flat), max(1, len(flat) // 256), device=flat.device)
+            step = max(1, held.numel() // 256)
+            spread = torch.arange(0, held.numel(), step, device=held.device)
             places = torch.cat([largest, spread])
-            found.append((flat, places, flat[places].clone()))
+            found.append((held, places, held.take(places)))
     return found
 
 
 def num_moved(before: Sequence[Sample]) -> int:
     """Count the weights whose sample is no longer what it was."""
-    return sum(not torch.equal(flat[places], values) for flat, places, values in before)
+    return sum(not torch.equal(held.take(places), values) for held, places, values in before)

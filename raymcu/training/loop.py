@@ -120,6 +120,7 @@ class Loop:
             micro_batch_size=training.micro_batch_size,
             is_weighed=superloss is not None,
             is_sampled=self.optimizer.is_sampling,
+            label_smoothing=training.label_smoothing,
             is_bfloat16=dtype == "bfloat16",
             group=self.group,
         )

@@ -15,8 +15,11 @@ from raymcu.benchmarks._base import Example
 from raymcu.errors import WorkError
 from raymcu.methods._base import Part
 from raymcu.models.encoding import Encoded, Encoder
+from raymcu.study.training_tables import Augmentation
 
-_REFUSALS, _MISMATCHED, _SAMPLED, _CLASSES = range(10, 14)  # random streams besides those of `data`
+_REFUSALS, _MISMATCHED, _SAMPLED, _CLASSES, _AUGMENTED = range(
+    10, 15
+)  # random streams besides those of `data`
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Material:
     seed: int = 0
     num_classes: int = 0
     """Of a classifier; 0 for a causal LM."""
+    augmentation: Augmentation | None = None
+    """What a step does to images; None shows them as they are."""
     sampled: dict[Part, Mapping[int, Sequence[Encoded]]] = field(default_factory=dict)
     """What the start model said, by part and question; filled in before training."""
 
@@ -108,6 +113,29 @@ class Material:
     def _retained_labels(self) -> Sequence[int]:
         items: Sequence[Any] = self.retain.encoded
         return [item.label for item in items]
+
+    def augmented(
+        self, part: Part, questions: Sequence[Sequence[Any]], picked: Sequence[int], step: int
+    ) -> list[Any]:
+        """Return the inputs of some questions of a step, changed as the step has it.
+
+        Whatever pieces the step is cut into, an input is changed alike; in another step otherwise.
+
+        Args:
+            part: Whose questions they are.
+            questions: The sequences of all questions of the step.
+            picked: Which of the questions.
+            step: From 0.
+        """
+        assert self.augmentation is not None  # noqa: S101 - asked for only where there is one
+        random = self._random(_AUGMENTED, step, int(part.questions == "retain"))
+        draws = random.random((len(questions), 3))
+        encoder: Any = self.encoder
+        return [
+            encoder.augmented(item, self.augmentation, draws[i])
+            for i in picked
+            for item in questions[i]
+        ]
 
     def _random(self, stream: int, epoch: int, row: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream, epoch, row])

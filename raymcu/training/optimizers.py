@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules, with states that fit into safetensors."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -83,7 +84,10 @@ class Optimizer:
         lr, decay, use = training.learning_rate, training.weight_decay, self.use
         match self.name:
             case "sgd":
-                return torch.optim.SGD(weights, lr, momentum=use.momentum, weight_decay=decay)
+                momentum, nesterov = use.momentum, use.nesterov
+                return torch.optim.SGD(
+                    weights, lr, momentum=momentum, weight_decay=decay, nesterov=nesterov
+                )
             case "spsa":
                 return torch.optim.SGD(weights, lr, weight_decay=decay)
             case "sign_sgd":
@@ -151,6 +155,8 @@ class Optimizer:
                 )
             else:
                 here = value.clone().to(weight.device)
+                if here.shape == weight.shape:  # laid out alike, or fused steps are refused
+                    here = torch.empty_like(weight, dtype=value.dtype).copy_(here)
             owner.state[weight][what] = here
 
 
@@ -167,4 +173,8 @@ def schedule(step: int, num_steps: int, training: Training) -> float:
         return (step + 1) / warmup
     if training.schedule == "constant":
         return 1.0
-    return min(1.0, (num_steps - step) / max(1.0, num_steps - warmup))
+    if training.schedule == "multi_step":  # but for what rounding leaves of a whole step
+        passed = sum(step >= place * num_steps - 1e-6 for place in training.places)
+        return float(0.1**passed)
+    left = min(1.0, (num_steps - step) / max(1.0, num_steps - warmup))
+    return 0.5 - 0.5 * math.cos(math.pi * left) if training.schedule == "cosine" else left

@@ -25,6 +25,8 @@ class Batch:
     """Questions, forget and retain ones counted once."""
     sequences: Mapping[Part, Sequence[Sequence[Encoded]]]
     """By part and question."""
+    step: int | None = None
+    """Which step it is, from 0; None for sequences that are no step's and are read as they are."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Reader:
     """Whether sequences are weighed by their loss, which takes the logits of predictions."""
     is_sampled: bool
     """Whether labels are drawn from the model, which takes the logits of every part."""
+    label_smoothing: float
     is_bfloat16: bool
     """Whether it computes under autocast; weights stay float32."""
     group: Group
@@ -70,6 +73,7 @@ class Reader:
                 part: [self.material.sequences(part, row, epoch) for row in rows.of(part.questions)]
                 for part in self.needs
             },
+            number,
         )
 
     def pieces(self, batch: Batch) -> Iterator[Picked]:
@@ -96,10 +100,13 @@ class Reader:
         """Return the labelled positions of a piece, with what is needed of them."""
         questions = batch.sequences[part]
         rows = [row for i in picked.questions for row in questions[i]]
-        items = self.scorer.collate(rows, every_position=part.every_position, read=part.read)
+        shown = rows
+        if self.material.augmentation is not None and batch.step is not None:
+            shown = self.material.augmented(part, questions, picked.questions, batch.step)
+        items = self.scorer.collate(shown, every_position=part.every_position, read=part.read)
         is_weighed = self.is_weighed and part.read == "prediction"
         wants_logits = needs.logits or is_weighed or self.is_sampled
-        states = reference_logits = None
+        states = reference_logits = random_logits = None
         with self._autocast():
             where = (items.inputs, items.row, items.column)
             how = {"mask": items.mask, "final_norm": needs.final_norm}
@@ -109,6 +116,9 @@ class Reader:
                 logits, states = self.scorer(*where, needs.layer, wants_logits, **how)
             if needs.reference_logits:
                 reference_logits = self.reference.logits(part, rows, self.scorer, self.device)
+            if needs.random_logits:
+                assert self.reference.random is not None  # noqa: S101 - the start model saw to it
+                random_logits = self.reference.random.logits(part, rows, self.scorer, self.device)
         return Labelled(
             logits=logits,
             labels=items.labels,
@@ -117,6 +127,8 @@ class Reader:
             total_positions=sum(num_labelled(part, r) for rows in questions for r in rows),
             total_sequences=sum(len(rows) for rows in questions),
             reference_logits=reference_logits,
+            random_logits=random_logits,
+            label_smoothing=self.label_smoothing,
             states=states,
             **self._said(part, needs, rows),
         )

@@ -43,6 +43,8 @@ class Reference:
     """By part that needs it: mean NLL per token over all sequences of the training at hand."""
     head: nn.Module | None = None
     """The start model's output embedding, which turns ``hidden`` into logits."""
+    random: "Reference | None" = None
+    """What an untrained model said of the training at hand, if a method asks it."""
 
     def nll(self, part: Part, rows: Iterable[Encoded], device: torch.device) -> Tensor:
         """Return -log p over the rows' labelled tokens, in order: (positions,)."""

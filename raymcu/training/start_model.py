@@ -17,7 +17,7 @@ from torch import Tensor
 from raymcu.curricula._base import Curriculum, Ordering
 from raymcu.errors import WorkError
 from raymcu.masks._base import MASKS
-from raymcu.methods._base import Method, Part, all_needs
+from raymcu.methods._base import Method, Needs, Part, all_needs
 from raymcu.models import causal_lm
 from raymcu.models.batch_norm import compute_statistics
 from raymcu.models.encoding import Encoded
@@ -72,13 +72,20 @@ class StartModel:
         self._id: str | None = None
         self._sampled: dict[tuple[Any, ...], dict[int, list[Encoded]]] = {}
 
-    def ask(self, job: Job, scorer: Scorer, other: Callable[[], Scorer] | None) -> Reference:
+    def ask(
+        self,
+        job: Job,
+        scorer: Scorer,
+        other: Callable[[], Scorer] | None,
+        random: Callable[[], Scorer] | None = None,
+    ) -> Reference:
         """Ask whatever the methods need to know and is not known yet.
 
         Args:
             job: The training.
             scorer: The start model, unless ``other`` opens it.
             other: Opens the start model where the training begins elsewhere; called if needed.
+            random: Opens the untrained model that a method asks, if one does.
 
         Raises:
             WorkError: If a method reads a layer that the model does not have, or draws answers
@@ -89,6 +96,7 @@ class StartModel:
             self._reference, self._id = Reference(), start
             self._sampled.clear()
         self._reference.forget_states()
+        self._reference.random = None if random is None else _untrained(job, random())
         opened: Callable[[], Scorer] = cache(other) if other else lambda: scorer
         needs = all_needs(job.methods)
         for part in needs:
@@ -127,6 +135,22 @@ class StartModel:
                 for number, row in enumerate(job.material.rows(part).encoded)
             }
         return self._sampled[key]
+
+
+def _untrained(job: Job, scorer: Scorer) -> Reference:
+    """Ask an untrained model of all rows of the parts that need it, whether a step has them or not.
+
+    The G-effect looks at rows that no step may have.
+    """
+    said = Reference()
+    for part, needs in all_needs(job.methods).items():
+        if needs.random_logits:
+            rows = job.sequences(part)
+            for row in range(len(job.material.rows(part).encoded)):
+                rows |= dict.fromkeys(job.material.sequences(part, row, 0))
+            missing = said.missing(Needs(reference_logits=True), part, rows)
+            said.ask(scorer, missing, job.training.batch_size)
+    return said
 
 
 def check_length(rows: Iterable[Encoded], limit: int | None) -> None:

@@ -28,7 +28,6 @@ from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe, leader_of, siblings
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse
-from raymcu.study.training_tables import Training
 from raymcu.training.adapters import inject
 from raymcu.training.data import Stream
 from raymcu.training.effects import recorder, with_watched
@@ -36,6 +35,7 @@ from raymcu.training.group import Alone, Group, decides
 from raymcu.training.kept import all_weights, keep_checkpoint, keep_state, resume, write_recipe
 from raymcu.training.loop import Loop, Progress
 from raymcu.training.material import Material, Rows
+from raymcu.training.refusals import refuse
 from raymcu.training.start_model import (
     Job,
     StartModel,
@@ -136,10 +136,7 @@ class Workshop:
         """Write a model that somebody else trained, or nobody."""
         modality = self._modality(recipe)
         if recipe.role == "random":
-            benchmark = self._benchmark(recipe.benchmark)
-            model, encoder = modality.create(
-                recipe.model, benchmark, recipe.train_sets, recipe.seed
-            )
+            model, encoder = self._create(recipe)
         else:
             model, encoder = modality.start_from(recipe.model, _CPU)
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
@@ -168,7 +165,7 @@ class Workshop:
     def _prepare(self, recipe: Recipe) -> Job:
         assert recipe.training is not None  # noqa: S101 - ready models are not prepared
         benchmark, modality = self._benchmark(recipe.benchmark), self._modality(recipe)
-        model, encoder = self._open(recipe, benchmark)
+        model, encoder = self._open(recipe)
         home = recipe.parents.get("start") or recipe.parents.get("reference") or recipe.id
         limit = getattr(model.config, "max_position_embeddings", None)
         forget_sets = () if recipe.train_sets else (recipe.forget_size or "",)
@@ -192,6 +189,7 @@ class Workshop:
             benchmark.refusals(),
             recipe.seed,
             len(benchmark.class_names),
+            recipe.training.augmentation,
         )
         methods = [METHODS[choice.name](**choice.options) for choice in recipe.methods]
         choice = recipe.curriculum
@@ -207,7 +205,7 @@ class Workshop:
             curriculum=CURRICULA[choice.name](**choice.options) if choice else None,
         )
 
-    def _open(self, recipe: Recipe, benchmark: Benchmark) -> tuple[Any, Any]:
+    def _open(self, recipe: Recipe) -> tuple[Any, Any]:
         """Open the weights the training starts from, in float32: they are the master copy."""
         parent = recipe.parents.get("start") or recipe.parents.get("first")
         if parent is not None:
@@ -216,10 +214,15 @@ class Workshop:
         if recipe.model.path is not None:
             source = recipe.model.model_copy(update={"dtype": "float32"})
             return modality.start_from(source, self.device)
+        model, encoder = self._create(recipe)
+        return model.to(self.device), encoder
+
+    def _create(self, recipe: Recipe) -> tuple[Any, Any]:
+        """Make a model with random weights of the recipe's seed."""
         # All models of a study share the original's tokenizer, or they could not be compared.
         sets = dict.fromkeys(("full", *(s for s in recipe.train_sets if s[:6] != "retain")))
-        model, encoder = modality.create(recipe.model, benchmark, tuple(sets), recipe.seed)
-        return model.to(self.device), encoder
+        benchmark = self._benchmark(recipe.benchmark)
+        return self._modality(recipe).create(recipe.model, benchmark, tuple(sets), recipe.seed)
 
     def _open_parent(self, recipe: Recipe, parent: str) -> tuple[Any, Any]:
         """Open a checkpoint of the store, into the model that is open already if it fits.
@@ -245,11 +248,16 @@ class Workshop:
 
     def _train(self, job: Job, report: Report, looks: Looks | None) -> None:
         recipe = job.recipe
-        _check_average(job.training)
         scorer = job.modality.scorer(job.model, job.encoder)
         scorer.check()
+        refuse(job, scorer, self.group)
         order_rows(job, scorer)  # first, as it decides what the training will ask
-        reference = self._start_model.ask(job, scorer, self._frozen_parent(recipe))
+        reference = self._start_model.ask(
+            job,
+            scorer,
+            self._opener(recipe, "reference"),  # of a bend, which starts from elsewhere itself
+            self._opener(recipe, "random"),
+        )
         observe = None
         if recipe.g_effects is not None:
             observe = recorder(recipe.g_effects, job.methods, job.material)
@@ -311,11 +319,11 @@ class Workshop:
                     self.stop.answer(job.recipe.id)
                     raise StoppedError(f"{job.recipe.label}: stopped at step {progress.step}.")
 
-    def _frozen_parent(self, recipe: Recipe) -> Callable[[], Scorer] | None:
-        """Return how to open the start model of a bend, which starts from elsewhere itself."""
-        if recipe.role != "bend":
+    def _opener(self, recipe: Recipe, parent: str) -> Callable[[], Scorer] | None:
+        """Return how to open a parent that is asked and not trained; None if there is none."""
+        if parent not in recipe.parents:
             return None
-        modality, folder = self._modality(recipe), self.store.local_dir(recipe.parents["reference"])
+        modality, folder = self._modality(recipe), self.store.local_dir(recipe.parents[parent])
         return lambda: modality.scorer(*modality.open(folder, recipe.model, "float32", self.device))
 
     def _is_done(self, checkpoint: str) -> bool:
@@ -372,12 +380,3 @@ def _joined(sets: Sequence[Rows]) -> Rows:
         tuple(chain.from_iterable(rows.questions for rows in sets)),
         tuple(chain.from_iterable(rows.answers for rows in sets)),
     )
-
-
-def _check_average(training: Training) -> None:
-    if training.average is not None and training.lora is not None:
-        raise WorkError(
-            "averaged_adapters",
-            "training.average cannot average adapters: the mean of B and the mean of A do not "
-            "multiply to the mean of B·A. Leave out training.lora or training.average.",
-        )

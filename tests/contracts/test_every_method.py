@@ -30,7 +30,14 @@ SHAPE = ScratchModel(
     hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64, vocab_size=400
 )
 QUESTIONS = 4
-CARRIED = ("logits", "reference_nll", "reference_logits", "states", "reference_states")
+CARRIED = (
+    "logits",
+    "reference_nll",
+    "reference_logits",
+    "random_logits",
+    "states",
+    "reference_states",
+)
 
 
 class Own(Method):
@@ -217,6 +224,8 @@ def second_model(frozen, part, needs, rows, pad):
         said["reference_nll"] = nll_of(logits, batch.labels)
     if needs.reference_logits:
         said["reference_logits"] = logits
+    if needs.random_logits:  # any model will do, but for the one that is trained
+        said["random_logits"] = logits.flip(1)
     if needs.reference_states:
         said["reference_states"] = frozen.states(*where, needs.layer, batch.mask, needs.final_norm)
     return said
@@ -303,6 +312,8 @@ def draw(method, classes=6, hidden=5, seed=0):
             carried["reference_nll"] = nll_of(reference, labels)
         if needs.reference_logits:
             carried["reference_logits"] = reference
+        if needs.random_logits:
+            carried["random_logits"] = normal(count, classes)
         if needs.reference_states:
             carried["reference_states"] = normal(count, hidden)
         step[part] = Labelled(
@@ -430,6 +441,7 @@ def test_masked_positions_have_no_effect(case, step_of, material, scorer, frozen
             "states": states,
             "reference_nll": nll_of(start, step[part].labels),
             "reference_logits": start,
+            "random_logits": start.flip(1),
             "reference_states": start_states,
         }
         was = step[part]
@@ -532,7 +544,7 @@ def test_what_it_needs_is_what_it_reads(case):
     assert step.read == set(method.needs())
     for part, needs in method.needs().items():
         declared = {"logits": needs.logits, "states": needs.layer is not None}
-        declared |= {x: getattr(needs, x) for x in CARRIED if x.startswith("reference")}
+        declared |= {x: getattr(needs, x) for x in CARRIED if x.startswith(("reference", "random"))}
         read = step[part].__dict__.get("read", set())
         if part in begun.read:
             read = read | {"reference_nll"}
@@ -557,6 +569,7 @@ def asked(material, frozen):
     for case in REFERRED:
         for part, needs in case.make().needs().items():
             rows = sequences(material, part)
+            needs = replace(needs, reference_logits=needs.reference_logits or needs.random_logits)
             reference.ask(start, reference.missing(needs, part, rows), 3)
             assert reference.missing(needs, part, rows) == {}
     for weight in start.parameters():
@@ -574,6 +587,8 @@ def test_cached_reference_is_the_one_in_the_loop(case, step_of, material, scorer
             found["reference_nll"] = asked.nll(part, rows, CPU)
         if needs.reference_logits:
             found["reference_logits"] = asked.logits(part, rows, scorer, CPU)
+        if needs.random_logits:
+            found["random_logits"] = asked.logits(part, rows, scorer, CPU).flip(1)
         if needs.reference_states:
             found["reference_states"] = asked.states(part, needs, rows, CPU)
         assert not any(value.requires_grad for value in found.values())

@@ -33,3 +33,19 @@ def test_default_direction_is_from_the_start_model(batches):
     table = batches.table()
     loss = METHODS["grad_ascent"](retain="kl").loss({FORGET: table, RETAIN: table})
     assert loss.retain.item() == pytest.approx(DIRECTIONS["reference_to_current"], abs=5e-10)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_smoothed_labels_are_learned_by_the_retain_term_alone(batches, smoothing):
+    """(1 - s) of the label's NLL and s of the mean over classes: four of them in the table."""
+    table = batches.replace(batches.table(), label_smoothing=smoothing)
+    log_probs = table.logits.log_softmax(-1)
+    nll = -log_probs.gather(1, table.labels[:, None])[:, 0]
+    expected = ((1 - smoothing) * nll - smoothing * log_probs.mean(1)).mean()
+    step = {FORGET: table, RETAIN: table}
+    assert METHODS["finetune"]().loss(step).total.item() == pytest.approx(
+        expected.item(), rel=1e-12
+    )
+    found = METHODS["grad_diff"]().loss(step)
+    assert found.forget.item() == pytest.approx(-nll.mean().item(), rel=1e-12)
+    assert found.retain.item() == pytest.approx(expected.item(), rel=1e-12)

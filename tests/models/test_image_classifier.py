@@ -132,27 +132,31 @@ def test_pixels_are_normalised_by_the_training_set(made, digits):
     assert abs(float(pixels.std()) - 1) < 1e-3
 
 
-def test_augmentation_draws_from_the_generator_it_is_given(made, batch_of):
+@pytest.mark.parametrize(
+    ("draws", "expected"),
+    [
+        ((0.4, 0.99, 0.6), [[2, 3, 4, 0], [6, 7, 8, 0], [10, 11, 12, 0]]),
+        ((0.0, 0.9, 0.6), [[0, 0, 0, 0], [2, 3, 4, 0], [6, 7, 8, 0]]),
+        ((0.99, 0.0, 0.5), [[0, 5, 6, 7], [0, 9, 10, 11], [0, 0, 0, 0]]),
+        ((0.5, 0.5, 0.49), [[4, 3, 2, 1], [8, 7, 6, 5], [12, 11, 10, 9]]),
+    ],
+)
+def test_a_crop_and_a_flip_are_those_of_the_margin(made, draws, expected):
     _, encoder = made(SHAPES[0])
-    encoder.augmentation = Augmentation(padding=2)
-
-    def draw(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return batch_of(encoder, generator=generator).inputs["pixel_values"]
-
-    state = torch.get_rng_state()
-    assert torch.equal(draw(0), draw(0))
-    assert not torch.equal(draw(0), draw(1))
-    assert torch.equal(torch.get_rng_state(), state)
+    image = np.arange(1, 13, dtype=np.uint8).reshape(3, 4)
+    item = encoder.encode(classified(3, "", (image,)))
+    found = encoder.augmented(item, Augmentation(padding=1), draws)
+    assert found == item  # the same input, of the same class
+    assert found.pixels[0][:, :, 0].tolist() == expected
+    assert item.pixels[0][:, :, 0].tolist() == image.tolist()
 
 
-def test_a_crop_and_a_flip_are_those_of_the_margin(monkeypatch):
-    image = np.arange(1, 13, dtype=np.uint8).reshape(3, 4, 1)
-    monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.tensor([[0, 2], [1, 1]]))
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([0.9, 0.1]))
-    cut, turned = Augmentation(padding=1)([image, image], torch.Generator())
-    assert cut[:, :, 0].tolist() == [[0, 0, 0, 0], [2, 3, 4, 0], [6, 7, 8, 0]]
-    assert turned[:, :, 0].tolist() == image[:, ::-1, 0].tolist()
+def test_nothing_is_mirrored_where_sides_matter(made):
+    _, encoder = made(SHAPES[0])
+    image = np.arange(1, 13, dtype=np.uint8).reshape(3, 4)
+    item = encoder.encode(classified(3, "", (image,)))
+    found = encoder.augmented(item, Augmentation(padding=1, flips=False), (0.5, 0.5, 0.0))
+    assert found.pixels[0][:, :, 0].tolist() == image.tolist()
 
 
 def test_weights_that_are_given_are_saved_with_the_statistics(made, batch_of, tmp_path):

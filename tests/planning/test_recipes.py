@@ -2,6 +2,7 @@
 
 from raymcu.methods._base import METHODS
 from raymcu.planning.recipes import leader_of, siblings
+from raymcu.study.training_tables import Augmentation, OptimizerUse, Training
 
 
 def bend(recipes, **content):
@@ -48,3 +49,22 @@ def test_options_younger_than_ids_change_none_unless_they_change_what_is_trained
         assert of(name, **now.model_dump()) == of(name, **before)
         assert of(name, **{**now.model_dump(), "position": "token"}) != of(name, **before)
     assert of("rmu", **before, final_norm=True) != of("rmu", **before)
+
+
+def test_keys_of_trainings_younger_than_ids_change_none_unless_they_change_what_is_trained(recipes):
+    def of(**training):
+        return recipes.original(training=Training(**training)).id
+
+    plain = of()
+    assert plain == of(milestones=(0.5,))  # of multi_step, which it is not
+    others = [
+        {"optimizer": OptimizerUse(name="sgd")},
+        {"optimizer": OptimizerUse(name="sgd", nesterov=True)},
+        {"schedule": "cosine"},
+        {"schedule": "multi_step", "milestones": (0.5,)},
+        {"schedule": "multi_step", "milestones": (0.75,)},
+        {"label_smoothing": 0.1},
+        {"augmentation": Augmentation()},
+        {"augmentation": Augmentation(flips=False)},
+    ]
+    assert len({plain, *(of(**training) for training in others)}) == len(others) + 1

@@ -41,7 +41,7 @@ def test_good_searches_have_no_fault(faults, conditional):
         ({"space": {**NPO, "unlearning.training.learing_rate": {"float": [1.0, 2.0]}}}, ["search.space.unlearning.training.learing_rate: there is no such key. Did you mean 'learning_rate'?"]),
         ({"space": {**NPO, "unlearning.training.learning_rate": {"float": [0.0, 2.0]}}}, ["search.space.unlearning.training.learning_rate: must be > 0, got 0.0."]),
         ({"space": {**NPO, "unlearning.training.batch_size": {"float": [1.5, 2.5]}}}, ["search.space.unlearning.training.batch_size: must be a whole number, got 1.5.", "search.space.unlearning.training.batch_size: must be a whole number, got 2.5."]),
-        ({"space": {**NPO, "unlearning.training.schedule": {"choice": ["linear", "constnt"]}}}, ["search.space.unlearning.training.schedule: must be 'linear' or 'constant', got 'constnt'. Did you mean 'constant'?"]),
+        ({"space": {**NPO, "unlearning.training.schedule": {"choice": ["linear", "constnt"]}}}, ["search.space.unlearning.training.schedule: must be 'linear', 'constant', 'cosine' or 'multi_step', got 'constnt'. Did you mean 'constant'?"]),
         ({"space": {**NPO, "methods.npo.bta": {"float": [0.1, 1.0]}}}, ["search.space.methods.npo.bta: there is no such key. Did you mean 'beta'?"]),
         ({"space": {**NPO, "methods.npo.beta": {"float": [-1.0, 1.0]}}}, ["search.space.methods.npo.beta: must be > 0, got -1.0."]),
         ({"space": {**NPO, "methods.npo.long run.training.epochs": {"float": [-1.0, 1.0]}}}, ["search.space.methods.npo.long run.training.epochs: must be > 0, got -1.0."]),

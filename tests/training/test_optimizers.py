@@ -23,10 +23,53 @@ def test_constant_schedule_stays_at_the_peak():
     assert factors(4, warmup=0.5, schedule="constant") == [0.5, 1, 1, 1]
 
 
+def test_cosine_schedule_warms_up_then_falls_along_half_a_wave():
+    found = factors(6, warmup=1 / 3, schedule="cosine")
+    slope = 0.5**0.5
+    assert found == pytest.approx([0.5, 1, 1, (1 + slope) / 2, 0.5, (1 - slope) / 2])
+    assert factors(4, warmup=0, schedule="cosine")[2] == pytest.approx(0.5)
+
+
+def test_multi_step_schedule_falls_to_a_tenth_at_each_milestone():
+    """As torch's MultiStepLR, of whole epochs; fractions mean the same places."""
+    weight = torch.zeros(1, requires_grad=True)
+    theirs = torch.optim.SGD([weight], 1.0)
+    falling = torch.optim.lr_scheduler.MultiStepLR(theirs, [91, 136], 0.1)
+    known = []
+    for _ in range(182):
+        known += 3 * [theirs.param_groups[0]["lr"]]  # three steps an epoch
+        theirs.step()
+        falling.step()
+    how = {"warmup": 0, "epochs": 182, "schedule": "multi_step"}
+    assert factors(546, **how, milestones=(91, 136)) == pytest.approx(known)
+    assert factors(546, **how, milestones=(0.5, 136)) == pytest.approx(known)
+    found = factors(10, warmup=0.2, epochs=2, schedule="multi_step", milestones=(0.3, 1))
+    assert found == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.01])
+
+
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 17])
 @pytest.mark.parametrize("warmup", [0, 0.1, 0.99])
-def test_every_step_moves_the_weights_and_none_beyond_the_peak(num_steps, warmup):
-    assert all(0 < factor <= 1 for factor in factors(num_steps, warmup=warmup))
+@pytest.mark.parametrize("shape", ["linear", "cosine", "multi_step"])
+def test_every_step_moves_the_weights_and_none_beyond_the_peak(num_steps, warmup, shape):
+    found = factors(num_steps, warmup=warmup, schedule=shape, milestones=(0.5,))
+    assert all(0 < factor <= 1 for factor in found)
+
+
+def test_nesterov_takes_the_known_steps():
+    """v = 0.5 v + g; w -= rate (g + 0.5 v); plain momentum takes rate v."""
+    walked = {}
+    for nesterov in (False, True):
+        weight = torch.tensor([1.0], requires_grad=True)
+        use = OptimizerUse(name="sgd", momentum=0.5, nesterov=nesterov)
+        optimizer = Optimizer({"w": weight}, Training(optimizer=use, learning_rate=0.1))
+        places = []
+        for gradient in (1.0, 2.0):
+            weight.grad = torch.tensor([gradient])
+            optimizer.step(1.0)
+            places.append(weight.item())
+        walked[nesterov] = places
+    assert walked[False] == pytest.approx([1 - 0.1, 0.9 - 0.25])
+    assert walked[True] == pytest.approx([1 - 0.15, 0.85 - 0.325])
 
 
 def layers():

@@ -1,0 +1,75 @@
+"""Whether the networks of a plan can be trained as the study asks, before one of them is."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from raymcu.planning.plan import Surroundings
+from raymcu.planning.recipes import Choice, Recipe
+
+_TABLES = {
+    "original": "original.training",
+    "retrained": "original.training",
+    "bend": "curves.bend.training",
+}
+"""Where a role's training stands; others' in ``unlearning.training``, or that of their method."""
+
+
+def training_faults(
+    recipes: Collection[Recipe], around: Surroundings, asking: Sequence[Choice]
+) -> list[str]:
+    """Say what a training of these recipes cannot do with their networks, each thing once.
+
+    Args:
+        recipes: All of a plan.
+        around: The benchmark's modality.
+        asking: Methods, with their options, that learn from what another model says.
+    """
+    found = (
+        f"{_TABLES.get(recipe.role, 'unlearning.training')}.{fault}"
+        for recipe in recipes
+        for fault in (*_augmentation(recipe, around, asking), *_networks(recipe))
+    )
+    orders = (fault for recipe in recipes for fault in _orders(recipe, around))
+    return list(dict.fromkeys((*found, *orders)))
+
+
+def _augmentation(recipe: Recipe, around: Surroundings, asking: Sequence[Choice]) -> Iterator[str]:
+    if recipe.training is None or recipe.training.augmentation is None:
+        return
+    if around.modality != "image":
+        yield (
+            f"augmentation: changes images, and benchmark '{recipe.benchmark.name}' has no inputs "
+            "of one image each. Leave it out."
+        )
+    for method in recipe.methods:
+        if method in asking:
+            yield (
+                f"augmentation: '{method.name}' learns from what another model said of an image, "
+                "which is asked once and not of each of its crops. Leave augmentation out, or take "
+                "a method, and a retain term, that asks none (raymcu list methods)."
+            )
+
+
+def _networks(recipe: Recipe) -> Iterator[str]:
+    training = recipe.training
+    if training is None or getattr(recipe.model.scratch, "architecture", "") != "cifar_resnet":
+        return
+    if training.workers > 1:
+        yield (
+            f"workers: is {training.workers}, and model.scratch is a network with batch "
+            "normalisation: each worker would normalise by its share of a batch, and the model "
+            "would depend on their number. Set workers = 1."
+        )
+    if training.lora is not None:
+        yield (
+            "lora: adapters go beside linear layers, and model.scratch is a ResNet, whose only one "
+            "is its head. Leave lora out."
+        )
+
+
+def _orders(recipe: Recipe, around: Surroundings) -> Iterator[str]:
+    curriculum = recipe.curriculum
+    if around.is_classifier and curriculum and curriculum.options.get("by") == "length":
+        yield (
+            "unlearning.curriculum.by: is 'length', and every answer of a classifier is one class "
+            "long. Order by 'loss' or 'gradient_norm'."
+        )
