@@ -19,7 +19,8 @@ from transformers import AutoConfig
 
 from raymcu.benchmarks import Classified
 from raymcu.errors import ConfigError, StoreError
-from raymcu.models.causal_lm import DTYPES, UNREADABLE
+from raymcu.models import families
+from raymcu.models.causal_lm import DTYPES, UNREADABLE, saved_weights
 from raymcu.study.search_space import ModelSource
 
 
@@ -308,6 +309,9 @@ class Classifiers(ABC):
     ) -> None:
         """Write a Hugging Face folder that the modality's Auto class opens.
 
+        Weights go by the names of the model's modules, as blends know them, also where a family is
+        published under others (ViT's); transformers takes both.
+
         Args:
             model: Gives the config with the classes' names, and what is no weight: the statistics
                 of batch normalisation; the weights too if ``weights`` is None.
@@ -316,14 +320,23 @@ class Classifiers(ABC):
             weights: By name, for a model whose own weights are sharded.
         """
         if weights is None:
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, save_original_format=False)
         else:
             own = {name for name, _ in model.named_parameters()}
             buffers = {name: held for name, held in model.state_dict().items() if name not in own}
-            model.save_pretrained(folder, state_dict={**buffers, **weights})
+            model.save_pretrained(
+                folder, state_dict={**buffers, **weights}, save_original_format=False
+            )
             # transformers noted the precision of the open model, not of what is saved
             model.config.dtype = next(iter(weights.values())).dtype
             model.config.save_pretrained(folder)
+        encoder.save(folder)
+
+    def publish(self, model: Any, encoder: Any, folder: Path) -> None:
+        """Write a Hugging Face folder whose weights have the names a family is published under."""
+        plain = families.empty_like(model)  # one that was opened is saved by the names it came with
+        plain.save_pretrained(folder, state_dict=saved_weights(model))
+        model.config.save_pretrained(folder)
         encoder.save(folder)
 
     def preflight(self, source: ModelSource, key: str, class_names: Sequence[str]) -> str | None:

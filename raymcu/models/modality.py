@@ -184,8 +184,8 @@ class Classifier:
         self.kind.save(model, encoder, folder, weights)
 
     def publish(self, model: Any, encoder: Any, folder: Path) -> None:
-        """Write a folder that transformers opens."""
-        self.kind.save(model, encoder, folder)
+        """Write a folder whose weights have the names that the family is published under."""
+        self.kind.publish(model, encoder, folder)
 
     def encode(self, model: Any, encoder: Any, examples: Sequence[Any]) -> list[Any]:
         """Return the items of a training set."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
+from raymcu.errors import shown
 from raymcu.planning.plan import Surroundings
 from raymcu.planning.recipes import Choice, Recipe
+from raymcu.study.training_tables import Training
 
 _TABLES = {
     "original": "original.training",
@@ -26,10 +28,34 @@ def training_faults(
     found = (
         f"{_TABLES.get(recipe.role, 'unlearning.training')}.{fault}"
         for recipe in recipes
-        for fault in (*_augmentation(recipe, around, asking), *_networks(recipe))
+        for fault in (
+            *_keys(recipe.training),
+            *_augmentation(recipe, around, asking),
+            *_networks(recipe),
+        )
     )
     orders = (fault for recipe in recipes for fault in _orders(recipe, around))
     return list(dict.fromkeys((*found, *orders)))
+
+
+def _keys(training: Training | None) -> Iterator[str]:
+    """Check keys against each other, once all tables that change a training are put together."""
+    if training is None:
+        return
+    use, places = training.optimizer, training.places
+    is_stepped = training.schedule == "multi_step"
+    if is_stepped and not places:
+        yield "milestones: is missing, and schedule is 'multi_step'. Give e.g. [0.5, 0.75]."
+    elif is_stepped and (list(places) != sorted(set(places)) or places[-1] >= 1):
+        yield (
+            f"milestones: must ascend, and be passed in {training.epochs:g} epochs, got "
+            f"{shown(list(training.milestones))}. Those below 1 are fractions of the training, the "
+            "others epochs."
+        )
+    if use.resolved == "sgd" and use.nesterov and not use.momentum:
+        yield "optimizer.nesterov: needs momentum, which is 0. Set momentum, e.g. to 0.9."
+    if training.augmentation is not None and not any(training.augmentation.model_dump().values()):
+        yield "augmentation: padding = 0 and flips = false change nothing. Leave it out."
 
 
 def _augmentation(recipe: Recipe, around: Surroundings, asking: Sequence[Choice]) -> Iterator[str]:

@@ -83,12 +83,6 @@ class OptimizerUse(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> Self:
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs momentum, which is 0. Set momentum, e.g. to 0.9")
-        return self
-
     @property
     def resolved(self) -> str:
         """The optimizer's name."""
@@ -143,12 +137,6 @@ class Augmentation(Section):
     flips: bool = True
     """Mirror half of the images; false for digits, or whatever has a left and a right."""
 
-    @model_validator(mode="after")
-    def _changes_something(self) -> Self:
-        if not self.padding and not self.flips:
-            raise ValueError("padding = 0 and flips = false change nothing. Leave it out")
-        return self
-
 
 class Training(Section):
     """How long, how fast and with what one checkpoint is trained."""
@@ -191,21 +179,6 @@ class Training(Section):
     """What is done to images; None trains on them as they are."""
     workers: PositiveInt = 1
     """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
-
-    @model_validator(mode="after")
-    def _milestones_are_passed(self) -> Self:
-        if self.schedule != "multi_step":
-            return self
-        if not self.milestones:
-            raise ValueError("schedule = 'multi_step' needs milestones, e.g. [0.5, 0.75]")
-        places = self.places
-        if list(places) != sorted(set(places)) or places[-1] >= 1:
-            raise ValueError(
-                f"milestones must ascend and be passed in {self.epochs:g} epochs, got "
-                f"{shown(list(self.milestones))}. Those below 1 are fractions of the training, the "
-                "others epochs"
-            )
-        return self
 
     @property
     def places(self) -> tuple[float, ...]:

@@ -209,7 +209,11 @@ def _groups(loop: Loop) -> dict[str, str]:
     """Return the group of each weight that moves, by name."""
     model, layers = loop.scorer.model, loop.scorer.layers
     of = {id(weight): "lm_head" for weight in loop.scorer.head.parameters()}
-    of |= {id(weight): "embeddings" for weight in model.get_input_embeddings().parameters()}
+    try:
+        embeddings = model.get_input_embeddings()
+    except NotImplementedError:  # a network for images, whose first convolution is none
+        embeddings = torch.nn.Module()
+    of |= {id(weight): "embeddings" for weight in embeddings.parameters()}
     for number, layer in enumerate(layers):
         third = GROUPS[1 + 3 * number // len(layers)]
         of |= {id(weight): third for weight in layer.parameters()}

@@ -14,6 +14,8 @@ from raymcu.study.scratch_classifiers import (
     ScratchVilt,
     ScratchViT,
 )
+from raymcu.study.training_tables import Training
+from raymcu.training.optimizers import Optimizer
 
 pytestmark = pytest.mark.gpu
 
@@ -67,3 +69,22 @@ def test_losses_fall(modality, shape):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
+
+
+def test_a_network_with_batch_normalisation_lies_channel_by_channel():
+    """Its optimizer's state, too, after it was saved and loaded: a fused step takes no other."""
+    model, encoder = ImageClassifiers().create(
+        ScratchResNet(depth=8, width=8), ROWS, "abc", 0, "float32"
+    )
+    scorer = ImageClassifiers.Scorer(model.to(DEVICE), encoder).train()
+    weights = dict(model.named_parameters())
+    assert weights["blocks.0.conv1.weight"].is_contiguous(memory_format=torch.channels_last)
+    optimizer = Optimizer(weights, Training())
+    batch = scorer.collate([*map(encoder.encode, ROWS)])
+    for _ in range(2):
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            logits = scorer(batch.inputs, batch.row, batch.column)
+        torch.nn.functional.cross_entropy(logits.float(), batch.labels).backward()
+        optimizer.step(1.0)
+        optimizer.load(optimizer.state())
+    assert all(torch.isfinite(weight).all() for weight in weights.values())

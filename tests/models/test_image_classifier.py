@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from raymcu.benchmarks import classified
@@ -157,6 +158,23 @@ def test_nothing_is_mirrored_where_sides_matter(made):
     item = encoder.encode(classified(3, "", (image,)))
     found = encoder.augmented(item, Augmentation(padding=1, flips=False), (0.5, 0.5, 0.0))
     assert found.pixels[0][:, :, 0].tolist() == image.tolist()
+
+
+def test_published_names_are_those_of_the_family(made, batch_of, tmp_path):
+    """Plain transformers opens both; other tools know a family's own names only."""
+    model, encoder = made(SHAPES[-1])
+    IMAGES.save(model, encoder, tmp_path / "own")
+    IMAGES.publish(
+        IMAGES.open_model(tmp_path / "own", "float32", CPU), encoder, tmp_path / "published"
+    )
+    own, published = (load_file(tmp_path / x / "model.safetensors") for x in ("own", "published"))
+    assert own.keys() == dict(model.named_parameters()).keys()
+    assert own.keys() != published.keys()
+    assert any(".encoder.layer." in name for name in published)
+    batch = batch_of(encoder)
+    opened = AutoModelForImageClassification.from_pretrained(tmp_path / "published").eval()
+    with torch.no_grad():
+        assert torch.equal(opened(**batch.inputs).logits, model.eval()(**batch.inputs).logits)
 
 
 def test_weights_that_are_given_are_saved_with_the_statistics(made, batch_of, tmp_path):

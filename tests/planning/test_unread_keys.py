@@ -45,6 +45,12 @@ def told(tmp_path):
 
 
 UNREAD = [
+    ("original.training.milestones", ["original.training.milestones=[0.5]"]),
+    ("methods.1.training.milestones", ["methods.npo.training.milestones=[0.5]"]),
+    (
+        "curves.bend.training.optimizer.nesterov",
+        ["curves.bend.training.optimizer.nesterov=true"],
+    ),
     ("model.scratch", ["model.path=org/model"]),
     ("model.tokenizer", ["model.tokenizer=org/model"]),
     ("model.trust_remote_code", ["model.trust_remote_code=true"]),
@@ -154,6 +160,7 @@ def test_what_changes_nothing_is_told(told, keys, overrides):
 
 READ = [
     [],
+    ["unlearning.training.milestones=[0.5]", "methods.npo.training.schedule='multi_step'"],
     ["model.num_layers=4", "walks=[{name='layers'}]"],
     ["original.path=org/model", "original.extra_sets=['world_facts']"],  # of the retrained
     ["unlearning.curriculum.name=difficulty", "unlearning.settings=['Rand-CL']"],

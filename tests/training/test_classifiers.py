@@ -1,6 +1,7 @@
 """Image classifiers in a plain process: batch normalisation, augmentation, and what is resumed."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -128,6 +129,41 @@ def test_a_warm_workshop_makes_the_same_bits(planned, again, lab):
     lab.train(cold, second)
     lab.train(warm, first, second)
     assert lab.same_bits(lab.weights(cold, second), lab.weights(warm, second))
+
+
+def test_a_transformer_s_weights_keep_the_names_of_its_modules(planned, lab, tmp_path):
+    """Transformers would save them by others; then no parent fitted the model that is open."""
+    plan = planned(LABELS, network=VIT)
+    whole = CheckpointStore(str(tmp_path / "whole"))
+    lab.train(whole, *plan.recipes.values())
+    *_, second = (recipe for recipe in plan.recipes.values() if recipe.role == "unlearner")
+    alone = CheckpointStore(str(tmp_path / "alone"))
+    lab.train(alone, *parents(plan, second))
+    lab.train(alone, second)
+    assert lab.same_bits(lab.weights(whole, second), lab.weights(alone, second))
+    model = ImageClassifiers().open_model(whole.local_dir(second.id), "float32", CPU)
+    assert lab.weights(whole, second).keys() == dict(model.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("network", [RESNET, VIT], ids=["resnet", "vit"])
+def test_the_g_effect_of_a_classifier_is_recorded_and_changes_nothing(
+    network, planned, lab, tmp_path
+):
+    store, found = CheckpointStore(str(tmp_path)), []
+    for every in (None, 2):
+        unlearning = {"settings": ["Rand"], "seeds": [0, 1], "training": {**SGD, "epochs": 1}}
+        unlearning |= {"g_effect_every": every, "g_effect_examples": 3} if every else {}
+        plan = planned({"name": "bad_teacher"}, network=network, unlearning=unlearning)
+        recipe = picked(plan, "unlearner")
+        lab.train(store, *parents(plan, recipe), recipe)
+        found.append(lab.weights(store, recipe))
+    assert lab.same_bits(*found)
+    rows = pq.read_table(store.local_dir(recipe.id) / "g_effects.parquet").to_pylist()
+    assert all(row["value"] is not None for row in rows)
+    groups = {row["group"] for row in rows}
+    assert ("embeddings" in groups) is (network is VIT)
+    whole = [r["value"] for r in rows if r["group"] == "all" and r["example"] is None]
+    assert any(whole)
 
 
 # statistics of what no batch has been through
