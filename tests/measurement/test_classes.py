@@ -1,15 +1,19 @@
 """Classifiers are measured as transformers has them, and blends with statistics of their own."""
 
+import base64
 import copy
+import io
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
 
 from raymcu.blend import Blend
 from raymcu.errors import WorkError
+from raymcu.measurement import classes
 from raymcu.measurement.classes import ClassMeasurer
 from raymcu.measurement.kinds import measurer_of
 from raymcu.measurement.measurer import Measurer
@@ -188,3 +192,18 @@ def test_what_diverged_is_told(little, monkeypatch):
     monkeypatch.setattr(scorer, "logits", lambda hidden: hidden[:, :10] * float("nan"))
     with pytest.raises(WorkError, match=r"\d+ of \d+ inputs have classes that are not finite"):
         measurer.measure("p", Blend.of({recipe.id: 1.0}), "forget10")
+
+
+def test_small_images_are_kept_for_the_report_as_they_are(little, tmp_path):
+    one = little.measurer()
+    rows = one.questions("forget10").to_pylist()
+    examples = one.benchmark.probe("forget", "forget10")
+    told = [row for row in rows if row["probe"] == "forget"]
+    assert len(told) == len(examples)
+    png = base64.b64decode(told[0]["picture"].removeprefix("data:image/png;base64,"))
+    assert (np.asarray(Image.open(io.BytesIO(png))) == examples[0].images[0]).all()
+    file = tmp_path / "large.png"
+    Image.fromarray(np.zeros((65, 20, 3), np.uint8)).save(file)
+    assert classes.picture([file]) is None
+    assert classes.picture([]) is None
+    assert classes.picture([examples[0].images[0]] * 2) is None

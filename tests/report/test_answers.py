@@ -1,5 +1,9 @@
 """What the models now say: which questions are chosen, and who says what."""
 
+import itertools
+import math
+import re
+
 import pytest
 
 from raymcu.report import answers
@@ -116,3 +120,58 @@ def test_a_long_answer_is_cut():
     text = answers._cut(" ".join(map(str, range(500))))
     assert len(text) == 300
     assert text.endswith("…")
+
+
+NAMES = ["cat", "dog", "ship"]
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.fixture
+def classified(half_run):
+    """Half a run whose models have classified the inputs of one forget set."""
+    half_run.write_json("plan.json", half_run.plan | {"classes": NAMES})
+    for end in load_study(half_run).endpoints:
+        if end.forget_size != SIZE:
+            continue
+        rows = []
+        for probe, example in itertools.product(("forget", "retain"), range(NUM)):
+            is_lost = end.role != "original" and probe == "forget" and example < 3
+            sure = 0.6 + 0.1 * (end.label.endswith("seed1")) if is_lost else 0.9
+            rows.append(
+                {"point_id": end.point_id, "probe": probe, "example": example,
+                 "question_kind": "input", "answer_kind": "label", "answer_index": 0,
+                 "answer": "cat", "generation": "dog" if is_lost else "cat",
+                 "logprobs": [math.log(0.2 if is_lost else sure)],
+                 "generation_logprobs": [math.log(sure)]}
+            )  # fmt: skip
+        half_run.write_part("measurements", end.point_id, tables.from_rows("measurements", rows))
+    asked = [
+        {"forget_size": SIZE, "probe": probe, "example": n, "question": f"input {probe} {n}",
+         "picture": PICTURE if probe == "forget" else None}
+        for probe in ("forget", "retain") for n in range(NUM)
+    ]  # fmt: skip
+    half_run.write_part("questions", "all", tables.from_rows("questions", asked))
+    return half_run
+
+
+def test_of_classifiers_the_class_and_its_probability_are_told(classified):
+    (first, *_) = read_answers(classified, load_study(classified))[SIZE]
+    assert (first.probe, first.answer, first.picture) == ("forget", "cat", PICTURE)
+    assert first.change == pytest.approx(0.9 - 0.2)
+    kept, lost = first.said
+    assert (kept.models, kept.text) == (("original",), "cat")
+    assert kept.match == kept.highest == pytest.approx(0.9)
+    assert lost.text == "dog"
+    assert (lost.match, lost.highest) == (pytest.approx(0.6), pytest.approx(0.7))
+
+
+def test_a_page_of_classes_speaks_of_inputs_and_shows_small_images(classified):
+    write_report(classified)
+    page = classified.read_bytes("report/index.html").decode()
+    (section,) = re.findall(r'<section id="answers">.*?</section>', page, flags=re.DOTALL)
+    assert f'<img src="{PICTURE}"' in section
+    assert "input retain 0" in section
+    assert "0.60 to 0.70" in section
+    assert "true class" in section
+    assert not re.search(r"[Qq]uestion|ROUGE|token", section)
+    assert "nats per input" in page or "No curve was judged" in page

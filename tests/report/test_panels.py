@@ -1,6 +1,7 @@
 """The numbers behind the figures: groups, scales, chords, barriers, pages."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -172,3 +173,29 @@ def test_a_long_name_breaks_where_it_reads_best():
     assert fitted("npo · seed0 ↔ seed1", 1.2) == "npo\nseed0 ↔ seed1"
     assert fitted("grad_diff ↔ npo", 1.1) == "grad_diff ↔\nnpo"
     assert fitted("quadratic_and_more", 0.7) == "quadrat…"
+
+
+def test_reference_models_are_levels_within_the_scale(study):
+    group = next(g for g in groups(study.metrics) if g.name == "losses")
+    (page, *_) = pages(study, "Rand", group)
+    row = next(r for r in page.rows if r.metrics == ("forget_loss",))
+    scores = {e.role: e.scores for e in study.endpoints if e.forget_size == row.forget_size}
+    wanted = {role: scores[role]["forget_loss"] for role in ("original", "retrained")}
+    told = {role: value for _, role, value in row.levels}
+    assert told == {r: v for r, v in wanted.items() if row.axis.low <= v <= row.axis.high}
+    assert told
+
+
+def test_of_shares_the_scale_takes_them_in(study):
+    scores = {point: {"forget_accuracy": 0.5} for point in study.scores}
+    ends = tuple(
+        replace(e, scores={"forget_accuracy": {"original": 1.0, "retrained": 0.0}.get(e.role, 0.5)})
+        for e in study.endpoints
+    )
+    known = replace(study, scores=scores, endpoints=ends)
+    (group,) = groups(known.metrics)
+    for row in pages(known, "Rand", group)[0].rows:
+        assert [(role, value) for _, role, value in row.levels] == [
+            ("original", 1.0), ("retrained", 0.0)
+        ]  # fmt: skip
+        assert row.axis.low <= 0 < 1 <= row.axis.high
