@@ -13,6 +13,7 @@ def plan_faults(space: SearchSpace, around: Surroundings) -> list[str]:
     return [
         *_missing_sets(space, around),
         *_method_faults(space, around),
+        *_class_faults(space, around),
         *_model_faults(space, around),
         *_walk_faults(space, around),
         *_blend_faults(space, around),
@@ -50,6 +51,36 @@ def _method_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
                 f"methods.{index}: '{method.name}' asks a model with random weights of the "
                 f"original's shape, and {ready} names a model that is trained already. Use "
                 "[model.scratch] and let the original be trained, or leave the method out."
+            )
+
+
+def _class_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    """Refuse what reads answers in words, or the inside of a decoder, where there are classes."""
+    if not around.is_classifier:
+        return
+    asked = space.measurement
+    for key, reads in (
+        ("generate", "writes answers"),
+        ("paraphrased", "asks paraphrased questions"),
+        ("moments", "reads every token of an answer"),
+        ("gradient_norms", "is of answers"),
+        ("representations", "compares the layers of decoders"),
+    ):
+        if getattr(asked, key):
+            yield (
+                f"measurement.{key}: {reads}, and benchmark '{space.benchmark.name}' has inputs "
+                "with a class each. Leave it out."
+            )
+    if space.unlearning.g_effect_every:
+        yield (
+            "unlearning.g_effect_every: the G-effect is taken by groups of a decoder's layers, "
+            f"and benchmark '{space.benchmark.name}' has classifiers. Leave it out."
+        )
+    for index, use in enumerate(space.walks):
+        if use.name in {"layers", "layer_groups"}:
+            yield (
+                f"walks.{index}: '{use.name}' replaces layers of a decoder, and benchmark "
+                f"'{space.benchmark.name}' has classifiers. Use mixing or extrapolation."
             )
 
 
@@ -93,7 +124,8 @@ def _walk_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
                     f"{'none' if trains_none else 'one'}. Add a method that does: mox or "
                     "task_vector."
                 )
-        if not around.layers and use.name in {"layers", "layer_groups"}:
+        needs_layers = use.name in {"layers", "layer_groups"} and not around.is_classifier
+        if needs_layers and not around.layers:
             yield (
                 f"{where}: '{use.name}' needs the names of the model's layers, and model.path = "
                 f"{shown(space.model.path)} is no folder here. Set model.num_layers or give one."

@@ -96,13 +96,17 @@ def load(
 def _fill_in_probes(raw: dict[str, Any], registries: Registries) -> None:
     """Ask a benchmark that lacks some of the usual probes all of its own, if the file names none.
 
-    Of probes that are not the usual ones, those that are questions are answered, too.
+    Of probes that are not the usual ones, those that are questions are answered, too. Of classes
+    the forget, retain and test set are asked, and nothing is answered.
     """
     name, usual = as_table(raw.get("benchmark")).get("name"), set(Measurement().probes)
     asked = raw.get("measurement", {})
     if not (isinstance(name, str) and name in registries.benchmarks and isinstance(asked, dict)):
         return
     benchmark = registries.benchmarks[name]
+    if benchmark.modality != "causal_lm":
+        raw["measurement"] = {"probes": ["forget", "retain", "test"], "generate": [], **asked}
+        return
     probes = asked.get("probes", list(benchmark.probes))
     if ("generate" in asked and "probes" in asked) or usual <= {*filter(_is_text, as_list(probes))}:
         return
