@@ -71,11 +71,6 @@ def _class_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
                 f"measurement.{key}: {reads}, and benchmark '{space.benchmark.name}' has inputs "
                 "with a class each. Leave it out."
             )
-    if space.unlearning.g_effect_every:
-        yield (
-            "unlearning.g_effect_every: the G-effect is taken by groups of a decoder's layers, "
-            f"and benchmark '{space.benchmark.name}' has classifiers. Leave it out."
-        )
     for index, use in enumerate(space.walks):
         if use.name in {"layers", "layer_groups"}:
             yield (

@@ -18,6 +18,20 @@ class ScratchResNet(Section):
     width: PositiveInt = 64
     """Channels of the first stage; each further stage has twice as many."""
 
+    @property
+    def num_parameters(self) -> int:
+        """Weights for three channels and ten classes."""
+        blocks, stages = (2 if self.depth in {14, 18} else 1), (4 if self.depth in {10, 18} else 3)
+        total, inner = (9 * 3 + 2) * self.width, self.width
+        for stage in range(stages):
+            outer = self.width * 2**stage
+            for block in range(blocks):
+                before = inner if block == 0 else outer
+                total += 9 * before * outer + 9 * outer**2 + 4 * outer
+                total += before * outer + 2 * outer if before != outer else 0
+            inner = outer
+        return total + (inner + 1) * 10
+
 
 class _Transformer(Section):
     hidden_size: PositiveInt = 64
@@ -28,6 +42,12 @@ class _Transformer(Section):
     """Attention heads of each layer."""
     intermediate_size: PositiveInt = 128
     """Width of a layer's MLP."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of the layers, which are most of them."""
+        per_layer = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size
+        return self.num_layers * per_layer
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

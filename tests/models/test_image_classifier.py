@@ -103,7 +103,16 @@ def test_parameters_are_those_of_resnet_18(made):
     rows = [classified(0, images=(np.zeros((32, 32, 3), np.uint8),))]
     model, _ = IMAGES.create(ScratchResNet(), rows, tuple("0123456789"), 0, "float32")
     assert sum(weight.numel() for weight in model.parameters()) == 11_173_962
+    assert ScratchResNet().num_parameters == 11_173_962
     assert [block.conv1.stride[0] for block in model.blocks] == [1, 1, 2, 1, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("depth", [8, 10, 14, 18])
+def test_a_resnet_is_about_as_large_as_its_shape_says(made, depth):
+    shape = ScratchResNet(depth=depth, width=16)
+    model, _ = made(shape)
+    first = 9 * 2 * shape.width  # of two channels that grey images lack
+    assert sum(w.numel() for w in model.parameters()) == shape.num_parameters - first
 
 
 def test_a_layer_gives_its_mean_over_places(made, batch_of):

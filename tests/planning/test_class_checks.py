@@ -40,7 +40,6 @@ def test_walks_pass_through_classifiers_and_an_untrained_network_is_measured():
         ('measurement.gradient_norms=["test"]', r"measurement\.gradient_norms: is of answers"),
         ('measurement.moments=["forget"]', r"measurement\.moments: reads every token"),
         ('measurement.paraphrased=["forget"]', r"measurement\.paraphrased: asks paraphrased"),
-        ("unlearning.g_effect_every=2", r"g_effect_every: the G-effect is taken by groups"),
         ("walks.0.name=layers", r"walks\.0: 'layers' replaces layers of a decoder"),
         ("methods.0.name=dpo", r"methods\.0: 'dpo' does not suit benchmark 'digits'"),
         ("methods.0.name=rmu", r"methods\.0: 'rmu' does not suit benchmark 'digits'"),
