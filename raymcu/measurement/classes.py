@@ -104,7 +104,7 @@ class ClassMeasurer(Resident):
     ) -> tuple[Any, Any]:
         """Write a blend into the resident model; what is no checkpoint gets statistics anew."""
         scorer, encoder = super().place(blend, unfinished)
-        if layers_of(scorer) and not blend.is_checkpoint:
+        if layers_of(scorer) and needs_statistics(blend, self.asked):
             if not self._items:
                 self._items = learned(encoder, self.benchmark, self.asked)
             compute_statistics(scorer, self._items, _BATCH)
@@ -168,6 +168,11 @@ def learned(encoder: Any, benchmark: Benchmark, asked: Measurement) -> list[Any]
     """Return the training inputs that statistics are taken of, in an order that mixes classes."""
     examples = sorted(benchmark.training_set("full"), key=lambda x: str(x.key))
     return [encoder.encode(example) for example in examples[: asked.batch_norm_examples]]
+
+
+def needs_statistics(blend: Blend, asked: Measurement) -> bool:
+    """Say whether a model is measured with statistics computed anew."""
+    return asked.batch_norm == "everywhere" or not blend.is_checkpoint
 
 
 def settle(scorer: Any, encoder: Any, benchmark: Benchmark, asked: Measurement) -> None:

@@ -9,7 +9,7 @@ from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError
 from raymcu.measurement import hub
 from raymcu.measurement.card import write_card
-from raymcu.measurement.classes import settle
+from raymcu.measurement.classes import needs_statistics, settle
 from raymcu.measurement.naming import find_blend
 from raymcu.models import causal_lm, files
 from raymcu.models.batch_norm import layers_of
@@ -80,8 +80,8 @@ def export(
     model, encoder = modality.open(first, recipe.model, dtype, torch.device("cpu"))
     sources = {key: load_weights(folder) for key, folder in folders.items()}
     write_blend(causal_lm.saved_weights(model), blend, sources)
-    if layers_of(model) and not blend.is_checkpoint:
-        asked = Measurement.model_validate(run.plan["search_space"]["measurement"])
+    asked = Measurement.model_validate(run.plan["search_space"]["measurement"])
+    if layers_of(model) and needs_statistics(blend, asked):
         settle(modality.scorer(model, encoder), encoder, benchmark, asked)
     target.mkdir(parents=True, exist_ok=True)
     modality.publish(model, encoder, target)

@@ -305,6 +305,7 @@ class _Planner(Trainings):
 def _measured(asked: Measurement) -> dict[str, Any]:
     """Return what a point's id says of how it is measured: nothing that changes no number."""
     content: dict[str, Any] = asked.model_dump(mode="json", exclude={"batch_tokens", "memory_gib"})
-    if content["batch_norm_examples"] is None:  # the id of before there was a choice
-        del content["batch_norm_examples"]
+    for key, default in (("batch_norm", "blends"), ("batch_norm_examples", None)):
+        if content[key] == default:  # the id of before there was a choice
+            del content[key]
     return content

@@ -285,9 +285,12 @@ class Measurement(Section):
     """First examples of each probe to use; None uses all. The forget probe is never cut."""
     batch_tokens: PositiveInt = 4096
     """Tokens per forward pass, padding included; not part of a point's id."""
+    batch_norm: Literal["blends", "everywhere"] = "blends"
+    """Where the statistics of batch normalisation are computed anew: at every blend that is no
+    checkpoint, or at checkpoints too (Garipov et al.), so that a curve has no step at its ends; an
+    unlearner is then not judged by statistics of the batches it forgot in."""
     batch_norm_examples: PositiveInt | None = None
-    """Training inputs from which the statistics of batch normalisation are computed at every blend
-    that is no checkpoint; None takes all."""
+    """Training inputs from which these statistics are computed; None takes all."""
     memory_gib: Annotated[float, Field(gt=0)] = 2.0
     """Working memory beside the weights: batches, logits and caches are cut to fit; not part of
     a point's id."""

@@ -14,7 +14,7 @@ from transformers import AutoModelForImageClassification
 from raymcu.blend import Blend
 from raymcu.errors import WorkError
 from raymcu.measurement import classes
-from raymcu.measurement.classes import ClassMeasurer
+from raymcu.measurement.classes import ClassMeasurer, settle
 from raymcu.measurement.kinds import measurer_of
 from raymcu.measurement.measurer import Measurer
 from raymcu.models.batch_norm import compute_statistics, layers_of, statistics_of
@@ -150,6 +150,26 @@ def test_ends_of_a_curve_are_their_checkpoints_statistics_too(little):
     before = warm.measure("p", Blend.of({one.id: 1.0}), "forget10")
     warm.measure("q", Blend.of({one.id: 0.5, two.id: 0.5}), "forget10")
     assert warm.measure("p", Blend.of({one.id: 1.0}), "forget10").equals(before)
+
+
+def test_statistics_may_be_computed_anew_at_ends_too(little):
+    recipe = next(r for r in little.plan.recipes.values() if r.role == "unlearner")
+    alone, space = Blend.of({recipe.id: 1.0}), little.space
+    asked = space.measurement.model_copy(update={"batch_norm": "everywhere"})
+    anew = measurer_of(little.store, space.benchmark, space.model, asked)
+    own = little.measurer()
+    here, there = (m.measure("p", alone, "forget10") for m in (anew, own))
+    assert not here.equals(there)
+    scorer, encoder = own.place(alone)
+    settle(scorer, encoder, own.benchmark, space.measurement)
+    kept = {name: held.clone() for name, held in statistics_of(scorer.model).items()}
+    scorer, _ = anew.place(alone)
+    assert all(held.equal(kept[name]) for name, held in statistics_of(scorer.model).items())
+    points = [
+        plan_study(load_space({**SPACE, "measurement": m})).points.keys()
+        for m in (SPACE["measurement"], {**SPACE["measurement"], "batch_norm": "everywhere"})
+    ]
+    assert not points[0] & points[1]
 
 
 def test_a_bend_has_statistics_of_what_it_was_trained_on(little):
