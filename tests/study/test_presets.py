@@ -82,9 +82,9 @@ def test_mcu_is_six_methods_in_ten_settings(name):
 @pytest.mark.parametrize("name", [*OF_CLASSES, "digits"])
 def test_mcu_of_classifiers_is_four_methods_in_ten_settings(name):
     space, plan = planned(name)
-    titles = [method.title for method in space.methods]
-    assert titles[0] == "GA"
-    assert titles[-2:] == ["RL", "SalUn"]
+    titles = {method.title for method in space.methods}
+    bad_teacher = {"BT"} if space.model.path is None else set()  # it needs random weights
+    assert titles == {"GA", "RL", "SalUn"} | bad_teacher
     assert list(space.unlearning.settings) == list(SETTINGS)
     assert [family.title for family in space.curves.families] == ["linear", "quadratic"]
     masks = {r.label.split("/")[0]: r.mask for r in plan.recipes.values() if r.role == "unlearner"}
