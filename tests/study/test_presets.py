@@ -26,7 +26,7 @@ METHODS = ["GA", "GD", "NPO", "SimNPO", "RMU", "WAGLE"]
 
 @pytest.fixture(scope="module", autouse=True)
 def given_out_on_request(tmp_path_factory):
-    """Folders such as one has to get from the authors of DDI-2013 and NLVR2, as overrides."""
+    """Folders such as one has to get from the authors of the data, as overrides."""
     folder = tmp_path_factory.mktemp("data")
     for split in ("train", "dev", "test"):
         rows = [f"{n}\t@DRUG$ number {n} and @DRUG$ meet.\t{CLASSES[n % 5]}" for n in range(100)]
@@ -40,7 +40,10 @@ def given_out_on_request(tmp_path_factory):
         for row, side in itertools.product(rows, range(2)):
             stem = row["identifier"].rpartition("-")[0]
             (folder / f"{stem}-img{side}.png").write_bytes(row["identifier"].encode())
-    for name in ("mcu_ddi", "mcu_nlvr2"):
+    for name in ("train", "test"):
+        rows = [{"text": f"Where is card {n}?", "label": f"intent {n % 12:02d}"} for n in range(99)]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for name in ("banking77_small", "mcu_ddi", "mcu_nlvr2"):
         GIVEN[name] = (f"benchmark.path={folder}",)
 
 
