@@ -80,9 +80,10 @@ def export(
     model, encoder = modality.open(first, recipe.model, dtype, torch.device("cpu"))
     sources = {key: load_weights(folder) for key, folder in folders.items()}
     write_blend(causal_lm.saved_weights(model), blend, sources)
-    asked = Measurement.model_validate(run.plan["search_space"]["measurement"])
-    if layers_of(model) and needs_statistics(blend, asked):
-        settle(modality.scorer(model, encoder), encoder, benchmark, asked)
+    if layers_of(model):
+        asked = Measurement.model_validate(run.plan["search_space"]["measurement"])
+        if needs_statistics(blend, asked):
+            settle(modality.scorer(model, encoder), encoder, benchmark, asked)
     target.mkdir(parents=True, exist_ok=True)
     modality.publish(model, encoder, target)
     (target / "blend.json").write_text(blend.model_dump_json(indent=1))
