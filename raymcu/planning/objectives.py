@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError, WorkError, unknown_name
 from raymcu.metrics._base import METRICS, Score
 from raymcu.store import tables
@@ -198,11 +199,21 @@ def _name_faults(name: str, space: SearchSpace) -> Iterator[str]:
         yield from measuring_faults(name, space)
 
 
+_OF_CLASSES = {"label", "class_logprobs"}
+"""What is measured of classifiers."""
+
+
 def measuring_faults(name: str, space: SearchSpace) -> Iterator[str]:
     """Refuse a metric that the study's measurements leave without a value."""
     metric, asked = METRICS[name], space.measurement
     key = MEASURED_BY.get(metric.kind, "probes")
-    if metric.kind == "judgements":
+    has_classes = BENCHMARKS[space.benchmark.name].modality != "causal_lm"
+    kinds = {metric.kind, metric.or_kind} - {None}
+    if has_classes and not kinds & _OF_CLASSES:
+        yield f"'{name}' is of answers, and the benchmark's inputs have classes. Take another."
+    elif not has_classes and kinds <= _OF_CLASSES:
+        yield f"'{name}' is of classes, and the benchmark has questions. Take another."
+    elif metric.kind == "judgements":
         yield f"'{name}' is judged by another model when the run is over. Take another metric."
     elif not any(
         group and set(group) <= set(asked.probes) & set(getattr(asked, key))
@@ -210,6 +221,8 @@ def measuring_faults(name: str, space: SearchSpace) -> Iterator[str]:
     ):
         needs = " or ".join(", ".join(g) for g in (metric.probes, metric.or_probes) if g)
         yield f"'{name}' needs {needs} in measurement.{key}. Add that there, or take another."
+    if "random" in metric.needs and (space.model.path or space.original.path):
+        yield f"'{name}' needs a network of random weights, which a study from scratch has alone."
     if "retrained" in metric.needs and not _has_retrained(space):
         yield f"'{name}' needs the retrained model. Set retrained.train = true or give its path."
 

@@ -32,6 +32,26 @@ def test_walks_pass_through_classifiers_and_an_untrained_network_is_measured():
     ]
 
 
+def test_classifiers_are_calibrated_by_what_they_keep():
+    space = load_space(
+        {**SPACE, "calibration": {"metric": "retain_accuracy", "rank_by": "forget_loss"}}
+    )
+    assert space.calibration.metric == "retain_accuracy"
+    with pytest.raises(ConfigError, match=r"'retain_es' is of answers"):
+        load_space({**SPACE, "calibration": {"metric": "retain_es"}})
+
+
+def test_a_search_names_metrics_that_are_measured():
+    search = {"trials": 2, "space": {"mixing": {"float": [0, 1]}}}
+    space = {**SPACE, "methods": SPACE["methods"][:1], "walks": []}
+    known = {**space, "search": {**search, "objectives": ["ua_ra_ta_mia_gap", "zrf"]}}
+    assert load_space(known).search.objectives
+    with pytest.raises(ConfigError, match="'model_utility' is of answers"):
+        load_space({**space, "search": {**search, "objectives": ["model_utility"]}})
+    with pytest.raises(ConfigError, match="'zrf' is of classes, and the benchmark has questions"):
+        load_space("search_spaces/demo_search.toml", ['search.objectives=["zrf"]'])
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [

@@ -365,3 +365,36 @@ def test_a_trial_with_adapters_is_looked_at(desk):
     here.trial(mixing=0.5)
     assert [number for number, _ in here.looks] == [1, 2]
     assert len({numbers["retain_loss"] for _, numbers in here.looks}) == 2
+
+
+# classifiers
+
+OF_CLASSES = {
+    "benchmark": {"name": "digits", "forget_sizes": ["class8"]},
+    "model": {"scratch": {"architecture": "cifar_resnet", "depth": 8, "width": 4}},
+    "original": {"training": {"learning_rate": 0.02, "epochs": 2, "batch_size": 64}},
+    "methods": [{"name": "random_labels", "labels": "others", "retain": "nll"}],
+    "measurement": {"probes": ["forget", "retain", "test"], "generate": [], "max_examples": 60},
+}
+
+
+def test_trials_of_classifiers_are_trained_mixed_and_judged_by_their_own_metrics(tmp_path):
+    here = Desk(
+        tmp_path / "run",
+        {
+            "objectives": ["ua_ra_ta_mia_gap", "retain_accuracy"],
+            "space": {**MIXING, "methods.random_labels.training.learning_rate": {
+                "float": [1e-4, 1e-1], "log": True}},
+        },
+        OF_CLASSES,
+    )  # fmt: skip
+    rate = "methods.random_labels.training.learning_rate"
+    none, half, all_of_it = (
+        here.trial(**{"mixing": share, rate: 0.02}) for share in (0.0, 0.5, 1.0)
+    )
+    assert len(here.trained - {here.recipe("random").id}) == 1  # one unlearner serves all shares
+    original = here.scores(here.reference("original").id)
+    assert none["ua_ra_ta_mia_gap"] == pytest.approx(original["ua_ra_ta_mia_gap"], abs=1e-9)
+    assert none["retain_accuracy"] == original["retain_accuracy"]
+    assert all_of_it != none
+    assert half.keys() == all_of_it.keys() == {"ua_ra_ta_mia_gap", "retain_accuracy"}
