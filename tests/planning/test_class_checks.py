@@ -34,7 +34,7 @@ def test_walks_pass_through_classifiers_and_an_untrained_network_is_measured():
 
 def test_classifiers_are_calibrated_by_what_they_keep():
     space = load_space(
-        {**SPACE, "calibration": {"metric": "retain_accuracy", "rank_by": "forget_loss"}}
+        {**SPACE, "calibration": {"metric": "retain_accuracy", "rank_by": ["forget_loss"]}}
     )
     assert space.calibration.metric == "retain_accuracy"
     with pytest.raises(ConfigError, match=r"'retain_es' is of answers"):
