@@ -36,30 +36,9 @@ class ClassMeasurer(Resident):
     def __init__(self, *what: Any, **how: Any) -> None:
         super().__init__(*what, **how)
         self._items: list[Any] = []
-        self._probes: dict[tuple[str, str], list[Row]] = {}
 
-    def measure(
-        self,
-        point_id: str,
-        blend: Blend,
-        forget_size: str,
-        unfinished: Mapping[str, Mapping[str, Tensor]] | None = None,
-    ) -> pa.Table:
-        """Return the measurements table of one point.
-
-        Args:
-            point_id: Goes into the rows.
-            blend: What to measure.
-            forget_size: On which forget set's probes.
-            unfinished: Weights of checkpoints that are not in the store, by recipe id. Some other
-                point must have been measured before, which opens the model.
-
-        Raises:
-            WorkError: ``diverged`` if the blend's probabilities are not finite.
-            StoreError: If a checkpoint is damaged or does not fit the others.
-        """
-        scorer, _ = self.place(blend, unfinished)
-        rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size)]
+    def _ask(self, point_id: str, rows: Sequence[Row], scorer: Any, encoder: Any) -> pa.Table:
+        del encoder
         logprobs = np.concatenate([_logprobs(scorer, some) for some in _batches(rows)])
         bad = int((~np.isfinite(logprobs).all(1)).sum())
         if bad:
@@ -110,28 +89,24 @@ class ClassMeasurer(Resident):
             compute_statistics(scorer, self._items, _BATCH)
         return scorer, encoder
 
-    def _rows(self, probe: str, forget_size: str) -> list[Row]:
-        key = (probe, forget_size)
-        if key not in self._probes:
-            assert self._opened is not None  # noqa: S101 - place() opened it
-            encoder, names = self._opened[1], self.benchmark.class_names
-            self._probes[key] = [
-                Row(
-                    probe=probe,
-                    example=number,
-                    key=example.key,
-                    question_kind="input",
-                    answer_kind="label",
-                    answer_index=0,
-                    question=example.text or f"input {example.key}",
-                    answer=names[example.label],
-                    num_question_tokens=0,
-                    tokens=encoder.encode(example),
-                    max_new_tokens=0,
-                )
-                for number, example in enumerate(self._examples(probe, forget_size))
-            ]
-        return self._probes[key]
+    def _rows_of(self, probe: str, forget_size: str, encoder: Any) -> list[Row]:
+        names = self.benchmark.class_names
+        return [
+            Row(
+                probe=probe,
+                example=number,
+                key=example.key,
+                question_kind="input",
+                answer_kind="label",
+                answer_index=0,
+                question=example.text or f"input {example.key}",
+                answer=names[example.label],
+                num_question_tokens=0,
+                tokens=encoder.encode(example),
+                max_new_tokens=0,
+            )
+            for number, example in enumerate(self._examples(probe, forget_size))
+        ]
 
 
 def picture(images: Sequence[Any]) -> str | None:

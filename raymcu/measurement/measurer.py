@@ -1,6 +1,6 @@
 """Measures points in a plain process: one resident model, blended in place. No Ray."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -16,6 +16,7 @@ from raymcu.measurement.likelihood import Bounds, measure_likelihood
 from raymcu.measurement.representations import compare, representations
 from raymcu.measurement.resident import Blends, Resident
 from raymcu.measurement.rows import Row, RowMaker, measurements
+from raymcu.models.encoding import Encoder
 from raymcu.models.scorer import Scorer
 from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
@@ -37,35 +38,15 @@ class Measurer(Resident):
         cuts_forget: bool = False,
     ) -> None:
         super().__init__(store, benchmark, source, asked, cuts_forget=cuts_forget)
-        self._probes: dict[tuple[str, str], list[Row]] = {}
         self._seen: dict[tuple[str, str, str], Sequence[Tensor]] = {}
         self.bounds = Bounds(asked.batch_tokens)
 
     def _begin(self, scorer: Scorer) -> None:
         self.bounds = Bounds.of(scorer, self.asked)
 
-    def measure(
-        self,
-        point_id: str,
-        blend: Blend,
-        forget_size: str,
-        unfinished: Mapping[str, Mapping[str, Tensor]] | None = None,
+    def _ask(
+        self, point_id: str, rows: Sequence[Row], scorer: Scorer, encoder: Encoder
     ) -> pa.Table:
-        """Return the measurements table of one point.
-
-        Args:
-            point_id: Goes into the rows.
-            blend: What to measure.
-            forget_size: On which forget set's probes.
-            unfinished: Weights of checkpoints that are not in the store, by recipe id. Some other
-                point must have been measured before, which opens the model.
-
-        Raises:
-            WorkError: ``diverged`` if the blend's likelihoods are not finite.
-            StoreError: If a checkpoint is damaged or does not fit the others.
-        """
-        scorer, encoder = self.place(blend, unfinished)
-        rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size)]
         stop = stop_tokens(scorer, encoder.eos)
         found = measure_likelihood(
             scorer,
@@ -148,14 +129,8 @@ class Measurer(Resident):
             self._seen = {**others, key: states}
         return states
 
-    def _rows(self, probe: str, forget_size: str) -> list[Row]:
-        key = (probe, forget_size)
-        if key not in self._probes:
-            assert self._opened is not None  # noqa: S101 - place() opened it
-            manner = self.benchmark.manners.get(probe, Manner())
-            rows = RowMaker(self._opened[1], self.asked, probe, manner)
-            examples = enumerate(self._examples(probe, forget_size))
-            self._probes[key] = [
-                row for number, example in examples for row in rows(number, example)
-            ]
-        return self._probes[key]
+    def _rows_of(self, probe: str, forget_size: str, encoder: Encoder) -> list[Row]:
+        manner = self.benchmark.manners.get(probe, Manner())
+        rows_of = RowMaker(encoder, self.asked, probe, manner)
+        examples = enumerate(self._examples(probe, forget_size))
+        return [row for number, example in examples for row in rows_of(number, example)]

@@ -1,14 +1,17 @@
 """One model that stays, and takes the weights of one blend after the other. No Ray."""
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.blend import Blend
+from raymcu.measurement.rows import Row
 from raymcu.models import causal_lm
 from raymcu.models.blending import load_weights, write_blend
 from raymcu.models.modality import MODALITIES
@@ -20,7 +23,7 @@ _RESIDENT_ENDPOINTS = 6
 Blends = Mapping[str, Blend]
 
 
-class Resident:
+class Resident(ABC):
     """A model of a study's family, opened when the first blend comes.
 
     Args:
@@ -49,8 +52,49 @@ class Resident:
         self.device = causal_lm.best_device()
         self._opened: tuple[Any, Any] | None = None
         self._weights: dict[str, Tensor] = {}
+        self._probes: dict[tuple[str, str], list[Row]] = {}
         self._endpoints: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
         causal_lm.quiet()
+
+    def measure(
+        self,
+        point_id: str,
+        blend: Blend,
+        forget_size: str,
+        unfinished: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> pa.Table:
+        """Return the measurements table of one point.
+
+        Args:
+            point_id: Goes into the rows.
+            blend: What to measure.
+            forget_size: On which forget set's probes.
+            unfinished: Weights of checkpoints that are not in the store, by recipe id. Some other
+                point must have been measured before, which opens the model.
+
+        Raises:
+            WorkError: ``diverged`` if what is measured is not finite.
+            StoreError: If a checkpoint is damaged or does not fit the others.
+        """
+        scorer, encoder = self.place(blend, unfinished)
+        rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size)]
+        return self._ask(point_id, rows, scorer, encoder)
+
+    @abstractmethod
+    def _ask(self, point_id: str, rows: Sequence[Row], scorer: Any, encoder: Any) -> pa.Table:
+        """Return the measurements of rows by the model as it is."""
+
+    @abstractmethod
+    def _rows_of(self, probe: str, forget_size: str, encoder: Any) -> list[Row]:
+        """Turn the examples of a probe into rows."""
+
+    def _rows(self, probe: str, forget_size: str) -> list[Row]:
+        """Return the rows of a probe, which are made once."""
+        key = (probe, forget_size)
+        if key not in self._probes:
+            assert self._opened is not None  # noqa: S101 - place() opened it
+            self._probes[key] = self._rows_of(probe, forget_size, self._opened[1])
+        return self._probes[key]
 
     def place(
         self, blend: Blend, unfinished: Mapping[str, Mapping[str, Tensor]] | None = None
@@ -81,6 +125,7 @@ class Resident:
 
     def _begin(self, scorer: Any) -> None:
         """Look at the model when it has been opened."""
+        del scorer
 
     @property
     def _room(self) -> int:

@@ -21,6 +21,7 @@ from raymcu.benchmarks import Classified
 from raymcu.errors import ConfigError, StoreError
 from raymcu.models import families
 from raymcu.models.causal_lm import DTYPES, UNREADABLE, saved_weights
+from raymcu.models.encoding import Batch
 from raymcu.study.search_space import ModelSource
 
 
@@ -50,26 +51,12 @@ class Item:
         return 1
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Inputs of one forward pass, one labelled position each."""
-
-    inputs: dict[str, Tensor]
-    """What the model's forward takes."""
-    row: Int[Tensor, " batch"]
-    column: Int[Tensor, " batch"]
-    labels: Int[Tensor, " batch"]
-    mask: None = None
-
-    @classmethod
-    def of(
-        cls, inputs: Mapping[str, Tensor], items: Sequence[Item], device: torch.device
-    ) -> "Batch":
-        """Put inputs and the items' labels on a device."""
-        row = torch.arange(len(items), device=device)
-        labels = torch.tensor([item.label for item in items], device=device)
-        there = {name: tensor.to(device) for name, tensor in inputs.items()}
-        return cls(there, row, torch.zeros_like(row), labels)
+def batch_of(inputs: Mapping[str, Tensor], items: Sequence[Item], device: torch.device) -> Batch:
+    """Put inputs and the items' labels on a device: one labelled position each."""
+    row = torch.arange(len(items), device=device)
+    labels = torch.tensor([item.label for item in items], device=device)
+    there = {name: tensor.to(device) for name, tensor in inputs.items()}
+    return Batch(there, row, torch.zeros_like(row), labels)
 
 
 class ClassScorer(nn.Module):

@@ -22,7 +22,8 @@ from raymcu.errors import ConfigError
 from raymcu.models.batch_norm import layers_of
 from raymcu.models.causal_lm import DTYPES
 from raymcu.models.cifar_resnet import CifarResNetConfig, CifarResNetForImageClassification
-from raymcu.models.classifying import Batch, Classifiers, ClassScorer, Item, labelled
+from raymcu.models.classifying import Classifiers, ClassScorer, Item, batch_of, labelled
+from raymcu.models.encoding import Batch
 from raymcu.study.scratch_classifiers import ScratchResNet, ScratchViT
 from raymcu.study.search_space import ModelSource
 from raymcu.study.training_tables import Augmentation
@@ -74,7 +75,7 @@ class ImageEncoder:
             ConfigError: If an image file does not decode, with its path.
         """
         images = [decoded(item.pixels[0], self.channels) for item in items]
-        return Batch.of({"pixel_values": self._processed(images, device)}, items, device)
+        return batch_of({"pixel_values": self._processed(images, device)}, items, device)
 
     def save(self, folder: Path) -> None:
         """Write the image processor's file."""

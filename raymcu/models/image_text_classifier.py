@@ -12,7 +12,8 @@ from transformers import AutoConfig, ViltConfig, ViltForImagesAndTextClassificat
 from raymcu.benchmarks import Classified
 from raymcu.errors import ConfigError
 from raymcu.models.causal_lm import DTYPES
-from raymcu.models.classifying import Batch, Classifiers, ClassScorer, Item, labelled
+from raymcu.models.classifying import Classifiers, ClassScorer, Item, batch_of, labelled
+from raymcu.models.encoding import Batch
 from raymcu.models.image_classifier import (
     decoded,
     measured,
@@ -61,7 +62,7 @@ class ImageTextEncoder(TextEncoder):
         inputs = padded(items, self.tokenizer.pad_token_id)
         for name in ("pixel_values", "pixel_mask"):
             inputs[name] = made[name].unflatten(0, (len(items), self.num_images))
-        return Batch.of(inputs, items, device)
+        return batch_of(inputs, items, device)
 
     def save(self, folder: Path) -> None:
         """Write the files of tokenizer and image processor."""

@@ -17,8 +17,8 @@ from transformers import (
 
 from raymcu.benchmarks import Classified
 from raymcu.models.causal_lm import DTYPES, open_tokenizer
-from raymcu.models.classifying import Batch, Classifiers, ClassScorer, Item, labelled
-from raymcu.models.encoding import train_tokenizer
+from raymcu.models.classifying import Classifiers, ClassScorer, Item, batch_of, labelled
+from raymcu.models.encoding import Batch, train_tokenizer
 from raymcu.study.scratch_classifiers import ScratchBert
 from raymcu.study.search_space import ModelSource
 
@@ -41,7 +41,7 @@ class TextEncoder:
 
     def collate(self, items: Sequence[Item], device: torch.device) -> Batch:
         """Return a batch, padded on the right."""
-        return Batch.of(padded(items, self.tokenizer.pad_token_id), items, device)
+        return batch_of(padded(items, self.tokenizer.pad_token_id), items, device)
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files."""
