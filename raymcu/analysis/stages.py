@@ -1,9 +1,10 @@
 """The stages that need tables only: measurements to scores to findings. No torch, no Ray."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import repeat
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,9 +14,9 @@ from raymcu.analysis.curves import analyze
 from raymcu.analysis.intervals import keep_intervals
 from raymcu.analysis.layers import Layers, Worth, choose_layers
 from raymcu.analysis.processes import fresh_processes
-from raymcu.metrics._base import METRICS, REFERENCES, Measured, Reference, References
+from raymcu.metrics._base import METRICS, Measured, References
 from raymcu.metrics._scoring import is_whole, score_point
-from raymcu.planning.plan import More, Plan
+from raymcu.planning.plan import More, Plan, references_of
 from raymcu.progress import Watch
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
@@ -64,7 +65,7 @@ class _Scorer:
         self.run = run
         measured = set(run.parts("measurements"))
         points = [point for point in run.plan["points"] if point["id"] in measured]
-        self.ids = _reference_ids((p["id"], p["role"], p["forget_size"]) for p in points)
+        self.ids = references_of(points)
         self.measured: dict[str, Measured] = {}
 
     def __call__(self, point: Mapping[str, str]) -> str:
@@ -73,33 +74,20 @@ class _Scorer:
         rows = self.run.read_part("measurements", key)
         others = {
             table: self.run.read_part(table, key)
-            for table in ("representations", "judgements")
+            for table in ("representations", "judgements", "readings")
             if self.run.has_part(table, key)
         }
-        scores = score_point(key, rows, self._references(point["forget_size"]), others)
+        against = self._references(point["forget_size"], point.get("asking") or "")
+        scores = score_point(key, rows, against, others)
         self.run.write_part("scores", key, scores)
         return point["label"]
 
-    def _references(self, forget_size: str) -> References:
-        ids = self.ids.get(forget_size, {})
+    def _references(self, forget_size: str, asking: str) -> References:
+        ids: Mapping[Any, str] = self.ids.get((forget_size, asking), {})
         for key in ids.values():
             if key not in self.measured:
                 self.measured[key] = Measured(self.run.read_part("measurements", key))
         return {role: self.measured[key] for role, key in ids.items()}
-
-
-def _reference_ids(points: Iterable[tuple[str, str, str]]) -> dict[str, dict[Reference, str]]:
-    """Return the ids of reference models' points, by forget set and role.
-
-    Args:
-        points: Id, role and forget set of each point that was measured.
-    """
-    ids: dict[str, dict[Reference, str]] = {}
-    for key, role, forget_size in points:
-        for reference in REFERENCES:
-            if role == reference:
-                ids.setdefault(forget_size, {})[reference] = key
-    return ids
 
 
 @lru_cache(maxsize=1)
@@ -154,14 +142,11 @@ def _choose(
     run: RunFolder, points: pa.Table, space: SearchSpace, choice: LayerChoice
 ) -> tuple[pa.Table, dict[str, tuple[Layers, ...]]]:
     """Choose layers by what is measured."""
-    rows = points.select(["point_id", "forget_size", "role"]).to_pylist()
+    columns = ["point_id", "forget_size", "role", "attacked", "asking"]
+    rows = points.select(columns).to_pylist()
     measured = set(run.parts("measurements"))
     sizes = {row["point_id"]: row["forget_size"] for row in rows if row["point_id"] in measured}
-    references = _reference_ids(
-        (row["point_id"], row["role"], row["forget_size"])
-        for row in rows
-        if row["point_id"] in sizes
-    )
+    references = references_of(row for row in rows if row["point_id"] in sizes)
     put_in = [
         use.title
         for use in space.walks
@@ -171,7 +156,7 @@ def _choose(
     def worth(point: str) -> Worth | None:
         if point not in sizes:
             return None
-        against = tuple(references.get(sizes[point], {}).items())
+        against = tuple(references.get((sizes[point], ""), {}).items())
         return _worth(run.url, point, against, choice.utility, choice.forget)
 
     return choose_layers(points, put_in, choice, worth)
@@ -179,13 +164,13 @@ def _choose(
 
 @cache
 def _worth(
-    url: str, point: str, against: tuple[tuple[Reference, str], ...], utility: str, forget: str
+    url: str, point: str, against: tuple[tuple[str, str], ...], utility: str, forget: str
 ) -> Worth:
     """Compute two metrics on each half of a point's examples; every round asks for them again."""
     values = []
     for parity in (0, 1):  # even rows of every probe choose, odd ones test
         here = _half(url, point, parity)
-        there = {role: _half(url, key, parity) for role, key in against}
+        there: Any = {role: _half(url, key, parity) for role, key in against}
         for name in (utility, forget):
             metric = METRICS[name]
             is_there = metric.is_measured(here)

@@ -7,11 +7,16 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from raymcu.attacks._base import Reading
 from raymcu.blend import Blend
+from raymcu.measurement.attacked import Done
 from raymcu.measurement.kinds import measurer_of
-from raymcu.metrics._base import REFERENCES, Measured, Reference
+from raymcu.measurement.measurer import Measurer
+from raymcu.metrics._base import Measured, Reference
 from raymcu.metrics._scoring import score_point
 from raymcu.models.devices import Devices, device_name, is_device_error
+from raymcu.planning.plan import references_of
+from raymcu.store import tables
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.extensions import load_extensions
@@ -28,13 +33,14 @@ class PointActor:
         torch.set_num_threads(setup["threads"])
         load_extensions(setup)
         self.run = RunFolder(setup["run"], setup["store"])
-        self.alone: dict[tuple[str, Reference], tuple[str, Blend]] = {
-            (row["forget_size"], row["role"]): (
+        self.alone: dict[tuple[str, str, Reference], tuple[str, Blend]] = {
+            (row["forget_size"], row["asking"], row["role"]): (
                 row["point_id"],
                 Blend.model_validate_json(row["blend"]),
             )
             for row in setup["alone"]
         }
+        """By forget set, how it is asked (``""``: as the benchmark words it) and role."""
         self.references: dict[str, Measured] = {}
         self.told: set[str] = set()
         """Forget sets whose questions are written."""
@@ -52,22 +58,28 @@ class PointActor:
         """Name this process's device, which says that the process has started."""
         return device_name()
 
-    def measure(self, point_id: str, blend: str, forget_size: str) -> float:
+    def measure(
+        self, point_id: str, blend: str, forget_size: str, attack: str | None = None
+    ) -> float:
         """Measure one point into the run folder, and score it; return the seconds it took.
 
         Writing a point twice changes nothing, so a call may be repeated after a crash. A point
         measured before the reference models it is compared with is left to the score stage.
 
+        Args:
+            point_id: Names the parts of tables.
+            blend: As JSON.
+            forget_size: Whose probes are asked.
+            attack: What is done to it, see `raymcu.planning.plan.Attacked.call`.
+
         Raises:
             DeviceError: If the device failed: this process is of no more use.
         """
-        what = Blend.model_validate_json(blend)
+        what, done = Blend.model_validate_json(blend), Done.of(attack)
         with self.lock:  # the model holds one blend
             started = time.perf_counter()
             try:
-                rows = self.measurer.measure(point_id, what, forget_size)
-                self._keep_questions(forget_size)
-                others = self._compare(point_id, what, forget_size)
+                rows, others = self._measured(point_id, what, forget_size, done)
             except Exception as error:
                 if is_device_error(error):
                     raise self.devices.failed(point_id, error) from error
@@ -76,14 +88,17 @@ class PointActor:
         if not self.is_device_sound:
             self.devices.worked()
             self.is_device_sound = True
+        asking = done.key if done is not None and done.asking is not None else ""
         references = {
-            role: key for (size, role), (key, _) in self.alone.items() if size == forget_size
+            role: key
+            for (size, how, role), (key, _) in self.alone.items()
+            if (size, how) == (forget_size, asking)
         }
         if (
             point_id in references.values()
         ):  # scores given so far lacked what they are compared with
             for point in self.run.plan["points"]:
-                if point["forget_size"] == forget_size:
+                if (point["forget_size"], point.get("asking") or "") == (forget_size, asking):
                     self.run.remove_part("scores", point["id"])
         for name, table in others.items():
             self.run.write_part(name, point_id, table)
@@ -93,6 +108,18 @@ class PointActor:
             self.run.write_part("scores", point_id, score_point(point_id, rows, against, others))
         return took
 
+    def _measured(
+        self, point_id: str, blend: Blend, forget_size: str, done: Done | None
+    ) -> tuple[pa.Table, dict[str, pa.Table]]:
+        """Return a point's rows of table ``measurements``, and of others."""
+        if done is not None and isinstance(done.attack, Reading):
+            assert isinstance(self.measurer, Measurer)  # noqa: S101 - the plan saw to it
+            read = self.measurer.read(point_id, blend, forget_size, done)
+            return tables.empty("measurements"), {"readings": read}
+        rows = self.measurer.measure(point_id, blend, forget_size, done=done)
+        self._keep_questions(forget_size)
+        return rows, self._compare(point_id, blend, forget_size, done)
+
     def _keep_questions(self, forget_size: str) -> None:
         """Write what is asked once, so that answers can be read without the benchmark."""
         if forget_size not in self.told:
@@ -100,18 +127,21 @@ class PointActor:
             self.run.write_part("questions", content_id(forget_size), rows)
             self.told.add(forget_size)
 
-    def _compare(self, point_id: str, blend: Blend, forget_size: str) -> dict[str, pa.Table]:
+    def _compare(
+        self, point_id: str, blend: Blend, forget_size: str, done: Done | None
+    ) -> dict[str, pa.Table]:
         """Return the point's table ``representations``, if it is asked for."""
         if not self.measurer.asked.representations:
             return {}
         against: dict[str, Blend] = {
             role: other
-            for (size, role), (_, other) in self.alone.items()
-            if size == forget_size
+            for (size, how, role), (_, other) in self.alone.items()
+            if (size, how) == (forget_size, "")
             and role != "random"
             and self.run.checkpoints.is_done(other.checkpoints[0])
         }
-        return {"representations": self.measurer.compare(point_id, blend, forget_size, against)}
+        alike = self.measurer.compare(point_id, blend, forget_size, against, done)
+        return {"representations": alike}
 
     def _reference(self, key: str) -> Measured:
         if key not in self.references:
@@ -135,6 +165,12 @@ def setup_of(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
 
 
 def _alone(run: RunFolder) -> list[dict[str, str]]:
-    """Return the points of the reference models."""
-    rows = run.read_table("points").select(["point_id", "forget_size", "role", "blend"])
-    return [row for row in rows.to_pylist() if row["role"] in REFERENCES]
+    """Return the points of the reference models, as each way of asking asks them."""
+    columns = ["point_id", "forget_size", "role", "blend", "attacked", "asking"]
+    rows = run.read_table("points").select(columns).to_pylist()
+    blends = {row["point_id"]: row["blend"] for row in rows}
+    return [
+        {"point_id": key, "forget_size": size, "asking": how, "role": role, "blend": blends[key]}
+        for (size, how), models in references_of(rows).items()
+        for role, key in models.items()
+    ]

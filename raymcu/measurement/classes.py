@@ -15,6 +15,7 @@ from torch import Tensor
 from raymcu.benchmarks._base import Benchmark
 from raymcu.blend import Blend
 from raymcu.errors import WorkError
+from raymcu.measurement.attacked import Done
 from raymcu.measurement.likelihood import Likelihood
 from raymcu.measurement.resident import Blends, Resident
 from raymcu.measurement.rows import Row, measurements
@@ -73,9 +74,16 @@ class ClassMeasurer(Resident):
         ]  # fmt: skip
         return tables.from_rows("questions", rows)
 
-    def compare(self, point_id: str, blend: Blend, forget_size: str, against: Blends) -> pa.Table:
+    def compare(
+        self,
+        point_id: str,
+        blend: Blend,
+        forget_size: str,
+        against: Blends,
+        done: Done | None = None,
+    ) -> pa.Table:
         """Return no rows: states of classifiers are not compared."""
-        del point_id, blend, forget_size, against
+        del point_id, blend, forget_size, against, done
         return tables.empty("representations")
 
     def place(
@@ -89,7 +97,8 @@ class ClassMeasurer(Resident):
             compute_statistics(scorer, self._items, _BATCH)
         return scorer, encoder
 
-    def _rows_of(self, probe: str, forget_size: str, encoder: Any) -> list[Row]:
+    def _rows_of(self, probe: str, forget_size: str, encoder: Any, done: Done | None) -> list[Row]:
+        del done  # no manner of asking suits inputs
         names = self.benchmark.class_names
         return [
             Row(

@@ -241,7 +241,8 @@ class _Pool:
 
     def _send(self, worker: _Worker, point: Point) -> None:
         blend = point.blend.model_dump_json()
-        call = worker.actor.measure.remote(point.id, blend, point.forget_size)
+        attack = point.attack.call if point.attack else None
+        call = worker.actor.measure.remote(point.id, blend, point.forget_size, attack)
         worker.last, worker.under_way = point, worker.under_way + 1
         self.running[call] = (worker, point)
 

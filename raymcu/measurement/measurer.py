@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from raymcu.attacks._base import Reading, treated
 from raymcu.benchmarks._base import Manner
 from raymcu.blend import Blend
 from raymcu.errors import WorkError
+from raymcu.measurement.attacked import Done, Opened, sets_of
 from raymcu.measurement.generation import generate, stop_tokens
 from raymcu.measurement.gradients import gradient_norms
 from raymcu.measurement.likelihood import Bounds, measure_likelihood
@@ -90,7 +92,14 @@ class Measurer(Resident):
         ]  # fmt: skip
         return tables.from_rows("questions", rows)
 
-    def compare(self, point_id: str, blend: Blend, forget_size: str, against: Blends) -> pa.Table:
+    def compare(
+        self,
+        point_id: str,
+        blend: Blend,
+        forget_size: str,
+        against: Blends,
+        done: Done | None = None,
+    ) -> pa.Table:
         """Return how alike the states of a point are to other models', layer by layer.
 
         Args:
@@ -98,6 +107,7 @@ class Measurer(Resident):
             blend: The point.
             forget_size: Its forget set.
             against: The other models, by what they are: ``original``, ``retrained``.
+            done: What is done to the point, and not to them.
 
         Raises:
             StoreError: If a checkpoint is damaged or does not fit the others.
@@ -106,7 +116,7 @@ class Measurer(Resident):
         for probe in self.asked.representations:
             theirs = {name: self._states(other, probe, forget_size, keep=True)
                       for name, other in against.items()}  # fmt: skip
-            own = self._states(blend, probe, forget_size, keep=False)
+            own = self._states(blend, probe, forget_size, keep=False, done=done)
             for name, states in theirs.items():
                 for layer, pair in enumerate(zip(own, states, strict=True)):
                     alike = asdict(compare(*pair))
@@ -115,22 +125,42 @@ class Measurer(Resident):
         return tables.from_rows("representations", rows)
 
     def _states(
-        self, blend: Blend, probe: str, forget_size: str, *, keep: bool
+        self, blend: Blend, probe: str, forget_size: str, *, keep: bool, done: Done | None = None
     ) -> Sequence[Tensor]:
         """Return the states of a probe's answers by layer; what is kept is of one forget set."""
         key = (blend.model_dump_json(), probe, forget_size)
-        if key in self._seen:
+        if key in self._seen and done is None:
             return self._seen[key]
         scorer, _ = self.place(blend)
         rows = [row.tokens for row in self._rows(probe, forget_size) if row.wants([probe])]
-        states = representations(scorer, rows, self.bounds.batch_tokens, _MAX_STATES)
+        with treated(done.attack if done else None, scorer):
+            states = representations(scorer, rows, self.bounds.batch_tokens, _MAX_STATES)
         if keep:
             others = {old: seen for old, seen in self._seen.items() if old[-1] == forget_size}
             self._seen = {**others, key: states}
         return states
 
-    def _rows_of(self, probe: str, forget_size: str, encoder: Encoder) -> list[Row]:
+    def read(self, point_id: str, blend: Blend, forget_size: str, done: Done) -> pa.Table:
+        """Return what a reading finds inside of a point: table ``readings``."""
+        scorer, encoder = self.place(blend)
+        inside = Opened(
+            scorer,
+            encoder,
+            self.benchmark,
+            forget_size,
+            rows=lambda probe: self._rows(probe, forget_size),
+            asked=lambda probe: self._examples(probe, forget_size),
+            encode=lambda example: encoder.encode(example.question, example.answer),
+        )
+        assert isinstance(done.attack, Reading)  # noqa: S101 - the caller saw to it
+        return done.attack.read(point_id, inside)
+
+    def _rows_of(
+        self, probe: str, forget_size: str, encoder: Encoder, done: Done | None
+    ) -> list[Row]:
         manner = self.benchmark.manners.get(probe, Manner())
-        rows_of = RowMaker(encoder, self.asked, probe, manner)
+        asking = done.asking if done else None
+        sets = sets_of(asking, self.benchmark, forget_size) if asking else {}
+        rows_of = RowMaker(encoder, self.asked, probe, manner, asking, sets)
         examples = enumerate(self._examples(probe, forget_size))
         return [row for number, example in examples for row in rows_of(number, example)]

@@ -9,8 +9,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from raymcu.attacks._base import treated
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.blend import Blend
+from raymcu.measurement.attacked import Done
 from raymcu.measurement.rows import Row
 from raymcu.models import causal_lm
 from raymcu.models.blending import load_weights, write_blend
@@ -52,7 +54,9 @@ class Resident(ABC):
         self.device = causal_lm.best_device()
         self._opened: tuple[Any, Any] | None = None
         self._weights: dict[str, Tensor] = {}
-        self._probes: dict[tuple[str, str], list[Row]] = {}
+        self._probes: dict[tuple[str, str, str], list[Row]] = {}
+        self._beside: tuple[Any, dict[str, Tensor]] | None = None
+        """A second model that some attacks ask, and its weights."""
         self._endpoints: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
         causal_lm.quiet()
 
@@ -62,6 +66,7 @@ class Resident(ABC):
         blend: Blend,
         forget_size: str,
         unfinished: Mapping[str, Mapping[str, Tensor]] | None = None,
+        done: Done | None = None,
     ) -> pa.Table:
         """Return the measurements table of one point.
 
@@ -71,29 +76,50 @@ class Resident(ABC):
             forget_size: On which forget set's probes.
             unfinished: Weights of checkpoints that are not in the store, by recipe id. Some other
                 point must have been measured before, which opens the model.
+            done: What is done to it.
 
         Raises:
             WorkError: ``diverged`` if what is measured is not finite.
             StoreError: If a checkpoint is damaged or does not fit the others.
         """
         scorer, encoder = self.place(blend, unfinished)
-        rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size)]
-        return self._ask(point_id, rows, scorer, encoder)
+        rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size, done)]
+        with treated(done.attack if done else None, scorer):
+            return self._ask(point_id, rows, self._joined(scorer, done), encoder)
+
+    def _joined(self, scorer: Any, done: Done | None) -> Any:
+        """Return what is asked: the model, or both models of a manner of asking as one."""
+        if done is None or done.asking is None:
+            return scorer
+        return done.asking.joined(scorer, self._second(done.beside) if done.beside else None)
+
+    def _second(self, blend: Blend) -> Any:
+        """Write a blend into a second resident model; return its scorer."""
+        if self._beside is None:
+            folder = self.store.local_dir(blend.checkpoints[0])
+            model, encoder = self.modality.open(folder, self.source, self.source.dtype, self.device)
+            self._beside = self.modality.scorer(model, encoder), causal_lm.resident_weights(model)
+        scorer, weights = self._beside
+        write_blend(weights, blend, {key: self._endpoint(key) for key in blend.checkpoints})
+        return scorer
 
     @abstractmethod
     def _ask(self, point_id: str, rows: Sequence[Row], scorer: Any, encoder: Any) -> pa.Table:
         """Return the measurements of rows by the model as it is."""
 
     @abstractmethod
-    def _rows_of(self, probe: str, forget_size: str, encoder: Any) -> list[Row]:
+    def _rows_of(self, probe: str, forget_size: str, encoder: Any, done: Done | None) -> list[Row]:
         """Turn the examples of a probe into rows."""
 
-    def _rows(self, probe: str, forget_size: str) -> list[Row]:
-        """Return the rows of a probe, which are made once."""
-        key = (probe, forget_size)
+    def _rows(self, probe: str, forget_size: str, done: Done | None = None) -> list[Row]:
+        """Return the rows of a probe, which are made once; asked otherwise, till the next way."""
+        asking = done.key if done is not None and done.asking is not None else ""
+        key = (probe, forget_size, asking)
         if key not in self._probes:
             assert self._opened is not None  # noqa: S101 - place() opened it
-            self._probes[key] = self._rows_of(probe, forget_size, self._opened[1])
+            kept = {k: rows for k, rows in self._probes.items() if k[2] in ("", asking)}
+            rows = self._rows_of(probe, forget_size, self._opened[1], done if asking else None)
+            self._probes = {**kept, key: rows}
         return self._probes[key]
 
     def place(

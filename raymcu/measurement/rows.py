@@ -1,11 +1,12 @@
 """What is asked of a model: every answer of every example of a probe, as text and as tokens."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
+from raymcu.attacks._base import Asking
 from raymcu.benchmarks._base import Example, Manner
 from raymcu.measurement.likelihood import Likelihood
 from raymcu.models.encoding import Encoded, Encoder
@@ -44,9 +45,25 @@ class RowMaker:
     asked: Measurement
     probe: str
     manner: Manner
+    asking: Asking | None = None
+    """Changes what is asked; None asks as the benchmark words it."""
+    sets: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    """What it takes examples from."""
 
     def __call__(self, number: int, example: Example) -> Iterator[Row]:
         """Yield the rows of an example: its answers, and its answer to the paraphrased question."""
+        if self.asking is None:
+            yield from self._plain(number, example)
+            return
+        key = int(example.key, 16)
+        asked = self.asking.asked(example, np.random.default_rng([key, 0]), self.sets)
+        for row in self._plain(number, asked):
+            random = np.random.default_rng([key, 1])  # the same before each answer
+            prompt = self.asking.prompt(row.tokens.prompt, random, self.encoder)
+            tokens = Encoded(tuple(prompt), row.tokens.answer)
+            yield replace(row, key=example.key, tokens=tokens)
+
+    def _plain(self, number: int, example: Example) -> Iterator[Row]:
         yield self._row(number, example, "answer", 0, example.answer)
         if example.paraphrased_answer is not None:
             yield self._row(number, example, "paraphrased_answer", 0, example.paraphrased_answer)

@@ -50,14 +50,7 @@ class Devices:
         name = device_name() or f"the CPU of {socket.gethostname()}"
         told = str(error).strip().split("\n")[0].rstrip(".")
         self.run.write_bytes(f"{_folder(name)}/{content_id(work)}", told.encode())
-        if self.is_broken(name):
-            message = (
-                f"{name} failed {MOST_IN_A_ROW} times in a row and takes no more work of this run "
-                f"(last: {told}). Its work was tried elsewhere. See to the device, or leave it out "
-                "with CUDA_VISIBLE_DEVICES; the next run tries it again."
-            )
-            row = failure_row(content_id(name), "device", name, "device_failed", message)
-            self.run.record_failure(row)
+        self.is_broken(name)
         return DeviceError(f"{name} failed: {told}.")
 
     def worked(self) -> None:
@@ -67,8 +60,25 @@ class Devices:
             self.run.remove(_folder(name))
 
     def is_broken(self, name: str | None) -> bool:
-        """Say whether a device takes no more work."""
-        return name is not None and len(self.run.names(_folder(name))) >= MOST_IN_A_ROW
+        """Say whether a device takes no more work; whoever finds out first writes its row.
+
+        The process that noted the last failure may be killed before it comes to write it.
+        """
+        if name is None:
+            return False
+        marks = self.run.names(_folder(name))
+        if len(marks) < MOST_IN_A_ROW:
+            return False
+        if not self.run.has_part("failures", content_id(name)):
+            told = self.run.read_bytes(f"{_folder(name)}/{marks[-1]}").decode()
+            message = (
+                f"{name} failed {MOST_IN_A_ROW} times in a row and takes no more work of this run "
+                f"(one said: {told}). Its work was tried elsewhere. See to the device, or leave it "
+                "out with CUDA_VISIBLE_DEVICES; the next run tries it again."
+            )
+            row = failure_row(content_id(name), "device", name, "device_failed", message)
+            self.run.record_failure(row)
+        return True
 
     def broken(self) -> set[str]:
         """Name the devices that take no more work."""

@@ -154,9 +154,7 @@ class Ledger:
         return [
             point
             for point in self.plan.points.values()
-            if point.id not in measured
-            and point.id not in failed
-            and done.issuperset(point.blend.checkpoints)
+            if point.id not in measured and point.id not in failed and done.issuperset(point.needs)
         ]
 
     def failed(self) -> set[str]:
@@ -178,7 +176,7 @@ class Ledger:
             if r.id not in done | failed
         ]
         rows += [
-            _undone(p.id, "measure", p.label, "a checkpoint", done.issuperset(p.blend.checkpoints))
+            _undone(p.id, "measure", p.label, "a checkpoint", done.issuperset(p.needs))
             for p in self.plan.points.values()
             if p.id not in measured | failed
         ]

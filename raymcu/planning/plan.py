@@ -1,11 +1,13 @@
 """What a plan is: the models, curves, walks and points that must exist. `planner` makes it."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
 from raymcu.blend import Blend
+from raymcu.metrics._base import REFERENCES
 from raymcu.planning.costs import SetSize
 from raymcu.planning.recipes import Choice, Recipe
 from raymcu.store.ids import content_id
@@ -20,8 +22,42 @@ class Point:
     forget_size: str
     role: str
     """``curve``, ``walk``, ``ensemble``, ``blend`` (by hand), ``layers`` (chosen by what others
-    showed), ``trial``, or the role of the single checkpoint it is."""
+    showed), ``trial``, ``attacked``, or the role of the single checkpoint it is."""
     label: str
+    attack: "Attacked | None" = None
+    """What is done to it; None of the blend as it is."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Checkpoints without which it cannot be measured."""
+        beside = self.attack.beside.checkpoints if self.attack and self.attack.beside else ()
+        return frozenset((*self.blend.checkpoints, *beside))
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What is done to a point."""
+
+    title: str
+    """Of the attack, in the file."""
+    strength: float | None
+    of: str
+    """Id of the point as it was before."""
+    choice: Choice | None = None
+    """The attack, of this strength alone; None where training did it, so that it is in the blend's
+    checkpoint."""
+    asking: str | None = None
+    """Hash of how it is asked, if that is the attack: metrics compare with models asked alike."""
+    beside: Blend | None = None
+    """A second model that takes part."""
+
+    @property
+    def call(self) -> str | None:
+        """What a measuring process is told, as JSON."""
+        if self.choice is None:
+            return None
+        beside = self.beside.model_dump(mode="json") if self.beside else None
+        return json.dumps({**self.choice.model_dump(mode="json"), "beside": beside})
 
 
 @dataclass(frozen=True)
@@ -163,6 +199,8 @@ class Surroundings:
     """What kind of model the benchmark is for, see `Benchmark.modality`."""
     walks: Mapping[str, WalkFamily] = field(default_factory=dict)
     """By title."""
+    attacks: Mapping[str, Any] = field(default_factory=dict)
+    """By title: an `raymcu.attacks._base.Attack` each."""
     layers: tuple[str, ...] = ()
     """Beginnings of the weight names of each decoder layer; empty if the model is on a hub."""
 
@@ -208,15 +246,15 @@ class Plan:
         bends = {bend.id for curve in curves.values() for bend in curve.bends}
         walked = {point for curve in curves.values() for _, point in curve.walk}
         walked |= {curve.ensemble for curve in curves.values() if curve.ensemble}
+        kept = {
+            k for k, p in self.points.items() if p.role not in ("curve", "ensemble") or k in walked
+        }
+        points = {k: p for k, p in self.points.items() if (p.attack.of if p.attack else k) in kept}
         return replace(
             self,
             recipes={k: r for k, r in self.recipes.items() if r.role != "bend" or k in bends},
             curves=curves,
-            points={
-                k: p
-                for k, p in self.points.items()
-                if p.role not in ("curve", "ensemble") or k in walked
-            },
+            points=points,
             asked=self.id,
         )
 
@@ -295,7 +333,13 @@ class Plan:
                 for c in self.curves.values()
             ],
             "points": [
-                {"id": p.id, "forget_size": p.forget_size, "role": p.role, "label": p.label}
+                {
+                    "id": p.id,
+                    "forget_size": p.forget_size,
+                    "role": p.role,
+                    "label": p.label,
+                    **_attack_of(p),
+                }
                 for p in self.points.values()
             ],
             "curve_points": [
@@ -331,6 +375,7 @@ class Plan:
                 "blend": point.blend.model_dump_json(),
                 "first": point.label,
                 "label": point.label,
+                **_attack_of(point),
             }
             for point in self.points.values()
             if point.role not in {"curve", "walk"}
@@ -364,3 +409,36 @@ class Plan:
             for t, point, label in walk.steps
         ]
         return rows
+
+
+def _attack_of(point: Point) -> dict[str, Any]:
+    """Return what tables say of what was done to a point."""
+    done = point.attack
+    if done is None:
+        return {}
+    return {
+        "attack": done.title,
+        "strength": done.strength,
+        "attacked": done.of,
+        "asking": done.asking,
+    }
+
+
+def references_of(points: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, str]]:
+    """Return the ids of the models that points are compared with: those that are asked alike.
+
+    Args:
+        points: As the plan's JSON and table ``points`` have them.
+
+    Returns:
+        By forget set and how it is asked (``""`` as the benchmark words it), then by role.
+    """
+    known = [(p.get("id") or p["point_id"], p) for p in points]
+    roles = {key: p["role"] for key, p in known if p["role"] in REFERENCES}
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for key, point in known:
+        asking = point.get("asking") or ""
+        role = roles.get(point["attacked"]) if asking else roles.get(key)
+        if role is not None:
+            found.setdefault((point["forget_size"], asking), {})[role] = key
+    return found

@@ -11,12 +11,13 @@ from typing import Any
 from raymcu.blend import Blend
 from raymcu.errors import ConfigError
 from raymcu.planning.costs import estimates
-from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
+from raymcu.planning.plan import Attacked, Curve, More, Plan, Point, Surroundings, Walk
 from raymcu.planning.plan_checks import plan_faults
 from raymcu.planning.recipes import Choice, Recipe, siblings
 from raymcu.planning.training_checks import training_faults
 from raymcu.planning.trainings import TASK, Trainings
 from raymcu.store.ids import content_id
+from raymcu.study.attacks import GROUPS, AttackUse
 from raymcu.study.search_space import (
     FamilyUse,
     Measurement,
@@ -101,6 +102,7 @@ class _Planner(Trainings):
             for blend in self.space.blends:
                 if blend.forget_sizes is None or size in blend.forget_sizes:
                     self._by_hand(blend, size)
+        self._attacks()
         return self._planned()
 
     def trial(self, seeds: Sequence[int], mixing: float) -> Plan:
@@ -296,10 +298,60 @@ class _Planner(Trainings):
         recipe, unlearner = self.trained(key, size)
         return self.alone(recipe) if label.endswith(MEMORIZER) else unlearner
 
-    def _point(self, blend: Blend, size: str, role: str, label: str) -> str:
-        key = content_id({"blend": blend.id, "forget_size": size, **self._asked})
-        self.points.setdefault(key, Point(key, blend, size, role, label))
+    def _attacks(self) -> None:
+        there = list(self.points.values())  # what is attacked is not attacked again
+        for use in self.space.attacks:
+            for point in there:
+                if _is_attacked(point, use):
+                    self._attack(use, point)
+
+    def _attack(self, use: AttackUse, point: Point) -> None:
+        """Do to a point what the file says; each strength is a point, none is the point itself."""
+        attack = self.around.attacks[use.title]
+        for strength in attack.strengths():
+            if strength == attack.none and strength is not None:
+                continue
+            one = Choice(name=use.name, options=attack.of_strength(strength).model_dump())
+            self._attacked(point, Attacked(
+                use.title,
+                strength,
+                point.id,
+                one,
+                content_id(one.model_dump(mode="json")) if attack.way == "asking" else None,
+                self._beside(attack, point.forget_size),
+            ))  # fmt: skip
+
+    def _beside(self, attack: Any, size: str) -> Blend | None:
+        other = attack.beside if attack.way == "asking" else None
+        return self._named(other, size) if other else None
+
+    def _attacked(self, point: Point, attack: Attacked, blend: Blend | None = None) -> None:
+        how = "" if attack.strength is None else f"@{attack.strength:g}"
+        label = f"{point.label} after {attack.title}{how}"
+        self._point(blend or point.blend, point.forget_size, "attacked", label, attack)
+
+    def _point(
+        self, blend: Blend, size: str, role: str, label: str, attack: Attacked | None = None
+    ) -> str:
+        content = {"blend": blend.id, "forget_size": size, **self._asked}
+        if attack is not None and attack.choice is not None:
+            content["attack"] = attack.choice.model_dump(mode="json")
+            if attack.beside is not None:
+                content["beside"] = attack.beside.id
+        key = content_id(content)
+        self.points.setdefault(key, Point(key, blend, size, role, label, attack))
         return key
+
+
+_ROLES = dict(
+    zip(("unlearner", "curve", "ensemble", "walk", "blend", "model"), GROUPS, strict=True)
+)
+
+
+def _is_attacked(point: Point, use: AttackUse) -> bool:
+    """Say whether an attack is done to a point."""
+    names = (_ROLES.get(point.role), point.label)
+    return point.role in ("original", "retrained") or any(name in use.on for name in names)
 
 
 def _measured(asked: Measurement) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from raymcu.attacks._base import ATTACKS
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES, WALKS
@@ -27,7 +28,9 @@ from raymcu.study.search_space import SearchSpace
 from raymcu.study.settings import SETTINGS
 from raymcu.study.table_kinds import Named
 
-REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
+REGISTRIES = Registries(
+    BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, ATTACKS, list(SETTINGS)
+)
 
 
 def load_space(
@@ -97,6 +100,7 @@ def components() -> dict[str, Registry[Any]]:
         "metrics": METRICS,
         "curves": CURVES,
         "walks": WALKS,
+        "attacks": ATTACKS,
         "benchmarks": BENCHMARKS,
     }
 
@@ -159,6 +163,7 @@ def _components(space: SearchSpace) -> dict[str, Any]:
     return {
         "families": {u.title: CURVES[u.name](**u.options) for u in space.curves.families},
         "walks": {use.title: WALKS[use.name](**use.options) for use in space.walks},
+        "attacks": {use.title: ATTACKS[use.name](**use.options) for use in space.attacks},
         "methods": dict(_methods(space)),
         "masks": {m.title: _resolved(MASKS, m.mask) for m in space.methods if m.mask},
         "curriculum": _resolved(CURRICULA, space.unlearning.curriculum),

@@ -99,7 +99,9 @@ class TrialBench:
         """Measure and score what is missing of a trial's points."""
         for number, point in enumerate(points):
             progress(f"measuring {point.label}", number / len(points), None)
-            self.actor.measure(point.id, point.blend.model_dump_json(), point.forget_size)
+            attack = point.attack.call if point.attack else None
+            blend = point.blend.model_dump_json()
+            self.actor.measure(point.id, blend, point.forget_size, attack)
 
     def _scores(self, point_id: str) -> dict[str, Score]:
         if not self.run_folder.has_part("scores", point_id):  # see `PointActor.measure`
@@ -197,7 +199,7 @@ class Glance:
     def _measured(self, size: str) -> References:
         """Measure the reference models as a look does; the first of them opens the model."""
         return {
-            role: Measured(self.measurer.measure(*self.actor.alone[size, role], size))
+            role: Measured(self.measurer.measure(*self.actor.alone[size, "", role], size))
             for role in sorted(REFERENCES)
-            if (size, role) in self.actor.alone
+            if (size, "", role) in self.actor.alone
         }

@@ -19,6 +19,7 @@ LATER: Mapping[str, frozenset[str]] = {
     "measurements": frozenset({"class_logprobs"}),
     "metric_findings": frozenset({"barrier", "barrier_t"}),
     "questions": frozenset({"picture"}),
+    "points": frozenset({"attack", "strength", "attacked", "asking"}),
 }
 """By table: columns that version 2 lacks; where they are missing they are read as nulls."""
 
@@ -65,10 +66,26 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("t", pa.float64(), "position on the curve, 0 = first, 1 = second; null off curves"),
         _field("point_id", _TEXT, "what is measured: hash of blend, forget set and how measured"),
         _field(
-            "role", _WORD, "curve, walk, ensemble, blend, layers, trial, or a checkpoint's role"
+            "role",
+            _WORD,
+            "curve, walk, ensemble, blend, layers, trial, attacked, or a checkpoint's role",
         ),
         _field("blend", _TEXT, "checkpoint ids and coefficients as JSON"),
         _field("label", _TEXT, "short name for people, e.g. mixing(npo/seed0) alpha=0.5"),
+        _field("attack", _WORD, "title of what was done to it; null of a blend as it is"),
+        _field("strength", pa.float64(), "how strong: steps, a share, a layer…", "see attack"),
+        _field("attacked", _TEXT, "point_id of what it was done to"),
+        _field("asking", _WORD, "hash of how it is asked; null: as the benchmark words it"),
+    ),
+    "readings": _schema(
+        "readings",
+        _field("point_id", _WORD, "point read: a blend and what is read of it"),
+        _field("name", _WORD, "what is read, e.g. linear_probe"),
+        _field("probe", _WORD, "probe whose examples are read"),
+        _field("example", pa.int32(), "row of the example in its probe; null of all together"),
+        _field("layer", pa.int32(), "decoder layer, from 0; null of the whole model"),
+        _field("value", pa.float64(), "what was read", "see name"),
+        _field("control", pa.float64(), "the same of what cannot be known; null without"),
     ),
     "measurements": _schema(
         "measurements",

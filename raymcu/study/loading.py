@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.registry import Registry
+from raymcu.study.attacks import AttackUse
 from raymcu.study.extensions import extension_faults
 from raymcu.study.search_space import (
     NOT_SECOND_ORDER,
@@ -52,6 +53,7 @@ class Registries:
     curricula: Registry[Any]
     curves: Registry[Any]
     walks: Registry[Any]
+    attacks: Registry[Any]
     settings: Sequence[str]
 
 
@@ -175,6 +177,8 @@ def _component_faults(raw: Mapping[str, Any], registries: Registries) -> Iterato
         yield from _use_faults(f"curves.families.{index}", family, FamilyUse, registries.curves)
     for index, walk in enumerate(map(as_table, as_list(raw.get("walks")))):
         yield from _use_faults(f"walks.{index}", walk, WalkUse, registries.walks)
+    for index, attack in enumerate(map(as_table, as_list(raw.get("attacks")))):
+        yield from _use_faults(f"attacks.{index}", attack, AttackUse, registries.attacks)
     curriculum = as_table(unlearning.get("curriculum"))
     yield from _use_faults("unlearning.curriculum", curriculum, Named, registries.curricula)
     named = [

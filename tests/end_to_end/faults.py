@@ -64,7 +64,7 @@ class Fake:
     def where(self):
         return device_name()
 
-    def measure(self, point_id, blend, forget_size):
+    def measure(self, point_id, blend, forget_size, attack):
         if os.environ["CUDA_VISIBLE_DEVICES"] == "0":
             raise self.devices.failed(point_id, torch.AcceleratorError("CUDA error: no access"))
         started = time.time()

@@ -9,6 +9,7 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raymcu.attacks._base import ATTACKS
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES, WALKS
@@ -21,7 +22,9 @@ from raymcu.study.settings import SETTINGS
 from raymcu.study.table_kinds import merged
 from raymcu.study.training_tables import OptimizerUse
 
-REGISTRIES = Registries(BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, list(SETTINGS))
+REGISTRIES = Registries(
+    BENCHMARKS, METHODS, MASKS, CURRICULA, CURVES, WALKS, ATTACKS, list(SETTINGS)
+)
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))
 
 GOOD = """

@@ -1,0 +1,157 @@
+"""What an attack is: one thing done to a point, whose every strength makes another point.
+
+A point is attacked in one of four ways. A *treatment* changes the model between blending and
+measuring, and is undone after; an *asking* changes what it is asked; a *relearning* trains it
+further; a *reading* looks inside of it in place of asking it. What comes out of the first three is
+measured and scored like any other point, by every metric; a reading has metrics of its own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from raymcu.registry import Component, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    import numpy as np
+    import pyarrow as pa
+
+    from raymcu.benchmarks._base import Example
+
+ATTACKS: Registry[type[Attack]] = Registry("attack", __package__ or "raymcu.attacks", "Attack")
+
+Way = Literal["treatment", "asking", "relearning", "reading"]
+
+
+class Attack(Component, ABC):
+    """One thing done to a point; derive from one of the classes below."""
+
+    way: ClassVar[Way]
+    strength: ClassVar[str | None] = None
+    """Option that says how strong it is, a tuple of numbers: each makes a point. None: there is
+    one strength."""
+    modalities: ClassVar[tuple[str, ...]] = ("causal_lm",)
+    """Kinds of model that it suits, see `raymcu.benchmarks._base.Benchmark.modality`."""
+    none: ClassVar[float | None] = None
+    """Strength that leaves the point as it is, which is then no point of its own."""
+
+    def strengths(self) -> tuple[float | None, ...]:
+        """Return the strengths, each of which makes a point."""
+        return (None,) if self.strength is None else tuple(getattr(self, self.strength))
+
+    def of_strength(self, value: float | None) -> Attack:
+        """Return the attack with one strength alone: a point's id knows of no other."""
+        return self if self.strength is None else self.model_copy(update={self.strength: (value,)})
+
+
+class Treatment(Attack):
+    """Changes the resident model between blending and measuring."""
+
+    way: ClassVar[Way] = "treatment"
+
+    @abstractmethod
+    def applied(self, model: Any) -> AbstractContextManager[None]:
+        """Change a model for as long as the block runs.
+
+        Weights may be left changed: the next blend writes them all anew. Whatever else is changed
+        (hooks, modules, modes) has to be put back.
+
+        Args:
+            model: With its weights in place, on its device, of one strength.
+        """
+
+
+class Asking(Attack):
+    """Changes what the model is asked; its answers, and so all metrics, stay what they are.
+
+    The original and the retrained model are asked alike, and metrics compare with those.
+    """
+
+    way: ClassVar[Way] = "asking"
+    beside: ClassVar[str | None] = None
+    """A second model that takes part: ``original`` or ``retrained``."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Training sets that it takes examples from: ``forget``, ``retain``."""
+
+    def asked(
+        self, example: Example, random: np.random.Generator, sets: Mapping[str, Sequence[Example]]
+    ) -> Example:
+        """Return an example of a probe as it is asked now; its key stays that of the old one.
+
+        Args:
+            example: As the benchmark words it.
+            random: Seeded by the attack and the example's key.
+            sets: What ``reads`` names.
+        """
+        del random, sets
+        return example
+
+    def prompt(
+        self, tokens: tuple[int, ...], random: np.random.Generator, encoder: Any
+    ) -> tuple[int, ...]:
+        """Return the tokens in front of the answer as the model sees them.
+
+        Args:
+            tokens: As the prompt template has them.
+            random: As above.
+            encoder: The model's `raymcu.models.encoding.Encoder`.
+        """
+        del random, encoder
+        return tokens
+
+    def joined(self, scorer: Any, other: Any | None) -> Any:
+        """Return what is asked: the model, or both models as one.
+
+        Args:
+            scorer: The model of the point.
+            other: The model that ``beside`` names, of the same shape.
+        """
+        del other
+        return scorer
+
+
+class Relearning(Attack):
+    """Trains the point further; strengths are optimizer steps."""
+
+    way: ClassVar[Way] = "relearning"
+
+
+class Reading(Attack):
+    """Looks inside of the model; gives rows of table ``readings``, which metrics read."""
+
+    way: ClassVar[Way] = "reading"
+
+    @abstractmethod
+    def read(self, point_id: str, inside: Inside) -> pa.Table:
+        """Return rows of table ``readings`` of one point.
+
+        Args:
+            point_id: Goes into the rows.
+            inside: The model, and what it may be asked.
+        """
+
+
+class Inside(ABC):
+    """What a reading is given: the model of a point, and encoded examples."""
+
+    scorer: Any
+    """The model with its weights in place."""
+    encoder: Any
+
+    @abstractmethod
+    def probe(self, name: str) -> Sequence[tuple[Example, Any]]:
+        """Return the examples of a probe, each with its tokens (``Encoded``)."""
+
+    @abstractmethod
+    def learned(self, name: str) -> Sequence[tuple[Example, Any]]:
+        """Return those of a training set: ``forget`` or ``retain``."""
+
+
+def treated(attack: Attack | None, model: Any) -> AbstractContextManager[None]:
+    """Apply a treatment for as long as the block runs; anything else changes nothing."""
+    return attack.applied(model) if isinstance(attack, Treatment) else nullcontext()
