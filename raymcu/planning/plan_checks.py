@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from raymcu.errors import shown, unknown_name
-from raymcu.planning.plan import Surroundings
+from raymcu.planning.facts import Surroundings
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.settings import MEMORIZER, UnlearnerKey
 

@@ -11,7 +11,8 @@ from typing import Any
 from raymcu.blend import Blend
 from raymcu.errors import ConfigError
 from raymcu.planning.costs import estimates
-from raymcu.planning.plan import Attacked, Curve, More, Plan, Point, Surroundings, Walk
+from raymcu.planning.facts import Surroundings
+from raymcu.planning.plan import Attacked, Curve, More, Plan, Point, Walk
 from raymcu.planning.plan_checks import plan_faults
 from raymcu.planning.recipes import Choice, Recipe, siblings
 from raymcu.planning.training_checks import training_faults

@@ -17,7 +17,8 @@ from raymcu.methods._base import METHODS
 from raymcu.metrics._base import METRICS
 from raymcu.models import files
 from raymcu.planning.analysis_checks import analysis_faults
-from raymcu.planning.plan import MethodFacts, Plan, Surroundings
+from raymcu.planning.facts import MethodFacts, Surroundings
+from raymcu.planning.plan import Plan
 from raymcu.planning.planner import make_plan
 from raymcu.planning.recipes import Choice
 from raymcu.planning.search_checks import search_faults

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from raymcu.errors import shown
-from raymcu.planning.plan import Surroundings
+from raymcu.planning.facts import Surroundings
 from raymcu.planning.recipes import Choice, Recipe
 from raymcu.study.training_tables import Training
 

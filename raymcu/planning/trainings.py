@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from raymcu.blend import Blend
-from raymcu.planning.plan import Surroundings
+from raymcu.planning.facts import Surroundings
 from raymcu.planning.recipes import Choice, GEffects, Recipe
 from raymcu.study.search_space import MethodUse, ModelSource, ModelUse, SearchSpace
 from raymcu.study.settings import MEMORIZER, UnlearnerKey

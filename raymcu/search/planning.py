@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from raymcu.errors import ConfigError
+from raymcu.planning.facts import Surroundings
 from raymcu.planning.ledger import Ledger
-from raymcu.planning.plan import Plan, Surroundings
+from raymcu.planning.plan import Plan
 from raymcu.planning.planner import make_plan, plan_trial
 from raymcu.planning.search_checks import trial_faults
 from raymcu.planning.surroundings import REGISTRIES, look_again

@@ -70,7 +70,7 @@ class Fake:
     def where(self):
         return None
 
-    def measure(self, point_id, blend, forget_size):
+    def measure(self, point_id, blend, forget_size, attack=None):
         started = time.time()
         time.sleep(0.1)
         if point_id == "poison":

@@ -14,7 +14,7 @@ from raymcu.benchmarks._base import BENCHMARKS, complement
 from raymcu.blend import Blend
 from raymcu.curves._base import CURVES
 from raymcu.errors import ConfigError
-from raymcu.planning.plan import MethodFacts, Surroundings
+from raymcu.planning.facts import MethodFacts, Surroundings
 from raymcu.planning.planner import make_plan
 from raymcu.planning.recipes import Choice, Recipe
 from raymcu.planning.surroundings import look_around
@@ -816,7 +816,7 @@ def test_extra_set_that_the_benchmark_lacks_is_named():
 
 PURE = """
 import json, sys
-from raymcu.planning.plan import MethodFacts, Surroundings
+from raymcu.planning.facts import MethodFacts, Surroundings
 from raymcu.planning.recipes import Choice
 from raymcu.planning.planner import make_plan
 from raymcu.study.search_space import SearchSpace
