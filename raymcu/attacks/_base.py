@@ -48,6 +48,14 @@ class Attack(Component, ABC):
         """Return the attack with one strength alone: a point's id knows of no other."""
         return self if self.strength is None else self.model_copy(update={self.strength: (value,)})
 
+    def looked(self) -> Attack:
+        """Return the attack with the content of files that it names among its options.
+
+        Raises:
+            ConfigError: If there is no such file, or it is not as it must be.
+        """
+        return self
+
 
 class Treatment(Attack):
     """Changes the resident model between blending and measuring."""

@@ -1,5 +1,6 @@
 """Measures and scores points in one warm process; a plain class until Ray wraps it."""
 
+import json
 import threading
 import time
 from typing import Any
@@ -15,7 +16,9 @@ from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import Measured, Reference
 from raymcu.metrics._scoring import score_point
 from raymcu.models.devices import Devices, device_name, is_device_error
+from raymcu.planning.lessons import tuned_keys
 from raymcu.planning.plan import references_of
+from raymcu.planning.recipes import Recipe
 from raymcu.store import tables
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
@@ -100,7 +103,7 @@ class PointActor:
             for point in self.run.plan["points"]:
                 if (point["forget_size"], point.get("asking") or "") == (forget_size, asking):
                     self.run.remove_part("scores", point["id"])
-        for name, table in others.items():
+        for name, table in {**others, **self._tuned(point_id, what)}.items():
             self.run.write_part(name, point_id, table)
         self.run.write_part("measurements", point_id, rows)
         if all(self.run.has_part("measurements", key) for key in references.values()):
@@ -119,6 +122,16 @@ class PointActor:
         rows = self.measurer.measure(point_id, blend, forget_size, done=done)
         self._keep_questions(forget_size)
         return rows, self._compare(point_id, blend, forget_size, done)
+
+    def _tuned(self, point_id: str, blend: Blend) -> dict[str, pa.Table]:
+        """Return table ``tuned``: the examples that a relearned model has seen again."""
+        if not blend.is_checkpoint:
+            return {}
+        folder = self.run.checkpoints.local_dir(blend.checkpoints[0])
+        told = json.loads((folder / "recipe.json").read_text())
+        keys = tuned_keys(Recipe.model_validate(told["recipe"]), self.measurer.benchmark)
+        rows = [{"point_id": point_id, "example_key": key} for key in keys]
+        return {"tuned": tables.from_rows("tuned", rows)} if rows else {}
 
     def _keep_questions(self, forget_size: str) -> None:
         """Write what is asked once, so that answers can be read without the benchmark."""

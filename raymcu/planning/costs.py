@@ -60,13 +60,32 @@ def estimates(
 
 def trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
     """Characters that a training reads, over all its epochs."""
-    if recipe.training is None or recipe.bend:  # a curve's other bends come with its first
+    if recipe.training is None or recipe.bend or recipe.step:  # made by its leader's training
         return 0.0
+    if recipe.lesson is not None:
+        learned = learned_examples(recipe, sets)
+        steps = recipe.training.steps
+        seen = steps * recipe.training.batch_size if steps else learned * recipe.training.epochs
+        known = sets.get(recipe.train_sets[0]) or sets[recipe.forget_size or ""]
+        return seen * known.num_characters / max(1, known.num_examples)
     if recipe.train_sets:
         anchor = sum(sets[name].num_characters for name in recipe.train_sets)
     else:
         anchor = 2 * sets[recipe.forget_size or ""].num_characters  # forget, and as much retain
     return recipe.training.epochs * anchor
+
+
+def learned_examples(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
+    """Return about how many examples a relearning learns; what is none of the study's is as long.
+
+    Args:
+        recipe: Relearned.
+        sets: Sizes of the benchmark's sets.
+    """
+    lesson = recipe.lesson
+    assert lesson is not None  # noqa: S101 - the caller saw to it
+    known = sets.get(recipe.train_sets[0]) or sets[recipe.forget_size or ""]
+    return float(lesson.count or known.num_examples * (lesson.share or 1.0))
 
 
 def probe_characters(asked: Measurement, forget_size: str, sets: Mapping[str, SetSize]) -> float:

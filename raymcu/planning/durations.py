@@ -15,7 +15,12 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from raymcu.errors import ConfigError, unknown_name
-from raymcu.planning.costs import SetSize, probe_characters, trained_characters
+from raymcu.planning.costs import (
+    SetSize,
+    learned_examples,
+    probe_characters,
+    trained_characters,
+)
 from raymcu.planning.plan import Plan
 from raymcu.planning.recipes import Recipe
 from raymcu.study.search_space import SearchSpace
@@ -204,13 +209,17 @@ def _training(
 ) -> tuple[float, int]:
     """Return the seconds of one training, and how many devices it takes."""
     training = recipe.training
-    if training is None or recipe.bend:
+    if training is None or recipe.bend or recipe.step:
         return 0.0, 1
     workers = min(training.workers, on.count)
     tokens = trained_characters(recipe, sets) / _CHARACTERS
     names = recipe.train_sets or (recipe.forget_size or "",)
-    rows = sum(sets[name].num_examples for name in names)
-    steps = training.epochs * rows / training.batch_size
+    rows = (
+        learned_examples(recipe, sets)
+        if recipe.lesson
+        else sum(sets[name].num_examples for name in names)
+    )
+    steps = training.steps or training.epochs * rows / training.batch_size
     pieces = max(1.0, training.batch_size / (training.micro_batch_size or training.batch_size))
     calls = steps * pieces * _CALLS * layers * (1 if recipe.train_sets else 2)
     computed = 6 * num * tokens / on.flops[recipe.model.dtype] / workers

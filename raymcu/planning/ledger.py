@@ -13,7 +13,7 @@ import tomli_w
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError, StoreError
 from raymcu.planning.plan import More, Plan, Point
-from raymcu.planning.recipes import Recipe
+from raymcu.planning.recipes import PASSING, Recipe
 from raymcu.store import tables, versions
 from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
@@ -101,7 +101,9 @@ class Ledger:
                 return
             self.plan = replace(plan, asked=self._whole.id)
             self._write_plan()
+            self._reopen()
             yield
+            self._drop_passed()
             done = plan.content
 
     def extend(self, plans: Iterable[Plan]) -> None:
@@ -135,6 +137,42 @@ class Ledger:
         parents = {parent for recipe in missing for parent in recipe.parents.values()}
         there = {parent for parent in parents if self._is_done(parent)}
         return [recipe for recipe in missing if there.issuperset(recipe.parents.values())]
+
+    def _passing(self) -> tuple[list[str], set[str]]:
+        """Return the passing checkpoints that are done, and those of them that are still needed.
+
+        They are needed by what is to be measured, or to be trained from them.
+        """
+        passing = [r.id for r in self.plan.recipes.values() if r.role in PASSING]
+        there = [key for key in passing if self.run.checkpoints.is_done(key)]
+        if not there:
+            return [], set()
+        lacking = {key for key in there if not self.run.checkpoints.has_weights(key)}
+        told = set(self.run.parts("measurements")) | self.failed()
+        needed = {key for p in self.plan.points.values() if p.id not in told for key in p.needs}
+        for recipe in reversed(list(self.plan.recipes.values())):  # children first
+            if not self._is_done(recipe.id) or recipe.id in needed & lacking:
+                needed.update(recipe.parents.values())
+        return there, needed
+
+    def _drop_passed(self) -> None:
+        """Delete weights that were made to be measured, or to start from, and have been.
+
+        Of a store that several runs share nothing is deleted: another one may need it.
+        """
+        if self.run.checkpoints.folder.url == f"{self.run.url}/checkpoints":
+            there, needed = self._passing()
+            for key in there:
+                if key not in needed:
+                    self.run.checkpoints.drop_weights(key)
+
+    def _reopen(self) -> None:
+        """Forget checkpoints whose weights were deleted and are needed again."""
+        there, needed = self._passing()
+        for key in there:
+            if key in needed and not self.run.checkpoints.has_weights(key):
+                self.run.checkpoints.folder.remove(key)
+                self.reused.discard(key)
 
     def missing_workers(self) -> set[int]:
         """Return by how many workers each there is to be trained of all that still can be."""

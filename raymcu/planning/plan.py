@@ -197,7 +197,10 @@ class Plan:
             "bends": roles.count("bend"),
             "bends_if_barrier": sum(curve.waits_for is not None for curve in self.curves.values()),
             "trainings": {
-                "unique": sum(r.training is not None and not r.bend for r in self.recipes.values())
+                "unique": sum(
+                    r.training is not None and not r.bend and r.step is None
+                    for r in self.recipes.values()
+                )
             },
             "pairs": self.num_pairs,
             "curves": len(self.curves),

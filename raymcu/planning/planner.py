@@ -14,7 +14,7 @@ from raymcu.planning.costs import estimates
 from raymcu.planning.facts import Surroundings
 from raymcu.planning.plan import Attacked, Curve, More, Plan, Point, Walk
 from raymcu.planning.plan_checks import plan_faults
-from raymcu.planning.recipes import Choice, Recipe, siblings
+from raymcu.planning.recipes import Choice, Recipe, siblings, snapshots
 from raymcu.planning.training_checks import training_faults
 from raymcu.planning.trainings import TASK, Trainings
 from raymcu.store.ids import content_id
@@ -309,6 +309,9 @@ class _Planner(Trainings):
     def _attack(self, use: AttackUse, point: Point) -> None:
         """Do to a point what the file says; each strength is a point, none is the point itself."""
         attack = self.around.attacks[use.title]
+        if attack.way == "relearning":
+            self._relearn(use, attack, point)
+            return
         for strength in attack.strengths():
             if strength == attack.none and strength is not None:
                 continue
@@ -321,6 +324,14 @@ class _Planner(Trainings):
                 content_id(one.model_dump(mode="json")) if attack.way == "asking" else None,
                 self._beside(attack, point.forget_size),
             ))  # fmt: skip
+
+    def _relearn(self, use: AttackUse, attack: Any, point: Point) -> None:
+        """Train a point further, and have it measured on the way and at the end."""
+        leader = self.relearned(attack, use.title, point)
+        last = leader.training.steps if leader.training else None
+        for recipe in (*(self.recipes.setdefault(r.id, r) for r in snapshots(leader)), leader):
+            attacked = Attacked(use.title, recipe.step or last, point.id)
+            self._attacked(point, attacked, self.alone(recipe))
 
     def _beside(self, attack: Any, size: str) -> Blend | None:
         other = attack.beside if attack.way == "asking" else None

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from raymcu.blend import Blend
 from raymcu.store.ids import content_id
 from raymcu.study.search_space import BenchmarkUse, ModelSource
 from raymcu.study.training_tables import Training
@@ -19,7 +20,26 @@ RECIPE_VERSION = 2
 _LATER = {"position": "prediction", "final_norm": False, "labels": "answers"}
 """Options of methods that are younger than ids, with what was done before there was a choice."""
 
-Role = Literal["original", "retrained", "random", "model", "memorizer", "unlearner", "bend"]
+_LATER_KEYS: Mapping[str, Any] = {
+    "curve_options": {},
+    **dict.fromkeys(("coefficient", "blend", "lesson", "step")),
+    "bend": 0,
+}
+"""Keys of recipes that are younger than ids, likewise."""
+
+Role = Literal[
+    "original",
+    "retrained",
+    "random",
+    "model",
+    "memorizer",
+    "unlearner",
+    "bend",
+    "blend",
+    "relearned",
+]
+PASSING = frozenset({"blend", "relearned"})
+"""Roles of checkpoints whose weights may go once what needs them is measured."""
 
 
 class Choice(BaseModel):
@@ -28,6 +48,26 @@ class Choice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     options: Mapping[str, Any]
+
+
+class Lesson(BaseModel):
+    """What a relearned model learns: a part of a set, or of something that is none of the study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    data: str
+    """``forget``, ``retain``, ``text`` or ``benchmark``."""
+    count: int | None
+    """How many examples; None: by ``share``."""
+    share: float | None
+    """None: all of them."""
+    path: str | None
+    """Of a text file; ``fingerprint`` stands for it in the id."""
+    benchmark: BenchmarkUse | None
+    """Another benchmark, with its options."""
+    other_set: str | None
+    """Which of its sets."""
+    fingerprint: str
+    """Content of the text or of the other benchmark."""
 
 
 class GEffects(BaseModel):
@@ -50,9 +90,10 @@ class Recipe(BaseModel):
     forget_size: str | None
     """The forget set; None for the original."""
     parents: Mapping[str, str]
-    """Recipe ids: ``start``; of an unlearner that is stepped away from one ``memorizer`` too; of a
-    bend ``first``, ``second``, ``reference`` and, of all but its curve's first, ``leader``; where a
-    method asks an untrained model ``random``."""
+    """Recipe ids: ``start``; of a ``blend`` ``part0``, ``part1``…; of an unlearner that is stepped
+    away from one ``memorizer`` too; of a bend ``first``, ``second``, ``reference``; of bends and
+    snapshots that another one's training makes ``leader``; where a method asks an untrained model
+    ``random``."""
     model: ModelSource
     """Where weights without a parent come from, prompt and dtype."""
     benchmark: BenchmarkUse
@@ -79,6 +120,14 @@ class Recipe(BaseModel):
     """Which of its curve's bends it is; they are all found by one training."""
     coefficient: float | None = None
     """c of an unlearner (1-c)·start + c·memorizer, which is not trained itself."""
+    blend: Blend | None = None
+    """What a checkpoint that is only written down is made of, to start from."""
+    lesson: Lesson | None = None
+    """What a relearned model learns."""
+    at: tuple[int, ...] = ()
+    """Steps of a relearning after which its weights are kept; no part of the id."""
+    step: int | None = None
+    """Which of them it is; None: the end."""
     training: Training | None
     """None for a ready model, which is only copied into the store, and for what is blended."""
     g_effects: GEffects | None = None
@@ -88,16 +137,18 @@ class Recipe(BaseModel):
     @cached_property
     def id(self) -> str:
         """Hash of all that decides the weights, and what is recorded of the training."""
-        content = self.model_dump(mode="json", exclude={"label", "benchmark"})
+        content = self.model_dump(mode="json", exclude={"label", "benchmark", "at"})
         for place in ("path", "revision", "num_layers"):
             del content["model"][place]
         if content["model"]["tokenizer"] is None:  # the id of before there was a choice
             del content["model"]["tokenizer"]
         if content["g_effects"] is None:  # likewise
             del content["g_effects"]
-        for key, default in (("curve_options", {}), ("bend", 0), ("coefficient", None)):
+        for key, default in _LATER_KEYS.items():
             if content[key] == default:
                 del content[key]
+        if self.lesson is not None:
+            del content["lesson"]["path"]
         _drop_later_options(content["methods"])
         if self.training is not None:
             del content["training"]["workers"]
@@ -107,9 +158,12 @@ class Recipe(BaseModel):
 
 def _drop_later_keys(training: dict[str, Any]) -> None:
     """Drop what a training that does without them does not have, and what it does not read."""
-    for key, default in (("average", None), ("label_smoothing", 0.0), ("augmentation", None)):
+    later = {"average": None, "label_smoothing": 0.0, "augmentation": None, "steps": None}
+    for key, default in later.items():
         if training[key] == default:
             del training[key]
+    if training.get("steps"):  # which is how long it is
+        del training["epochs"]
     if training["schedule"] != "multi_step":
         del training["milestones"]
     if not training["optimizer"]["nesterov"]:
@@ -138,10 +192,23 @@ def siblings(leader: Recipe, num_bends: int) -> list[Recipe]:
     ]
 
 
-def leader_of(bend: Recipe) -> Recipe:
-    """Return the first bend of the curve that a bend belongs to; any other recipe as it is."""
-    if not bend.bend:
-        return bend
-    parents = {end: key for end, key in bend.parents.items() if end != "leader"}
-    label = bend.label.removesuffix(f" {bend.bend + 1}")
-    return Recipe(**{**bend.model_dump(), "bend": 0, "parents": parents, "label": label})
+def snapshots(leader: Recipe) -> list[Recipe]:
+    """Return what a relearning keeps on its way, which its training makes too."""
+    content = leader.model_dump()
+    parents = {**leader.parents, "leader": leader.id}
+    return [
+        Recipe(**{**content, "step": k, "parents": parents, "label": f"{leader.label} step {k}"})
+        for k in leader.at
+    ]
+
+
+def leader_of(recipe: Recipe) -> Recipe:
+    """Return the recipe whose training makes a bend or snapshot too; any other as it is."""
+    if recipe.bend:
+        told = {"bend": 0, "label": recipe.label.removesuffix(f" {recipe.bend + 1}")}
+    elif recipe.step is not None:
+        told = {"step": None, "label": recipe.label.removesuffix(f" step {recipe.step}")}
+    else:
+        return recipe
+    parents = {end: key for end, key in recipe.parents.items() if end != "leader"}
+    return Recipe(**{**recipe.model_dump(), "parents": parents, **told})

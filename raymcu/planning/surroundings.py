@@ -164,7 +164,7 @@ def _components(space: SearchSpace) -> dict[str, Any]:
     return {
         "families": {u.title: CURVES[u.name](**u.options) for u in space.curves.families},
         "walks": {use.title: WALKS[use.name](**use.options) for use in space.walks},
-        "attacks": {use.title: ATTACKS[use.name](**use.options) for use in space.attacks},
+        "attacks": {use.title: ATTACKS[use.name](**use.options).looked() for use in space.attacks},
         "methods": dict(_methods(space)),
         "masks": {m.title: _resolved(MASKS, m.mask) for m in space.methods if m.mask},
         "curriculum": _resolved(CURRICULA, space.unlearning.curriculum),

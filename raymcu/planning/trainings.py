@@ -5,8 +5,9 @@ from typing import Any
 
 from raymcu.blend import Blend
 from raymcu.planning.facts import Surroundings
-from raymcu.planning.recipes import Choice, GEffects, Recipe
-from raymcu.study.search_space import MethodUse, ModelSource, ModelUse, SearchSpace
+from raymcu.planning.plan import Point
+from raymcu.planning.recipes import Choice, GEffects, Lesson, Recipe
+from raymcu.study.search_space import BenchmarkUse, MethodUse, ModelSource, ModelUse, SearchSpace
 from raymcu.study.settings import MEMORIZER, UnlearnerKey
 
 TASK = Choice(name="finetune", options={})
@@ -147,6 +148,59 @@ class Trainings:
         c = facts.coefficient
         blend = Blend.mixed([(1 - c, self.alone(self.original)), (c, self.alone(recipe))])
         return recipe, blend
+
+    def relearned(self, attack: Any, title: str, point: Point) -> Recipe:
+        """Add what an attack makes of a point by training; where it is none, its checkpoint too.
+
+        Args:
+            attack: A `raymcu.attacks.relearn.Relearn`.
+            title: Of the attack.
+            point: What is trained further.
+        """
+        training = attack.how()
+        is_other = attack.data in ("text", "benchmark")
+        learned = {
+            "forget": point.forget_size,
+            "retain": self.around.retain_sets[point.forget_size],
+        }.get(attack.data, attack.data)
+        other = dict(attack.benchmark or {})
+        return self.add(
+            role="relearned",
+            label=f"{point.label} after {title}",
+            forget_size=point.forget_size,
+            parents={"start": self._start(point)},
+            train_sets=(learned,),
+            methods=(TASK,),
+            training=training,
+            at=tuple(step for step in attack.strengths() if step not in (0, training.steps)),
+            lesson=Lesson(
+                data=attack.data,
+                count=attack.count,
+                share=attack.share,
+                path=attack.path,
+                other_set=other.pop("set", None),
+                benchmark=BenchmarkUse(forget_sizes=(), **other) if other else None,
+                fingerprint=attack.fingerprint if is_other else "",
+            ),
+            seed=attack.seed,
+        )
+
+    def _start(self, point: Point) -> str:
+        """Return the checkpoint that a point is; a blend of several is written down as one."""
+        if point.blend.is_checkpoint:
+            return point.blend.checkpoints[0]
+        parents = {f"part{n}": key for n, key in enumerate(point.blend.checkpoints)}
+        written = self.add(
+            role="blend",
+            label=point.label,
+            forget_size=None,
+            parents=parents,
+            methods=(),
+            training=None,
+            blend=point.blend,
+            seed=0,
+        )
+        return written.id
 
 
 def _choice(name: str, options: Mapping[str, Any], without: str | None) -> Choice:

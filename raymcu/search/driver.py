@@ -214,29 +214,29 @@ def _fit(
     callbacks: list[Any] = [_Watcher(watch, interrupt)]
     with suppress(ImportError):  # without tensorboardX there are no files for TensorBoard
         callbacks.append(_Board())
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, resources),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=_Pruning(searcher),
-            num_samples=-1,
-            max_concurrent_trials=_concurrent(space, cluster),
-            reuse_actors=True,
-            trial_name_creator=lambda trial: f"raymcu {trial.config['trial']}".replace("/", " "),
-            trial_dirname_creator=lambda trial: _folder(trial.config),
-        ),
-        run_config=tune.RunConfig(
-            name=f"search-{int(time.time())}",
-            storage_path=f"{run.url}/tune",
-            verbose=0,
-            callbacks=callbacks,
-            failure_config=tune.FailureConfig(max_failures=execution.max_attempts - 1),
-        ),
+    interrupt.fit(
+        tune.Tuner(
+            tune.with_resources(trainable, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=_Pruning(searcher),
+                num_samples=-1,
+                max_concurrent_trials=_concurrent(space, cluster),
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"raymcu {trial.config['trial']}".replace(
+                    "/", " "
+                ),
+                trial_dirname_creator=lambda trial: _folder(trial.config),
+            ),
+            run_config=tune.RunConfig(
+                name=f"search-{int(time.time())}",
+                storage_path=f"{run.url}/tune",
+                verbose=0,
+                callbacks=callbacks,
+                failure_config=tune.FailureConfig(max_failures=execution.max_attempts - 1),
+            ),
+        )
     )
-    with interrupt.awaited():
-        tuner.fit()
-    if interrupt.came is not None:
-        raise KeyboardInterrupt
 
 
 class _Pruning(FIFOScheduler):  # type: ignore[misc] # Ray is untyped

@@ -59,6 +59,21 @@ class CheckpointStore:
             )
         return dict(manifest)
 
+    def drop_weights(self, checkpoint: str) -> None:
+        """Delete the weights of a checkpoint that nothing needs any more; it stays done."""
+        manifest = self.manifest(checkpoint)
+        kept = {k: e for k, e in manifest["files"].items() if not k.endswith(".safetensors")}
+        if len(kept) == len(manifest["files"]):
+            return
+        dropped = sorted(manifest["files"].keys() - kept.keys())
+        self.folder.write_json(f"{checkpoint}/{MANIFEST}", {**manifest, "files": kept})
+        for name in dropped:
+            self.folder.remove(f"{checkpoint}/{name}")
+
+    def has_weights(self, checkpoint: str) -> bool:
+        """Say whether a complete checkpoint still has its weights."""
+        return any(name.endswith(".safetensors") for name in self.manifest(checkpoint)["files"])
+
     def verify(self, checkpoint: str) -> list[str]:
         """Re-hash every file; return a sentence for each that differs from its manifest."""
         faults = []

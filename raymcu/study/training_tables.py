@@ -148,6 +148,8 @@ class Training(Section):
     """Decoupled weight decay."""
     epochs: PositiveFloat = 5.0
     """Passes over the anchor set: the forget set when unlearning, else the training set."""
+    steps: PositiveInt | None = None
+    """Optimizer steps in all; None: as many as ``epochs`` has."""
     batch_size: PositiveInt = 32
     """Questions per optimizer step, over all workers."""
     micro_batch_size: PositiveInt | None = None

@@ -147,27 +147,25 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     name = f"{common['stage']}-{content_id(sorted(labels))}-{time.time_ns()}"
     interrupt = Interrupt(run)
     watcher = _Watcher(watch, labels, interrupt)
-    tuner = tune.Tuner(
-        trainable,
-        param_space={**common, "recipes": tune.grid_search(encoded)},
-        tune_config=tune.TuneConfig(
-            reuse_actors=True,
-            max_concurrent_trials=concurrent,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=f"{run.url}/tune",
-            verbose=0,
-            callbacks=[watcher],
-            failure_config=tune.FailureConfig(max_failures=space.execution.max_attempts - 1),
-        ),
+    results = interrupt.fit(
+        tune.Tuner(
+            trainable,
+            param_space={**common, "recipes": tune.grid_search(encoded)},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                max_concurrent_trials=concurrent,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=f"{run.url}/tune",
+                verbose=0,
+                callbacks=[watcher],
+                failure_config=tune.FailureConfig(max_failures=space.execution.max_attempts - 1),
+            ),
+        )
     )
-    with interrupt.awaited():
-        results = tuner.fit()
-    if interrupt.came is not None:
-        raise KeyboardInterrupt
     damaged = [e for e in results.errors if isinstance(root_of(e), StoreError)]
     if damaged:
         raise StoreError(str(root_of(damaged[0])))

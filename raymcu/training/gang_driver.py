@@ -4,6 +4,7 @@ A gang trains one recipe after the other, since starting one costs more than a s
 it dies, what was under way is tried again by a new one, and the rest goes on after it.
 """
 
+import os
 import time
 import traceback
 from collections import Counter
@@ -29,6 +30,9 @@ from raymcu.training.group import decides
 from raymcu.training.sharding import Distributed, is_of_peer, shard
 from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.workshop import Workshop
+
+# Ray Train's own minute is too short for the nodes of a cloud, and for a machine that is busy.
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
 
 _UNDER_WAY = "under_way"
 """File that says which recipe a gang has begun last."""

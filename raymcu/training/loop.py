@@ -107,7 +107,7 @@ class Loop:
         self.moved: Mapping[str, Tensor] = weights if walk is None else walk.movable(weights)
         self.average = MovingAverage(self.moved, training.average) if training.average else None
         self.optimizer = Optimizer(self.moved, training)
-        self.num_steps = stream.num_steps(training.epochs)
+        self.num_steps = training.steps or stream.num_steps(training.epochs)
         self.progress = Progress()
         self.device = next(iter(weights.values())).device
         self.reader = Reader(

@@ -56,7 +56,8 @@ class Job:
     def sequences(self, part: Part) -> dict[Encoded, None]:
         """Return every sequence of a part that the training sees, each once."""
         found: dict[Encoded, None] = {}
-        for number in range(self.stream.num_steps(self.training.epochs)):
+        steps = self.training.steps or self.stream.num_steps(self.training.epochs)
+        for number in range(steps):
             rows = self.stream.step(number)
             epoch = number // self.stream.steps_per_epoch
             for row in rows.of(part.questions):

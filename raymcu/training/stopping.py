@@ -1,12 +1,14 @@
 """One Ctrl-C lets trainings save: the driver asks in the run folder, and each answers there."""
 
+import gc
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 from raymcu.errors import RaymcuError
 from raymcu.store.run_folder import RunFolder
@@ -96,6 +98,25 @@ class Interrupt:
             yield
         finally:
             restore()
+
+    def fit(self, tuner: Any) -> Any:
+        """Run a Tune experiment; return its results.
+
+        Args:
+            tuner: To be held by nobody else: after an interrupt its trials' actors would keep their
+                processors for as long as it lives.
+
+        Raises:
+            KeyboardInterrupt: If one came.
+        """
+        results = None
+        with self.awaited(), suppress(KeyboardInterrupt):
+            results = tuner.fit()
+        if results is None or self.came is not None:
+            del tuner, results
+            gc.collect()  # Tune's objects hold each other
+            raise KeyboardInterrupt
+        return results
 
     def is_over(self, running: int) -> bool:
         """Say whether one came, and as many trainings as are running have saved, or none will."""

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
-from raymcu.blend import Blend
 from raymcu.curricula._base import CURRICULA, Weighing
 from raymcu.curves._base import CURVES
 from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
 from raymcu.models import causal_lm
 from raymcu.models.anatomy import mlp_outputs
-from raymcu.models.blending import load_weights, write_blend
+from raymcu.models.blending import load_weights
 from raymcu.models.modality import MODALITIES, Modality
 from raymcu.models.scorer import Scorer
-from raymcu.planning.recipes import Recipe, leader_of, siblings
+from raymcu.planning.lessons import lesson_of
+from raymcu.planning.recipes import Recipe, leader_of, siblings, snapshots
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse
 from raymcu.training.adapters import inject
@@ -47,6 +47,7 @@ from raymcu.training.start_model import (
 from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.walk import Walk
 from raymcu.training.whole_weights import fill, like, whole
+from raymcu.training.written_blends import blend_of, opened_blend
 
 _CPU = torch.device("cpu")
 _RESIDENT_ENDS = 3
@@ -120,10 +121,9 @@ class Workshop:
         if self._is_done(recipe.id):
             return
         try:
-            if recipe.coefficient is not None:
-                self._step_away(recipe, recipe.coefficient)
-            elif recipe.training is None:
-                self._write_untrained(recipe)
+            if recipe.training is None:
+                if self.group.rank == 0:  # nothing is shared among workers
+                    self._write(recipe)
             else:
                 self._train(self._prepare(leader_of(recipe)), report, looks)
         except torch.OutOfMemoryError as error:
@@ -132,35 +132,22 @@ class Workshop:
                 f"{error} Lower training.micro_batch_size or raise training.workers.",
             ) from error
 
-    def _write_untrained(self, recipe: Recipe) -> None:
-        """Write a model that somebody else trained, or nobody."""
+    def _write(self, recipe: Recipe) -> None:
+        """Write what is not trained: a blend, or a model that somebody else trained, or nobody."""
         modality = self._modality(recipe)
-        if recipe.role == "random":
+        blend = blend_of(recipe)
+        if blend is not None:
+            learned = self._benchmark(recipe.benchmark).training_set
+            model, encoder = opened_blend(
+                self.store, modality, recipe.model, blend, lambda: learned("full")
+            )
+        elif recipe.role == "random":
             model, encoder = self._create(recipe)
         else:
             model, encoder = modality.start_from(recipe.model, _CPU)
         with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
             modality.save(model, encoder, folder)
             write_recipe(recipe, folder, Progress())
-
-    def _step_away(self, recipe: Recipe, coefficient: float) -> None:
-        """Write (1-c)·start + c·memorizer: added up in float32, rounded once to what is saved.
-
-        Bit for bit the blend of these coefficients that is measured. Nothing is shared among
-        workers.
-        """
-        if self.group.rank != 0:
-            return
-        start, memorizer = (recipe.parents[parent] for parent in ("start", "memorizer"))
-        modality = self._modality(recipe)
-        folder = self.store.local_dir(start)
-        model, encoder = modality.open(folder, recipe.model, recipe.model.dtype, _CPU)
-        sources = {key: load_weights(self.store.local_dir(key)) for key in (start, memorizer)}
-        blend = Blend.of([(start, 1 - coefficient), (memorizer, coefficient)])
-        write_blend(causal_lm.saved_weights(model), blend, sources)
-        with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as made:
-            modality.save(model, encoder, made)
-            write_recipe(recipe, made, Progress())
 
     def _prepare(self, recipe: Recipe) -> Job:
         assert recipe.training is not None  # noqa: S101 - ready models are not prepared
@@ -172,8 +159,11 @@ class Workshop:
         retain_sets = recipe.train_sets or (recipe.retain_set or "",)
         forget, retain = (
             _joined([self._encode(recipe, home, model, encoder, name) for name in names])
-            for names in (forget_sets, retain_sets)
+            for names in (forget_sets, retain_sets if recipe.lesson is None else ())
         )
+        if recipe.lesson is not None:
+            examples = lesson_of(recipe, benchmark)
+            retain = Rows.of(modality.encode(model, encoder, examples), examples)
         check_length((*forget.encoded, *retain.encoded), limit)
         stream = Stream(
             forget.encoded,
@@ -272,7 +262,8 @@ class Workshop:
             self.shard(scorer, recipe.model.dtype)
         weights = movable_weights(job, llama_names)
         walk = self._walk(recipe, job.model) if recipe.role == "bend" else None
-        made = [recipe, *siblings(recipe, len(walk.bends))] if walk is not None else [recipe]
+        bends = siblings(recipe, len(walk.bends)) if walk is not None else []
+        made = [recipe, *bends]
         missing = {one.id for one in made if not self._is_done(one.id)}
         loop = Loop(
             scorer=scorer,
@@ -290,7 +281,8 @@ class Workshop:
             observe=observe,
         )
         resume(self.store, self.group, recipe, loop)
-        self._run(job, loop, report, looks)
+        kept = {one.step: one for one in snapshots(recipe) if not self._is_done(one.id)}
+        self._run(job, loop, report, looks, kept)
         for one in reversed(made):  # the leader last: while it is missing, all are made with it
             if one.id in missing:
                 if walk is not None:
@@ -301,8 +293,23 @@ class Workshop:
         if self.group.rank == 0:
             self.store.folder.remove(f".partial/{recipe.id}")
 
-    def _run(self, job: Job, loop: Loop, report: Report, looks: Looks | None) -> None:
-        """Train to the end, telling how far it is and saving resumable states."""
+    def _run(
+        self,
+        job: Job,
+        loop: Loop,
+        report: Report,
+        looks: Looks | None,
+        kept: Mapping[int | None, Recipe],
+    ) -> None:
+        """Train to the end, telling how far it is and saving resumable states.
+
+        Args:
+            job: What is trained.
+            loop: How.
+            report: Told how far it is.
+            looks: Looks on its way.
+            kept: Recipes of weights on its way, by step.
+        """
         saved = time.monotonic()
         for progress in loop.run():
             report(progress.step, loop.num_steps, progress.history[-1]["loss"])
@@ -312,6 +319,8 @@ class Workshop:
                 average = loop.average.values if loop.average is not None else {}
                 shown = {name: whole(weight) for name, weight in average.items()}
                 looks.at(number, {**all_weights(job, torch.float32), **shown})
+            if progress.step in kept:
+                keep_checkpoint(self.store, self.group, job, kept[progress.step], loop.progress)
             if not is_last and self._is_time(time.monotonic() - saved):
                 keep_state(self.store, self.group, job.recipe, loop)
                 saved = time.monotonic()
