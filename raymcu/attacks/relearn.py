@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from raymcu.attacks._base import ATTACKS, Attack, Relearning
+from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.errors import ConfigError, unknown_name
 from raymcu.study.table_kinds import merged, unique
 from raymcu.study.training_tables import Training
 
@@ -117,8 +119,19 @@ class Relearn(Relearning):
         return own if self.at is None else self.at
 
     def looked(self) -> Attack:
-        """Return it with the fingerprint of its text file."""
-        if self.path is None:
+        """Return it with the fingerprint of its text file, or of the other benchmark.
+
+        Raises:
+            ConfigError: If there is no such benchmark, or it has no such set.
+        """
+        if self.path is not None:
+            content = Path(self.path).expanduser().read_bytes()
+            return self.model_copy(update={"fingerprint": hashlib.sha256(content).hexdigest()[:16]})
+        if self.benchmark is None:
             return self
-        content = Path(self.path).expanduser().read_bytes()
-        return self.model_copy(update={"fingerprint": hashlib.sha256(content).hexdigest()[:16]})
+        options = {k: v for k, v in self.benchmark.items() if k not in ("name", "set")}
+        facts = BENCHMARKS[self.benchmark["name"]](**options).facts()
+        if self.benchmark["set"] not in facts.sets:
+            told = unknown_name("set", self.benchmark["set"], list(facts.sets))
+            raise ConfigError(f"benchmark.set: {told}")
+        return self.model_copy(update={"fingerprint": facts.fingerprint})

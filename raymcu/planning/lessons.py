@@ -29,7 +29,7 @@ def lesson_of(recipe: Recipe, benchmark: Benchmark) -> Sequence[Any]:
         case "benchmark":
             use = lesson.benchmark
             assert use is not None  # noqa: S101
-            examples = BENCHMARKS[use.name](**use.options).training_set(lesson.other_set or "")
+            examples = BENCHMARKS[use.name](**use.options).training_set(use.forget_sizes[0])
         case _:
             examples = benchmark.training_set(recipe.train_sets[0])
     return [examples[number] for number in picked(lesson, len(examples), recipe.seed)]

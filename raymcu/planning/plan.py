@@ -8,7 +8,7 @@ from typing import Any
 
 from raymcu.blend import Blend
 from raymcu.metrics._base import REFERENCES
-from raymcu.planning.recipes import Choice, Recipe
+from raymcu.planning.recipes import PASSING, Choice, Recipe
 from raymcu.store.ids import content_id
 
 
@@ -159,9 +159,15 @@ class Plan:
             k for k, p in self.points.items() if p.role not in ("curve", "ensemble") or k in walked
         }
         points = {k: p for k, p in self.points.items() if (p.attack.of if p.attack else k) in kept}
+        needed = {key for point in points.values() for key in point.needs} | bends
+        for key, recipe in reversed(list(self.recipes.items())):  # children first
+            needed.update(recipe.parents.values() if key in needed else ())
+        optional = PASSING | {"bend"}
         return replace(
             self,
-            recipes={k: r for k, r in self.recipes.items() if r.role != "bend" or k in bends},
+            recipes={
+                k: r for k, r in self.recipes.items() if r.role not in optional or k in needed
+            },
             curves=curves,
             points=points,
             asked=self.id,

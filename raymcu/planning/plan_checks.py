@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from raymcu.errors import shown, unknown_name
+from raymcu.planning.attack_checks import attack_faults
 from raymcu.planning.facts import Surroundings
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.settings import MEMORIZER, UnlearnerKey
@@ -17,6 +18,7 @@ def plan_faults(space: SearchSpace, around: Surroundings) -> list[str]:
         *_model_faults(space, around),
         *_walk_faults(space, around),
         *_blend_faults(space, around),
+        *attack_faults(space, around),
     ]
 
 

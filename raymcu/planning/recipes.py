@@ -63,9 +63,7 @@ class Lesson(BaseModel):
     path: str | None
     """Of a text file; ``fingerprint`` stands for it in the id."""
     benchmark: BenchmarkUse | None
-    """Another benchmark, with its options."""
-    other_set: str | None
-    """Which of its sets."""
+    """Another benchmark with its options; its first forget size names the set that is learned."""
     fingerprint: str
     """Content of the text or of the other benchmark."""
 

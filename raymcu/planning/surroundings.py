@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from raymcu.attacks._base import ATTACKS
+from raymcu.attacks._base import ATTACKS, Attack
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES, WALKS
-from raymcu.errors import UnreadKeyWarning
+from raymcu.errors import ConfigError, UnreadKeyWarning
 from raymcu.masks._base import MASKS
 from raymcu.methods._base import METHODS
 from raymcu.metrics._base import METRICS
@@ -164,11 +164,28 @@ def _components(space: SearchSpace) -> dict[str, Any]:
     return {
         "families": {u.title: CURVES[u.name](**u.options) for u in space.curves.families},
         "walks": {use.title: WALKS[use.name](**use.options) for use in space.walks},
-        "attacks": {use.title: ATTACKS[use.name](**use.options).looked() for use in space.attacks},
+        "attacks": _attacks(space),
         "methods": dict(_methods(space)),
         "masks": {m.title: _resolved(MASKS, m.mask) for m in space.methods if m.mask},
         "curriculum": _resolved(CURRICULA, space.unlearning.curriculum),
     }
+
+
+def _attacks(space: SearchSpace) -> dict[str, Attack]:
+    """Return the attacks, the content of the files that they name among their options.
+
+    Raises:
+        ConfigError: If a file is not as it must be.
+    """
+    found, faults = {}, []
+    for index, use in enumerate(space.attacks):
+        try:
+            found[use.title] = ATTACKS[use.name](**use.options).looked()
+        except ConfigError as error:
+            faults += [f"attacks.{index}: {fault}" for fault in error.faults]
+    if faults:
+        raise ConfigError(faults)
+    return found
 
 
 def _methods(space: SearchSpace) -> Iterator[tuple[tuple[str, bool], MethodFacts]]:
