@@ -164,7 +164,7 @@ class Trainings:
             "retain": self.around.retain_sets[point.forget_size],
         }.get(attack.data, attack.data)
         other = dict(attack.benchmark or {})
-        sets = {"forget_sizes": (other.pop("set", None),)}
+        learned_there = (other.pop("set", ""),)
         return self.add(
             role="relearned",
             label=f"{point.label} after {title}",
@@ -179,9 +179,7 @@ class Trainings:
                 count=attack.count,
                 share=attack.share,
                 path=attack.path,
-                benchmark=BenchmarkUse(forget_sizes=(other.pop("set"),), **other)
-                if other
-                else None,
+                benchmark=(BenchmarkUse(forget_sizes=learned_there, **other) if other else None),
                 fingerprint=attack.fingerprint if is_other else "",
             ),
             seed=attack.seed,
