@@ -61,6 +61,7 @@ def export(
     """
     run = run if isinstance(run, RunFolder) else RunFolder.open(str(run))
     target = Path(target)
+    causal_lm.quiet()
     blend = find_blend(run, point)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: is in use. Give a new or empty folder with --to.")
@@ -70,6 +71,11 @@ def export(
     missing = [key for key in folders if not run.checkpoints.is_done(key)]
     if missing:
         raise ConfigError(f"'{point}': checkpoint {missing[0]} is not trained yet.")
+    if gone := [key for key in folders if not run.checkpoints.has_weights(key)]:
+        raise ConfigError(
+            f"'{point}': the weights of checkpoint {gone[0]} were deleted once they were measured. "
+            "Run the study again with execution.keep_relearned = true, which makes them anew."
+        )
     if faults := files.same_family(folders):
         raise ConfigError(faults)
     first = folders[blend.checkpoints[0]]

@@ -7,9 +7,12 @@ from typing import Any
 
 from raymcu.blend import Blend
 from raymcu.errors import ConfigError
+from raymcu.planning.recipes import PASSING
 from raymcu.store.run_folder import RunFolder
 
 _MOST_TOLD = 5
+_AFTER = " after "
+"""What stands in the label of an attacked point."""
 
 
 def find_blend(run: RunFolder, name: str) -> Blend:
@@ -28,9 +31,18 @@ def find_blend(run: RunFolder, name: str) -> Blend:
         raise ConfigError(f"'{name}': is no name. Give a point's id or label, e.g. original.")
     names = _names(run)
     wanted = _as_told(name)
+    is_attacked = _AFTER in wanted
     found = names.get(wanted) or {
-        blend for other, blends in names.items() if other.startswith(wanted) for blend in blends
+        blend
+        for other, blends in names.items()
+        if other.startswith(wanted) and (is_attacked or _AFTER not in other)
+        for blend in blends
     }
+    if not found and is_attacked and (before := wanted.split(_AFTER)[0]) in names:
+        raise ConfigError(
+            f"'{name}': is no model by itself: what was done to '{before}' lasted while it was "
+            f"measured. Give '{before}'."
+        )
     if not found:
         near = get_close_matches(wanted, names, n=_MOST_TOLD, cutoff=0.5)
         raise ConfigError(
@@ -50,10 +62,16 @@ def find_blend(run: RunFolder, name: str) -> Blend:
 def _names(run: RunFolder) -> Mapping[str, set[str]]:
     """Return the blends, as JSON, that each name stands for."""
     names: defaultdict[str, set[str]] = defaultdict(set)
-    for row in run.read_table("points").to_pylist():
+    points = run.read_table("points").to_pylist()
+    blends = {row["point_id"]: row["blend"] for row in points}
+    for row in points:
+        if row["blend"] == blends.get(row["attacked"]):  # attacked, but with the weights of before
+            continue
         for name in _names_of_point(row):
             names[name].add(row["blend"])
     for row in run.read_table("recipes").to_pylist():
+        if row["role"] in PASSING:  # which go by the labels of their points
+            continue
         blend = Blend.of({row["recipe_id"]: 1.0}).model_dump_json()
         for name in _with_size(row["label"], row["forget_size"]):
             names[name].add(blend)

@@ -42,6 +42,7 @@ class Ledger:
         self._replan = replan
         self._whole = plan
         self._context: Mapping[str, Any] = {}
+        self._keeps_relearned = False
         self.reused = {key for key in plan.recipes if run.checkpoints.is_done(key)}
 
     def begin(self, space: SearchSpace, command: str = "", *, extend: bool | None) -> None:
@@ -69,6 +70,7 @@ class Ledger:
         resolved = space.model_dump(mode="json", exclude_none=True)
         self.run.write_bytes("search_space.toml", tomli_w.dumps(resolved).encode())
         use = space.benchmark
+        self._keeps_relearned = space.execution.keep_relearned
         self._context = {
             "raymcu": importlib.metadata.version("raymcu"),
             "store": self.run.checkpoints.folder.url,
@@ -150,6 +152,8 @@ class Ledger:
         lacking = {key for key in there if not self.run.checkpoints.has_weights(key)}
         told = set(self.run.parts("measurements")) | self.failed()
         needed = {key for p in self.plan.points.values() if p.id not in told for key in p.needs}
+        if self._keeps_relearned:
+            needed.update(r.id for r in self.plan.recipes.values() if r.role == "relearned")
         for recipe in reversed(list(self.plan.recipes.values())):  # children first
             if not self._is_done(recipe.id) or recipe.id in needed & lacking:
                 needed.update(recipe.parents.values())

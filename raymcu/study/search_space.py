@@ -325,6 +325,8 @@ class Execution(Section):
     """Measuring processes; None fills the cluster."""
     save_every_s: NonNegativeFloat = 60.0
     """Seconds between the resumable states of a training; 0 saves after every step."""
+    keep_relearned: bool = False
+    """Keep the weights that attacks have trained once they are measured, e.g. to export them."""
     max_attempts: PositiveInt = 3
     """Times a training or a point is tried when its process dies."""
     loggers: Annotated[
