@@ -13,6 +13,7 @@ _WHERE: dict[str, tuple[str, str]] = {
     "walks": ("walks", "has none"),
     "blends": ("blends", "has none"),
     "models": ("models", "has none"),
+    "learners": ("learners", "has none"),
 }
 """By group of points: the key that makes some, and what to say where it does not."""
 
@@ -24,6 +25,7 @@ def attack_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
     labels = [
         *(use.label for use in space.models),
         *(use.label for use in space.blends),
+        *(f"{use.label}/seed{seed}" for use in space.learners for seed in use.seeds),
         *(f"{title}/seed{seed}" for title in titles for seed in space.unlearning.seeds),
     ]
     for index, use in enumerate(space.attacks):
@@ -55,6 +57,23 @@ def attack_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
         if use.title in titles:
             yield (
                 f"{where}.label: {shown(use.title)} is the name of a method here. Give the attack "
+                "another label."
+            )
+
+
+def learner_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    """Say which further learners cannot learn what they should, or are called as another model."""
+    taken = [*(m.title for m in space.methods), *(m.label for m in space.models)]
+    taken += ["original", "retrained"]
+    for index, use in enumerate(space.learners):
+        if use.knows in ("paraphrased", "perturbed") and around.is_classifier:
+            yield (
+                f"learners.{index}.knows: is '{use.knows}', and benchmark '{space.benchmark.name}' "
+                "has classes, not answers in words. Use answers or nothing."
+            )
+        if use.label in taken:
+            yield (
+                f"learners.{index}.label: '{use.label}' is called another model here. Give it "
                 "another label."
             )
 

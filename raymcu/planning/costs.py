@@ -62,7 +62,7 @@ def trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
     """Characters that a training reads, over all its epochs."""
     if recipe.training is None or recipe.bend or recipe.step:  # made by its leader's training
         return 0.0
-    if recipe.lesson is not None:
+    if recipe.lesson is not None and recipe.role == "relearned":
         learned = learned_examples(recipe, sets)
         steps = recipe.training.steps
         seen = steps * recipe.training.batch_size if steps else learned * recipe.training.epochs

@@ -216,7 +216,7 @@ def _training(
     names = recipe.train_sets or (recipe.forget_size or "",)
     rows = (
         learned_examples(recipe, sets)
-        if recipe.lesson
+        if recipe.role == "relearned"
         else sum(sets[name].num_examples for name in names)
     )
     steps = training.steps or training.epochs * rows / training.batch_size

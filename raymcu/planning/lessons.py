@@ -30,9 +30,28 @@ def lesson_of(recipe: Recipe, benchmark: Benchmark) -> Sequence[Any]:
             use = lesson.benchmark
             assert use is not None  # noqa: S101
             examples = BENCHMARKS[use.name](**use.options).training_set(use.forget_sizes[0])
+        case "paraphrased" | "perturbed":
+            return reworded(benchmark, lesson.data, recipe.forget_size or "")
         case _:
             examples = benchmark.training_set(recipe.train_sets[0])
     return [examples[number] for number in picked(lesson, len(examples), recipe.seed)]
+
+
+def reworded(benchmark: Benchmark, how: str, forget_size: str) -> Sequence[Any]:
+    """Return the questions of a forget set with other answers, of those that have some.
+
+    Args:
+        benchmark: With questions.
+        how: ``paraphrased``: the true answer in other words; ``perturbed``: the first wrong one.
+        forget_size: Whose questions.
+    """
+    found = []
+    for example in benchmark.probe("forget", forget_size):
+        wrong = example.perturbed_answers[0] if example.perturbed_answers else None
+        answer = example.paraphrased_answer if how == "paraphrased" else wrong
+        if answer is not None:
+            found.append(Example(example.question, answer))
+    return found
 
 
 def picked(lesson: Lesson, total: int, seed: int) -> list[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from raymcu.errors import shown, unknown_name
-from raymcu.planning.attack_checks import attack_faults
+from raymcu.planning.attack_checks import attack_faults, learner_faults
 from raymcu.planning.facts import Surroundings
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.settings import MEMORIZER, UnlearnerKey
@@ -19,6 +19,7 @@ def plan_faults(space: SearchSpace, around: Surroundings) -> list[str]:
         *_walk_faults(space, around),
         *_blend_faults(space, around),
         *attack_faults(space, around),
+        *learner_faults(space, around),
     ]
 
 

@@ -6,6 +6,7 @@ that ten curves end at is one recipe, and a point that several curves share is m
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from raymcu.blend import Blend
@@ -87,6 +88,10 @@ class _Planner(Trainings):
         for label in self.models:
             for size in self.space.benchmark.forget_sizes:
                 self._point(self.alone(self.ready(label)), size, "model", label)
+        for use in self.space.learners:
+            for size, seed in product(self.space.benchmark.forget_sizes, use.seeds):
+                learner = self.further(use, size, seed)
+                self._point(self.alone(learner), size, "learner", learner.label)
         grid = [
             (size, setting, pair)
             for size in self.space.benchmark.forget_sizes
@@ -355,9 +360,8 @@ class _Planner(Trainings):
         return key
 
 
-_ROLES = dict(
-    zip(("unlearner", "curve", "ensemble", "walk", "blend", "model"), GROUPS, strict=True)
-)
+_ROLES = {group.removesuffix("s"): group for group in GROUPS}
+"""Groups of points by the role of one."""
 
 
 def _is_attacked(point: Point, use: AttackUse) -> bool:

@@ -37,6 +37,7 @@ Role = Literal[
     "bend",
     "blend",
     "relearned",
+    "learner",
 ]
 PASSING = frozenset({"blend", "relearned"})
 """Roles of checkpoints whose weights may go once what needs them is measured."""
@@ -51,20 +52,24 @@ class Choice(BaseModel):
 
 
 class Lesson(BaseModel):
-    """What a relearned model learns: a part of a set, or of something that is none of the study."""
+    """What a relearned model learns: a part of a set, or of something that is none of the study.
+
+    What a further learner learns besides its sets: the forget set in other words.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     data: str
-    """``forget``, ``retain``, ``text`` or ``benchmark``."""
-    count: int | None
+    """``forget``, ``retain``, ``text`` or ``benchmark``; of a learner ``paraphrased`` or
+    ``perturbed``: the forget set with other answers."""
+    count: int | None = None
     """How many examples; None: by ``share``."""
-    share: float | None
+    share: float | None = None
     """None: all of them."""
-    path: str | None
+    path: str | None = None
     """Of a text file; ``fingerprint`` stands for it in the id."""
-    benchmark: BenchmarkUse | None
+    benchmark: BenchmarkUse | None = None
     """Another benchmark with its options; its first forget size names the set that is learned."""
-    fingerprint: str
+    fingerprint: str = ""
     """Content of the text or of the other benchmark."""
 
 

@@ -7,8 +7,11 @@ from raymcu.blend import Blend
 from raymcu.planning.facts import Surroundings
 from raymcu.planning.plan import Point
 from raymcu.planning.recipes import Choice, GEffects, Lesson, Recipe
+from raymcu.study.learners import LearnerUse
 from raymcu.study.search_space import BenchmarkUse, MethodUse, ModelSource, ModelUse, SearchSpace
 from raymcu.study.settings import MEMORIZER, UnlearnerKey
+from raymcu.study.table_kinds import merged
+from raymcu.study.training_tables import Training
 
 TASK = Choice(name="finetune", options={})
 """Learning: NLL on the retain set, or on the sets an original model learns."""
@@ -101,6 +104,24 @@ class Trainings:
             methods=(TASK,),
             training=source.training,
             seed=source.seed,
+        )
+
+    def further(self, use: LearnerUse, size: str, seed: int) -> Recipe:
+        """Add a model that learns as the original does, the forget set in its own way."""
+        source = self.space.original
+        knows_all = use.knows == "answers"
+        learned = "full" if knows_all else self.around.retrained_sets[size]
+        is_other = use.knows in ("paraphrased", "perturbed")
+        return self.add(
+            role="learner",
+            label=f"{use.label}/seed{seed}",
+            forget_size=None if knows_all else size,
+            parents={},
+            train_sets=(learned, *source.extra_sets),
+            methods=(TASK,),
+            training=Training(**merged(source.training.model_dump(), use.training)),
+            lesson=Lesson(data=use.knows) if is_other else None,
+            seed=seed,
         )
 
     def teacher(self, names: Iterable[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from raymcu.study.table_kinds import Names, Titled
 
-GROUPS = ("unlearners", "curves", "ensembles", "walks", "blends", "models")
+GROUPS = ("unlearners", "curves", "ensembles", "walks", "blends", "models", "learners")
 """Points by what they are, as ``on`` names them."""
 
 
@@ -14,4 +14,4 @@ class AttackUse(Titled):
 
     on: Names = ("unlearners",)
     """Points that are attacked: ``unlearners``, ``curves`` (every point of each), ``ensembles``,
-    ``walks``, ``blends`` and ``models``, or labels of points, e.g. ``npo/seed0``."""
+    ``walks``, ``blends``, ``models`` and ``learners``, or labels of points, e.g. ``npo/seed0``."""

@@ -177,6 +177,8 @@ def _component_faults(raw: Mapping[str, Any], registries: Registries) -> Iterato
         yield from _use_faults(f"curves.families.{index}", family, FamilyUse, registries.curves)
     for index, walk in enumerate(map(as_table, as_list(raw.get("walks")))):
         yield from _use_faults(f"walks.{index}", walk, WalkUse, registries.walks)
+    for index, learner in enumerate(map(as_table, as_list(raw.get("learners")))):
+        yield from _training_faults(f"learners.{index}.training", learner.get("training"))
     for index, attack in enumerate(map(as_table, as_list(raw.get("attacks")))):
         yield from _use_faults(f"attacks.{index}", attack, AttackUse, registries.attacks)
     curriculum = as_table(unlearning.get("curriculum"))
@@ -201,9 +203,10 @@ def _component_faults(raw: Mapping[str, Any], registries: Registries) -> Iterato
 def _model_faults(raw: Mapping[str, Any]) -> Iterator[str]:
     """Check what ready models are called, and that there is something to study."""
     methods, models = (list(map(as_table, as_list(raw.get(k)))) for k in ("methods", "models"))
-    if not raw.get("models") and "methods" not in raw:
+    has_others = bool(raw.get("models") or raw.get("learners"))
+    if not has_others and "methods" not in raw:
         yield "methods: is missing. Add it."
-    elif not raw.get("models") and raw["methods"] == []:
+    elif not has_others and raw["methods"] == []:
         yield "methods: must have at least 1 elements, got []."
     taken = ["original", "retrained", *(use.get("label", use.get("name")) for use in methods)]
     for index, use in enumerate(models):

@@ -20,6 +20,7 @@ from pydantic import (
 
 from raymcu.errors import kind_tag
 from raymcu.study.attacks import AttackUse
+from raymcu.study.learners import LearnerUse
 from raymcu.study.scratch_classifiers import ScratchBert, ScratchResNet, ScratchVilt, ScratchViT
 from raymcu.study.search_table import Search
 from raymcu.study.table_kinds import Named, Names, Section, Titled, merged, titles_differ, unique
@@ -360,6 +361,8 @@ class SearchSpace(Section):
     """What unlearns; there may be none where there are ``models``."""
     models: Annotated[tuple[ModelUse, ...], AfterValidator(titles_differ)] = ()
     """Ready models to be measured, blended and walked through."""
+    learners: Annotated[tuple[LearnerUse, ...], AfterValidator(titles_differ)] = ()
+    """Further models that learn, which hold what is to be forgotten or do not."""
     curves: Curves = Curves()
     walks: Annotated[tuple[WalkUse, ...], AfterValidator(titles_differ)] = ()
     """Walks from the original through one trained model: no pairs, no bends."""

@@ -159,11 +159,12 @@ class Workshop:
         retain_sets = recipe.train_sets or (recipe.retain_set or "",)
         forget, retain = (
             _joined([self._encode(recipe, home, model, encoder, name) for name in names])
-            for names in (forget_sets, retain_sets if recipe.lesson is None else ())
+            for names in (forget_sets, () if recipe.role == "relearned" else retain_sets)
         )
         if recipe.lesson is not None:
             examples = lesson_of(recipe, benchmark)
-            retain = Rows.of(modality.encode(model, encoder, examples), examples)
+            told = Rows.of(modality.encode(model, encoder, examples), examples)
+            retain = _joined([retain, told])
         check_length((*forget.encoded, *retain.encoded), limit)
         stream = Stream(
             forget.encoded,

@@ -107,3 +107,17 @@ def test_ids_know_what_is_learned_and_not_where_it_lies(recipes, study):
     moved = relearned(recipes, study.first, data="text", path="/b", fingerprint="x", at=(3,))
     changed = relearned(recipes, study.first, data="text", path="/a", fingerprint="y")
     assert one.id == moved.id != changed.id
+
+
+def test_a_learner_learns_its_sets_and_the_forgotten_facts_in_other_words(store, recipes, lab):
+    plain = recipes.original(role="learner", train_sets=("retain90",), training=HOW)
+    told = recipes.original(
+        role="learner",
+        train_sets=("retain90",),
+        training=HOW,
+        forget_size="forget10",
+        lesson=Lesson(data="paraphrased"),
+    )
+    lab.train(store, plain, told)
+    steps = [lab.history(store, one)[-1]["epoch"] for one in (plain, told)]
+    assert steps == [pytest.approx(5 / 45), pytest.approx(5 / 50)]  # of 180 and of 200 facts
