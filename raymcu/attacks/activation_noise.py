@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
@@ -65,17 +66,22 @@ class _Reading:
     def __init__(self, cache_name: str) -> None:
         self.cache_name = cache_name
         self.places: Any = None
+        self.read: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        """Tokens of a row that a cache holds; not every kind of cache can say."""
 
     def begins(self, module: Any, inputs: Any, given: Any) -> None:
         """Look at what the body is given."""
         del module, inputs
-        ids = given["input_ids"]
-        position = positions(ids, given.get("attention_mask"), given.get(self.cache_name))
+        ids, cache = given["input_ids"], given.get(self.cache_name)
+        before = 0 if cache is None else self.read.get(cache, 0)
+        if cache is not None:
+            self.read[cache] = before + ids.shape[1]
+        position = positions(ids, given.get("attention_mask"), before)
         self.places = _mixed(_mixed(ids) + position)
 
 
 def positions(
-    ids: Int[Tensor, "batch new"], mask: Tensor | None, cache: Any
+    ids: Int[Tensor, "batch new"], mask: Tensor | None, before: int
 ) -> Int[Tensor, "batch new"]:
     """Return each token's position in its own sequence: how many it sees before it.
 
@@ -83,10 +89,9 @@ def positions(
         ids: What is read now.
         mask: 0 for padding, (batch, old and new); or in a tree -inf where a token does not look,
             (1 or batch, 1, new, all).
-        cache: What was read before, if anything was.
+        before: How many were read before, where there is no mask.
     """
     if mask is None:
-        before = cache.get_seq_length() if cache is not None else 0
         return torch.arange(before, before + ids.shape[1], device=ids.device).expand_as(ids)
     if mask.ndim == 4:
         return ((mask[:, 0] == 0).sum(-1) - 1).expand_as(ids)
