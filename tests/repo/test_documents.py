@@ -161,6 +161,11 @@ def test_the_search_spaces_of_the_how_tos_can_be_planned(tmp_path):
     assert plan.has_choice
     beyond, walked = show("beyond-pairs")
     assert {walk.family for walk in walked.walks.values()} == {use.name for use in beyond.walks}
+    attacked, treated = show("attack")
+    done = {(point.attack.title, point.attack.strength) for point in treated.points.values()
+            if point.attack}  # fmt: skip
+    assert {title for title, _ in done} == {use.title for use in attacked.attacks}
+    assert ("rtn", 3) in done
     searched, _ = show("search")
     assert len(cells(searched)) == 2
     asked, _ = show("measurement")
