@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-@ATTACKS.register("prune", source="Han et al. 2015, arXiv:1506.02626, sec. 3.1")
+@ATTACKS.register("prune", source="Han et al. 2015, arXiv:1506.02626, sec. 3")
 class Prune(Treatment):
     """Set the weights of linear layers that are smallest in magnitude to 0.
 

@@ -41,8 +41,8 @@ Bits = Annotated[int, Field(ge=2, le=_PLAIN)]
 
 @ATTACKS.register(
     "quantize",
-    source="Zhang et al. 2024, arXiv:2410.16454, sec. 4; schemes: LLM.int8(), arXiv:2208.07339, "
-    "sec. 2; QLoRA, arXiv:2305.14314, sec. 3; AWQ, arXiv:2306.00978, sec. 2",
+    source="Zhang et al. 2024, arXiv:2410.16454; schemes: LLM.int8(), arXiv:2208.07339; "
+    "QLoRA, arXiv:2305.14314, sec. 3; AWQ, arXiv:2306.00978",
 )
 class Quantize(Treatment):
     """Round the weights of linear layers to few bits and back.

@@ -1,10 +1,12 @@
 """What every treatment promises, measured: none is the point itself, and nothing stays behind."""
 
+import copy
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import accelerate
 import pytest
 import torch
 from transformers import ViTConfig, ViTForImageClassification
@@ -16,6 +18,7 @@ from raymcu.measurement.attacked import Done
 from raymcu.measurement.measurer import Measurer
 from raymcu.models.cifar_resnet import CifarResNetConfig, CifarResNetForImageClassification
 from raymcu.models.classifying import ClassScorer
+from raymcu.models.scorer import Scorer
 from raymcu.study.search_space import Measurement
 
 ASKED = Measurement(
@@ -128,6 +131,21 @@ def test_two_processes_agree_to_the_bit(capsys):
     here = capsys.readouterr().out.split()
     assert done.stdout.split() == here
     assert len(set(here)) == 6
+
+
+@each
+def test_a_model_that_accelerate_spread_is_treated_alike(name, tiny_llama):
+    """Its weights lie elsewhere, and come for each use; with tied embeddings, too."""
+    ids, where = torch.arange(4, 24)[None], (torch.zeros(20, dtype=torch.long), torch.arange(20))
+    spread = copy.deepcopy(tiny_llama)
+    accelerate.cpu_offload(spread, execution_device=torch.device("cpu"))
+    found = []
+    for model in (tiny_llama, spread):
+        scorer = Scorer(model)
+        with torch.no_grad(), attack_of(name).applied(scorer):
+            found.append(scorer(ids, *where))
+    assert {weight.device.type for weight in spread.parameters()} == {"meta"}
+    assert torch.equal(*found)
 
 
 def classifier(kind):
