@@ -29,6 +29,7 @@ KINDS = {
     "metrics": "Metrics",
     "curves": "Curves",
     "walks": "Walks",
+    "attacks": "Attacks",
     "benchmarks": "Benchmarks",
     "settings": "Settings",
 }
@@ -201,6 +202,10 @@ def _components(kind: str, title: str) -> str:
         text += [f"Source: {row['source']}.\n"]
         if row.get("needs"):
             text.append("Needs: " + "; ".join(row["needs"]) + ".\n")
+        if row.get("strengths"):
+            text.append(f"A {row['way']}; strengths are {row['strengths']}.\n")
+        if row.get("models"):
+            text.append(f"For: {row['models'].replace(' ', ', ')}.\n")
         if published := row.get("openunlearning"):
             told = ", ".join(f"`{k} = {json.dumps(v)}`" for k, v in published["options"].items())
             differs = f"; but {published['differs']}" if published["differs"] else ""

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from raymcu.metrics._base import METRICS
 from raymcu.planning.surroundings import components
+from raymcu.study.attacks import AttackUse
 from raymcu.study.extensions import load_extensions
 from raymcu.study.search_space import BenchmarkUse, FamilyUse, MethodUse, SearchSpace
 from raymcu.study.settings import SETTINGS
@@ -26,6 +27,7 @@ _USES: dict[str, type[Named]] = {
     "benchmarks": BenchmarkUse,
     "curves": FamilyUse,
     "walks": WalkUse,
+    "attacks": AttackUse,
     "masks": Named,
     "curricula": Named,
 }
@@ -96,7 +98,7 @@ def _name_components(space: Schema, defs: Schema) -> None:
     metrics = {"enum": [entry.name for entry in METRICS]}
     at = {name: table["properties"] for name, table in defs.items() if "properties" in table}
     space["properties"]["benchmark"] |= {"$ref": "#/$defs/benchmarks"}
-    for key in ("methods", "walks"):
+    for key in ("methods", "walks", "attacks"):
         space["properties"][key]["items"] = {"$ref": f"#/$defs/{key}"}
     at["Unlearning"]["curriculum"] |= {"$ref": "#/$defs/curricula"}
     for use in defs["methods"]["oneOf"]:

@@ -13,12 +13,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from raymcu.attacks._base import Attack
 from raymcu.errors import ConfigError
 from raymcu.methods._base import Method, Needs, Part
 from raymcu.metrics._base import Metric
 from raymcu.planning.surroundings import components
 from raymcu.study.extensions import load_extensions
 from raymcu.study.settings import SETTINGS
+
+_IN_A_ROW = ("better", "range", "unit", "way", "models", "strengths")
+"""What is told of a component in one line."""
 
 
 def catalog(kind: str, extensions: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -90,7 +94,7 @@ def print_catalog(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
             differs = f"; but {published['differs']}" if published["differs"] else ""
             as_there = f"{options or 'the defaults'}{differs}"
             console.print(f"    as OpenUnlearning: {as_there}", highlight=False, markup=False)
-        told = [f"{key}: {row[key]}" for key in ("better", "range", "unit") if key in row]
+        told = [f"{key}: {row[key]}" for key in _IN_A_ROW if key in row]
         if told:
             console.print(f"    {', '.join(told)}", highlight=False, markup=False)
         own = [pair for pair in row.get("parameters", {}).items() if pair not in shared]
@@ -125,6 +129,11 @@ def _details(component: Any) -> dict[str, Any]:
                 told["needs"] = [_need(part, need) for part, need in component().needs().items()]
             published = vars(component).get("openunlearning")
             told["openunlearning"] = published and asdict(published)
+        if issubclass(component, Attack):
+            told |= {"way": component.way, "models": " ".join(component.modalities)}
+            if component.strength:
+                none = "" if component.none is None else f", where {component.none:g} is none"
+                told["strengths"] = component.strength + none
         return told
     return {
         "better": component.better,
@@ -161,6 +170,8 @@ def _allowed(told: Mapping[str, Any]) -> str:
         return " or ".join(filter(None, map(_allowed, told["anyOf"])))
     if "enum" in told:
         return " | ".join(map(str, told["enum"]))
+    if told.get("type") == "array" and (inner := _allowed(told.get("items", {}))):
+        return f"list of {inner}"
     if "const" in told:
         return str(told["const"])
     signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}

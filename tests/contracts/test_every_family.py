@@ -4,6 +4,7 @@ Each is a tiny random model that goes through workshop and measurer as in a stud
 is compared with plain transformers, one row at a time.
 """
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,11 +13,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
+from raymcu.attacks.activation_noise import ActivationNoise
+from raymcu.attacks.logit_lens import LogitLens
 from raymcu.blend import Blend
 from raymcu.measurement.measurer import Measurer
 from raymcu.models import causal_lm, families
 from raymcu.models.anatomy import mlp_outputs
 from raymcu.models.files import TESTED
+from raymcu.models.scorer import Scorer
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import Measurement, ModelSource
 from raymcu.training.workshop import Workshop
@@ -119,6 +123,34 @@ def test_family_goes_through_all_of_it(family, tmp_path, recipes, encoder):
     blend = Blend.of({study.plain.id: 0.3, study.rmu.id: 0.3, study.lora.id: 0.4})
     is_measured_as_by_hand(study, blend, encoder)
     layers_can_be_replaced(study, source)
+
+
+@each_family
+@torch.no_grad()
+def test_a_layer_can_be_the_last_and_states_be_shaken(family):
+    """Left off, a model is one whose list of layers ends there; shaken, it is so at once or not."""
+    scorer = Scorer(random_model(family))
+    number = len(scorer.layers)
+    shorter = copy.deepcopy(scorer)
+    owner, _, own = scorer.anatomy.layers.rpartition(".")
+    setattr(shorter.model.get_submodule(owner), own, shorter.layers[: number - 1])
+    shorter.model.config.get_text_config().num_hidden_layers = number - 1
+    with LogitLens(depths=((number - 1) / number,)).applied(scorer):
+        left_off, expected = scorer.all_states(IDS), shorter.all_states(IDS)
+    assert torch.equal(left_off, expected)
+    assert not torch.allclose(left_off, scorer.all_states(IDS), atol=1e-3)
+    scorer.check()
+    with ActivationNoise(scales=(0.5,)).applied(scorer):
+        at_once = scorer.all_states(IDS)
+        if scorer.longest_shared:
+            place = torch.arange(IDS.shape[1])[None]
+            tree = scorer.tree_states(IDS, place, torch.full_like(place, IDS.shape[1]))
+            assert scorer._is_close(tree, at_once)
+        if scorer.caching != "none":
+            cache = scorer.new_cache()
+            pieces = [scorer.extend(piece, cache) for piece in IDS.split((5, 1, 1, 1), 1)]
+            assert scorer._is_close(torch.cat(pieces, 1), at_once)
+    assert not torch.allclose(at_once, scorer.all_states(IDS), atol=1e-2)
 
 
 def train(source, folder, recipes):

@@ -11,9 +11,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
 
+from raymcu.attacks._base import ATTACKS
 from raymcu.blend import Blend
 from raymcu.errors import WorkError
 from raymcu.measurement import classes
+from raymcu.measurement.attacked import Done
 from raymcu.measurement.classes import ClassMeasurer, settle
 from raymcu.measurement.kinds import measurer_of
 from raymcu.measurement.measurer import Measurer
@@ -227,3 +229,24 @@ def test_small_images_are_kept_for_the_report_as_they_are(little, tmp_path):
     assert classes.picture([file]) is None
     assert classes.picture([]) is None
     assert classes.picture([examples[0].images[0]] * 2) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("prune", {"shares": (0.7,), "convolutions": True}),
+        ("quantize", {"scheme": "rtn", "bits": (2,), "convolutions": True}),
+        ("noise", {"scales": (0.3,)}),
+    ],
+)
+def test_a_treatment_is_gone_for_whoever_is_measured_next(little, name, options):
+    measurer = little.measurer()
+    recipe = little.recipe("unlearner")
+    blend = Blend.of({recipe.id: 0.5, little.recipe("original").id: 0.5})
+    attack = ATTACKS[name](**options)
+    plain = measurer.measure("p", blend, "forget10")
+    done = Done(attack, None, "")
+    assert not measurer.measure("p", blend, "forget10", done=done).equals(plain)
+    assert measurer.measure("p", blend, "forget10").equals(plain)
+    none = Done(attack.of_strength(attack.none), None, "")
+    assert measurer.measure("p", blend, "forget10", done=none).equals(plain)

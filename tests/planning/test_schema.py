@@ -29,6 +29,10 @@ curriculum = { name = "superloss", lam = 2.0 }
 second_order = { optimizer = { order = "second" }, epochs = 1 }
 [[walks]]
 name = "mixing"
+[[attacks]]
+name = "quantize"
+scheme = "nf4"
+on = ["unlearners", "curves"]
 [curves]
 families = ["linear", { name = "bezier", num_bends = 2, label = "cubic" }]
 [calibration]
@@ -73,6 +77,7 @@ MISTAKES = [
     ('"superloss"', '"super"', "$.unlearning.curriculum"),
     ('order = "second"', 'order = "2nd"', "$.unlearning.second_order.optimizer.order"),
     ('"mixing"', '"mix"', "$.walks[0]"),
+    ('"nf4"', '"nf5"', "$.attacks[0]"),
     ('"linear"', '"line"', "$.curves.families[0]"),
     ("num_bends = 2", "num_bends = 0", "$.curves.families[1]"),
     ('"retain_es"', '"es"', "$.calibration.metric"),
@@ -93,7 +98,7 @@ def test_every_reference_leads_somewhere_and_every_component_is_there(checker):
     text = json.dumps(schema)
     for name in {part.partition('"')[0] for part in text.split('"#/$defs/')[1:]}:
         assert name in schema["$defs"]
-    for kind in ("methods", "masks", "curricula", "curves", "walks", "benchmarks"):
+    for kind in ("methods", "masks", "curricula", "curves", "walks", "attacks", "benchmarks"):
         branches = schema["$defs"][kind]["oneOf"]
         named = {one["properties"]["name"]["enum"][0]: one for one in branches}
         assert list(named) == [entry.name for entry in components()[kind]]

@@ -33,7 +33,10 @@ WRITTEN = [
 ]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in sorted(WRITTEN)}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-KINDS = ("methods", "masks", "curricula", "metrics", "curves", "walks", "benchmarks", "settings")
+KINDS = (
+    *("methods", "masks", "curricula", "metrics", "curves"),
+    *("walks", "attacks", "benchmarks", "settings"),
+)
 
 
 def blocks(page, language):
@@ -158,6 +161,11 @@ def test_the_search_spaces_of_the_how_tos_can_be_planned(tmp_path):
     assert plan.has_choice
     beyond, walked = show("beyond-pairs")
     assert {walk.family for walk in walked.walks.values()} == {use.name for use in beyond.walks}
+    attacked, treated = show("attack")
+    done = {(point.attack.title, point.attack.strength) for point in treated.points.values()
+            if point.attack}  # fmt: skip
+    assert {title for title, _ in done} == {use.title for use in attacked.attacks}
+    assert ("rtn", 3) in done
     searched, _ = show("search")
     assert len(cells(searched)) == 2
     asked, _ = show("measurement")

@@ -9,7 +9,10 @@ from rich.console import Console
 from raymcu.errors import ConfigError
 from raymcu.report.catalog import catalog, print_catalog
 
-KINDS = ("methods", "masks", "curricula", "metrics", "curves", "walks", "benchmarks", "settings")
+KINDS = (
+    *("methods", "masks", "curricula", "metrics", "curves"),
+    *("walks", "attacks", "benchmarks", "settings"),
+)
 
 
 def printed(kind):
@@ -46,6 +49,7 @@ def test_an_unknown_kind_is_told_with_the_known_ones():
         ("methods", "bs_t", "renormalize", False, "true | false"),
         ("masks", "wagle", "keep", 0.95, "> 0, <= 1"),
         ("curricula", "superloss", "mean", "corrected", "corrected | reference"),
+        ("attacks", "quantize", "bits", None, "list of >= 2, <= 16 or unset"),
     ],
 )
 def test_options_have_default_range_and_meaning(kind, name, option, default, allowed):
