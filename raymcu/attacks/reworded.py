@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from pydantic import model_validator
 from raymcu.attacks._base import ATTACKS, Asking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
 
@@ -37,7 +38,7 @@ class Reworded(Asking):
 
     path: str | None = None
     """The file, JSON lines; None once it has been read."""
-    forms: dict[str, str] = {}
+    forms: Mapping[str, str] = {}
     """What is asked, by question: what the file says, or said here in its place."""
 
     @model_validator(mode="before")

@@ -30,7 +30,8 @@ class TokenNoise(Asking):
     """
 
     share: Shares = (0.05,)
-    """Probabilities, each a point of its own; 0 is the point as it is. 5% is said to be the paper's."""
+    """Probabilities, each a point of its own; 0 is the point as it is. The paper's is said to be
+    5%, which we have not seen confirmed."""
     seed: NonNegativeInt = 0
     """Draws the noise, together with the question."""
 
