@@ -29,6 +29,7 @@ KINDS = {
     "metrics": "Metrics",
     "curves": "Curves",
     "walks": "Walks",
+    "attacks": "Attacks",
     "benchmarks": "Benchmarks",
     "settings": "Settings",
 }

@@ -1,4 +1,4 @@
-"""Points that are asked otherwise: measured by hand, and compared with models asked alike. No Ray."""
+"""Points that are asked otherwise: measured by hand, compared with models asked alike. No Ray."""
 
 import pytest
 import torch

@@ -33,7 +33,8 @@ WRITTEN = [
 ]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in sorted(WRITTEN)}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-KINDS = ("methods", "masks", "curricula", "metrics", "curves", "walks", "benchmarks", "settings")
+KINDS = ("methods", "masks", "curricula", "metrics", "curves", "walks", "attacks", "benchmarks",
+         "settings")  # fmt: skip
 
 
 def blocks(page, language):
