@@ -3,7 +3,7 @@
 What a component of your own is made of is imported from here.
 """
 
-from raymcu.attacks._base import ATTACKS, Asking, Inside, Reading, Treatment
+from raymcu.attacks._base import ATTACKS, Asking, Inside, Reading, Treatment, with_questions
 
 __all__ = [
     "ATTACKS",
@@ -11,4 +11,5 @@ __all__ = [
     "Inside",
     "Reading",
     "Treatment",
+    "with_questions",
 ]

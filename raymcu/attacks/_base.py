@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raymcu.registry import Component, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     import numpy as np
     import pyarrow as pa
 
-    from raymcu.benchmarks._base import Example
+    from raymcu.benchmarks._base import Example, Manner
 
 ATTACKS: Registry[type[Attack]] = Registry("attack", __package__ or "raymcu.attacks", "Attack")
 
@@ -86,6 +87,26 @@ class Asking(Attack):
     reads: ClassVar[tuple[str, ...]] = ()
     """Training sets that it takes examples from: ``forget``, ``retain``."""
 
+    def suits(self, manner: Manner) -> bool:
+        """Say whether a probe is asked otherwise; one that it does not suit is asked as ever.
+
+        Args:
+            manner: How the benchmark asks it. Questions suit unless an attack says otherwise.
+        """
+        return manner.kind == "question"
+
+    def faults(
+        self, asked: Sequence[Example], sets: Mapping[str, Sequence[Example]]
+    ) -> Iterator[str]:
+        """Say what of a study's data makes no sense of it, one sentence each; nothing is started.
+
+        Args:
+            asked: Examples of all probes that it suits.
+            sets: What ``reads`` names.
+        """
+        del asked, sets
+        return iter(())
+
     def asked(
         self, example: Example, random: np.random.Generator, sets: Mapping[str, Sequence[Example]]
     ) -> Example:
@@ -112,15 +133,15 @@ class Asking(Attack):
         del random, encoder
         return tokens
 
-    def joined(self, scorer: Any, other: Any | None) -> Any:
-        """Return what is asked: the model, or both models as one.
+    def joined(self, own: Any, other: Any) -> Any:
+        """Return the logits of both models as one; asked only if there is a model ``beside``.
 
         Args:
-            scorer: The model of the point.
-            other: The model that ``beside`` names, of the same shape.
+            own: Logits of the point, (positions, vocab).
+            other: Those of the model that ``beside`` names, of the same tokens: (positions, vocab).
         """
         del other
-        return scorer
+        return own
 
 
 class Relearning(Attack):
@@ -163,3 +184,13 @@ class Inside(ABC):
 def treated(attack: Attack | None, model: Any) -> AbstractContextManager[None]:
     """Apply a treatment for as long as the block runs; anything else changes nothing."""
     return attack.applied(model) if isinstance(attack, Treatment) else nullcontext()
+
+
+def with_questions(example: Example, change: Callable[[str], str]) -> Example:
+    """Return an example whose question, and whose paraphrased one, are changed alike."""
+    other = example.paraphrased_question
+    return replace(
+        example,
+        question=change(example.question),
+        paraphrased_question=None if other is None else change(other),
+    )

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from raymcu.benchmarks._refusals import REFUSALS
 from raymcu.errors import ConfigError, unknown_name
@@ -102,6 +102,11 @@ class Manner:
     """The answer is cut to as many tokens, a BOS before it included, and its end not scored."""
     max_new_tokens: int | None = None
     """Longest generated answer in tokens, unless ``measurement.max_new_tokens`` is less."""
+
+    @property
+    def kind(self) -> Literal["question", "choice", "text"]:
+        """What a probe is: questions, multiple choice, or texts that go on."""
+        return "choice" if self.is_choice else "text" if self.is_text else "question"
 
     @property
     def ends(self) -> bool:

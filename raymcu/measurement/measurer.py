@@ -40,7 +40,7 @@ class Measurer(Resident):
         cuts_forget: bool = False,
     ) -> None:
         super().__init__(store, benchmark, source, asked, cuts_forget=cuts_forget)
-        self._seen: dict[tuple[str, str, str], Sequence[Tensor]] = {}
+        self._seen: dict[tuple[str, str, str, str], Sequence[Tensor]] = {}
         self.bounds = Bounds(asked.batch_tokens)
 
     def _begin(self, scorer: Scorer) -> None:
@@ -107,36 +107,42 @@ class Measurer(Resident):
             blend: The point.
             forget_size: Its forget set.
             against: The other models, by what they are: ``original``, ``retrained``.
-            done: What is done to the point, and not to them.
+            done: What is done to the point, and not to them; but they are asked as it is.
 
         Raises:
             StoreError: If a checkpoint is damaged or does not fit the others.
         """
         rows = []
+        alike = done if done is not None and done.asking is not None else None
         for probe in self.asked.representations:
-            theirs = {name: self._states(other, probe, forget_size, keep=True)
+            theirs = {name: self._states(other, probe, forget_size, keep=True, done=alike)
                       for name, other in against.items()}  # fmt: skip
             own = self._states(blend, probe, forget_size, keep=False, done=done)
             for name, states in theirs.items():
                 for layer, pair in enumerate(zip(own, states, strict=True)):
-                    alike = asdict(compare(*pair))
+                    found = asdict(compare(*pair))
                     rows.append({"point_id": point_id, "probe": probe, "against": name,
-                                 "layer": layer, **alike})  # fmt: skip
+                                 "layer": layer, **found})  # fmt: skip
         return tables.from_rows("representations", rows)
 
     def _states(
         self, blend: Blend, probe: str, forget_size: str, *, keep: bool, done: Done | None = None
     ) -> Sequence[Tensor]:
-        """Return the states of a probe's answers by layer; what is kept is of one forget set."""
-        key = (blend.model_dump_json(), probe, forget_size)
-        if key in self._seen and done is None:
+        """Return the states of a probe's answers by layer.
+
+        What is kept is of one forget set, asked in one way. Of two models that answer as one they
+        are those of the point.
+        """
+        how = done.key if done is not None and done.asking is not None else ""
+        key = (blend.model_dump_json(), probe, forget_size, how)
+        if key in self._seen and (done is None or how):
             return self._seen[key]
         scorer, _ = self.place(blend)
-        rows = [row.tokens for row in self._rows(probe, forget_size) if row.wants([probe])]
+        rows = [row.tokens for row in self._rows(probe, forget_size, done) if row.wants([probe])]
         with treated(done.attack if done else None, scorer):
             states = representations(scorer, rows, self.bounds.batch_tokens, _MAX_STATES)
         if keep:
-            others = {old: seen for old, seen in self._seen.items() if old[-1] == forget_size}
+            others = {old: seen for old, seen in self._seen.items() if old[2:] == key[2:]}
             self._seen = {**others, key: states}
         return states
 

@@ -13,6 +13,7 @@ from raymcu.attacks._base import treated
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.blend import Blend
 from raymcu.measurement.attacked import Done
+from raymcu.measurement.joined import Joined
 from raymcu.measurement.rows import Row
 from raymcu.models import causal_lm
 from raymcu.models.blending import load_weights, write_blend
@@ -89,9 +90,9 @@ class Resident(ABC):
 
     def _joined(self, scorer: Any, done: Done | None) -> Any:
         """Return what is asked: the model, or both models of a manner of asking as one."""
-        if done is None or done.asking is None:
+        if done is None or done.asking is None or done.beside is None:
             return scorer
-        return done.asking.joined(scorer, self._second(done.beside) if done.beside else None)
+        return Joined(scorer, self._second(done.beside), done.asking.joined)
 
     def _second(self, blend: Blend) -> Any:
         """Write a blend into a second resident model; return its scorer."""

@@ -52,7 +52,7 @@ class RowMaker:
 
     def __call__(self, number: int, example: Example) -> Iterator[Row]:
         """Yield the rows of an example: its answers, and its answer to the paraphrased question."""
-        if self.asking is None:
+        if self.asking is None or not self.asking.suits(self.manner):
             yield from self._plain(number, example)
             return
         key = int(example.key, 16)

@@ -100,7 +100,7 @@ class Encoder:
         if whole[: len(prompt)] == prompt:
             tail = whole[len(prompt) :]
         elif has_blank:
-            tail = self._behind(answer)
+            tail = self.behind(answer)
         else:  # the tokenizer merges across the boundary
             tail = self._bare(answer if is_chat else f" {answer}")
         if is_chat:  # the template's own end of turn ends the answer
@@ -140,6 +140,11 @@ class Encoder:
         """Return how many tokens a text has, BOS and EOS aside."""
         return len(self._bare(text))
 
+    def behind(self, text: str) -> list[int]:
+        """Return the tokens of a text within another; some tokenizers begin one with a blank."""
+        line, both = self._bare("\n"), self._bare(f"\n{text}")
+        return both[len(line) :] if both[: len(line)] == line else self._bare(text)
+
     @cached_property
     def adds_start(self) -> bool:
         """Whether the tokenizer puts BOS in front of a text."""
@@ -147,11 +152,6 @@ class Encoder:
 
     def _bare(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
-
-    def _behind(self, answer: str) -> list[int]:
-        """Return an answer's tokens within a text; some tokenizers begin one with a blank."""
-        line, both = self._bare("\n"), self._bare(f"\n{answer}")
-        return both[len(line) :] if both[: len(line)] == line else self._bare(answer)
 
     def _chat(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> list[int]:
         return list(

@@ -5,6 +5,7 @@ from raymcu.errors import ConfigError
 from raymcu.models import causal_lm
 from raymcu.models.causal_lm import layer_names as layer_names
 from raymcu.models.modality import MODALITIES
+from raymcu.planning.asking_checks import data_faults
 from raymcu.study.search_space import ModelSource, SearchSpace
 
 
@@ -35,6 +36,8 @@ def check_inputs(space: SearchSpace) -> None:
                 benchmark.probe(probe, size)
             except ConfigError as error:
                 faults += error.faults
+    if not faults:
+        faults += data_faults(space, benchmark)
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
 

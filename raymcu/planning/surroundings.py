@@ -17,6 +17,7 @@ from raymcu.methods._base import METHODS
 from raymcu.metrics._base import METRICS
 from raymcu.models import files
 from raymcu.planning.analysis_checks import analysis_faults
+from raymcu.planning.asking_checks import asking_faults
 from raymcu.planning.facts import MethodFacts, Surroundings
 from raymcu.planning.plan import Plan
 from raymcu.planning.planner import make_plan
@@ -74,7 +75,12 @@ def load_space(
 
 
 def _faults(space: SearchSpace) -> list[str]:
-    return [*analysis_faults(space), *search_faults(space, REGISTRIES), *_unscored(space)]
+    return [
+        *analysis_faults(space),
+        *search_faults(space, REGISTRIES),
+        *asking_faults(space),
+        *_unscored(space),
+    ]
 
 
 def _unscored(space: SearchSpace) -> Iterator[str]:

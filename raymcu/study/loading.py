@@ -150,7 +150,7 @@ def _make_paths_absolute(raw: Mapping[str, Any]) -> None:
         for key in ("path", "tokenizer"):
             if isinstance(place.get(key), str):
                 place[key] = _absolute(place[key])
-    for place in map(as_table, as_list(raw.get("models"))):
+    for place in map(as_table, [*as_list(raw.get("models")), *as_list(raw.get("attacks"))]):
         if isinstance(place.get("path"), str):
             place["path"] = _absolute(place["path"])
     paths = as_table(as_table(raw.get("retrained")).get("paths"))

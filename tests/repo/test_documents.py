@@ -179,6 +179,17 @@ def test_the_search_spaces_of_the_how_tos_can_be_planned(tmp_path):
     assert not [r for r in sharded.recipes.values() if r.role == "original" and r.training]
 
 
+def test_every_attack_that_the_how_to_shows_makes_points(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the file of forms is
+    page = "docs/how-to/attack.md"
+    (tmp_path / "forms").mkdir()
+    (tmp_path / "forms/cloze.jsonl").write_text(blocks(page, "json")[0])
+    for shown in blocks(page, "toml"):
+        space, plan = planned(tmp_path, shown)
+        done = {point.attack.title for point in plan.points.values() if point.attack}
+        assert done == {use.title for use in space.attacks} != set()
+
+
 CONSOLE = [
     (page, command, shown)
     for page in PAGES
