@@ -151,7 +151,10 @@ class Relearning(Attack):
 
 
 class Reading(Attack):
-    """Looks inside of the model; gives rows of table ``readings``, which metrics read."""
+    """Looks inside of the model; gives rows of table ``readings``, which metrics read.
+
+    A metric of kind ``readings:NAME`` reads the rows of that name, see `raymcu.metrics`.
+    """
 
     way: ClassVar[Way] = "reading"
 
@@ -159,26 +162,51 @@ class Reading(Attack):
     def read(self, point_id: str, inside: Inside) -> pa.Table:
         """Return rows of table ``readings`` of one point.
 
+        The model's weights, mode and ``requires_grad`` have to be left as they were.
+
         Args:
             point_id: Goes into the rows.
             inside: The model, and what it may be asked.
+
+        Raises:
+            WorkError: ``missing_data`` if the probes lack what is read of them.
         """
+
+    @property
+    def wrong_of(self) -> tuple[str, ...]:
+        """Probes whose wrong answers it reads; a benchmark without them is refused."""
+        return ()
 
 
 class Inside(ABC):
-    """What a reading is given: the model of a point, and encoded examples."""
+    """What a reading is given: the model of a point, and what it may be asked."""
 
     scorer: Any
-    """The model with its weights in place."""
+    """The model with its weights in place: a `raymcu.models.scorer.Scorer`."""
     encoder: Any
+    """Its `raymcu.models.encoding.Encoder`."""
+    bounds: Any
+    """How much may be computed at once: ``batch_tokens``, and ``memory`` in bytes."""
 
     @abstractmethod
-    def probe(self, name: str) -> Sequence[tuple[Example, Any]]:
-        """Return the examples of a probe, each with its tokens (``Encoded``)."""
+    def rows(self, probe: str) -> Sequence[Any]:
+        """Return every answer of a probe behind its plain question, the true one first.
+
+        Each has ``example`` (its row in the probe, from 0), ``key``, ``answer_kind`` (``answer``,
+        ``paraphrased_answer``, ``perturbed_answer`` or ``option``) and ``tokens``, ``Encoded``.
+
+        Raises:
+            ConfigError: If the benchmark has no such probe.
+        """
 
     @abstractmethod
-    def learned(self, name: str) -> Sequence[tuple[Example, Any]]:
-        """Return those of a training set: ``forget`` or ``retain``."""
+    def states(self, rows: Sequence[Any]) -> Sequence[np.ndarray]:
+        """Return the states at the last token of each row's answer, the end token aside.
+
+        Returns:
+            Each decoder layer's output from the first on, then the final states: (rows, hidden),
+            float32.
+        """
 
 
 def treated(attack: Attack | None, model: Any) -> AbstractContextManager[None]:

@@ -1,13 +1,20 @@
 """What measuring is told of an attack, and what a reading is shown. No Ray."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from raymcu.attacks._base import ATTACKS, Asking, Attack, Inside
 from raymcu.benchmarks._base import Benchmark, Example
 from raymcu.blend import Blend
+from raymcu.measurement.generation import stop_tokens
+from raymcu.measurement.likelihood import Bounds
+from raymcu.measurement.representations import end_states
+from raymcu.measurement.rows import Row
+from raymcu.models.encoding import Encoder
+from raymcu.models.scorer import Scorer
 from raymcu.store.ids import content_id
 
 
@@ -52,30 +59,23 @@ def training_set(benchmark: Benchmark, name: str, forget_size: str) -> Sequence[
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Opened(Inside):
-    """The model of a point, and encoded examples, each encoded once."""
+    """The model of a point, its weights in place."""
 
-    scorer: Any
-    encoder: Any
-    benchmark: Benchmark
-    forget_size: str
-    rows: Any
-    """Returns the rows of a probe."""
-    asked: Any
-    """Returns the examples of a probe."""
-    encode: Any
-    """Encodes examples of a training set."""
-    _learned: dict[str, Sequence[tuple[Example, Any]]] = field(default_factory=dict)
+    scorer: Scorer
+    encoder: Encoder
+    bounds: Bounds
+    of_probe: Callable[[str], Sequence[Row]]
+    """Returns all rows of a probe."""
 
-    def probe(self, name: str) -> Sequence[tuple[Example, Any]]:
-        """Return the examples of a probe, each with the tokens of its own answer."""
-        plain = [row.tokens for row in self.rows(name) if row.wants([name])]
-        return list(zip(self.asked(name), plain, strict=True))
+    def rows(self, probe: str) -> Sequence[Row]:
+        """Return every answer of a probe behind its plain question, the true one first."""
+        return [row for row in self.of_probe(probe) if row.question_kind == "question"]
 
-    def learned(self, name: str) -> Sequence[tuple[Example, Any]]:
-        """Return those of a training set: ``forget`` or ``retain``."""
-        if name not in self._learned:
-            examples = training_set(self.benchmark, name, self.forget_size)
-            self._learned[name] = [(one, self.encode(one)) for one in examples]
-        return self._learned[name]
+    def states(self, rows: Sequence[Row]) -> Sequence[np.ndarray]:
+        """Return the states at the last token of each row's answer, by layer."""
+        stop = stop_tokens(self.scorer, self.encoder.eos)
+        tokens = [row.tokens for row in rows]
+        found = end_states(self.scorer, tokens, self.bounds.batch_tokens, stop)
+        return [layer.numpy() for layer in found]

@@ -149,15 +149,7 @@ class Measurer(Resident):
     def read(self, point_id: str, blend: Blend, forget_size: str, done: Done) -> pa.Table:
         """Return what a reading finds inside of a point: table ``readings``."""
         scorer, encoder = self.place(blend)
-        inside = Opened(
-            scorer,
-            encoder,
-            self.benchmark,
-            forget_size,
-            rows=lambda probe: self._rows(probe, forget_size),
-            asked=lambda probe: self._examples(probe, forget_size),
-            encode=lambda example: encoder.encode(example.question, example.answer),
-        )
+        inside = Opened(scorer, encoder, self.bounds, lambda probe: self._rows(probe, forget_size))
         assert isinstance(done.attack, Reading)  # noqa: S101 - the caller saw to it
         return done.attack.read(point_id, inside)
 

@@ -1,8 +1,8 @@
 """Hidden states of answers, layer by layer, and how alike two models' are (linear CKA)."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,6 @@ class Alike:
     """Why a value is None."""
 
 
-@torch.no_grad()
 def representations(
     scorer: Scorer, rows: Sequence[Encoded], batch_tokens: int, max_states: int
 ) -> list[Float[Tensor, "states hidden"]]:
@@ -50,8 +49,39 @@ def representations(
     Returns:
         By layer from 0, the final states last: float32, on the CPU.
     """
+    return _states_at(scorer, _chosen(list(dict.fromkeys(rows)), max_states), batch_tokens)
+
+
+def end_states(
+    scorer: Scorer, rows: Sequence[Encoded], batch_tokens: int, stop: Collection[int]
+) -> list[Float[Tensor, "rows hidden"]]:
+    """Return the same at the last token of each row's answer, in the order of the rows.
+
+    Args:
+        scorer: The model.
+        rows: Questions with one answer each.
+        batch_tokens: Tokens per forward pass, padding included.
+        stop: Tokens that end an answer and are no part of its text.
+    """
+    chosen: dict[Encoded, list[tuple[int, int]]] = {}
+    for number, row in enumerate(rows):
+        ended = row if row.answer[-1] in stop else replace(row, answer=(*row.answer, min(stop)))
+        chosen.setdefault(ended, []).append((len(ended.answer) - 1, number))
+    return _states_at(scorer, chosen, batch_tokens)
+
+
+@torch.no_grad()
+def _states_at(
+    scorer: Scorer, chosen: Mapping[Encoded, Sequence[tuple[int, int]]], batch_tokens: int
+) -> list[Float[Tensor, "states hidden"]]:
+    """Return states by layer where tokens of answers are predicted, in the order of numbers.
+
+    Args:
+        scorer: The model.
+        chosen: By row the tokens of its answer, from 0, each with its number.
+        batch_tokens: Tokens per forward pass, padding included.
+    """
     device = next(scorer.parameters()).device
-    chosen = _chosen(list(dict.fromkeys(rows)), max_states)
     caught: list[list[Tensor]] = [[] for _ in range(len(scorer.layers) + 1)]
     order: list[int] = []
     was_training = scorer.training

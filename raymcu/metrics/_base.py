@@ -48,6 +48,8 @@ _KINDS = (
     *("label", "class_logprobs"),
 )
 """What may be measured of a probe."""
+READINGS = "readings:"
+"""What kinds begin with that are read inside of a model, by rows of table ``readings``."""
 OfProbe = TypeVar("OfProbe", bound=Callable[..., "Score"])
 
 
@@ -110,7 +112,8 @@ class Metric:
     kind: str = "answer"
     """What must have been measured of each of them: a kind of answer (``label`` of a classifier),
     ``paraphrased_question``, ``generation``, ``mean_logprobs``, ``gradient_norm``,
-    ``class_logprobs``, ``representations`` or ``judgements``."""
+    ``class_logprobs``, ``representations``, ``judgements``, or ``readings:NAME``, which is what an
+    attack that looks inside gives rows of table ``readings`` for, by their name."""
     or_kind: str | None = None
     """What it can be computed from instead."""
     or_probes: tuple[str, ...] = ()
@@ -153,8 +156,10 @@ def _check_told(better: Any, span: Any, probes: Any, kind: Any) -> None:
         raise ValueError(  # noqa: TRY004 - told like the others
             f"probes must be a tuple of names, e.g. ('forget',), got {probes!r}."
         )
-    if kind not in _KINDS:
-        raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}.")
+    if kind not in _KINDS and not str(kind).startswith(READINGS):
+        raise ValueError(
+            f"kind must be one of {', '.join(_KINDS)}, or {READINGS}NAME, got {kind!r}."
+        )
     if len(span) != 2 or not span[0] < span[1]:
         raise ValueError(f"span must be the lowest and the highest value, got {span!r}.")
 

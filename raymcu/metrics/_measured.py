@@ -139,7 +139,7 @@ class Measured:
         return self._kinds.get(probe, frozenset())
 
     def other(self, table: str) -> pa.Table:
-        """Return the point's rows of another table: ``representations`` or ``judgements``."""
+        """Return the point's rows of another table, e.g. ``representations`` or ``readings``."""
         return self._others.get(table, tables.empty(table))
 
     @cached_property
@@ -157,8 +157,10 @@ class Measured:
             for code in np.unique(codes[is_held]):
                 found[probes[code]].add(column)
         for name, table in self._others.items():
-            for probe in table["probe"].cast(pa.string()).unique().to_pylist():
-                found.setdefault(probe, set()).add(name)
+            pairs = table.select(["probe", *(["name"] if name == "readings" else [])])
+            for row in pairs.group_by(pairs.column_names).aggregate([]).to_pylist():
+                kind = ":".join([name, *([row["name"]] if "name" in row else [])])
+                found.setdefault(row["probe"], set()).add(kind)
         return {probe: frozenset(kinds) for probe, kinds in found.items()}
 
     def rows(

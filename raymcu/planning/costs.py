@@ -16,6 +16,11 @@ class SetSize(Protocol):
         ...
 
     @property
+    def num_answers(self) -> int:
+        """Answers to them, paraphrased and wrong ones included."""
+        ...
+
+    @property
     def num_characters(self) -> int:
         """Characters of all scored questions and answers."""
         ...

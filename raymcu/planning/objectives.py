@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError, WorkError, unknown_name
-from raymcu.metrics._base import METRICS, Score
+from raymcu.metrics._base import METRICS, READINGS, Score
 from raymcu.store import tables
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.search_table import Search
@@ -215,6 +215,8 @@ def measuring_faults(name: str, space: SearchSpace) -> Iterator[str]:
         yield f"'{name}' is of classes, and the benchmark has questions. Take another."
     elif metric.kind == "judgements":
         yield f"'{name}' is judged by another model when the run is over. Take another metric."
+    elif metric.kind.startswith(READINGS):
+        yield f"'{name}' is read at the points of an attack only. Take another metric."
     elif not any(
         group and set(group) <= set(asked.probes) & set(getattr(asked, key))
         for group in (metric.probes, metric.or_probes)

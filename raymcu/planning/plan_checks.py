@@ -20,6 +20,7 @@ def plan_faults(space: SearchSpace, around: Surroundings) -> list[str]:
         *_blend_faults(space, around),
         *attack_faults(space, around),
         *learner_faults(space, around),
+        *_reading_faults(space, around),
     ]
 
 
@@ -165,3 +166,17 @@ def _blend_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
                 sizes = list(space.benchmark.forget_sizes)
                 told = unknown_name("forget set of this file", size, sizes)
                 yield f"blends.{index}.forget_sizes: {told}"
+
+
+def _reading_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    """Refuse attacks that tell true from wrong answers where a probe has no wrong ones."""
+    for index, use in enumerate(space.attacks):
+        for probe in getattr(around.attacks[use.title], "wrong_of", ()):
+            names = space.benchmark.forget_sizes if probe == "forget" else (probe,)
+            found = [around.sets.get(f"{n}_perturbed") or around.sets.get(n) for n in names]
+            if not all(one and one.num_answers > one.num_examples for one in found):
+                yield (
+                    f"attacks.{index}: '{use.name}' tells true from wrong answers, and probe "
+                    f"'{probe}' of benchmark '{space.benchmark.name}' has no wrong ones. Take a "
+                    "benchmark that has them (authors, tofu, wmdp), or leave the attack out."
+                )

@@ -1,6 +1,7 @@
 """Builds measurement tables by hand: one row per answer, tokens given as log-probabilities."""
 
 import hashlib
+import itertools
 import math
 
 import numpy as np
@@ -131,6 +132,7 @@ def _model(skill, memory, point_id="point", seed=0, num=12):
     _talk(made, skill)
     _judge(made, skill, memory, num)
     _compare(made, skill, memory)
+    _look_inside(made, skill, memory, num)
     return made
 
 
@@ -146,6 +148,19 @@ def _compare(made, skill, memory):
         for layer in range(3):
             where = {"probe": probe, "against": against, "layer": layer, "num_states": 50}
             made.other("representations", **where, cka=value, cka_debiased=value - 0.1 * layer)
+
+
+def _look_inside(made, skill, memory, num):
+    """Say what is read of two layers, the first of which is better, and of soft prompts."""
+    for name, layer in itertools.product(("linear_probe", "knn"), range(2)):
+        where = {"name": name, "layer": layer}
+        made.other("readings", probe="retain", value=skill - 0.1 * layer, control=0.5, **where)
+        for example in range(num):
+            row = {"probe": "forget", "example": example, "control": 0.5}
+            made.other("readings", value=memory * (1 - layer), **row, **where)
+    for name, example in itertools.product(("soft_prompt", "soft_prompt_area"), range(num)):
+        row = {"probe": "forget", "example": example, "control": 0.0}
+        made.other("readings", name=name, value=memory, **row)
 
 
 def _choose(made, memory, num):
