@@ -1,0 +1,56 @@
+"""What is made of attacks when a study is judged: all tables of theirs, in order."""
+
+import pyarrow as pa
+
+from raymcu.analysis.recoveries import attacked_points, recoveries
+from raymcu.analysis.recovery_parts import keep_parts
+from raymcu.analysis.relearning import relearning_curves
+from raymcu.attacks._base import ATTACKS
+from raymcu.planning.plan import references_of
+from raymcu.store.run_folder import RunFolder
+from raymcu.study.search_space import SearchSpace
+
+TABLES = ("recoveries", "relearning_curves")
+
+
+def analyze_attacks(run: RunFolder, space: SearchSpace, points: pa.Table, scores: pa.Table) -> None:
+    """Write the tables of attacks; remove them where nothing is attacked any more.
+
+    Args:
+        run: Gets them.
+        space: Which attacks there are.
+        points: Table ``points``.
+        scores: Table ``scores`` of these.
+
+    Raises:
+        StoreError: If a measurements file is damaged.
+    """
+    attacked = attacked_points(points)
+    if not attacked:
+        for name in TABLES:
+            for part in run.parts(name):
+                run.remove_part(name, part)
+        return
+    run.write_part("recoveries", "all", recoveries(points, scores))
+    keep_parts(run, attacked)
+    found = run.read_table("recoveries")
+    known = references_of(
+        points.select(["point_id", "forget_size", "role", "attacked", "asking"]).to_pylist()
+    )
+    retrained = {
+        size: roles["retrained"]
+        for (size, asking), roles in known.items()
+        if not asking and "retrained" in roles
+    }
+    curves = relearning_curves(found, from_zero(space), retrained)
+    run.write_part("relearning_curves", "all", curves)
+
+
+def from_zero(space: SearchSpace) -> frozenset[str]:
+    """Return the titles of the attacks whose strength 0 is the point itself."""
+    return frozenset(
+        use.title
+        for use in space.attacks
+        if use.name in ATTACKS
+        and (ATTACKS[use.name].way == "relearning" or ATTACKS[use.name].none == 0)
+    )
