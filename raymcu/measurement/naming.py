@@ -50,7 +50,11 @@ def find_blend(run: RunFolder, name: str) -> Blend:
 def _names(run: RunFolder) -> Mapping[str, set[str]]:
     """Return the blends, as JSON, that each name stands for."""
     names: defaultdict[str, set[str]] = defaultdict(set)
-    for row in run.read_table("points").to_pylist():
+    points = run.read_table("points").to_pylist()
+    blends = {row["point_id"]: row["blend"] for row in points}
+    for row in points:
+        if row["attacked"] is not None and row["blend"] == blends.get(row["attacked"]):
+            continue  # what was done to it while it was measured is not in its weights
         for name in _names_of_point(row):
             names[name].add(row["blend"])
     for row in run.read_table("recipes").to_pylist():

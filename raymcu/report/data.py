@@ -174,14 +174,15 @@ class Study:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics that have a value anywhere, sorted."""
+        """Metrics that have a value anywhere but at attacked points, sorted."""
+        attacked = {row["id"] for row in self.plan["points"] if row["role"] == "attacked"}
         return tuple(
             sorted(
                 {
                     metric
-                    for values in self.scores.values()
+                    for point, values in self.scores.items()
                     for metric, value in values.items()
-                    if value is not None
+                    if value is not None and point not in attacked
                 }
             )
         )
@@ -315,7 +316,7 @@ def read_walks(plan: Mapping[str, Any]) -> tuple[Walk, ...]:
 
 
 def endpoints_of(plan: Mapping[str, Any], scores: Scores) -> tuple[Endpoint, ...]:
-    """Return every point that is told by itself, by forget size, role and label."""
+    """Return every point that is told by itself, by forget size, role and label; none attacked."""
     ends = _end_labels(plan)
     rank = {size: index for index, size in enumerate(sizes_of(plan))}
     found = []
