@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from raymcu.analysis.attack_curves import attack_curvatures, attack_findings
 from raymcu.analysis.recoveries import attacked_points, recoveries
 from raymcu.analysis.recovery_parts import keep_parts
 from raymcu.analysis.relearning import relearning_curves
@@ -10,7 +11,7 @@ from raymcu.planning.plan import references_of
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 
-TABLES = ("recoveries", "relearning_curves")
+TABLES = ("recoveries", "relearning_curves", "attack_findings", "attack_curvatures")
 
 
 def analyze_attacks(run: RunFolder, space: SearchSpace, points: pa.Table, scores: pa.Table) -> None:
@@ -44,6 +45,10 @@ def analyze_attacks(run: RunFolder, space: SearchSpace, points: pa.Table, scores
     }
     curves = relearning_curves(found, from_zero(space), retrained)
     run.write_part("relearning_curves", "all", curves)
+    along = attack_findings(points, found, run.read_table("intervals"))
+    run.write_part("attack_findings", "all", along)
+    bends = attack_curvatures(run.read_table("findings"), along)
+    run.write_part("attack_curvatures", "all", bends)
 
 
 def from_zero(space: SearchSpace) -> frozenset[str]:

@@ -36,11 +36,18 @@ def knows(metric: str) -> int:
     """
     if metric not in METRICS or METRICS[metric].better == "neither":
         return 0
+    better = 1 if METRICS[metric].better == "higher" else -1
+    return -better if is_forgotten(metric) else better
+
+
+def is_forgotten(metric: str) -> bool:
+    """Say whether a metric has a direction and tells what is left of what was to be forgotten."""
+    if metric not in METRICS or METRICS[metric].better == "neither":
+        return False
+    if metric.endswith(_OF_WRITING) or metric == "ou_util":
+        return False
     one = METRICS[metric]
-    better = 1 if one.better == "higher" else -1
-    is_kept = metric.endswith(_OF_WRITING) or metric == "ou_util"
-    is_forgotten = not is_kept and _FORGOTTEN.intersection((*one.probes, *one.or_probes))
-    return -better if is_forgotten else better
+    return bool(_FORGOTTEN.intersection((*one.probes, *one.or_probes)))
 
 
 def share(part: float, whole: float, scale: float) -> float | None:

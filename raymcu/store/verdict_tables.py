@@ -151,7 +151,7 @@ VERDICTS: Mapping[str, pa.Schema] = {
         *_ATTACK,
         *_METRIC,
         field("curvature", WORD, "retain_curvature or forget_curvature of table findings"),
-        field("against", WORD, "interior or gain of table attack_findings"),
+        field("against", WORD, "interior, gain or ensemble_gain of table attack_findings"),
         field("num_curves", pa.int32(), "curves that have both"),
         field(
             "rank_correlation",
