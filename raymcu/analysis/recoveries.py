@@ -78,7 +78,9 @@ class AttackedPoint:
 def attacked_points(points: pa.Table) -> list[AttackedPoint]:
     """Return the attacked points of table ``points``, in its order."""
     names = ["point_id", "forget_size", "role", "label", "attack", "strength", "attacked", "asking"]
-    rows = {row["point_id"]: row for row in points.select(names).to_pylist()}
+    rows: dict[str, dict[str, Any]] = {}
+    for row in points.select(names).to_pylist():  # by itself first, then as a place on a line
+        rows.setdefault(row["point_id"], row)
     references = references_of(rows.values())
     alike = {
         (row["attack"], row["strength"], row["attacked"]): key

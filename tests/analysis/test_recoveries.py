@@ -64,6 +64,12 @@ def test_every_point_knows_the_models_attacked_alike(relearned):
     assert one.ids == ("u@5.0", "u", "o", "r", "o@5.0", "r@5.0")
 
 
+def test_a_model_that_a_walk_starts_from_stays_what_it_is(relearned):
+    more = {"setting": None, "family": "mixing", "role": "walk", "label": "mixing alpha=0"}
+    relearned.points.append({"point_id": "o", "forget_size": "forget05", "t": 0.0, **more})
+    assert rows(relearned)["u", 5.0]["recovered"] == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     ("metric", "before", "after", "original", "expected"),
     [

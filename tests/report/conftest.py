@@ -7,6 +7,9 @@ import shutil
 
 import pytest
 
+from raymcu.analysis.attack_curves import attack_curvatures, attack_findings
+from raymcu.analysis.recoveries import recoveries
+from raymcu.analysis.relearning import relearning_curves
 from raymcu.store import tables
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
@@ -570,6 +573,53 @@ def make_attacked_run(folder, run=None):
     return run
 
 
+def judge_attacks(run):
+    """Write what is made of the attacks of a run; held out, six tenths come back of what does."""
+    points, scores = run.read_table("points"), run.read_table("scores")
+    rows = recoveries(points, scores).to_pylist()
+    for row in [row for row in rows if row["attack"] == "relearn"]:
+        after = row["before"] + 0.6 * (row["after"] - row["before"]) if row["before"] else None
+        share = None if row["recovered"] is None else 0.6 * row["recovered"]
+        if after is not None:
+            rows.append(row | {"part": "held_out", "after": after, "recovered": share})
+    found = tables.from_rows("recoveries", rows)
+    retrained = {p["forget_size"]: p["id"] for p in run.plan["points"] if p["role"] == "retrained"}
+    along = attack_findings(points, found, tables.empty("intervals"))
+    for name, table in (
+        ("recoveries", found),
+        ("relearning_curves", relearning_curves(found, {"relearn"}, retrained)),
+        ("attack_findings", along),
+        ("attack_curvatures", attack_curvatures(run.read_table("findings"), along)),
+    ):
+        run.write_part(name, "all", table)
+
+
+def answer_attacked(run):
+    """Give some models answers: npo forgets, and says it again after relearning."""
+    questions = [
+        {"forget_size": SIZES[0], "probe": "forget", "example": n, "question": f"Who is {n}?"}
+        for n in range(12)
+    ]
+    run.write_part("questions", "all", tables.from_rows("questions", questions))
+    points = run.read_table("points")
+    columns = (points[name].to_pylist() for name in ("point_id", "label"))
+    labels = dict(zip(*columns, strict=True))
+    sizes = {point["id"]: point["forget_size"] for point in run.plan["points"]}
+    for key, label in labels.items():
+        if sizes[key] != SIZES[0] or not label.startswith(("original", "retrained", "npo/seed0")):
+            continue
+        knows = label.startswith("original") or "relearn@50" in label
+        rows = [
+            {"point_id": key, "probe": "forget", "example": n, "example_key": f"k{n}",
+             "question_kind": "question", "answer_kind": "answer", "answer_index": 0,
+             "logprobs": [-0.1], "hits": [True], "stops": [True],
+             "answer": f"a writer of {n} books",
+             "generation": f"a writer of {n} books" if knows and n < 9 else "I do not know"}
+            for n in range(12)
+        ]  # fmt: skip
+        run.write_part("measurements", key, tables.from_rows("measurements", rows))
+
+
 def _point_rows(plan, labels):
     """Return rows of table ``points`` as `raymcu.planning.plan.Plan.point_rows` has them."""
     rows = [
@@ -590,4 +640,7 @@ def _point_rows(plan, labels):
 @pytest.fixture(scope="session")
 def attacked_run(tmp_path_factory):
     """A finished run some of whose points are attacked."""
-    return make_attacked_run(tmp_path_factory.mktemp("attacked"))
+    run = make_attacked_run(tmp_path_factory.mktemp("attacked"))
+    judge_attacks(run)
+    answer_attacked(run)
+    return run
