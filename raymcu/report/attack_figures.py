@@ -47,7 +47,7 @@ from raymcu.report.recovered import (
 from raymcu.report.walk_figures import REFERENCE_LINES, model_style
 
 _SECTION = "attacks"
-_PARTS = {"held_out": ", held-out facts", "tuned": ", facts it was tuned on", "all": ""}
+_PARTS = {"held_out": ", held out", "tuned": ", tuned on", "all": ""}
 _CELL_W, _CELL_H = 0.98, 0.3
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 2.3, 1.5, 0.62, 0.62
 _ACROSS = 4
@@ -70,12 +70,12 @@ def attack_drawings(attacks: Attacks, study: Study) -> list[Drawing]:
 def _heat(attacks: Attacks, heat: Heat) -> Drawing:
     left = 0.25 + 0.072 * max(len(name) for name, _ in heat.rows)
     width = left + _CELL_W * len(heat.columns) + 0.2
-    height = 1.0 + _CELL_H * len(heat.rows) + 0.1
+    height = 0.7 + _CELL_H * len(heat.rows) + 0.1
     name = f"attacks_{slug(heat.forget_size)}"
     with mpl.rc_context(STYLE):
         figure = _figure(max(width, 5.4), height)
         wide = figure.get_size_inches()[0]
-        box = (left / wide, 0.1 / height, _CELL_W * len(heat.columns) / wide, 1 - 1.1 / height)
+        box = (left / wide, 0.1 / height, _CELL_W * len(heat.columns) / wide, 1 - 0.8 / height)
         ax = figure.add_axes(box)
         ax.set(xlim=(0, len(heat.columns)), ylim=(len(heat.rows), 0))
         ax.grid(visible=False)

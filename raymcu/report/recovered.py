@@ -270,9 +270,10 @@ def along(attacks: Attacks, study: Study) -> list[Along]:
         panels: dict[tuple[str, str, str], list[Any]] = {}
         for curve in study.curves:
             values = tuple((t, came_back[p]) for t, p in curve.points if p in came_back)
-            if len(values) > 1:
+            ensemble = ensembles.get(curve.curve_id)
+            if len(values) > 2 or (values and ensemble is not None):  # ends alone show nothing
                 key = (curve.forget_size, curve.setting, curve.family)
-                line = (curve.pair, values, ensembles.get(curve.curve_id))
+                line = (curve.pair, values, ensemble)
                 panels.setdefault(key, []).append(line)
         if panels:
             found = tuple(AlongPanel(*key, tuple(lines)) for key, lines in panels.items())
