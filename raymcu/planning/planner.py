@@ -10,6 +10,7 @@ from typing import Any
 
 from raymcu.blend import Blend
 from raymcu.errors import ConfigError
+from raymcu.planning.after import audit_faults
 from raymcu.planning.costs import estimates
 from raymcu.planning.plan import Attacked, Curve, More, Plan, Point, Surroundings, Walk
 from raymcu.planning.plan_checks import plan_faults
@@ -103,6 +104,8 @@ class _Planner(Trainings):
                 if blend.forget_sizes is None or size in blend.forget_sizes:
                     self._by_hand(blend, size)
         self._attacks()
+        if faults := list(audit_faults(self.space, self.points.values())):
+            raise ConfigError(faults)
         return self._planned()
 
     def trial(self, seeds: Sequence[int], mixing: float) -> Plan:

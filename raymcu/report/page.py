@@ -23,6 +23,7 @@ from raymcu.report.asked import asked
 from raymcu.report.assets import asset, report_policy
 from raymcu.report.attack_figures import attack_drawings
 from raymcu.report.attack_tables import attack_tables
+from raymcu.report.audited import Audited, audit_drawings, audit_table, read_audits
 from raymcu.report.calibrated import best_calibrated, calibration_drawings
 from raymcu.report.console import headline_metrics, number
 from raymcu.report.costs import cost_rows
@@ -80,6 +81,7 @@ class Told:
     attacks: Attacks | None = None
     answers_after: Mapping[str, Sequence[Question]] = field(default_factory=dict)
     """By forget set, before and after attacks."""
+    audits: Sequence[Audited] = ()
 
     @cached_property
     def doubts(self) -> Mapping[str, str]:
@@ -106,6 +108,8 @@ class Told:
             found.append(gains)
         if self.attacks is not None:
             found += attack_tables(self.attacks, study)
+        if (audited := audit_table(self.audits)) is not None:
+            found.append(audited)
         references = [end for end in study.endpoints if end.role in TARGETS]
         others = [page_tables.seeds(study, metrics)]
         if self.searched is not None:
@@ -139,8 +143,9 @@ def write_report(run: RunFolder, *, pdf: bool = False) -> str:
     if attacks is not None:
         drawings += attack_drawings(attacks, study)
         said_after = read_answers_after(run, study, attacks)
+    drawings += audit_drawings(audits := read_audits(run))
     answers = read_answers(run, study)
-    told = Told(run, study, searched, drawings, answers, attacks, said_after)
+    told = Told(run, study, searched, drawings, answers, attacks, said_after, audits)
     run.remove(_DRAWN_FROM)
     figures = {f"{d.name}.{kind}": content for d in drawings for kind, content in d.files.items()}
     _replace(run, FIGURES, figures)

@@ -8,11 +8,14 @@ import shutil
 import pytest
 
 from raymcu.analysis.attack_curves import attack_curvatures, attack_findings
+from raymcu.analysis.audit import Chosen, audit
 from raymcu.analysis.recoveries import recoveries
 from raymcu.analysis.relearning import relearning_curves
 from raymcu.store import tables
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.after import How
+from raymcu.study.audit import Audit
 
 SIZES = ("forget01", "forget05")
 METHODS = ("grad_diff", "npo", "rmu")
@@ -585,11 +588,13 @@ def judge_attacks(run):
     found = tables.from_rows("recoveries", rows)
     retrained = {p["forget_size"]: p["id"] for p in run.plan["points"] if p["role"] == "retrained"}
     along = attack_findings(points, found, tables.empty("intervals"))
+    chosen = Chosen(How("quantize", 4.0), How("relearn", 50.0), frozenset({"relearn"}))
     for name, table in (
         ("recoveries", found),
         ("relearning_curves", relearning_curves(found, {"relearn"}, retrained)),
         ("attack_findings", along),
         ("attack_curvatures", attack_curvatures(run.read_table("findings"), along)),
+        ("metric_audits", audit(points, scores, found, Audit(), chosen)),
     ):
         run.write_part(name, "all", table)
 

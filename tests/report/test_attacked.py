@@ -4,6 +4,7 @@ import pytest
 
 from raymcu.report import frames
 from raymcu.report.attack_figures import attack_drawings
+from raymcu.report.audited import audit_drawings, audit_table, read_audits
 from raymcu.report.console import headline_metrics
 from raymcu.report.data import load_study
 from raymcu.report.loggers import _finished
@@ -142,3 +143,25 @@ def test_the_page_has_what_models_say_before_and_after(attacked_run, told):
     assert '<section id="attacks">' in page
     assert "npo/seed0 after relearn@50" in page
     assert "What came back, model by model" in page
+
+
+def test_the_audit_ranks_metrics_of_forgetting(attacked_run, told):
+    audits = read_audits(attacked_run)
+    assert [one.forget_size for one in audits] == ["forget01", "forget05"]
+    assert {"forget_rouge", "forget_loss"} <= {*audits[0].metrics}
+    assert "model_utility" not in audits[0].metrics
+    assert ("pearson", "relearn@50") in audits[0].columns
+    values = [audits[0].value(m, ("ou_overall", "")) for m in audits[0].metrics]
+    known = [value for value in values if value is not None]
+    assert known == sorted(known, reverse=True)
+    table = audit_table(audits)
+    assert audit_table([]) is None
+    heads = [column.head for column in table.columns]
+    assert {"faithfulness (AUC)", "r, quantize@4", "R, relearn@50", "overall"} <= {*heads}
+    row = audits[0].cells["forget_rouge", "pearson", "relearn@50"]
+    assert row["num_seeds"] == 2
+    assert row["low"] <= row["high"]
+    drawing = audit_drawings(audits)[0]
+    assert (drawing.name, drawing.section) == ("audit_forget01", "audit")
+    page = render_page(Told(attacked_run, told[0], None, [], {}, audits=audits))
+    assert "Audit of metrics" in page
