@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pydantic import ValidationError
+
 from raymcu.attacks._base import ATTACKS
-from raymcu.errors import unknown_name
+from raymcu.errors import ConfigError, unknown_name
 from raymcu.metrics._base import METRICS
 from raymcu.study.after import How
 from raymcu.study.audit import is_named
@@ -12,10 +14,14 @@ from raymcu.study.search_space import SearchSpace
 
 
 def strengths_of(space: SearchSpace) -> dict[str, tuple[float | None, ...]]:
-    """Return by title of the file's attacks the strengths that make a point."""
-    found = {}
+    """Return the strengths that make a point, by title; none of an attack with a fault."""
+    found: dict[str, tuple[float | None, ...]] = {}
     for use in space.attacks:
-        attack = ATTACKS[use.name](**use.options)
+        try:
+            attack = ATTACKS[use.name](**use.options)
+        except (KeyError, ConfigError, ValidationError):
+            found[use.title] = ()
+            continue
         told = attack.strengths()
         found[use.title] = tuple(one for one in told if one is None or one != attack.none)
     return found

@@ -71,7 +71,7 @@ def _of_size(size: str, rows: Sequence[Mapping[str, Any]]) -> Audited:
     cells = {(row["metric"], row["name"], _attack(row)): row for row in here}
     order = ("faithfulness", "pearson", *(name for name in _TITLES if name != "faithfulness"))
     found = {(row["name"], _attack(row)) for row in here if row["value"] is not None}
-    columns = sorted(found, key=lambda column: order.index(column[0]))
+    columns = sorted(found, key=lambda column: (order.index(column[0]), column[1]))
     told = [m for m in unique(row["metric"] for row in here) if is_forgotten(m) or not knows(m)]
     worth = {m: _worth([row for row in here if row["metric"] == m]) for m in told}
     ranked = sorted((m for m in told if worth[m]), key=lambda m: (*(-w for w in worth[m]), m))
@@ -103,11 +103,12 @@ def audit_drawings(audits: Sequence[Audited]) -> list[Drawing]:
 
 
 def _draw(audited: Audited) -> Drawing:
-    columns = [column for column in audited.columns if column[0] in _DRAWN][:_MOST_PANELS]
+    drawn = (column for column in audited.columns if column[0] in _DRAWN)
+    columns = [c for c in drawn if c[0] != "faithfulness" or not c[1]][:_MOST_PANELS]
     metrics = audited.metrics[:_MOST]
     left, wide, gap = 0.3 + 0.066 * max(map(len, metrics)), 1.45, 0.25
     width = max(left + len(columns) * (wide + gap) + 0.1, 5.4)
-    height = 1.0 + 0.19 * len(metrics) + 0.35
+    height = 0.62 + 0.19 * len(metrics) + 0.35
     name = f"audit_{slug(audited.forget_size)}"
     title = f"Which metrics can be trusted, {audited.forget_size}"
     with mpl.rc_context(STYLE):

@@ -6,13 +6,14 @@ each number is testable without a figure. Nothing here draws.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from raymcu.metrics._base import METRICS
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.after import Asked
 
 T = TypeVar("T")
 Scores = Mapping[str, Mapping[str, float | None]]
@@ -61,7 +62,14 @@ class MetricInfo:
 
 
 def metric_info(name: str) -> MetricInfo:
-    """Return what is known of a metric; a metric of another version has no direction or unit."""
+    """Return what is known of a metric; a metric of another version has no direction or unit.
+
+    Also of a metric after an attack, as objectives name it.
+    """
+    asked = Asked.parse(name)
+    if asked.how is not None:
+        before = metric_info(asked.metric)
+        return replace(before, name=name, words=f"{before.words} After {asked.how}.".strip())
     if name not in METRICS:
         return MetricInfo(name, "neither", "", None, None)
     entry = METRICS.entry(name)

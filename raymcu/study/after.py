@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from raymcu.errors import unknown_name
 
-_AFTER = re.compile(r"\s*(?P<metric>\w+)(?:\s+after\s+(?P<how>\S+))?\s*")
+_AFTER = re.compile(r"\s*(?P<metric>\w+)(?:\s+after\s+(?P<how>\S.*?))?\s*")
 _HOW = re.compile(r"(?P<title>.+?)(?:@(?P<strength>[-+]?[\d.][\d.eE+-]*))?")
 
 
@@ -42,6 +42,8 @@ class How:
                 return f"'{self.title}': this file has no attacks. Add [[attacks]] with it."
             return unknown_name("attack of this file", self.title, list(attacks))
         there = attacks[self.title]
+        if not there:  # its own table has a fault, which is told there
+            return None
         told = ", ".join(f"{value:g}" for value in there if value is not None)
         if self.strength is None and len(there) > 1:
             return (
