@@ -3,7 +3,8 @@
 import os
 import shutil
 import tempfile
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from typing import ClassVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from raymcu.attacks._base import ATTACKS, Treatment
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.models import causal_lm
 from raymcu.models.encoding import Encoder, train_tokenizer
@@ -242,3 +244,27 @@ def lab():
 def store(study, tmp_path):
     """A fresh store that begins with the study's checkpoints."""
     return study.copy(tmp_path)
+
+
+@pytest.fixture
+def blur():
+    """Register an attack for a test: weights are scaled down by a share."""
+
+    class Blur(Treatment):
+        """Scales all weights down."""
+
+        strength: ClassVar[str | None] = "by"
+        none: ClassVar[float | None] = 0.0
+        by: tuple[float, ...] = (0.0, 0.1, 0.5)
+
+        @contextmanager
+        def applied(self, model):
+            (by,) = self.by
+            with torch.no_grad():
+                for weights in model.parameters():
+                    weights.mul_(1.0 - by)
+            yield
+
+    ATTACKS.register("blur", source="a test")(Blur)
+    yield Blur
+    del ATTACKS._entries["blur"]

@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from raymcu.analysis.curves import CURVE_COLUMNS, sort_key, values_of
-from raymcu.metrics._base import METRICS, Better, Floats
+from raymcu.metrics._base import Better, Floats
+from raymcu.planning.objectives import better_of, with_attacks
 from raymcu.store import tables
+from raymcu.study.after import Asked
 from raymcu.study.walks import Calibration
 
 _SLACK = 1e-9
@@ -92,7 +94,7 @@ def calibrate(points: pa.Table, scores: pa.Table, calibration: Calibration) -> p
         Table ``calibrations``: a row for each walk or curve and metric of ``rank_by``, ordered by
         what they go through. The order of input rows is irrelevant.
     """
-    values = values_of(scores)
+    values = _with_attacks(points, values_of(scores))
     originals = {
         row["forget_size"]: values.get(row["point_id"], {})
         for row in points.select(["forget_size", "point_id", "role"]).to_pylist()
@@ -112,11 +114,24 @@ def calibrate(points: pa.Table, scores: pa.Table, calibration: Calibration) -> p
                 "before": uncalibrated.get(name),
                 "after": calibrated.get(name),
             }
-            for name in calibration.rank_by
+            for name in (str(Asked.parse(text)) for text in calibration.rank_by)
         ]
     for which in ("before", "after"):
         _rank(rows, which)
     return tables.from_rows("calibrations", rows)
+
+
+def _with_attacks(
+    points: pa.Table, values: Mapping[str, Mapping[str, float]]
+) -> Mapping[str, Mapping[str, float]]:
+    """Return the scores by point, those after attacks among those of the point before."""
+    names = ["point_id", "attack", "strength", "attacked"]
+    after: dict[str, list[tuple[str, float | None, Mapping[str, float]]]] = {}
+    for row in points.select(names).to_pylist():
+        if row["attacked"] is not None:
+            told = (row["attack"], row["strength"], values.get(row["point_id"], {}))
+            after.setdefault(row["attacked"], []).append(told)
+    return {**values, **{k: with_attacks(values.get(k, {}), told) for k, told in after.items()}}
 
 
 def next_positions(calibrations: pa.Table, resolution: float) -> dict[str, float]:
@@ -156,8 +171,8 @@ def _calibrated(
     original: Mapping[str, float],
     calibration: Calibration,
 ) -> dict[str, Any]:
-    name = calibration.metric
-    better, at_original = METRICS[name].better, original.get(name)
+    name = str(Asked.parse(calibration.metric))
+    better, at_original = better_of(name), original.get(name)
     row = {"metric": name, "keep": calibration.keep, "at_original": at_original, "t": None}
     if at_original is None:
         return row
@@ -191,4 +206,4 @@ def _place(row: Mapping[str, Any]) -> Place:
 
 
 def _good(row: Mapping[str, Any], which: str) -> float:
-    return goodness(row[which], METRICS[row["rank_by"]].better)
+    return goodness(row[which], better_of(row["rank_by"]))

@@ -91,7 +91,8 @@ def _read(points: pa.Table, titles: Collection[str]) -> tuple[_Index, list[_Unle
     columns = ["curve_id", "family", "forget_size", "second", "t", "point_id", "role", "blend"]
     for row in points.select(columns).to_pylist():
         size, blend = row["forget_size"], Blend.model_validate_json(row["blend"])
-        index[size, blend.id] = row["point_id"]
+        if row["role"] != "attacked":
+            index[size, blend.id] = row["point_id"]
         if row["role"] == "original":
             originals[size] = blend
         if row["curve_id"] is not None and row["family"] in titles:

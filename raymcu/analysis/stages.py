@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raymcu.analysis.attacks import analyze_attacks
 from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.curves import analyze
 from raymcu.analysis.intervals import keep_intervals
@@ -113,6 +114,7 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
     if space.layer_choice:
         run.write_part("layer_choices", "all", _choose(run, points, space, space.layer_choice)[0])
     keep_intervals(run)
+    analyze_attacks(run, space, points, scores)
 
 
 def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:

@@ -65,8 +65,8 @@ def _names(run: RunFolder) -> Mapping[str, set[str]]:
     points = run.read_table("points").to_pylist()
     blends = {row["point_id"]: row["blend"] for row in points}
     for row in points:
-        if row["blend"] == blends.get(row["attacked"]):  # attacked, but with the weights of before
-            continue
+        if row["attacked"] is not None and row["blend"] == blends.get(row["attacked"]):
+            continue  # what was done to it while it was measured is not in its weights
         for name in _names_of_point(row):
             names[name].add(row["blend"])
     for row in run.read_table("recipes").to_pylist():

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from raymcu.curves._base import WALKS
 from raymcu.errors import unknown_name
 from raymcu.metrics._base import METRICS
+from raymcu.planning.after import strengths_of
 from raymcu.planning.objectives import measuring_faults
+from raymcu.study.after import Asked
 from raymcu.study.search_space import SearchSpace
 
 
@@ -25,9 +27,30 @@ def _calibration_faults(space: SearchSpace) -> Iterator[str]:
                 f"calibration.curves: '{use.title}' goes from layer to layer, and there is nothing "
                 "between two of them. Name walks or curves of weights that are mixed."
             )
-    yield from _metric_faults("calibration.metric", calibration.metric, space)
-    for name in calibration.rank_by:
-        yield from _metric_faults("calibration.rank_by", name, space)
+    named = [("metric", calibration.metric), *(("rank_by", one) for one in calibration.rank_by)]
+    for key, text in named:
+        asked = Asked.parse(text)
+        yield from _metric_faults(f"calibration.{key}", asked.metric, space)
+        if asked.how is not None:
+            told = _after_faults(asked, space, calibration.curves)
+            yield from (f"calibration.{key}: {fault}" for fault in told)
+
+
+def _after_faults(asked: Asked, space: SearchSpace, lines: tuple[str, ...]) -> Iterator[str]:
+    """Refuse a score after an attack that not all points of some lines have."""
+    how = asked.how
+    if how is None:
+        return
+    if fault := how.fault(strengths_of(space)):
+        yield f"'{asked}': {fault}"
+        return
+    use = next(use for use in space.attacks if use.title == how.title)
+    walks = {walk.title for walk in space.walks}
+    for group in sorted({"walks" if line in walks else "curves" for line in lines}):
+        if group not in use.on:
+            yield (
+                f"'{asked}' needs '{how.title}' done to every position. Add \"{group}\" to its on."
+            )
 
 
 def _layer_choice_faults(space: SearchSpace) -> Iterator[str]:

@@ -1,19 +1,22 @@
 """What a search improves and what it keeps: directions, constraints, and a trial's numbers.
 
-Without ``search.curve`` both speak of metrics, with it of columns of the findings table.
+Without ``search.curve`` both speak of metrics, also after an attack (``forget_es after
+relearn@50``), with it of columns of the findings table.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError, WorkError, unknown_name
-from raymcu.metrics._base import METRICS, READINGS, Score
+from raymcu.metrics._base import METRICS, READINGS, Better, Score
+from raymcu.planning.after import strengths_of
 from raymcu.store import tables
+from raymcu.study.after import Asked, How
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.search_table import Search
 
@@ -47,7 +50,7 @@ _INSTEAD = (
 """By beginning of metrics whose best value lies within their range: one that has a direction."""
 
 _CONSTRAINT = re.compile(
-    r"\s*(?P<name>\w+)\s*(?P<sign><=|>=)\s*"
+    r"\s*(?P<name>\w+(\s+after\s+\S.*?)?)\s*(?P<sign><=|>=)\s*"
     r"((?P<number>[-+]?[\d.][\d.eE+-]*)(\s*\*\s*(?P<of>original|retrained))?"
     r"|(?P<alone>original|retrained))\s*"
 )
@@ -84,7 +87,7 @@ class Constraint:
             )
         sign: Literal["<=", ">="] = "<=" if found["sign"] == "<=" else ">="
         reference: Any = found["of"] or found["alone"]
-        return cls(text, found["name"], sign, factor, reference)
+        return cls(text, str(Asked.parse(found["name"])), sign, factor, reference)
 
     def violation(self, value: float, of_reference: float = 1.0) -> float:
         """Return by how much the bound is missed; met if <= 0, in the metric's unit.
@@ -100,9 +103,41 @@ class Constraint:
 def directions(search: Search) -> tuple[Direction, ...]:
     """Return which way each objective is improved."""
     return tuple(
-        "maximize" if search.curve is None and METRICS[name].better == "higher" else "minimize"
+        "maximize" if search.curve is None and better_of(name) == "higher" else "minimize"
         for name in search.objectives
     )
+
+
+def better_of(name: str) -> Better:
+    """Return the direction of a metric, which an attack does not turn round."""
+    return METRICS[Asked.parse(name).metric].better
+
+
+def asked_after(search: Search) -> tuple[How, ...]:
+    """Return the attacks after which objectives and constraints ask for scores."""
+    names = [*search.objectives, *(Constraint.parse(c).name for c in search.constraints)]
+    found = (Asked.parse(name).how for name in names)
+    return tuple(dict.fromkeys(how for how in found if how is not None))
+
+
+T = TypeVar("T")
+
+
+def with_attacks(
+    own: Mapping[str, T], attacked: Iterable[tuple[str, float | None, Mapping[str, T]]]
+) -> dict[str, T]:
+    """Return a model's scores, those after attacks as they may be asked for.
+
+    Args:
+        own: By metric.
+        attacked: Title, strength, and scores by metric.
+    """
+    found = dict(own)
+    for title, strength, scores in attacked:
+        for metric, value in scores.items():
+            for how in (How(title, strength), How(title)):
+                found.setdefault(str(Asked(metric, how)), value)
+    return found
 
 
 def judged(
@@ -114,7 +149,8 @@ def judged(
 
     Args:
         search: What is asked.
-        scores: By metric, one table for each seed; a trial's score is the mean over them.
+        scores: By metric, and metric after an attack, see `with_attacks`: one table for each seed;
+            a trial's score is the mean over them.
         references: Those of ``original`` and ``retrained``, as far as constraints name them.
 
     Raises:
@@ -136,7 +172,7 @@ def judged(
 
 
 def _defined(name: str, scores: Mapping[str, Score], whose: str = "") -> float:
-    score = scores.get(name, Score(None, 0, "was not measured"))
+    score = scores.get(str(Asked.parse(name)), Score(None, 0, "was not measured"))
     if score.value is None:
         raise WorkError("undefined", f"{name}{whose}: {score.note}")
     return score.value
@@ -170,7 +206,8 @@ def objective_faults(space: SearchSpace) -> Iterator[str]:
         return
     for name in search.objectives:
         yield from (f"search.objectives: {told}" for told in _name_faults(name, space))
-        if search.curve is None and name in METRICS and METRICS[name].better == "neither":
+        metric = Asked.parse(name).metric
+        if search.curve is None and metric in METRICS and METRICS[metric].better == "neither":
             instead = [other for start, other in _INSTEAD if name.startswith(start)]
             yield (
                 f"search.objectives: neither direction of '{name}' is better, its best value lies "
@@ -193,10 +230,18 @@ def _name_faults(name: str, space: SearchSpace) -> Iterator[str]:
     if space.search is not None and space.search.curve is not None:
         if name not in OF_CURVES:
             yield unknown_name("finding of curves", name, OF_CURVES)
-    elif name not in METRICS:
-        yield unknown_name("metric", name, [entry.name for entry in METRICS])
     else:
-        yield from measuring_faults(name, space)
+        yield from asked_faults(Asked.parse(name), space)
+
+
+def asked_faults(asked: Asked, space: SearchSpace) -> Iterator[str]:
+    """Refuse a score that a study does not have."""
+    if asked.metric not in METRICS:
+        yield unknown_name("metric", asked.metric, [entry.name for entry in METRICS])
+    else:
+        yield from measuring_faults(asked.metric, space)
+    if asked.how is not None and (fault := asked.how.fault(strengths_of(space))):
+        yield f"'{asked}': {fault}"
 
 
 _OF_CLASSES = {"label", "class_logprobs"}

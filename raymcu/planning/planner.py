@@ -11,6 +11,7 @@ from typing import Any
 
 from raymcu.blend import Blend
 from raymcu.errors import ConfigError
+from raymcu.planning.after import audit_faults
 from raymcu.planning.costs import estimates
 from raymcu.planning.facts import Surroundings
 from raymcu.planning.plan import Attacked, Curve, More, Plan, Point, Walk
@@ -19,6 +20,7 @@ from raymcu.planning.recipes import Choice, Recipe, siblings, snapshots
 from raymcu.planning.training_checks import training_faults
 from raymcu.planning.trainings import TASK, Trainings
 from raymcu.store.ids import content_id
+from raymcu.study.after import How
 from raymcu.study.attacks import GROUPS, AttackUse
 from raymcu.study.search_space import (
     FamilyUse,
@@ -47,7 +49,11 @@ def make_plan(space: SearchSpace, around: Surroundings, more: More | None = None
 
 
 def plan_trial(
-    space: SearchSpace, around: Surroundings, seeds: Sequence[int], mixing: float = 1.0
+    space: SearchSpace,
+    around: Surroundings,
+    seeds: Sequence[int],
+    mixing: float = 1.0,
+    after: Sequence[How] = (),
 ) -> Plan:
     """Work out what one trial of a search needs: its unlearner at some seeds, as ``trial`` points.
 
@@ -56,8 +62,9 @@ def plan_trial(
         around: What has to be known, of this space.
         seeds: One point each.
         mixing: Share of the unlearner in a mixture with the original.
+        after: Attacks after which it is scored, too.
     """
-    return _Planner(space, around, More()).trial(seeds, mixing)
+    return _Planner(space, around, More()).trial(seeds, mixing, after)
 
 
 class _Planner(Trainings):
@@ -109,15 +116,22 @@ class _Planner(Trainings):
                 if blend.forget_sizes is None or size in blend.forget_sizes:
                     self._by_hand(blend, size)
         self._attacks()
+        if faults := list(audit_faults(self.space, self.points.values())):
+            raise ConfigError(faults)
         return self._planned()
 
-    def trial(self, seeds: Sequence[int], mixing: float) -> Plan:
+    def trial(self, seeds: Sequence[int], mixing: float, after: Sequence[How] = ()) -> Plan:
         (size,), (title,) = self.space.benchmark.forget_sizes, self.methods
         for seed in seeds:
             key = UnlearnerKey(title, seed, Variation())
             _, unlearner = self.trained(key, size)
             blend = Blend.mixed([(1 - mixing, self.alone(self.original)), (mixing, unlearner)])
             self._point(blend, size, "trial", key.label)
+        there = list(self.points.values())
+        for use in self.space.attacks:
+            if only := [how for how in after if how.title == use.title]:
+                for point in there:
+                    self._attack(use, point, only)
         return self._planned()
 
     def _planned(self) -> Plan:
@@ -311,14 +325,22 @@ class _Planner(Trainings):
                 if _is_attacked(point, use):
                     self._attack(use, point)
 
-    def _attack(self, use: AttackUse, point: Point) -> None:
-        """Do to a point what the file says; each strength is a point, none is the point itself."""
+    def _attack(self, use: AttackUse, point: Point, only: Sequence[How] = ()) -> None:
+        """Do to a point what the file says; each strength is a point, none is the point itself.
+
+        Args:
+            use: The attack.
+            point: What it is done to.
+            only: Strengths that are asked for; all if empty.
+        """
         attack = self.around.attacks[use.title]
         if attack.way == "relearning":
             self._relearn(use, attack, point)
             return
         for strength in attack.strengths():
             if strength == attack.none and strength is not None:
+                continue
+            if only and not any(how.matches(use.title, strength) for how in only):
                 continue
             one = Choice(name=use.name, options=attack.of_strength(strength).model_dump())
             self._attacked(point, Attacked(

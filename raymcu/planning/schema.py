@@ -114,8 +114,9 @@ def _name_components(space: Schema, defs: Schema) -> None:
     for key in ("probes", "generate", "paraphrased", "moments", "gradient_norms"):
         at["Measurement"][key]["items"] = {"enum": list(probes)}
     at["Measurement"]["representations"]["items"] = {"enum": list(probes)}
-    at["Calibration"]["metric"] |= metrics
-    at["Calibration"]["rank_by"]["items"] = metrics
+    after = {"anyOf": [metrics, {"type": "string", "pattern": " after "}]}
+    at["Calibration"]["metric"] |= after
+    at["Calibration"]["rank_by"]["items"] = after
     at["LayerChoice"]["utility"] |= metrics
     at["LayerChoice"]["forget"] |= metrics
     # With ``curve`` they are columns of the findings: the names are but a help.

@@ -29,6 +29,7 @@ from raymcu.planning.trials import (
     tried_values,
 )
 from raymcu.planning.unread_keys import touches, unread_keys
+from raymcu.study.after import Asked
 from raymcu.study.loading import Registries, checked
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.search_table import Search
@@ -38,6 +39,7 @@ _FIXED = (
     *("extensions", "extensions_folder"),
     # What all trials are compared with, and how: what a trial is asked is asked of these too.
     *("benchmark", "model", "models", "original", "retrained", "measurement", "analysis"),
+    "attacks",
 )
 
 _MOST_LISTED = 100_000
@@ -179,7 +181,12 @@ def _pruner_faults(space: SearchSpace) -> Iterator[str]:
             "training.workers > 1 do not show. Set pruner = 'none' or workers = 1."
         )
     for name in search.objectives:
-        if METRICS[name].kind == "representations":
+        if (asked := Asked.parse(name)).how is not None:
+            yield (
+                f"search.pruner: '{search.pruner}' looks at unfinished trainings, which nothing "
+                f"is done to, so that there is no '{name}'. Set pruner = 'none'."
+            )
+        if METRICS[asked.metric].kind == "representations":
             yield (
                 f"search.pruner: '{search.pruner}' looks at unfinished trainings by '{name}', "
                 "which is not measured there. Set pruner = 'none' or take another objective."

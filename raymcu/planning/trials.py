@@ -18,7 +18,7 @@ from raymcu.study.search_table import Range, Search
 
 CHOOSES = ("method", "forget_size")
 """Parameters that choose among what the file names; all others may hang on them."""
-NOT_OF_TRIALS = ("walks", "blends", "calibration", "layer_choice")
+NOT_OF_TRIALS = ("walks", "blends", "calibration", "layer_choice", "audit")
 MAY_CHANGE = {"trials", "hours", "trainings", "concurrent", "sampler", "seed", "pruner"}
 """Keys of a search that may differ from start to start: its trials stay what they are."""
 

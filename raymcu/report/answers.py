@@ -27,7 +27,7 @@ _MOST_READ = 2000
 _LONGEST = 300
 """Characters of a text that are shown."""
 
-_Key = tuple[str, int]
+Key = tuple[str, int]
 """Probe and row of an example in it."""
 
 
@@ -73,10 +73,13 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Model:
+class Answers:
+    """What one model says to all questions."""
+
+    point_id: str
     name: str
     role: str
-    answers: Mapping[_Key, Answer]
+    answers: Mapping[Key, Answer]
 
 
 def read_answers(run: RunFolder, study: Study) -> dict[str, tuple[Question, ...]]:
@@ -88,15 +91,20 @@ def read_answers(run: RunFolder, study: Study) -> dict[str, tuple[Question, ...]
     asked = _questions(run)
     found = {}
     for size in study.forget_sizes:
-        models = [
-            _Model(name, role, answers)
-            for point, name, role in answering(study, size)
-            if run.has_part("measurements", point)
-            if (answers := _answers(run.read_part("measurements", point)))
-        ]
+        models = read_said(run, answering(study, size))
         if chosen := most_changed(models, asked.get(size, {})):
             found[size] = chosen
     return found
+
+
+def read_said(run: RunFolder, told: Iterable[tuple[str, str, str]]) -> list[Answers]:
+    """Return what is said of those (point, name, role) that answered anything."""
+    return [
+        Answers(point, name, role, answers)
+        for point, name, role in told
+        if run.has_part("measurements", point)
+        if (answers := _answers(run.read_part("measurements", point)))
+    ]
 
 
 def answering(study: Study, size: str) -> list[tuple[str, str, str]]:
@@ -119,7 +127,7 @@ def answering(study: Study, size: str) -> list[tuple[str, str, str]]:
 
 
 def most_changed(
-    models: Sequence[_Model], asked: Mapping[_Key, tuple[str, str]]
+    models: Sequence[Answers], asked: Mapping[Key, tuple[str, str]]
 ) -> tuple[Question, ...]:
     """Choose the questions on which the unlearners left the original most."""
     originals = [model for model in models if model.role == "original"]
@@ -134,12 +142,40 @@ def most_changed(
     lost = [key for key in ranked if key[0] in _FORGOTTEN][:MOST_FORGET]
     hurt = [key for key in ranked if key[0] not in _FORGOTTEN][:MOST_KEPT]
     chosen = [*lost[:2], *hurt[:1], *lost[2:], *hurt[1:]]  # the page folds all but the first three
+    return _told(models, asked, chosen, change)
+
+
+def chosen_questions(
+    run: RunFolder,
+    size: str,
+    models: Sequence[Answers],
+    chosen: Sequence[Key],
+    change: Mapping[Key, float],
+) -> tuple[Question, ...]:
+    """Return questions of a forget set with all that models say to them.
+
+    Args:
+        run: Whose questions they are.
+        size: The forget set.
+        models: Who is asked.
+        chosen: Which questions, in order; some model answers each.
+        change: By question, how much answers changed.
+    """
+    return _told(models, _questions(run).get(size, {}), chosen, change)
+
+
+def _told(
+    models: Sequence[Answers],
+    asked: Mapping[Key, tuple[str, str]],
+    chosen: Sequence[Key],
+    change: Mapping[Key, float],
+) -> tuple[Question, ...]:
     return tuple(
         Question(
             probe=key[0],
             example=key[1],
             question=_cut(asked.get(key, ("", ""))[0]),
-            answer=_cut(originals[0].answers[key].reference),
+            answer=_cut(next(m.answers[key].reference for m in models if key in m.answers)),
             said=_said(models, key),
             change=change[key],
             picture=asked.get(key, ("", ""))[1],
@@ -151,9 +187,9 @@ def most_changed(
 _FORGOTTEN = ("forget", "verbmem")
 
 
-def _said(models: Iterable[_Model], key: _Key) -> tuple[Said, ...]:
+def _said(models: Iterable[Answers], key: Key) -> tuple[Said, ...]:
     """Put models that say the same together, in the order of who says it first."""
-    groups: dict[str, list[_Model]] = {}
+    groups: dict[str, list[Answers]] = {}
     for model in models:
         if key in model.answers:
             groups.setdefault(model.answers[key].text, []).append(model)
@@ -165,7 +201,7 @@ def _said(models: Iterable[_Model], key: _Key) -> tuple[Said, ...]:
     return tuple(found)
 
 
-def _names(models: Sequence[_Model], every: int) -> tuple[str, ...]:
+def _names(models: Sequence[Answers], every: int) -> tuple[str, ...]:
     """Name models; all unlearners together, where they are three or more, in a word."""
     unlearners = [model.name for model in models if model.role == "unlearner"]
     if not 2 < len(unlearners) == every:
@@ -175,7 +211,7 @@ def _names(models: Sequence[_Model], every: int) -> tuple[str, ...]:
     return (*first, f"all {every} unlearners", *others)
 
 
-def _answers(measurements: pa.Table) -> dict[_Key, Answer]:
+def _answers(measurements: pa.Table) -> dict[Key, Answer]:
     kinds = (("answer", "question"), ("label", "input"))
     is_plain = functools.reduce(pc.or_, (_is_of(measurements, *kind) for kind in kinds))
     rows = measurements.filter(pc.and_(is_plain, pc.is_valid(measurements["generation"])))
@@ -199,9 +235,9 @@ def _is_of(measurements: pa.Table, answer: str, question: str) -> Any:
     )
 
 
-def _questions(run: RunFolder) -> dict[str, dict[_Key, tuple[str, str]]]:
+def _questions(run: RunFolder) -> dict[str, dict[Key, tuple[str, str]]]:
     """Return by forget set the questions and their pictures."""
-    found: dict[str, dict[_Key, tuple[str, str]]] = {}
+    found: dict[str, dict[Key, tuple[str, str]]] = {}
     for row in run.read_table("questions").to_pylist():
         told = (row["question"], row["picture"] or "")
         found.setdefault(row["forget_size"], {})[row["probe"], row["example"]] = told

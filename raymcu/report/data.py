@@ -6,13 +6,14 @@ each number is testable without a figure. Nothing here draws.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from raymcu.metrics._base import METRICS
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.after import Asked
 
 T = TypeVar("T")
 Scores = Mapping[str, Mapping[str, float | None]]
@@ -61,7 +62,14 @@ class MetricInfo:
 
 
 def metric_info(name: str) -> MetricInfo:
-    """Return what is known of a metric; a metric of another version has no direction or unit."""
+    """Return what is known of a metric; a metric of another version has no direction or unit.
+
+    Also of a metric after an attack, as objectives name it.
+    """
+    asked = Asked.parse(name)
+    if asked.how is not None:
+        before = metric_info(asked.metric)
+        return replace(before, name=name, words=f"{before.words} After {asked.how}.".strip())
     if name not in METRICS:
         return MetricInfo(name, "neither", "", None, None)
     entry = METRICS.entry(name)
@@ -174,14 +182,15 @@ class Study:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics that have a value anywhere, sorted."""
+        """Metrics that have a value anywhere but at attacked points, sorted."""
+        attacked = {row["id"] for row in self.plan["points"] if row["role"] == "attacked"}
         return tuple(
             sorted(
                 {
                     metric
-                    for values in self.scores.values()
+                    for point, values in self.scores.items()
                     for metric, value in values.items()
-                    if value is not None
+                    if value is not None and point not in attacked
                 }
             )
         )
@@ -315,7 +324,7 @@ def read_walks(plan: Mapping[str, Any]) -> tuple[Walk, ...]:
 
 
 def endpoints_of(plan: Mapping[str, Any], scores: Scores) -> tuple[Endpoint, ...]:
-    """Return every point that is told by itself, by forget size, role and label."""
+    """Return every point that is told by itself, by forget size, role and label; none attacked."""
     ends = _end_labels(plan)
     rank = {size: index for index, size in enumerate(sizes_of(plan))}
     found = []

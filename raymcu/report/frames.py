@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raymcu.planning.recipes import Recipe
 from raymcu.report.data import read_curves, read_walks, scores_of, unique
@@ -11,11 +12,19 @@ from raymcu.report.search import read_trials
 from raymcu.store.run_folder import RunFolder
 
 
-def scores(run: RunFolder) -> pa.Table:
-    """Return table ``points`` with a column for each metric that has a value anywhere."""
+def scores(run: RunFolder, *, attacked: bool = False) -> pa.Table:
+    """Return table ``points`` with a column for each metric that has a value there.
+
+    Args:
+        run: The study.
+        attacked: Whether of the attacked points; otherwise of all others.
+    """
     points, found = run.read_table("points"), scores_of(run.read_table("scores"))
+    is_attacked = pc.is_valid(points["attacked"])
+    points = points.filter(is_attacked if attacked else pc.invert(is_attacked))
     ids = points["point_id"].to_pylist()
-    known = {m for values in found.values() for m, value in values.items() if value is not None}
+    here = [found.get(point, {}) for point in ids]
+    known = {m for values in here for m, value in values.items() if value is not None}
     for metric in sorted(known):
         values = [found.get(point, {}).get(metric) for point in ids]
         points = points.append_column(metric, pa.array(values, pa.float64()))

@@ -7,7 +7,7 @@ autoescape, and the page's own policy lets no script run but the one that sorts 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -21,6 +21,9 @@ from raymcu.report import page_tables
 from raymcu.report.answers import Question, read_answers
 from raymcu.report.asked import asked
 from raymcu.report.assets import asset, report_policy
+from raymcu.report.attack_figures import attack_drawings
+from raymcu.report.attack_tables import attack_tables
+from raymcu.report.audited import Audited, audit_drawings, audit_table, read_audits
 from raymcu.report.calibrated import best_calibrated, calibration_drawings
 from raymcu.report.console import headline_metrics, number
 from raymcu.report.costs import cost_rows
@@ -29,6 +32,8 @@ from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_draw
 from raymcu.report.losses import FILE, read_trainings
 from raymcu.report.overview import barrier_grid, barrier_maps
 from raymcu.report.panels import metric_families
+from raymcu.report.recovered import Attacks, read_attacks
+from raymcu.report.said_after import read_answers_after
 from raymcu.report.search import Searched, read_search
 from raymcu.report.search_figures import search_drawings
 from raymcu.report.search_words import best_found, tally
@@ -48,6 +53,7 @@ _DRAWN_FROM = "report/drawn_from"
 _READ = (
     *("scores", "findings", "metric_findings", "intervals", "calibrations", "layer_choices"),
     *("failures", "questions", "trials", "trial_values"),
+    *("recoveries", "relearning_curves", "attack_findings", "attack_curvatures", "metric_audits"),
 )
 """The tables that figures and page are drawn from."""
 
@@ -72,6 +78,10 @@ class Told:
     searched: Searched | None
     drawings: Sequence[Drawing]
     answers: Mapping[str, Sequence[Question]]
+    attacks: Attacks | None = None
+    answers_after: Mapping[str, Sequence[Question]] = field(default_factory=dict)
+    """By forget set, before and after attacks."""
+    audits: Sequence[Audited] = ()
 
     @cached_property
     def doubts(self) -> Mapping[str, str]:
@@ -96,6 +106,10 @@ class Told:
             found.append(page_tables.layers(study))
         if (gains := page_tables.gains(study)).rows:
             found.append(gains)
+        if self.attacks is not None:
+            found += attack_tables(self.attacks, study)
+        if (audited := audit_table(self.audits)) is not None:
+            found.append(audited)
         references = [end for end in study.endpoints if end.role in TARGETS]
         others = [page_tables.seeds(study, metrics)]
         if self.searched is not None:
@@ -124,7 +138,14 @@ def write_report(run: RunFolder, *, pdf: bool = False) -> str:
     drawings = [*draw_all(study, pdf=pdf), *training_drawings(read_trainings(run))]
     if searched is not None:
         drawings += search_drawings(searched, study.endpoints)
-    told = Told(run, study, searched, drawings, read_answers(run, study))
+    attacks = read_attacks(run, study)
+    said_after: Mapping[str, Sequence[Question]] = {}
+    if attacks is not None:
+        drawings += attack_drawings(attacks, study)
+        said_after = read_answers_after(run, study, attacks)
+    drawings += audit_drawings(audits := read_audits(run))
+    answers = read_answers(run, study)
+    told = Told(run, study, searched, drawings, answers, attacks, said_after, audits)
     run.remove(_DRAWN_FROM)
     figures = {f"{d.name}.{kind}": content for d in drawings for kind, content in d.files.items()}
     _replace(run, FIGURES, figures)
@@ -199,6 +220,8 @@ def render_page(told: Told) -> str:
         accuracies=page_tables.accuracies(study),
         grids=barrier_grid(study, told.doubts),
         answers=told.answers,
+        attacks=told.attacks,
+        answers_after=told.answers_after,
         metric_families=metric_families(endpoint_metrics(study)),
         questions=page_tables.question_counts(study, shown),
         parts=_parts(drawings),

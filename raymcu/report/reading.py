@@ -65,7 +65,7 @@ class StudyReader:
         """Return table ``points`` with a column for each metric that has a value anywhere.
 
         A point that several curves share has a row for each of them. Where a point has no value,
-        there is a null.
+        there is a null. Attacked points are in `attacked`.
 
         Example:
             >>> import raymcu
@@ -74,6 +74,13 @@ class StudyReader:
             4
         """
         return frames.scores(self.run)
+
+    def attacked(self) -> pa.Table:
+        """Return the same of every attacked point: columns ``attack``, ``strength``, ``attacked``.
+
+        What came back at each is in table ``recoveries``. Without rows if nothing is attacked.
+        """
+        return frames.scores(self.run, attacked=True)
 
     def curves(self) -> pa.Table:
         """Return the rows of `scores` along curves and walks, with ``pair``, a name for both ends.

@@ -3,7 +3,7 @@
 No Ray; trials whose recipes ask for several workers are `raymcu.search.gangs`' business.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from raymcu.errors import WorkError
 from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.kinds import measurer_of
 from raymcu.metrics._base import METRICS, REFERENCES, Measured, References, Score
-from raymcu.planning.objectives import judged, judged_along
+from raymcu.planning.objectives import judged, judged_along, with_attacks
 from raymcu.planning.plan import Curve, Point
 from raymcu.planning.recipes import Recipe
 from raymcu.planning.trials import search_of
@@ -31,7 +31,12 @@ def bench_setup(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
 
     Made when the points of the reference models are in the folder.
     """
-    return {**setup_of(run, space), "space": space.model_dump(mode="json")}
+    setup = setup_of(run, space)
+    alone = {row["point_id"] for row in setup["alone"]}
+    names = ["point_id", "attack", "strength", "attacked"]
+    rows = run.read_table("points").select(names).to_pylist()
+    attacked = [row for row in rows if row["attacked"] in alone]
+    return {**setup, "space": space.model_dump(mode="json"), "attacked": attacked}
 
 
 class TrialBench:
@@ -44,7 +49,9 @@ class TrialBench:
     def __init__(self, setup: dict[str, Any]) -> None:
         self.space = SearchSpace.model_validate(setup["space"])
         self.search = search_of(self.space)
-        self.setup = {key: value for key, value in setup.items() if key != "space"}
+        own = ("space", "attacked")
+        self.setup = {key: value for key, value in setup.items() if key not in own}
+        self.attacked: list[dict[str, Any]] = setup.get("attacked", [])
         self.run_folder = RunFolder(setup["run"], setup["store"])
         self.store = self.run_folder.checkpoints
         self.stop = Stop(self.run_folder)
@@ -70,9 +77,16 @@ class TrialBench:
         if self.search.curve is not None:
             return judged_along(self.search, self._findings(spec.curves))
         (size,) = {point.forget_size for point in spec.points}
-        return judged(
-            self.search, [self._scores(point.id) for point in spec.points], self._references(size)
-        )
+        after: dict[str, list[tuple[str, float | None, str]]] = {}
+        for point in spec.points:
+            if (done := point.attack) is not None:
+                after.setdefault(done.of, []).append((done.title, done.strength, point.id))
+        scores = [
+            self._all_scores(point.id, after.get(point.id, ()))
+            for point in spec.points
+            if point.attack is None
+        ]
+        return judged(self.search, scores, self._references(size))
 
     def _train(
         self, recipes: Sequence[Recipe], spec: TrialSpec, look: Look, progress: Progress
@@ -120,11 +134,25 @@ class TrialBench:
             row["metric"]: Score(row["value"], row["num_examples"], row["note"]) for row in rows
         }
 
+    def _all_scores(
+        self, point_id: str, after: Iterable[tuple[str, float | None, str]]
+    ) -> dict[str, Score]:
+        """Return the scores of a point, and those after attacks: title, strength and point."""
+        attacked = [(title, strength, self._scores(key)) for title, strength, key in after]
+        return with_attacks(self._scores(point_id), attacked)
+
     def _references(self, size: str) -> dict[str, dict[str, Score]]:
+        after: dict[str, list[tuple[str, float | None, str]]] = {}
+        for row in self.attacked:
+            if self.run_folder.has_part("scores", row["point_id"]):
+                told = (row["attack"], row["strength"], row["point_id"])
+                after.setdefault(row["attacked"], []).append(told)
         return {
-            row["role"]: self._scores(row["point_id"])
+            row["role"]: self._all_scores(row["point_id"], after.get(row["point_id"], ()))
             for row in self.setup["alone"]
-            if row["forget_size"] == size and self.run_folder.has_part("scores", row["point_id"])
+            if row["forget_size"] == size
+            and not row["asking"]
+            and self.run_folder.has_part("scores", row["point_id"])
         }
 
     def _findings(self, curves: tuple[Curve, ...]) -> list[dict[str, Any]]:

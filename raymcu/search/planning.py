@@ -9,6 +9,7 @@ from typing import Any
 from raymcu.errors import ConfigError
 from raymcu.planning.facts import Surroundings
 from raymcu.planning.ledger import Ledger
+from raymcu.planning.objectives import asked_after
 from raymcu.planning.plan import Plan
 from raymcu.planning.planner import make_plan, plan_trial
 from raymcu.planning.search_checks import trial_faults
@@ -68,17 +69,19 @@ class TrialPlanner:
             raise ConfigError(faults)
         space = applied(self.space, values)
         around = look_again(self.around, space)
-        if self.search.curve is not None:
-            return make_plan(space, around)
-        return plan_trial(space, around, self.search.seeds, mixing_of(values))
+        if self.search.curve is not None:  # whose findings are of curves as they are
+            return make_plan(space.model_copy(update={"attacks": ()}), around)
+        after = asked_after(self.search)
+        return plan_trial(space, around, self.search.seeds, mixing_of(values), after)
 
     def spec(self, values: Mapping[str, Any]) -> TrialSpec:
         """Plan a trial, and keep its plan."""
         plan = self.plan(values)
         self.ledger.extend([plan])
         along = {point for curve in plan.curves.values() for _, point in curve.walk}
-        points = [p for p in plan.points.values() if p.id in along or p.role == "trial"]
-        needed = {key for point in points for key in point.blend.checkpoints}
+        roles = ("trial", "attacked")
+        points = [p for p in plan.points.values() if p.id in along or p.role in roles]
+        needed = {key for point in points for key in point.needs}
         for level in reversed(plan.levels):
             needed |= {p for r in level if r.id in needed for p in r.parents.values()}
         return TrialSpec(
@@ -110,10 +113,13 @@ def reference_plan(space: SearchSpace, around: Surroundings) -> Plan:
 def without_trials(space: SearchSpace) -> SearchSpace:
     """Return the space of what trials are compared with: no pairs, no walks.
 
+    It is attacked as trials are, by what objectives and constraints ask for.
+
     Raises:
         ConfigError: If it has no search.
     """
-    search_of(space)
+    search = search_of(space)
+    after = {how.title for how in asked_after(search)} if search.curve is None else set()
     return space.model_copy(
         update={
             "unlearning": space.unlearning.model_copy(update={"settings": ()}),
@@ -121,5 +127,7 @@ def without_trials(space: SearchSpace) -> SearchSpace:
             "blends": (),
             "calibration": None,
             "layer_choice": None,
+            "audit": None,
+            "attacks": tuple(use for use in space.attacks if use.title in after),
         }
     )

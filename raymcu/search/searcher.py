@@ -217,7 +217,7 @@ class CellSearcher(Searcher):  # type: ignore[misc] # Ray is untyped
 
     def _begin(self, trial_id: str, proposal: Proposal) -> None:
         assert proposal.spec is not None  # noqa: S101 - _plan made it
-        points = [point.id for point in proposal.spec.points]
+        points = [point.id for point in proposal.spec.points if point.attack is None]
         proposal.study.begin(proposal.key, points, sorted(proposal.missing))
         proposal.began = self.told.clock()
         self._spend()

@@ -25,7 +25,7 @@ class TrialSpec(BaseModel):
     levels: tuple[tuple[Recipe, ...], ...] = ()
     """Recipes it needs, parents in earlier levels."""
     points: tuple[Point, ...] = ()
-    """What it is scored at."""
+    """What it is scored at, then the same after attacks."""
     curves: tuple[Curve, ...] = ()
     """What it is scored along, in a search with ``curve``."""
 

@@ -11,8 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from raymcu.errors import StoreError
+from raymcu.store.columns import CURVE_FIELDS as _CURVE_FIELDS
+from raymcu.store.columns import TEXT as _TEXT
+from raymcu.store.columns import VERSION
+from raymcu.store.columns import WORD as _WORD
+from raymcu.store.columns import field as _field
+from raymcu.store.columns import schema as _schema
+from raymcu.store.verdict_tables import VERDICTS
 
-VERSION = "3"
 READ = frozenset({"2", VERSION})
 """Versions that are read."""
 LATER: Mapping[str, frozenset[str]] = {
@@ -23,28 +29,7 @@ LATER: Mapping[str, frozenset[str]] = {
 }
 """By table: columns that version 2 lacks; where they are missing they are read as nulls."""
 
-
-def _field(name: str, kind: pa.DataType, meaning: str, unit: str = "") -> pa.Field:
-    metadata = {"meaning": meaning} | ({"unit": unit} if unit else {})
-    return pa.field(name, kind, metadata=metadata)
-
-
-def _schema(name: str, *fields: pa.Field) -> pa.Schema:
-    return pa.schema(fields, metadata={"table": name, "version": VERSION})
-
-
-_TEXT = pa.string()
-_WORD = pa.dictionary(pa.int32(), pa.string())
 _REALS = pa.list_(pa.float32())
-
-_CURVE_FIELDS = (
-    _field("curve_id", _TEXT, "hash of the curve's family, end points and bend"),
-    _field("setting", _WORD, "one of the ten MCU settings, e.g. Rand; null of a walk"),
-    _field("family", _WORD, "curve family, e.g. linear, or walk, e.g. mixing"),
-    _field("forget_size", _WORD, "name of the forget set, e.g. forget01"),
-    _field("first", _WORD, "label of the unlearner at t = 0, e.g. npo/seed0; of a walk: original"),
-    _field("second", _WORD, "label of the unlearner at t = 1; of a walk: what it goes through"),
-)
 
 SCHEMAS: Mapping[str, pa.Schema] = {
     "recipes": _schema(
@@ -282,6 +267,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "r changes the risk by -r · value; null where it is not finite",
         ),
     ),
+    **VERDICTS,
 }
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 
 from raymcu.errors import kind_tag
 from raymcu.study.attacks import AttackUse
+from raymcu.study.audit import Audit
 from raymcu.study.learners import LearnerUse
 from raymcu.study.scratch_classifiers import ScratchBert, ScratchResNet, ScratchVilt, ScratchViT
 from raymcu.study.search_table import Search
@@ -374,6 +375,8 @@ class SearchSpace(Section):
     """Which layers of an unlearner are put into the original (CRU)."""
     attacks: Annotated[tuple[AttackUse, ...], AfterValidator(titles_differ)] = ()
     """What is done to points to see what they still know, and what comes back."""
+    audit: Audit | None = None
+    """How far each metric is to be trusted, by attacks and pools of models."""
     search: Search | None = None
     """What `raymcu search` looks for."""
     measurement: Measurement = Measurement()

@@ -67,11 +67,13 @@ class Search(Section):
     """
 
     objectives: Names = ("model_utility", "forget_quality_log10")
-    """Metrics, each improved in its own direction; several give a Pareto front. With ``curve``:
-    columns of the findings table, e.g. ``forget_barrier``, the worst of the trial's curves."""
+    """Metrics, each improved in its own direction; several give a Pareto front. ``METRIC after
+    ATTACK``, e.g. ``"forget_es after relearn@50"``, is the score after one of ``attacks`` by its
+    title, behind ``@`` the strength if it has several. With ``curve``: columns of the findings
+    table, e.g. ``forget_barrier``, the worst of the trial's curves."""
     constraints: tuple[str, ...] = ()
     """E.g. ``"retain_es >= 0.95 * original"``: a metric, <= or >=, and a number, or a multiple of
-    the ``original``'s or ``retrained``'s."""
+    the ``original``'s or ``retrained``'s; after an attack, of theirs attacked alike."""
     sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
     """Optuna's TPE (multivariate), NSGA-II (evolution, for Pareto fronts), Gaussian process (which
     draws at random what exists only under a condition), or none: random, or all values in turn."""

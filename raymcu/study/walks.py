@@ -49,7 +49,8 @@ class Calibration(Section):
     curves: Names = ("mixing",)
     """Titles of walks, or of curve families."""
     metric: str = "retain_es"
-    """What is to be kept. If lower is better, at most the original's divided by ``keep``."""
+    """What is to be kept. If lower is better, at most the original's divided by ``keep``. Here and
+    in ``rank_by`` also ``METRIC after ATTACK``, of an attack on all positions."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Share of the original's value (UWC's paper .95, its code .9)."""
     rank_by: Names = ("forget_es",)

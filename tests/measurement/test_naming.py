@@ -107,3 +107,18 @@ def test_no_model_and_several_are_told_with_what_is_near(run, name, told):
     with pytest.raises(ConfigError, match=re.escape(told.replace("RUN", run.url))) as caught:
         find_blend(run, name)
     assert str(caught.value).count("'") <= 14  # the name and five others at most
+
+
+def test_a_model_is_called_by_an_attack_only_if_that_made_other_weights(tmp_path):
+    more = {"role": "attacked", "attacked": "p011"}
+    rows = [
+        point("p011", "npo/seed0", {"aa01": 1.0}),
+        point("p900", "npo/seed0 after quantize@4", {"aa01": 1.0}, attack="quantize", **more),
+        point("p901", "npo/seed0 after relearn@50", {"ff01": 1.0}, attack="relearn", **more),
+    ]
+    run = RunFolder(str(tmp_path))
+    run.write_part("points", "all", from_rows("points", rows))
+    assert find_blend(run, "npo/seed0 after relearn@50") == Blend.of({"ff01": 1.0})
+    for name in ("npo/seed0 after quantize@4", "p900"):
+        with pytest.raises(ConfigError, match="no model"):
+            find_blend(run, name)

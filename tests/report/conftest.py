@@ -7,9 +7,15 @@ import shutil
 
 import pytest
 
+from raymcu.analysis.attack_curves import attack_curvatures, attack_findings
+from raymcu.analysis.audit import Chosen, audit
+from raymcu.analysis.recoveries import recoveries
+from raymcu.analysis.relearning import relearning_curves
 from raymcu.store import tables
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.after import How
+from raymcu.study.audit import Audit
 
 SIZES = ("forget01", "forget05")
 METHODS = ("grad_diff", "npo", "rmu")
@@ -494,3 +500,152 @@ def ended_search(finished_run, tmp_path):
     run = RunFolder(str(shutil.copytree(finished_run.url, tmp_path / "ended")))
     run.write_bytes("report/index.html", b"")
     return add_search(run)
+
+
+ATTACKS = {"relearn": (5.0, 25.0, 50.0), "quantize": (4.0, 8.0)}
+"""Attacks of `make_attacked_run` and their strengths."""
+
+
+def attacked_share(attack, strength, label):
+    """Return how much an attack brings back of a made model: rmu comes back most."""
+    weak = {"rmu": 0.9, "npo": 0.5, "grad_diff": 0.7}.get(label.split("/")[0].split("(")[-1], 0.2)
+    return weak * (strength / 50 if attack == "relearn" else 1 - strength / 8)
+
+
+def make_attacked_run(folder, run=None):
+    """Add attacks to a run of curves: on every end and point of the linear Rand curves."""
+    run = run or make_run(folder, "attacked")
+    plan = run.plan
+    scores = {}
+    for row in run.read_table("scores").to_pylist():
+        scores.setdefault(row["point_id"], {})[row["metric"]] = row["value"]
+    linear = {
+        c["id"]: c for c in plan["curves"] if (c["setting"], c["family"]) == ("Rand", "linear")
+    }
+    labels = {row["id"]: row["role"] for row in plan["points"]}
+    for row in plan["curve_points"]:
+        if row["curve_id"] in linear:
+            curve = linear[row["curve_id"]]
+            end = {0: curve["first"], 1: curve["second"]}.get(row["t"])
+            labels[row["point_id"]] = end or f"linear({curve['first']}) t={row['t']:.2f}"
+    on = [key for key, label in labels.items() if label not in ("curve", "unlearner")]
+    sizes = {row["id"]: row["forget_size"] for row in plan["points"]}
+    originals = {
+        row["forget_size"]: row["id"] for row in plan["points"] if row["role"] == "original"
+    }
+    for size, curve in {(c["forget_size"], c["id"]): c for c in linear.values()}.items():
+        key = _id("ensemble", size[1])
+        label = f"ensemble of linear({curve['first']}, {curve['second']})"
+        row = {"id": key, "forget_size": size[0], "role": "ensemble", "label": label}
+        plan["points"].append(row)
+        curve["ensemble_id"] = key
+        scores[key] = point_scores(curve, 0.5)
+        labels[key], sizes[key] = label, size[0]
+        on.append(key)
+    added = {}
+    for key in on:
+        for attack, strengths in ATTACKS.items():
+            for strength in strengths:
+                point = _id("attacked", key, attack, strength)
+                plan["points"].append(
+                    {"id": point, "forget_size": sizes[key], "role": "attacked",
+                     "label": f"{labels[key]} after {attack}@{strength:g}", "attack": attack,
+                     "strength": strength, "attacked": key, "asking": None}
+                )  # fmt: skip
+                share = attacked_share(attack, strength, labels[key])
+                share *= 0.6 if "t=" in labels[key] else 0.4 if "ensemble" in labels[key] else 1
+                before, original = scores[key], scores[originals[sizes[key]]]
+                added[point] = {m: v + share * (original[m] - v) for m, v in before.items()}
+    for key in {key for key in on if labels[key].startswith("ensemble")}:
+        added[key] = scores[key]
+    rows = [
+        {"point_id": key, "metric": metric, "value": value, "num_examples": 20}
+        for key, here in added.items()
+        for metric, value in here.items()
+    ]
+    rows += [  # which nothing but an attacked point has
+        {"point_id": key, "metric": "forget_em", "value": 0.5, "num_examples": 20}
+        for key in added
+        if "ensemble" not in labels.get(key, "")
+    ]
+    run.write_part("scores", "attacked", tables.from_rows("scores", rows))
+    plan["counts"]["points"] = len(plan["points"])
+    plan["search_space"]["attacks"] = [{"name": name, "on": ["curves"]} for name in ATTACKS]
+    run.write_json("plan.json", plan)
+    run.write_part("points", "all", tables.from_rows("points", _point_rows(plan, labels)))
+    return run
+
+
+def judge_attacks(run):
+    """Write what is made of the attacks of a run; held out, six tenths come back of what does."""
+    points, scores = run.read_table("points"), run.read_table("scores")
+    rows = recoveries(points, scores).to_pylist()
+    for row in [row for row in rows if row["attack"] == "relearn"]:
+        after = row["before"] + 0.6 * (row["after"] - row["before"]) if row["before"] else None
+        share = None if row["recovered"] is None else 0.6 * row["recovered"]
+        if after is not None:
+            rows.append(row | {"part": "held_out", "after": after, "recovered": share})
+    found = tables.from_rows("recoveries", rows)
+    retrained = {p["forget_size"]: p["id"] for p in run.plan["points"] if p["role"] == "retrained"}
+    along = attack_findings(points, found, tables.empty("intervals"))
+    chosen = Chosen(How("quantize", 4.0), How("relearn", 50.0), frozenset({"relearn"}))
+    for name, table in (
+        ("recoveries", found),
+        ("relearning_curves", relearning_curves(found, {"relearn"}, retrained)),
+        ("attack_findings", along),
+        ("attack_curvatures", attack_curvatures(run.read_table("findings"), along)),
+        ("metric_audits", audit(points, scores, found, Audit(), chosen)),
+    ):
+        run.write_part(name, "all", table)
+
+
+def answer_attacked(run):
+    """Give some models answers: npo forgets, and says it again after relearning."""
+    questions = [
+        {"forget_size": SIZES[0], "probe": "forget", "example": n, "question": f"Who is {n}?"}
+        for n in range(12)
+    ]
+    run.write_part("questions", "all", tables.from_rows("questions", questions))
+    points = run.read_table("points")
+    columns = (points[name].to_pylist() for name in ("point_id", "label"))
+    labels = dict(zip(*columns, strict=True))
+    sizes = {point["id"]: point["forget_size"] for point in run.plan["points"]}
+    for key, label in labels.items():
+        if sizes[key] != SIZES[0] or not label.startswith(("original", "retrained", "npo/seed0")):
+            continue
+        knows = label.startswith("original") or "relearn@50" in label
+        rows = [
+            {"point_id": key, "probe": "forget", "example": n, "example_key": f"k{n}",
+             "question_kind": "question", "answer_kind": "answer", "answer_index": 0,
+             "logprobs": [-0.1], "hits": [True], "stops": [True],
+             "answer": f"a writer of {n} books",
+             "generation": f"a writer of {n} books" if knows and n < 9 else "I do not know"}
+            for n in range(12)
+        ]  # fmt: skip
+        run.write_part("measurements", key, tables.from_rows("measurements", rows))
+
+
+def _point_rows(plan, labels):
+    """Return rows of table ``points`` as `raymcu.planning.plan.Plan.point_rows` has them."""
+    rows = [
+        {"forget_size": row["forget_size"], "point_id": row["id"], "role": row["role"],
+         "blend": "{}", "label": row.get("label") or labels[row["id"]],
+         **{name: row.get(name) for name in ("attack", "strength", "attacked", "asking")}}
+        for row in plan["points"]
+        if row["role"] != "curve"
+    ]  # fmt: skip
+    curves = {curve["id"]: curve for curve in plan["curves"]}
+    return rows + [
+        {**_curve_fields(curves[row["curve_id"]]), "t": row["t"], "point_id": row["point_id"],
+         "role": "curve", "blend": "{}", "label": labels[row["point_id"]]}
+        for row in plan["curve_points"]
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def attacked_run(tmp_path_factory):
+    """A finished run some of whose points are attacked."""
+    run = make_attacked_run(tmp_path_factory.mktemp("attacked"))
+    judge_attacks(run)
+    answer_attacked(run)
+    return run

@@ -19,6 +19,7 @@ from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import look_again, look_around
 from raymcu.search.bench import TrialBench, bench_setup
 from raymcu.search.planning import TrialPlanner, without_trials
+from raymcu.search.spec import TrialSpec
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.loading import strictly
 from raymcu.study.search_space import SearchSpace
@@ -57,7 +58,8 @@ class Desk:
                 workshop.make(recipe, lambda *_: None)
         actor = PointActor(setup_of(self.run, base))
         for point in reversed(self.ledger.plan.points.values()):
-            actor.measure(point.id, point.blend.model_dump_json(), point.forget_size)
+            attack = point.attack.call if point.attack else None
+            actor.measure(point.id, point.blend.model_dump_json(), point.forget_size, attack)
         score_points(self.run, unscored(self.run)[0], lambda ended, running: None)
         self.planner = TrialPlanner(self.ledger, self.space, around)
         self.bench = TrialBench(bench_setup(self.run, self.space))
@@ -398,3 +400,27 @@ def test_trials_of_classifiers_are_trained_mixed_and_judged_by_their_own_metrics
     assert none["retain_accuracy"] == original["retain_accuracy"]
     assert all_of_it != none
     assert half.keys() == all_of_it.keys() == {"ua_ra_ta_mia_gap", "retain_accuracy"}
+
+
+def test_a_trial_is_judged_after_an_attack_and_the_original_attacked_alike(tmp_path, blur):
+    asked = {
+        "objectives": ["forget_loss after blur@0.5"],
+        "constraints": ["retain_loss after blur@0.1 <= original"],
+    }
+    desk = Desk(tmp_path, asked, {"attacks": [{"name": "blur"}]})
+    attacked = [p for p in desk.ledger.plan.points.values() if p.role == "attacked"]
+    assert len(attacked) == 4  # the original and the retrained model, by two strengths
+    spec = TrialSpec.model_validate_json(desk.spec(mixing=0.5).model_dump_json())
+    (plain,) = [point for point in spec.points if point.attack is None]
+    after = {p.attack.strength: p.id for p in spec.points if p.attack is not None}
+    assert after.keys() == {0.1, 0.5}
+    found = desk.bench.run(spec, desk.look, desk.progress)
+    scores = {key: desk.bench._scores(key) for key in (plain.id, *after.values())}
+    value = scores[after[0.5]]["forget_loss"].value
+    assert found["forget_loss after blur@0.5"] == value
+    assert value != scores[plain.id]["forget_loss"].value
+    (original,) = [p for p in desk.ledger.plan.points.values() if p.role == "original"]
+    (bound,) = [p for p in attacked if (p.attack.of, p.attack.strength) == (original.id, 0.1)]
+    violation = scores[after[0.1]]["retain_loss"].value
+    violation -= desk.bench._scores(bound.id)["retain_loss"].value
+    assert found[asked["constraints"][0]] == pytest.approx(violation)
