@@ -92,13 +92,7 @@ class _Planner(Trainings):
 
     def plan(self) -> Plan:
         self._references()
-        for label in self.models:
-            for size in self.space.benchmark.forget_sizes:
-                self._point(self.alone(self.ready(label)), size, "model", label)
-        for use in self.space.learners:
-            for size, seed in product(self.space.benchmark.forget_sizes, use.seeds):
-                learner = self.further(use, size, seed)
-                self._point(self.alone(learner), size, "learner", learner.label)
+        self._others()
         grid = [
             (size, setting, pair)
             for size in self.space.benchmark.forget_sizes
@@ -165,6 +159,16 @@ class _Planner(Trainings):
             if self.space.retrained.train or size in self.space.retrained.paths:
                 retrained = self.retrained[size] = self.learner(size)
                 self._point(self.alone(retrained), size, "retrained", retrained.label)
+
+    def _others(self) -> None:
+        """Measure the models that are neither references nor unlearned."""
+        for label in self.models:
+            for size in self.space.benchmark.forget_sizes:
+                self._point(self.alone(self.ready(label)), size, "model", label)
+        for use in self.space.learners:
+            for size, seed in product(self.space.benchmark.forget_sizes, use.seeds):
+                learner = self.further(use, size, seed)
+                self._point(self.alone(learner), size, "learner", learner.label)
 
     def _end(self, key: UnlearnerKey, size: str) -> Recipe:
         """Add an unlearner that curves end at, as a checkpoint of its own."""
