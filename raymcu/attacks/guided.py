@@ -27,8 +27,8 @@ class Guided(Asking):
     log p = log p_point + weight · (log p_original - log p_point), normalised: 0 is the point, 1
     the original, and beyond 1 what the original says more than the point is said louder still. It
     takes somebody who has both models, as of a published one and its successor. Done to the
-    original it changes nothing. Even a retrained model gives away what the original knows, so read
-    it beside weight 1: what is above that is the attack's.
+    original it changes nothing but what ``within`` leaves out. Even a retrained model gives away
+    what the original knows, so read it beside weight 1: what is above that is the attack's.
     """
 
     weight: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (2.0,)

@@ -140,6 +140,13 @@ def test_a_files_content_is_in_the_ids_and_its_place_is_not(tmp_path, authors):
     }  # fmt: skip
 
 
+def test_a_file_is_found_from_other_folders_later(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "forms.jsonl").write_text(json.dumps({"question": "A?", "asked_as": "B?"}))
+    (use,) = space_of({"name": "reworded", "path": "forms.jsonl"}).attacks
+    assert use.options == {"path": str(tmp_path.resolve() / "forms.jsonl")}
+
+
 def test_a_measuring_process_needs_no_file(tmp_path):
     file = tmp_path / "forms.jsonl"
     file.write_text(json.dumps({"question": "A?", "asked_as": "B?"}))
