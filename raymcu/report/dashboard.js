@@ -4,6 +4,7 @@ const LOSSES = ["retain", "forget"];
 let shownLayout = "";
 let shownCoverage = "";
 let shownTrainings = "";
+let shownAttacks = "";
 let zoomed = null;
 const cells = new Map();
 
@@ -226,6 +227,23 @@ function showCoverage(lines) {
   byId("coverage").replaceChildren(head, body);
 }
 
+// What came back: a table for each forget set, models by attacks, darker where more did.
+function showAttacks(found) {
+  const state = JSON.stringify(found);
+  byId("attacks-box").hidden = !found.length;
+  if (state === shownAttacks) return;
+  shownAttacks = state;
+  byId("attacks-metric").textContent = found.length ? found[0].metric : "";
+  const cell = (share) => {
+    const td = make("td", { cls: "heat", text: share === null ? "–" : share.toFixed(2) });
+    if (share !== null) td.style.setProperty("--share", Math.round(70 * Math.min(1, Math.max(0, share))));
+    return td;
+  };
+  byId("attacks").replaceChildren(...found.map((heat) => make("div", { cls: "scroll wide" }, make("table", {},
+    make("thead", {}, make("tr", {}, make("th", { text: heat.forget_size }), ...heat.columns.map((name) => make("th", { text: name })))),
+    make("tbody", {}, ...heat.rows.map((row) => make("tr", {}, make("th", { text: row.model, scope: "row" }), ...row.shares.map(cell))))))));
+}
+
 function showStages(status) {
   byId("stages").replaceChildren(...status.stages.map((stage) => {
     const more = make("div", { cls: "more" });
@@ -267,6 +285,7 @@ function show(status) {
   showLists(status);
   showSearch(status);
   showVerdicts(status);
+  showAttacks(status.attacks);
   showTrainings(status.trainings);
   const lines = linesOf(status);
   showCoverage(lines);

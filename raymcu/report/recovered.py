@@ -45,7 +45,7 @@ class Attacks:
     curves: tuple[Row, ...]
     """Rows of table ``relearning_curves``, likewise."""
     findings: tuple[Row, ...]
-    """Rows of table ``attack_findings``, of the first metric."""
+    """Rows of table ``attack_findings``, which is of what tells of forgetting alone."""
     curvatures: tuple[Row, ...]
     """Rows of table ``attack_curvatures``, likewise."""
 
@@ -85,7 +85,21 @@ def read_attacks(run: RunFolder, study: Study) -> Attacks | None:
     Raises:
         StoreError: If a table is damaged.
     """
-    table = run.read_table("recoveries")
+    roles = {row["id"]: row["role"] for row in study.plan["points"]}
+    roles |= {end.point_id: end.role for end in study.endpoints}
+    others = ("relearning_curves", "attack_findings", "attack_curvatures")
+    return attacks_of(run.read_table("recoveries"), roles, *(run.read_table(t) for t in others))
+
+
+def attacks_of(table: pa.Table, roles: Mapping[str, str], *others: pa.Table) -> Attacks | None:
+    """Choose what is told of a table ``recoveries``; None if it has no rows.
+
+    Args:
+        table: It.
+        roles: Of the points before, by id.
+        others: Tables ``relearning_curves``, ``attack_findings`` and ``attack_curvatures``, or
+            none.
+    """
     if not len(table):
         return None
     with_value = table.filter(pc.is_valid(table["recovered"]))
@@ -94,17 +108,8 @@ def read_attacks(run: RunFolder, study: Study) -> Attacks | None:
     told = [metric for metric in sorted(known) if is_forgotten(metric)] or sorted(known or after)
     metric = next((name for name in TOLD_BY if name in known), told[0])
     beside = next((name for name in BESIDE if name in after), None)
-    roles = {row["id"]: row["role"] for row in study.plan["points"]}
-    roles |= {end.point_id: end.role for end in study.endpoints}
-    return Attacks(
-        metric,
-        beside,
-        tuple(_of(table, metric, beside)),
-        roles,
-        tuple(_of(run.read_table("relearning_curves"), metric, beside)),
-        tuple(_of(run.read_table("attack_findings"), metric)),
-        tuple(_of(run.read_table("attack_curvatures"), metric)),
-    )
+    rows = [tuple(_of(one, metric, beside)) for one in others] or [()] * 3
+    return Attacks(metric, beside, tuple(_of(table, metric, beside)), roles, *rows)
 
 
 def _of(table: pa.Table, *metrics: str | None) -> list[Row]:

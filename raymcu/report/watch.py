@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from raymcu.report.data import Curve, Walk, read_curves, read_walks, scores_of
+from raymcu.report.data import Curve, Walk, metric_info, read_curves, read_walks, scores_of
 from raymcu.report.losses import Training, read_training, thinned
+from raymcu.report.recovered import Attacks, attacks_of, heats
 from raymcu.report.search import Searched, Trial, budgets, search_asked, trials_of
 from raymcu.report.search_findings import best_trials, history
 from raymcu.report.search_words import short_names
@@ -71,6 +72,8 @@ class Watch:
             table: Parts(run, table, pa.Table.to_pylist)
             for table in ("findings", "trials", "trial_values")
         }
+        self._recoveries = Parts(run, "recoveries", lambda table: table)
+        self._came_back: tuple[list[int], list[dict[str, Any]]] = ([], [])
         self._trainings: dict[str, dict[str, Any] | None] = {}
 
     def body(self) -> bytes:
@@ -107,9 +110,20 @@ class Watch:
                 for curve in read_curves(plan)
             ],
             "walk_lines": [_walk(walk, scores) for walk in read_walks(plan)],
+            "attacks": self._attacks(plan),
             "search": None if searched is None else _search(searched),
             "trainings": self._losses(plan["recipes"]),
         }
+
+    def _attacks(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return what came back, by forget set; worked out when a part of the table changes."""
+        parts = self._recoveries.values()
+        if (state := [id(part) for part in parts]) != self._came_back[0]:
+            roles = {row["id"]: row["role"] for row in plan["points"]}
+            table = pa.concat_tables(parts).unify_dictionaries() if parts else pa.table({})
+            found = attacks_of(table, roles) if parts else None
+            self._came_back = (state, [] if found is None else _heats(found))
+        return self._came_back[1]
 
     def _losses(self, recipes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the loss curves of finished trainings; each is read once."""
@@ -131,6 +145,21 @@ class Watch:
         return {
             point: values for found in self._score_parts.values() for point, values in found.items()
         }
+
+
+def _heats(attacks: Attacks) -> list[dict[str, Any]]:
+    return [
+        {
+            "forget_size": heat.forget_size,
+            "metric": metric_info(attacks.metric).title,
+            "columns": list(heat.columns),
+            "rows": [
+                {"model": name, "shares": [None if c is None else _six(c[0]) for c in cells]}
+                for name, cells in heat.rows
+            ],
+        }
+        for heat in heats(attacks)
+    ]
 
 
 def _curve(

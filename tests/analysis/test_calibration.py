@@ -236,3 +236,21 @@ def test_the_order_of_rows_is_irrelevant(study):
     points, scores = study.tables()
     mixed = [table.take(rng.permutation(len(table))) for table in (points, scores)]
     assert calibrate(*mixed, Calibration()).equals(calibrate(points, scores, Calibration()))
+
+
+def test_methods_may_be_calibrated_and_ranked_by_scores_after_an_attack(study):
+    mix(original(study, 0.8), "npo", [0.8, 0.8, 0.8, 0.8, 0.8], [0.5] * 5)
+    for at, (retain, forget) in enumerate(
+        [(0.8, 0.9), (0.78, 0.7), (0.77, 0.6), (0.3, 0.2), (0.1, 0.1)]
+    ):
+        study.single(
+            f"npo@{at}!", "attacked", {"retain_es": retain, "forget_es": forget},
+            attack="quantize", strength=4.0, attacked=f"npo@{at}",
+        )  # fmt: skip
+    study.single("original!", "attacked", {"retain_es": 0.8}, attack="quantize", strength=4.0,
+                 attacked="original forget05")  # fmt: skip
+    asked = {"metric": "retain_es after quantize@4", "rank_by": ("forget_es  after quantize",)}
+    row = rows_of(study, **asked)["npo"]
+    assert (row["at_original"], row["t"], row["value"], row["fails_at"]) == (0.8, 0.5, 0.77, 0.75)
+    assert (row["rank_by"], row["before"], row["after"]) == ("forget_es after quantize", 0.1, 0.6)
+    assert row["rank_after"] == 1
