@@ -88,7 +88,7 @@ def test_neighbours_by_hand():
 
 
 def test_a_probe_of_one_feature_by_hand():
-    """States ±1, of each label one: w minimises w²/2 + 2C log(1 + e^-w): w = 2 C / (1 + e^w)."""
+    """States ±1, one of each label: w²/2 + 2 C log(1 + e^-w) is least at w = 2 C / (1 + e^w)."""
     probe = ATTACKS["linear_probe"](c=1.0)
     judged = probe.judged(np.array([[1.0], [-1.0]]), np.array([1, 0]), np.array([[1.0], [0.0]]))
     weight = judged[0] - judged[1]

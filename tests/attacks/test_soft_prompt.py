@@ -106,7 +106,7 @@ def test_no_steps_ask_with_the_tokens_as_they_begin(tiny_llama, encoder, some, p
 
 
 def test_a_tiny_model_is_made_to_say_a_token_it_never_learned(tiny_llama, encoder):
-    """A random model gives about 1/400 of p to it; soft tokens get it within 40 steps."""
+    """A random model gives it a p of about 1/400; soft tokens get it within 40 steps."""
     rows = asked(Encoded((1, 50, 51), (60,)), Encoded((1, 52), (61, 2)))
     inside = Given(tiny_llama, encoder, rows)
     none, many = read(inside, steps=0), read(inside, steps=40)

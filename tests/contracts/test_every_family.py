@@ -97,6 +97,15 @@ def logits_of(model):
     return model(input_ids=IDS).logits
 
 
+@torch.no_grad()
+def takes_embeddings(model):
+    """The embeddings of tokens in place of tokens give the same states, as soft prompts need."""
+    scorer = Scorer(model)
+    embedded = model.get_input_embeddings()(IDS)
+    states = scorer.body(inputs_embeds=embedded, use_cache=False).last_hidden_state
+    assert torch.allclose(states, scorer.all_states(IDS), atol=1e-5)
+
+
 def changed(store, one, other):
     first, second = (load_file(store.local_dir(r.id) / "model.safetensors") for r in (one, other))
     assert first.keys() == second.keys()
@@ -112,6 +121,7 @@ def test_family_goes_through_all_of_it(family, tmp_path, recipes, encoder):
     source = ModelSource(path=str(folder))
     assert causal_lm.preflight(source, "model.path") is None
     assert families._tried(model.config) is None
+    takes_embeddings(model)
     study = train(source, tmp_path / "store", recipes)
     assert torch.allclose(
         logits_of(opened(study.folder(study.original))), logits_of(model), atol=1e-5

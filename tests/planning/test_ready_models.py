@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 import raymcu
+from raymcu.metrics._base import READINGS
 from raymcu.metrics._base import lacking as note_of
 from raymcu.models import causal_lm
 from raymcu.planning.evaluation import evaluation, lacking
@@ -199,6 +200,7 @@ def test_an_evaluation_asks_all_that_metrics_need(folders):
         entry.name
         for entry in raymcu.METRICS
         if entry.component.kind not in {"judgements", "label", "class_logprobs"}
+        and not entry.component.kind.startswith(READINGS)
         and set(entry.component.probes) <= set(space.measurement.probes)
         and list(measuring_faults(entry.name, space))
     ]

@@ -172,6 +172,10 @@ def test_the_search_spaces_of_the_how_tos_can_be_planned(tmp_path):
     assert asked.measurement.moments == ("forget", "holdout")
     muse, _ = show("your-data")
     assert muse.benchmark.name == "muse"
+    inside = next(t for t in blocks("docs/how-to/attack.md", "toml") if "soft_prompt" in t)
+    read, looked = planned(tmp_path, inside)
+    attacks = {point.attack.title for point in looked.points.values() if point.attack}
+    assert attacks == {use.title for use in read.attacks} == {"linear_probe", "knn", "soft_prompt"}
     have, ready = show("your-checkpoints")
     assert {walk.label for walk in ready.walks.values()} == {"npo/seed0", have.models[0].label}
     llm, sharded = show("your-model")
