@@ -30,6 +30,8 @@ SHARE = 0.95
 _ALONG = ("curve", "walk", "trial", "layers")
 """Roles of points that are not told one by one."""
 
+_OF_LOSSES = ("forget", "retain", "forget_text", "retain_text")
+
 Samples = Mapping[str, tuple[str, Floats]]
 """By name: a probe and what each of its questions comes to."""
 
@@ -93,7 +95,7 @@ def _scored(point: Measured) -> dict[str, tuple[Samples, Combine]]:
     found: dict[str, tuple[Samples, Combine]] = {}
     for probe in sorted(point.probes):
         rows, kinds = point.rows(probe) or point.labels(probe), point.kinds(probe)
-        if probe in ("forget", "retain"):
+        if probe in _OF_LOSSES:
             tokens = (probe, rows.num_tokens.astype(np.float64))
             found[f"{probe}_loss"] = ({"nll": (probe, rows.nll_sum), "tokens": tokens}, _ratio)
         if "option" in kinds:

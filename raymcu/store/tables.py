@@ -11,39 +11,25 @@ from typing import Any
 import pyarrow as pa
 
 from raymcu.errors import StoreError
+from raymcu.store.conclusions import CONCLUSIONS
+from raymcu.store.fields import CURVE_FIELDS as _CURVE_FIELDS
+from raymcu.store.fields import REALS as _REALS
+from raymcu.store.fields import TEXT as _TEXT
+from raymcu.store.fields import VERSION
+from raymcu.store.fields import WORD as _WORD
+from raymcu.store.fields import field as _field
+from raymcu.store.fields import schema as _schema
 
-VERSION = "3"
 READ = frozenset({"2", VERSION})
 """Versions that are read."""
 LATER: Mapping[str, frozenset[str]] = {
     "measurements": frozenset({"class_logprobs"}),
-    "metric_findings": frozenset({"barrier", "barrier_t"}),
+    "findings": frozenset({"judged_by"}),
+    "metric_findings": frozenset({"barrier", "barrier_t", "fragmentation"}),
     "questions": frozenset({"picture"}),
 }
 """By table: columns that version 2 lacks; where they are missing they are read as nulls."""
 
-
-def _field(name: str, kind: pa.DataType, meaning: str, unit: str = "") -> pa.Field:
-    metadata = {"meaning": meaning} | ({"unit": unit} if unit else {})
-    return pa.field(name, kind, metadata=metadata)
-
-
-def _schema(name: str, *fields: pa.Field) -> pa.Schema:
-    return pa.schema(fields, metadata={"table": name, "version": VERSION})
-
-
-_TEXT = pa.string()
-_WORD = pa.dictionary(pa.int32(), pa.string())
-_REALS = pa.list_(pa.float32())
-
-_CURVE_FIELDS = (
-    _field("curve_id", _TEXT, "hash of the curve's family, end points and bend"),
-    _field("setting", _WORD, "one of the ten MCU settings, e.g. Rand; null of a walk"),
-    _field("family", _WORD, "curve family, e.g. linear, or walk, e.g. mixing"),
-    _field("forget_size", _WORD, "name of the forget set, e.g. forget01"),
-    _field("first", _WORD, "label of the unlearner at t = 0, e.g. npo/seed0; of a walk: original"),
-    _field("second", _WORD, "label of the unlearner at t = 1; of a walk: what it goes through"),
-)
 
 SCHEMAS: Mapping[str, pa.Schema] = {
     "recipes": _schema(
@@ -156,6 +142,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("forget_variation", pa.float64(), "total variation of forget loss", "nats"),
         _field("tolerance", pa.float64(), "largest barrier that still counts as none", "nats"),
         _field("is_connected", pa.bool_(), "MCU verdict: both barriers within the tolerance"),
+        _field("judged_by", _WORD, "which losses: loss (answers, labels) or text_loss (texts)"),
     ),
     "metric_findings": _schema(
         "metric_findings",
@@ -169,9 +156,17 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("best_t", pa.float64(), "where the best score is; null if the metric has no best"),
         _field("interior_beats_ends", pa.bool_(), "an interior point is better than both ends"),
         _field(
-            "barrier", pa.float64(), "how much worse than its chord at most, >= 0", "see metric"
+            "barrier",
+            pa.float64(),
+            "how much worse than its chord at most, or without a direction how far off, >= 0",
+            "see metric",
         ),
         _field("barrier_t", pa.float64(), "where it is"),
+        _field(
+            "fragmentation",
+            pa.float64(),
+            "spread in units of what single models of the forget set span; null unless connected",
+        ),
     ),
     "calibrations": _schema(
         "calibrations",
@@ -260,6 +255,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "r changes the risk by -r · value; null where it is not finite",
         ),
     ),
+    **CONCLUSIONS,
 }
 
 
