@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raymcu.analysis.calibration import calibrate, next_positions
+from raymcu.analysis.conclusions import keep_conclusions
 from raymcu.analysis.curves import analyze
 from raymcu.analysis.intervals import keep_intervals
 from raymcu.analysis.layers import Layers, Worth, choose_layers
@@ -118,6 +119,7 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
     findings, ranges = analyze(points, scores, space.analysis.tolerance)
     run.write_part("findings", "all", findings)
     run.write_part("metric_findings", "all", ranges)
+    keep_conclusions(run, points, scores, findings, ranges)
     run.remove_part("calibrations", "all")  # which another search space may have asked for
     if space.calibration:
         run.write_part("calibrations", "all", calibrate(points, scores, space.calibration))

@@ -46,7 +46,9 @@ CONCLUSIONS: Mapping[str, pa.Schema] = {
         field("known_loss", pa.float64(), "original's loss on the forget set", "nats"),
         field("likeness", pa.float64(), "retrained's loss, retain - forget set; 0: alike", "nats"),
         field("cost", pa.float64(), "retain loss risen per forget loss gained, of the ends"),
-        field("steps", pa.float64(), "optimizer steps of the unlearners, mean", "steps"),
+        field(
+            "steps", pa.float64(), "optimizer steps until until_loss, mean; null without", "steps"
+        ),
         field("note", TEXT, "why there is no difficulty"),
     ),
     "rank_correlations": schema(
