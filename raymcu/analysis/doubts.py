@@ -12,7 +12,7 @@ _TELLING = (
     ("forget_rouge", "ROUGE-L on the forget set"),
 )
 """What tells whether a model knows the forget set; the first that both models have decides."""
-LEAST = {"nats": 0.05, "percent": 1.0, "fraction": 0.02}
+LEAST = {"nats": 0.05, "percent": 1.0, "fraction": 0.02, "probability": 0.02}
 """Differences of the two models that are none, by unit."""
 _KNOWS = math.log(2.0)
 """Nats per token under which a model gives the answers it learned."""
