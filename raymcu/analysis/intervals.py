@@ -57,7 +57,7 @@ def intervals(point_id: str, measurements: pa.Table) -> pa.Table:
     """Return the rows of table ``intervals`` of one point; a score that is not finite has none."""
     point = Measured(measurements)
     rows: list[dict[str, Any]] = []
-    for metric, (samples, combine) in _scored(point).items():
+    for metric, (samples, combine) in samples_of(point).items():
         sizes = {probe: len(values) for probe, values in samples.values()}
         if not samples or not min(sizes.values()):
             continue
@@ -90,7 +90,7 @@ def _draws(probe: str, num: int, draws: int) -> npt.NDArray[np.float64]:
     return np.bincount(at.ravel(), minlength=draws * num).reshape(draws, num).astype(np.float64)
 
 
-def _scored(point: Measured) -> dict[str, tuple[Samples, Combine]]:
+def samples_of(point: Measured) -> dict[str, tuple[Samples, Combine]]:
     """Return what each metric that has an interval is made of, as far as it was measured."""
     found: dict[str, tuple[Samples, Combine]] = {}
     for probe in sorted(point.probes):
