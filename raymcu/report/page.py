@@ -25,6 +25,7 @@ from raymcu.report.calibrated import best_calibrated, calibration_drawings
 from raymcu.report.console import headline_metrics, number
 from raymcu.report.costs import cost_rows
 from raymcu.report.data import CONCLUDED, TARGETS, Curve, Study, load_study, metric_info
+from raymcu.report.ensembled import ensembles_table, gains_table
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
 from raymcu.report.fragments import fragmented_table
 from raymcu.report.hard import (
@@ -108,6 +109,7 @@ class Told:
         references = [end for end in study.endpoints if end.role in TARGETS]
         others = [page_tables.seeds(study, metrics), fragmented_table(study)]
         others += [difficulty_table(study), correlation_table(study)]
+        others += [gains_table(study, metrics), ensembles_table(study, metrics)]
         if self.searched is not None:
             others.append(page_tables.best(self.searched, references))
         return {table.name: table for table in [*found, *filter(None, others)]}

@@ -269,9 +269,8 @@ class Curves(Section):
     @property
     def interiors(self) -> tuple[int, ...]:
         """Numbers of interior points of the ensembles of each curve."""
-        if self.ensemble is None:
-            return ()
-        return self.ensemble if isinstance(self.ensemble, tuple) else (self.ensemble,)
+        asked = self.ensemble or ()
+        return asked if isinstance(asked, tuple) else (asked,)
 
 
 class Measurement(Section):
