@@ -39,7 +39,7 @@ from raymcu.study.settings import SETTINGS, UnlearnerKey
 BOTH_LOSSES = "loss"
 _CLEARLY = 1e-9
 """By how much distances have to differ to order methods by them."""
-_ITSELF = {
+ITSELF = {
     name: next(
         other
         for other, met in SETTINGS.items()
@@ -87,7 +87,7 @@ def similarities(findings: pa.Table, metric_findings: pa.Table, originals: Origi
         if ends[0] is None or ends[1] is None:
             continue
         head = curve.finding
-        setting = _ITSELF.get(head["setting"], head["setting"])
+        setting = ITSELF.get(head["setting"], head["setting"])
         pair = (ends[0].method, ends[1].method)
         for metric, alike in _alike(curve, originals.get(head["forget_size"])):
             key = (head["forget_size"], setting, head["family"], metric)

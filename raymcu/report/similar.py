@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raymcu.analysis.similarity import ITSELF
 from raymcu.report.data import Curve, Study, metric_info, unique
 from raymcu.report.panels import Axis, needs_log, value_axis
+from raymcu.study.settings import UnlearnerKey
 
 PAIRS = (
     ("forget_text_loss", "retain_text_loss"),
@@ -64,11 +66,18 @@ def matrices(study: Study) -> list[Matrix]:
     once = {above: (above, below) for above, below in reversed(pairs)}  # one of the accuracies
     pairs = [pair for pair in pairs if once[pair[0]] == pair][:SHOWN]
     groups = unique_groups(study)
+    rows: _Rows = {}
+    for row in study.similarities:
+        key = (row["setting"], row["forget_size"], row["family"], row["metric"])
+        rows.setdefault(key, []).append(row)
+    curves: dict[Group, list[Curve]] = {}
+    for curve in study.curves:
+        curves.setdefault((curve.setting, curve.forget_size, curve.family), []).append(curve)
     return [
         found
         for pair in pairs
         for group in groups
-        if (found := _matrix(study, group, pair)) is not None
+        if (found := _matrix(study, rows, _between(curves, group), group, pair)) is not None
     ]
 
 
@@ -88,27 +97,27 @@ def unique_groups(study: Study) -> tuple[Group, ...]:
     return tuple(group for group in asked if group in there)
 
 
-def rows_of(study: Study, group: Group, metric: str) -> list[Mapping[str, Any]]:
-    """Return the rows of table ``similarities`` of one group and metric."""
-    keys = ("setting", "forget_size", "family")
-    return [
-        row
-        for row in study.similarities
-        if tuple(row[key] for key in keys) == group and row["metric"] == metric
-    ]
+_Rows = dict[tuple[str, str, str, str], list[Mapping[str, Any]]]
+"""Rows of table ``similarities`` by group and metric."""
+_Ends = tuple[str, str]
 
 
-def _matrix(study: Study, group: Group, pair: tuple[str, str]) -> Matrix | None:
-    places = {row["first"]: row["first_place"] for row in rows_of(study, group, "loss")}
+def _matrix(
+    study: Study,
+    rows: _Rows,
+    found: Sequence[tuple[_Ends, Curve]],
+    group: Group,
+    pair: tuple[str, str],
+) -> Matrix | None:
+    places = {row["first"]: row["first_place"] for row in rows.get((*group, "loss"), ())}
     methods = tuple(sorted(places, key=lambda method: places[method]))
     if len(methods) < 2:
         return None
     scores = {
         (metric, row["first"], row["second"]): row
         for metric in pair
-        for row in rows_of(study, group, metric)
+        for row in rows.get((*group, metric), ())
     }
-    found = _curves(study, group)
     axes = {metric: _axis(study, metric, found) for metric in pair}
     cells = {}
     for row, first in enumerate(methods):
@@ -127,24 +136,19 @@ def _matrix(study: Study, group: Group, pair: tuple[str, str]) -> Matrix | None:
     return Matrix(group[0], group[2], group[1], *pair, methods, cells, logs)
 
 
-_Ends = tuple[str, str]
-
-
-def _curves(study: Study, group: Group) -> list[tuple[_Ends, Curve]]:
+def _between(curves: Mapping[Group, Sequence[Curve]], group: Group) -> list[tuple[_Ends, Curve]]:
     """Return a group's curves with the methods at both ends; a method's own, too."""
-    setting, size, family = group
-    itself = setting.replace("Met-", "Rand-") if setting.count("-") < 2 else setting[len("Met-") :]
-    itself = "Rand" if setting == "Met" else "FO-SO" if setting == "Met-FO-SO" else itself
+    settings = [name for name, met in ITSELF.items() if met == group[0]]
     return [
         ((_method(curve.first), _method(curve.second)), curve)
-        for curve in study.curves
-        if curve.setting in (setting, itself)
-        and (curve.forget_size, curve.family) == (size, family)
+        for setting in (group[0], *settings)
+        for curve in curves.get((setting, *group[1:]), ())
     ]
 
 
 def _method(label: str) -> str:
-    return label.split("/")[0].split("+")[0]
+    key = UnlearnerKey.read(label)
+    return label if key is None else key.method
 
 
 def _lines(

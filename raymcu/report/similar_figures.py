@@ -77,7 +77,9 @@ def draw_matrix(matrix: Matrix, *, is_headline: bool = True, pdf: bool = False) 
         "On the diagonal seeds of one method. Cells of a metric share their scale. – : not "
         "measured, or undefined: table similarities says why."
     )
-    return Drawing(matrix.name, None, _title(matrix), caption, files, is_headline, "alike")
+    told = " and ".join(metric_info(metric).title for metric in (matrix.above, matrix.below))
+    title = f"{_title(matrix)}, {told}"
+    return Drawing(matrix.name, None, title, caption, files, is_headline, "alike")
 
 
 def _title(matrix: Matrix) -> str:
