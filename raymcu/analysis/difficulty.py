@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import rankdata
 
 from raymcu.analysis.curves import Judged, judged_curves
 from raymcu.analysis.doubts import LEAST
@@ -248,11 +247,19 @@ def spearman(one: Floats, other: Floats) -> float | None:
     Returns:
         None if all values of one of them are equal.
     """
-    ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (one, other)]
+    ranks = [_ranks(values) - (len(values) - 1) / 2 for values in (one, other)]
     norms = [float(rank @ rank) for rank in ranks]
     if min(norms) == 0.0:
         return None
     return float(np.clip(ranks[0] @ ranks[1] / np.sqrt(norms[0] * norms[1]), -1.0, 1.0))
+
+
+def _ranks(values: Floats) -> Floats:
+    """Return ranks from 0, equal values sharing their mean: (values,)."""
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts) - 1
+    found: Floats = (last - (counts - 1) / 2)[where]
+    return found
 
 
 def gaps_of(points: pa.Table) -> dict[str, float]:

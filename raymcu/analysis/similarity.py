@@ -27,8 +27,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 
 from raymcu.analysis.curves import Judged, judged_curves
 from raymcu.analysis.doubts import LEAST
@@ -234,6 +232,10 @@ def ordered(
     off_diagonal = distances[np.triu_indices(len(methods), 1)]
     if np.ptp(off_diagonal) < _CLEARLY:
         return list(methods)
+    # Imported here: what starts without drawing or scoring starts without SciPy.
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
     tree = linkage(squareform(distances), "average", optimal_ordering=True)
     leaves = [int(leaf) for leaf in leaves_list(tree)]
     # A tree says nothing of left and right: the earlier of its two outermost comes first.
