@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raymcu.analysis.similarity import ITSELF
-from raymcu.report.data import Curve, Study, metric_info, unique
+from raymcu.report.data import Curve, Study, metric_info
 from raymcu.report.panels import Axis, needs_log, value_axis
 from raymcu.study.settings import UnlearnerKey
 
@@ -90,7 +90,7 @@ def unique_groups(study: Study) -> tuple[Group, ...]:
     there = {(row["setting"], row["forget_size"], row["family"]) for row in study.similarities}
     asked = [
         (setting, size, family)
-        for setting in unique(row["setting"] for row in study.similarities)
+        for setting in study.settings
         for size in study.forget_sizes
         for family in study.families
     ]

@@ -25,10 +25,12 @@ _TOP, _LETTER, _GAP = 0.62, 0.075, 0.02
 
 
 def similarity_drawings(study: Study, *, pdf: bool = False) -> list[Drawing]:
-    """Draw every matrix; those of the losses are shown at once."""
+    """Draw every matrix; those of the losses in the first setting are shown at once."""
     found = matrices(study)
-    first = found[0].above if found else ""
-    return [draw_matrix(one, is_headline=one.above == first, pdf=pdf) for one in found]
+    first = (found[0].above, found[0].setting) if found else ("", "")
+    return [
+        draw_matrix(one, is_headline=(one.above, one.setting) == first, pdf=pdf) for one in found
+    ]
 
 
 def draw_matrix(matrix: Matrix, *, is_headline: bool = True, pdf: bool = False) -> Drawing:
