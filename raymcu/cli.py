@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from raymcu.commands import folder
+from raymcu.commands import folder, studies
 from raymcu.commands.options import (
     Extend,
     Extensions,
@@ -188,6 +188,7 @@ def search(
 
 
 app.registered_commands += folder.app.registered_commands
+app.registered_commands += studies.app.registered_commands
 
 
 @app.command("list")

@@ -4,7 +4,7 @@ MCU eqs 2 to 4 with one orientation throughout: t = 0 is the first end, t = 1 th
 second, and the chord is (1 - t) L(0) + t L(1). (The paper's bound has its ends swapped; with it,
 barriers would not vanish at the ends.) Of any other metric the barrier is how much worse than its
 chord it gets: of what should be high as of the forget loss, of what should be low as of the
-retain loss.
+retain loss, and of what has no better direction (PrivLeak, the AUC of an attack) how far off it.
 """
 
 from dataclasses import dataclass
@@ -43,6 +43,14 @@ def forget_barrier(t: Floats, forget_loss: Floats) -> Barrier:
     Arguments and errors as for ``retain_barrier``.
     """
     return _largest(t, -_above_chord(t, forget_loss))
+
+
+def chord_barrier(t: Floats, values: Floats) -> Barrier:
+    """Return max over t of |values - chord|: how far off its ends' promise a metric gets.
+
+    For metrics without a better direction. Arguments and errors as for ``retain_barrier``.
+    """
+    return _largest(t, np.abs(_above_chord(t, values)))
 
 
 def curvature(t: Floats, loss: Floats) -> float | None:

@@ -12,7 +12,7 @@ _TELLING = (
     ("forget_rouge", "ROUGE-L on the forget set"),
 )
 """What tells whether a model knows the forget set; the first that both models have decides."""
-_LEAST = {"nats": 0.05, "percent": 1.0, "fraction": 0.02}
+LEAST = {"nats": 0.05, "percent": 1.0, "fraction": 0.02, "probability": 0.02}
 """Differences of the two models that are none, by unit."""
 _KNOWS = math.log(2.0)
 """Nats per token under which a model gives the answers it learned."""
@@ -52,7 +52,7 @@ def doubt(
             continue
         known = METRICS[metric]
         gap = other - one if known.better == "higher" else one - other
-        if gap > _LEAST[known.unit]:
+        if gap > LEAST[known.unit]:
             return None
         told = f"{name} {one:.3g} and {other:.3g}"
         if metric == "forget_loss" and one < _KNOWS:

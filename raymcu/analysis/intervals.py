@@ -30,6 +30,8 @@ SHARE = 0.95
 _ALONG = ("curve", "walk", "trial", "layers")
 """Roles of points that are not told one by one."""
 
+_OF_LOSSES = ("forget", "retain", "forget_text", "retain_text")
+
 Samples = Mapping[str, tuple[str, Floats]]
 """By name: a probe and what each of its questions comes to."""
 
@@ -55,7 +57,7 @@ def intervals(point_id: str, measurements: pa.Table) -> pa.Table:
     """Return the rows of table ``intervals`` of one point; a score that is not finite has none."""
     point = Measured(measurements)
     rows: list[dict[str, Any]] = []
-    for metric, (samples, combine) in _scored(point).items():
+    for metric, (samples, combine) in samples_of(point).items():
         sizes = {probe: len(values) for probe, values in samples.values()}
         if not samples or not min(sizes.values()):
             continue
@@ -88,12 +90,12 @@ def _draws(probe: str, num: int, draws: int) -> npt.NDArray[np.float64]:
     return np.bincount(at.ravel(), minlength=draws * num).reshape(draws, num).astype(np.float64)
 
 
-def _scored(point: Measured) -> dict[str, tuple[Samples, Combine]]:
+def samples_of(point: Measured) -> dict[str, tuple[Samples, Combine]]:
     """Return what each metric that has an interval is made of, as far as it was measured."""
     found: dict[str, tuple[Samples, Combine]] = {}
     for probe in sorted(point.probes):
         rows, kinds = point.rows(probe) or point.labels(probe), point.kinds(probe)
-        if probe in ("forget", "retain"):
+        if probe in _OF_LOSSES:
             tokens = (probe, rows.num_tokens.astype(np.float64))
             found[f"{probe}_loss"] = ({"nll": (probe, rows.nll_sum), "tokens": tokens}, _ratio)
         if "option" in kinds:

@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 
 from raymcu.analysis.attacks import analyze_attacks
 from raymcu.analysis.calibration import calibrate, next_positions
+from raymcu.analysis.conclusions import keep_conclusions
 from raymcu.analysis.curves import analyze
+from raymcu.analysis.ensembles import keep_ensembles
 from raymcu.analysis.intervals import keep_intervals
 from raymcu.analysis.layers import Layers, Worth, choose_layers
 from raymcu.analysis.processes import fresh_processes
@@ -107,6 +109,7 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
     findings, ranges = analyze(points, scores, space.analysis.tolerance)
     run.write_part("findings", "all", findings)
     run.write_part("metric_findings", "all", ranges)
+    keep_conclusions(run, points, scores, findings, ranges)
     run.remove_part("calibrations", "all")  # which another search space may have asked for
     if space.calibration:
         run.write_part("calibrations", "all", calibrate(points, scores, space.calibration))
@@ -115,6 +118,7 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
         run.write_part("layer_choices", "all", _choose(run, points, space, space.layer_choice)[0])
     keep_intervals(run)
     analyze_attacks(run, space, points, scores)
+    keep_ensembles(run, space)
 
 
 def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:

@@ -156,6 +156,9 @@ class Benchmark(Component, ABC):
         "world_facts",
         "holdout",
     )
+    on_request: ClassVar[tuple[str, ...]] = ()
+    """Those of the probes that are asked only where a file names them: they came later, and what is
+    asked if nothing is said is part of the points' ids."""
     modality: ClassVar[str] = "causal_lm"
     """What its examples are and who reads them: questions for a ``causal_lm``, or inputs of a
     classifier: ``text``, ``image``, ``image_text``."""

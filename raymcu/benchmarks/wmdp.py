@@ -26,6 +26,8 @@ from raymcu.benchmarks._sets import PERTURBED
 from raymcu.errors import ConfigError, unknown_name
 
 LETTERS = "ABCD"
+_TEXT_PROBES = {"forget_text": "forget", "retain_text": "retain"}
+"""Probes that are the texts of a set."""
 MIN_CHARACTERS = 50
 """Texts of no more are passed over, as RMU's code does: WikiText has headings and blank rows."""
 _REMEDY = (
@@ -93,7 +95,9 @@ class Wmdp(Benchmark):
     Sets: ``forget`` and ``retain``, texts; ``full``, both. Probes: ``forget``, the domain's
     questions; ``retain``, MMLU's, in an order of no meaning so that the first are a fair sample;
     ``bio``, ``cyber`` and ``chem``, each that domain's questions, to see what else is forgotten.
-    The answer is the letter; it stands behind ``Answer:`` and a blank.
+    The answer is the letter; it stands behind ``Answer:`` and a blank. ``forget_text`` and
+    ``retain_text``, asked where a file names them, are the texts themselves, of which
+    ``measurement.max_examples`` takes the first: curves are then judged by L(D_f) and L(D_r).
 
     A folder needs the corpora; the questions of a probe only where that is asked.
     """
@@ -116,10 +120,15 @@ class Wmdp(Benchmark):
     are taken, so that nothing is random and no question sees its own answer."""
 
     forget_sizes: ClassVar[tuple[str, ...]] = ("forget",)
-    probes: ClassVar[tuple[str, ...]] = ("forget", "retain", "bio", "cyber", "chem")
-    manners: ClassVar[Mapping[str, Manner]] = dict.fromkeys(
-        probes, Manner(is_text=True, is_choice=True)
+    on_request: ClassVar[tuple[str, ...]] = tuple(_TEXT_PROBES)
+    probes: ClassVar[tuple[str, ...]] = (
+        *("forget", "retain", "bio", "cyber", "chem"),
+        *_TEXT_PROBES,
     )
+    manners: ClassVar[Mapping[str, Manner]] = {
+        **dict.fromkeys(probes, Manner(is_text=True, is_choice=True)),
+        **dict.fromkeys(_TEXT_PROBES, Manner(is_text=True, max_answer_tokens=2048)),
+    }
 
     def facts(self) -> Facts:
         """Return fingerprint and sizes; of the hub about the published ones, without network."""
@@ -135,7 +144,8 @@ class Wmdp(Benchmark):
             sizes["full"] = SetFacts(
                 num_texts, num_texts, sum(size.num_characters for size in both)
             )
-        there = [probe for probe in self.probes if source.has(*self._files(probe))]
+        askable = [p for p in self.probes if p not in _TEXT_PROBES or self.domain != "chem"]
+        there = [probe for probe in askable if source.has(*self._files(probe))]
         asked_sizes = sizes_of(there, self._asked_size)
         return Facts(
             ":".join(map(str, trained)),
@@ -164,7 +174,7 @@ class Wmdp(Benchmark):
         return [Example("", text[: self.max_characters]) for text in texts]
 
     def probe(self, name: str, forget_size: str) -> Sequence[Example]:
-        """Return the questions, each with its letter and the three wrong ones.
+        """Return the questions, each with its letter and the three wrong ones, or the texts.
 
         Raises:
             ConfigError: If there is no such probe, or the folder lacks files or rows of it.
@@ -172,6 +182,8 @@ class Wmdp(Benchmark):
         if name not in self.probes:
             raise ConfigError(unknown_name("probe", name, self.probes))
         self._check_size(forget_size)
+        if name in _TEXT_PROBES:
+            return self.training_set(_TEXT_PROBES[name])
         source, files = self._source(), self._files(name)
         source.need(*files)
         rows, *dev = (source.rows(file) for file in files)
@@ -244,6 +256,8 @@ class Wmdp(Benchmark):
         return replace(size, num_characters=min(size.num_characters, cut))
 
     def _asked_size(self, probe: str) -> SetFacts:
+        if probe in _TEXT_PROBES:
+            return self._size(_TEXT_PROBES[probe])
         source = self._source()
         if source.folder is not None:
             return set_facts(self.probe(probe, "forget"))
@@ -258,6 +272,8 @@ class Wmdp(Benchmark):
 
     def _files(self, probe: str) -> tuple[str, ...]:
         """Return the file of a probe and, if another has its examples, that one."""
+        if probe in _TEXT_PROBES:
+            return (self._corpus(_TEXT_PROBES[probe]),)
         if probe == "retain":
             return ("mmlu", "mmlu-dev") if self.num_shots else ("mmlu",)
         return (f"wmdp-{self.domain if probe == 'forget' else probe}",)

@@ -97,13 +97,13 @@ def _labelled(model: str) -> tuple[str, str]:
 
 def _everything(benchmark: type[Benchmark], has_reference: bool) -> dict[str, list[str]]:
     """Ask a benchmark's probes all that some metric is computed from."""
-    probes = set(benchmark.probes)
+    probes = [probe for probe in benchmark.probes if probe not in benchmark.on_request]
     asked: dict[str, set[str]] = {key: set() for key in MEASURED_BY.values()}
     for entry in METRICS:
         if key := MEASURED_BY.get(entry.component.kind):
             for group in (entry.component.probes, entry.component.or_probes):
-                asked[key].update(group if probes.issuperset(group) else ())
+                asked[key].update(group if set(probes).issuperset(group) else ())
     asked["generate"] -= {probe for probe, how in benchmark.manners.items() if how.is_choice}
     if not has_reference:  # with which states would be compared
         asked["representations"].clear()
-    return {"probes": [*benchmark.probes], **{key: sorted(names) for key, names in asked.items()}}
+    return {"probes": probes, **{key: sorted(names) for key, names in asked.items()}}

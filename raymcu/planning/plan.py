@@ -72,8 +72,8 @@ class Curve:
     bends: tuple[Recipe, ...]
     walk: tuple[tuple[float, str], ...]
     """(t, point id), in the order of t."""
-    ensemble: str | None = None
-    """Point of the averaged weights."""
+    ensembles: tuple[tuple[int, str], ...] = ()
+    """(interior points averaged with both ends, point of the averaged weights)."""
     waits_for: str | None = None
     """Linear curve between the same ends; this one is walked only if that one has a barrier."""
 
@@ -154,7 +154,7 @@ class Plan:
         }
         bends = {bend.id for curve in curves.values() for bend in curve.bends}
         walked = {point for curve in curves.values() for _, point in curve.walk}
-        walked |= {curve.ensemble for curve in curves.values() if curve.ensemble}
+        walked |= {point for curve in curves.values() for _, point in curve.ensembles}
         kept = {
             k for k, p in self.points.items() if p.role not in ("curve", "ensemble") or k in walked
         }
@@ -246,7 +246,7 @@ class Plan:
                     "first_id": c.first.id,
                     "second_id": c.second.id,
                     "bend_ids": [bend.id for bend in c.bends],
-                    "ensemble_id": c.ensemble,
+                    "ensembles": [list(one) for one in c.ensembles],
                 }
                 for c in self.curves.values()
             ],

@@ -229,7 +229,7 @@ class _Planner(Trainings):
                 second=second,
                 bends=tuple(bends),
                 walk=tuple(self._along(key, use, size, controls, label)),
-                ensemble=self._ensemble(use, size, controls, label),
+                ensembles=tuple(self._ensembles(use, size, controls, label)),
                 waits_for=(
                     linear if has_bends and self.space.curves.quadratic == "if_barrier" else None
                 ),
@@ -253,17 +253,17 @@ class _Planner(Trainings):
         coefficients = self.around.families[use.title].coefficients(t)
         return Blend.of(list(zip(controls, coefficients, strict=True)))
 
-    def _ensemble(
+    def _ensembles(
         self, use: FamilyUse, size: str, controls: Sequence[str], label: str
-    ) -> str | None:
-        """Add the mean of a curve's interior points and ends (MCU sec. 6.2): one more blend."""
-        interior = self.space.curves.ensemble
-        if interior is None:
-            return None
-        count = interior + 2
-        places = [step / (count - 1) for step in range(count)]
-        blend = Blend.mixed([(1 / count, self._on_curve(use, controls, t)) for t in places])
-        return self._point(blend, size, "ensemble", f"ensemble of {label}")
+    ) -> Iterator[tuple[int, str]]:
+        """Add means of a curve's interior points and ends (MCU sec. 6.2): each one more blend."""
+        asked = self.space.curves.interiors
+        for interior in asked:
+            count = interior + 2
+            places = [step / (count - 1) for step in range(count)]
+            blend = Blend.mixed([(1 / count, self._on_curve(use, controls, t)) for t in places])
+            name = f"ensemble of {label}" if len(asked) == 1 else f"ensemble {interior} of {label}"
+            yield interior, self._point(blend, size, "ensemble", name)
 
     def _walks(self, use: WalkUse, size: str) -> None:
         family = self.around.walks[use.title]

@@ -22,6 +22,7 @@ from raymcu.store.run_folder import RunFolder
 
 MOST_FORGET, MOST_KEPT = 6, 4
 """Questions shown of each forget set: of what is to be forgotten, and of all else."""
+MOST_ENSEMBLES = 4
 MOST_MODELS = 24
 _MOST_READ = 2000
 _LONGEST = 300
@@ -111,6 +112,8 @@ def answering(study: Study, size: str) -> list[tuple[str, str, str]]:
     """Return (point, name, role) of the models whose answers are shown, a curve's worst last."""
     hidden = ("memorizer", "random")
     ends = [e for e in study.endpoints if e.forget_size == size and e.role not in hidden]
+    if sum(end.role == "ensemble" for end in ends) > MOST_ENSEMBLES:  # whose names are long
+        ends = [end for end in ends if end.role != "ensemble"]
     found = [(end.point_id, end.label, end.role) for end in ends[:MOST_MODELS]]
     judged = [
         (max(row["retain_barrier"] or 0.0, row["forget_barrier"] or 0.0), curve)

@@ -25,6 +25,8 @@ REFERENCES = (*TARGETS, "random")
 """Roles of all models that nothing is asked of: they are compared with."""
 ENDPOINTS = (*REFERENCES, "model", "unlearner", "memorizer", "ensemble", "blend", "layers")
 """Roles of points that are told one by one, in the order of tables."""
+CONCLUDED = ("similarities", "difficulties", "rank_correlations", "ensembles")
+"""Tables that conclude from curves."""
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 
 
@@ -159,6 +161,11 @@ class Study:
     """Point id to metric to the number of questions the score is taken over."""
     intervals: Mapping[str, Mapping[str, tuple[float, float]]]
     """Point id to metric to the ends of its 95% interval."""
+    similarities: tuple[Mapping[str, Any], ...] = ()
+    """Rows of the table of that name, as those that follow."""
+    difficulties: tuple[Mapping[str, Any], ...] = ()
+    rank_correlations: tuple[Mapping[str, Any], ...] = ()
+    ensembles: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -388,4 +395,5 @@ def load_study(run: RunFolder) -> Study:
         failures=tuple(run.read_table("failures").to_pylist()),
         counts=by_metric(table, table["num_examples"].to_pylist()),
         intervals=by_metric(sure, list(zip(*ends, strict=True))),
+        **{name: tuple(run.read_table(name).to_pylist()) for name in CONCLUDED},
     )

@@ -27,8 +27,16 @@ from raymcu.report.audited import Audited, audit_drawings, audit_table, read_aud
 from raymcu.report.calibrated import best_calibrated, calibration_drawings
 from raymcu.report.console import headline_metrics, number
 from raymcu.report.costs import cost_rows
-from raymcu.report.data import TARGETS, Curve, Study, load_study, metric_info
+from raymcu.report.data import CONCLUDED, TARGETS, Curve, Study, load_study, metric_info
+from raymcu.report.ensembled import ensembles_table, gains_table
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
+from raymcu.report.fragments import fragmented_table
+from raymcu.report.hard import (
+    correlation_table,
+    difficulty_drawings,
+    difficulty_table,
+    seeds_note,
+)
 from raymcu.report.losses import FILE, read_trainings
 from raymcu.report.overview import barrier_grid, barrier_maps
 from raymcu.report.panels import metric_families
@@ -37,6 +45,7 @@ from raymcu.report.said_after import read_answers_after
 from raymcu.report.search import Searched, read_search
 from raymcu.report.search_figures import search_drawings
 from raymcu.report.search_words import best_found, tally
+from raymcu.report.similar_figures import similarity_drawings
 from raymcu.report.status import duration
 from raymcu.report.tabular import Table
 from raymcu.report.tradeoff import tradeoff
@@ -54,6 +63,7 @@ _READ = (
     *("scores", "findings", "metric_findings", "intervals", "calibrations", "layer_choices"),
     *("failures", "questions", "trials", "trial_values"),
     *("recoveries", "relearning_curves", "attack_findings", "attack_curvatures", "metric_audits"),
+    *CONCLUDED,
 )
 """The tables that figures and page are drawn from."""
 
@@ -111,7 +121,9 @@ class Told:
         if (audited := audit_table(self.audits)) is not None:
             found.append(audited)
         references = [end for end in study.endpoints if end.role in TARGETS]
-        others = [page_tables.seeds(study, metrics)]
+        others = [page_tables.seeds(study, metrics), fragmented_table(study)]
+        others += [difficulty_table(study), correlation_table(study)]
+        others += [gains_table(study, metrics), ensembles_table(study, metrics)]
         if self.searched is not None:
             others.append(page_tables.best(self.searched, references))
         return {table.name: table for table in [*found, *filter(None, others)]}
@@ -192,6 +204,8 @@ def draw_all(study: Study, *, pdf: bool = False) -> list[Drawing]:
         *walk_drawings(study),
         *calibration_drawings(study),
         *layer_drawings(study),
+        *similarity_drawings(study, pdf=pdf),
+        *difficulty_drawings(study),
         *curve_drawings(study, pdf=pdf),
     ]
 
@@ -218,6 +232,7 @@ def render_page(told: Told) -> str:
         tally=tally,
         tables=told.tables,
         accuracies=page_tables.accuracies(study),
+        seeds_note=seeds_note(study),
         grids=barrier_grid(study, told.doubts),
         answers=told.answers,
         attacks=told.attacks,

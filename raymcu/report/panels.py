@@ -33,7 +33,11 @@ OTHER_SCALE = re.compile(
 """Much the same as a drawn metric, on another scale or by another convention: tables only."""
 OF_TEXTS = re.compile(r"^(verbmem|privleak|.*_knowmem)$")
 """Drawn only where VerbMem was measured: questions alone have ROUGE and the membership AUCs."""
-BARRIER_METRICS = {"retain_loss": ("retain", 1.0), "forget_loss": ("forget", -1.0)}
+BARRIER_METRICS = {
+    f"{prefix}_{loss}": (prefix, side)
+    for loss in ("loss", "text_loss")
+    for prefix, side in (("retain", 1.0), ("forget", -1.0))
+}
 """Metric to its findings prefix and the side of the chord a barrier is on."""
 
 
@@ -52,7 +56,7 @@ class MetricFamily:
 METRIC_FAMILIES = tuple(
     MetricFamily(*row)
     for row in (
-        ("losses", "Losses", r"^(retain|forget)_loss$", True, True),
+        ("losses", "Losses", r"^(retain|forget)_(text_)?loss$", True, True),
         ("utility", "Model utility and forget quality", r"^model_util|^forget_qual", True, True),
         ("muse", "VerbMem and KnowMem (ROUGE-L F1)", r"^verbmem|_knowmem", False, True),
         ("privleak", "PrivLeak", r"^privleak", True, True),
@@ -359,6 +363,8 @@ def _chord(values: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
 def _barrier(study: Study, curve: Curve, metric: str, chord: tuple[float, float]) -> Barrier | None:
     prefix, side = BARRIER_METRICS[metric]
     finding = study.findings.get(curve.curve_id, {})
+    if metric != f"{prefix}_{finding.get('judged_by') or 'loss'}":
+        return None  # other losses than those it was judged by
     size, t = finding.get(f"{prefix}_barrier"), finding.get(f"{prefix}_barrier_t")
     if size is None or t is None:
         return None

@@ -99,6 +99,28 @@ class StudyReader:
         """Return table ``findings``, a row for each curve, with ``pair``, a name for both ends."""
         return frames.paired(self.table("findings"), self.run.plan)
 
+    def similarities(self) -> pa.Table:
+        """Return table ``similarities``: how alike each two methods are, in each metric.
+
+        Example:
+            >>> import raymcu
+            >>> alike = raymcu.open_study("runs/demo").similarities().to_pandas()
+            >>> alike = alike[(alike["metric"] == "loss") & (alike["family"] == "linear")]
+            >>> alike = alike[alike["forget_size"] == "forget10"]
+            >>> matrix = alike.pivot(index="first", columns="second", values="similarity")
+            >>> bool((matrix == matrix.T).all().all())
+            True
+        """
+        return self.table("similarities")
+
+    def difficulties(self) -> pa.Table:
+        """Return table ``difficulties``: how hard each forget set is to unlearn, by method."""
+        return self.table("difficulties")
+
+    def ensembles(self) -> pa.Table:
+        """Return table ``ensembles`` with ``pair``: ends, best point inside, and ensembles."""
+        return frames.paired(self.table("ensembles"), self.run.plan)
+
     def trainings(self) -> pa.Table:
         """Return table ``recipes``, a row for each checkpoint, without what only machines read.
 

@@ -11,25 +11,27 @@ from typing import Any
 import pyarrow as pa
 
 from raymcu.errors import StoreError
-from raymcu.store.columns import CURVE_FIELDS as _CURVE_FIELDS
-from raymcu.store.columns import TEXT as _TEXT
-from raymcu.store.columns import VERSION
-from raymcu.store.columns import WORD as _WORD
-from raymcu.store.columns import field as _field
-from raymcu.store.columns import schema as _schema
+from raymcu.store.conclusions import CONCLUSIONS
+from raymcu.store.fields import CURVE_FIELDS as _CURVE_FIELDS
+from raymcu.store.fields import REALS as _REALS
+from raymcu.store.fields import TEXT as _TEXT
+from raymcu.store.fields import VERSION
+from raymcu.store.fields import WORD as _WORD
+from raymcu.store.fields import field as _field
+from raymcu.store.fields import schema as _schema
 from raymcu.store.verdict_tables import VERDICTS
 
 READ = frozenset({"2", VERSION})
 """Versions that are read."""
 LATER: Mapping[str, frozenset[str]] = {
     "measurements": frozenset({"class_logprobs"}),
-    "metric_findings": frozenset({"barrier", "barrier_t"}),
+    "findings": frozenset({"judged_by"}),
+    "metric_findings": frozenset({"barrier", "barrier_t", "fragmentation"}),
     "questions": frozenset({"picture"}),
     "points": frozenset({"attack", "strength", "attacked", "asking"}),
 }
 """By table: columns that version 2 lacks; where they are missing they are read as nulls."""
 
-_REALS = pa.list_(pa.float32())
 
 SCHEMAS: Mapping[str, pa.Schema] = {
     "recipes": _schema(
@@ -163,6 +165,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("forget_variation", pa.float64(), "total variation of forget loss", "nats"),
         _field("tolerance", pa.float64(), "largest barrier that still counts as none", "nats"),
         _field("is_connected", pa.bool_(), "MCU verdict: both barriers within the tolerance"),
+        _field("judged_by", _WORD, "which losses: loss (answers, labels) or text_loss (texts)"),
     ),
     "metric_findings": _schema(
         "metric_findings",
@@ -176,9 +179,17 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("best_t", pa.float64(), "where the best score is; null if the metric has no best"),
         _field("interior_beats_ends", pa.bool_(), "an interior point is better than both ends"),
         _field(
-            "barrier", pa.float64(), "how much worse than its chord at most, >= 0", "see metric"
+            "barrier",
+            pa.float64(),
+            "how much worse than its chord at most, or without a direction how far off, >= 0",
+            "see metric",
         ),
         _field("barrier_t", pa.float64(), "where it is"),
+        _field(
+            "fragmentation",
+            pa.float64(),
+            "spread in units of what single models of the forget set span; null unless connected",
+        ),
     ),
     "calibrations": _schema(
         "calibrations",
@@ -268,6 +279,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         ),
     ),
     **VERDICTS,
+    **CONCLUSIONS,
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from raymcu.store.columns import CURVE_FIELDS, TEXT, WORD, field, schema
+from raymcu.store.fields import CURVE_FIELDS, TEXT, WORD, field, schema
 
 _SHARE = {
     "direction": "lower: less came back",

@@ -109,7 +109,7 @@ def _fill_in_probes(raw: dict[str, Any], registries: Registries) -> None:
     if benchmark.modality != "causal_lm":
         raw["measurement"] = {"probes": ["forget", "retain", "test"], "generate": [], **asked}
         return
-    probes = asked.get("probes", list(benchmark.probes))
+    probes = asked.get("probes", [p for p in benchmark.probes if p not in benchmark.on_request])
     if ("generate" in asked and "probes" in asked) or usual <= {*filter(_is_text, as_list(probes))}:
         return
     manners = {probe: benchmark.manners.get(probe) for probe in filter(_is_text, as_list(probes))}

@@ -260,9 +260,20 @@ class Curves(Section):
     """``if_barrier``: curves with a bend only between ends whose linear curve has a barrier
     beyond ``analysis.tolerance``."""
     bend: Bend = Bend()
-    ensemble: PositiveInt | None = None
+    ensemble: (
+        PositiveInt
+        | Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(unique)]
+        | None
+    ) = None
     """Interior points, equally spaced, whose weights are averaged with those of both ends into one
-    more model per curve (MCU: 3); None makes none."""
+    more model per curve (MCU: 3), or several such numbers, e.g. ``[1, 3, 5]``, for one model each;
+    None makes none."""
+
+    @property
+    def interiors(self) -> tuple[int, ...]:
+        """Numbers of interior points of the ensembles of each curve."""
+        asked = self.ensemble or ()
+        return asked if isinstance(asked, tuple) else (asked,)
 
 
 class Measurement(Section):

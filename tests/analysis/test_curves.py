@@ -194,3 +194,43 @@ def test_two_ends_alone_have_no_barrier_of_a_metric(study):
     ends = {name: [1.0, 1.0] for name in ("retain_loss", "forget_loss", "retain_accuracy")}
     study.curve("c", ends, [0.0, 1.0])
     assert findings_of(study)[1]["c", "retain_accuracy"]["barrier"] is None
+
+
+def test_whole_texts_judge_a_curve_where_both_ends_were_asked_them(study):
+    """So on MUSE and WMDP, where the other probes are quiz questions."""
+    losses = {
+        "retain_loss": FLAT,
+        "forget_loss": FLAT,
+        "retain_text_loss": [1.0, 1.0, 1.3, 1.0, 1.0],
+        "forget_text_loss": [2.0, 2.0, 1.8, 2.0, 2.0],
+    }
+    study.curve("texts", losses, TS)
+    study.curve("answers", losses | {"retain_text_loss": [None, *FLAT[1:]]}, TS)
+    rows = findings_of(study)[0]
+    assert rows["texts"]["judged_by"] == "text_loss"
+    assert rows["texts"]["retain_barrier"] == pytest.approx(0.3)
+    assert rows["texts"]["forget_barrier"] == pytest.approx(0.2)
+    assert (rows["answers"]["judged_by"], rows["answers"]["retain_barrier"]) == ("loss", 0.0)
+
+
+def test_fragmentation_is_spread_in_units_of_what_single_models_span(study):
+    # PrivLeak of figure 4: the models span 120, a connected path leads from -100 to +80.
+    losses = {"retain_loss": FLAT, "forget_loss": FLAT}
+    study.curve("c", losses | {"privleak": [-20.0, -100.0, 0.0, 80.0, 20.0]}, TS)
+    study.single("o", "original", {"privleak": -100.0})
+    study.single("r", "retrained", {"privleak": 0.0})
+    row = findings_of(study)[1]["c", "privleak"]
+    assert row["spread"] == 180.0
+    assert row["fragmentation"] == pytest.approx(180 / 120)
+    assert row["barrier"] == pytest.approx(90.0), "off its chord from -20 to 20, at t = 0.25"
+    assert row["barrier_t"] == 0.25
+
+
+def test_fragmentation_is_of_connected_curves_and_of_what_varies_at_all(study):
+    broken = {"retain_loss": [1.0, 1.0, 9.0, 1.0, 1.0], "forget_loss": FLAT}
+    rouge = [0.1, 0.9, 0.1, 0.5, 0.105]
+    study.curve("broken", broken | {"forget_rouge": rouge}, TS)
+    study.curve("flat", {"retain_loss": FLAT, "forget_loss": FLAT, "verbmem": [50.0] * 5}, TS)
+    rows = findings_of(study)[1]
+    assert rows["broken", "forget_rouge"]["fragmentation"] is None
+    assert rows["flat", "verbmem"]["fragmentation"] is None, "no two models differ in it"

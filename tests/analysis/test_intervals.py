@@ -39,7 +39,7 @@ def rows_of(point="p", num=12, seed=0):
 
 def test_where_each_question_counts_once_it_is_the_score():
     point = Measured(rows_of())
-    found = module._scored(point)
+    found = module.samples_of(point)
     assert set(found) == {
         "forget_loss", "retain_loss", "forget_accuracy", "retain_accuracy", "forget_knowmem",
         "retain_knowmem", "forget_rouge", "verbmem", "model_utility",

@@ -7,6 +7,7 @@ from raymcu.benchmarks import _published
 from raymcu.benchmarks._base import Manner, set_facts
 from raymcu.benchmarks.wmdp import Wmdp
 from raymcu.errors import ConfigError
+from raymcu.planning.surroundings import load_space
 
 LONG = "The gardener waters the beans at dawn and the roses at dusk. " * 2
 FORGET = [f"Recipe {n}: {LONG}" for n in range(3)]
@@ -144,8 +145,35 @@ def test_questions_are_those_of_the_evaluation_harness(folder, rows_of, spelt):
     assert {spelt(x.tokens.prompt) for x in found} == {f"<s>{about('cybersecurity')}{asked(1)}"}
 
 
-def test_every_probe_is_a_choice_without_a_template():
-    assert Wmdp.manners == {probe: Manner(is_text=True, is_choice=True) for probe in Wmdp.probes}
+def test_every_probe_of_questions_is_a_choice_without_a_template():
+    texts = {"forget_text", "retain_text"}
+    assert {Wmdp.manners[probe] for probe in set(Wmdp.probes) - texts} == {
+        Manner(is_text=True, is_choice=True)
+    }
+    assert {Wmdp.manners[probe] for probe in texts} == {
+        Manner(is_text=True, max_answer_tokens=2048)
+    }
+
+
+def test_texts_are_probes_on_request_and_change_nothing_that_was_asked_before(folder):
+    cyber = wmdp(folder)
+    for probe, name in (("forget_text", "forget"), ("retain_text", "retain")):
+        assert cyber.probe(probe, "forget") == cyber.training_set(name)
+    table = {
+        "name": "a",
+        "benchmark": {"name": "wmdp", "forget_sizes": ["forget"], "path": str(folder)},
+        "model": {"path": "a/b"},
+        "original": {"path": "a/b"},
+        "retrained": {"train": False},
+        "methods": [{"name": "npo"}],
+        "unlearning": {"settings": ["Rand"]},
+    }
+    assert load_space(table).measurement.probes == ("forget", "retain", "bio", "cyber", "chem")
+    asked = ["forget", "retain", "forget_text", "retain_text"]
+    space = load_space(table | {"measurement": {"probes": asked, "generate": []}})
+    assert space.measurement.probes == tuple(asked)
+    with pytest.raises(ConfigError, match="domain = 'chem'"):
+        wmdp(folder, domain="chem").probe("forget_text", "forget")
 
 
 def test_every_domain_can_be_asked_about(folder):
@@ -226,7 +254,9 @@ def test_a_folder_needs_only_the_corpora_and_what_is_asked(folder):
     assert sorted(name for name in cyber.facts().sets if name.endswith("_perturbed")) == [
         "cyber_perturbed",
         "forget_perturbed",
+        "forget_text_perturbed",
         "retain_perturbed",
+        "retain_text_perturbed",
     ]
     assert len(cyber.probe("retain", "forget")) == 30
     with pytest.raises(ConfigError, match=r"wmdp-chem\.jsonl: is missing\. Allowed are"):
@@ -244,7 +274,8 @@ def test_chemistry_has_questions_but_no_texts(folder):
     for name in ("cyber-forget-corpus", "cyber-retain-corpus", "wikitext"):
         (folder / f"{name}.json").unlink()
     chem = wmdp(folder, domain="chem")
-    assert set(chem.facts().sets) == {f"{probe}_perturbed" for probe in Wmdp.probes}
+    asked = set(Wmdp.probes) - {"forget_text", "retain_text"}
+    assert set(chem.facts().sets) == {f"{probe}_perturbed" for probe in asked}
     assert len(chem.probe("forget", "forget")) == 7
     assert len(chem.probe("retain", "forget")) == 30
     assert Wmdp(domain="chem").facts().asked == "0-shot:cais/wmdp@main+cais/mmlu@main"

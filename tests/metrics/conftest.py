@@ -123,6 +123,7 @@ def _model(skill, memory, point_id="point", seed=0, num=12):
                 wrong = math.log(0.19 - 0.1 * known) - rng.uniform(0.0, 0.05, length)
                 made.add(probe, example, wrong, kind="perturbed_answer", index=index)
     unseen = {"holdout": 0.1, "forget_text": memory, "holdout_text": 0.1, "verbmem": memory}
+    unseen["retain_text"] = skill
     for probe, known in unseen.items():
         for example in range(num):
             right = np.log(0.2 + 0.7 * known) - rng.uniform(0.0, 0.05, 7)

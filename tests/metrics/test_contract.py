@@ -18,6 +18,7 @@ NAMES = [entry.name for entry in METRICS]
 PROBES = ("forget", "retain", "real_authors", "world_facts")
 EXPECTED = {
     *(f"{probe}_{kind}" for probe in PROBES[:2] for kind in ("loss", "em", "em_perturb")),
+    *("forget_text_loss", "retain_text_loss"),
     *(
         f"{probe}_es{asked}{variant}"
         for probe in PROBES[:2]

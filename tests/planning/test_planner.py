@@ -182,7 +182,7 @@ def test_an_ensemble_is_the_mean_of_points_of_its_curve(planned, family, interio
         weights = (1 - t, t) if family == "linear" else ((1 - t) ** 2, 2 * t * (1 - t), t**2)
         for key, weight in zip(mean, weights, strict=True):
             mean[key] += weight / (interior + 2)
-    found = plan.points[curve.ensemble]
+    found = plan.points[dict(curve.ensembles)[interior]]
     assert found.role == "ensemble"
     assert found.blend.terms == pytest.approx(mean, abs=1e-12)
 

@@ -53,5 +53,7 @@ def test_its_scores_are_made_whole_and_its_findings_stay(old):
         now = {row["metric"]: row for row in old.read_part("scores", part).to_pylist()}
         for row in table.to_pylist():
             assert now[row["metric"]] == row
-    assert old.read_table("findings").sort_by("curve_id").to_pylist() == findings
+    assert old.read_table("findings").sort_by("curve_id").to_pylist() == [
+        row | {"judged_by": "loss"} for row in findings
+    ]
     assert "small" in Path(write_report(old)).read_text(encoding="utf-8")

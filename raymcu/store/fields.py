@@ -1,8 +1,9 @@
-"""What schemas are made of: fields with their meaning, kinds of columns, the head of a curve."""
+"""What schemas are made of: fields with unit and meaning, the version, and the head of a curve."""
 
 import pyarrow as pa
 
 VERSION = "3"
+"""Of every table that is written."""
 
 
 def field(name: str, kind: pa.DataType, meaning: str, unit: str = "", **told: str) -> pa.Field:
@@ -21,12 +22,13 @@ def field(name: str, kind: pa.DataType, meaning: str, unit: str = "", **told: st
 
 
 def schema(name: str, *fields: pa.Field) -> pa.Schema:
-    """Return the schema of a table."""
+    """Return a schema that names its table and version."""
     return pa.schema(fields, metadata={"table": name, "version": VERSION})
 
 
 TEXT = pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
+REALS = pa.list_(pa.float32())
 
 CURVE_FIELDS = (
     field("curve_id", TEXT, "hash of the curve's family, end points and bend"),
