@@ -17,11 +17,8 @@ from raymcu.planning.recipes import Choice, Recipe, siblings
 from raymcu.planning.training_checks import training_faults
 from raymcu.planning.trainings import TASK, Trainings
 from raymcu.store.ids import content_id
-from raymcu.study.search_space import (
-    FamilyUse,
-    Measurement,
-    SearchSpace,
-)
+from raymcu.study.curve_tables import FamilyUse
+from raymcu.study.search_space import Measurement, SearchSpace
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
 from raymcu.study.walks import BlendUse, WalkUse
 
@@ -304,7 +301,9 @@ class _Planner(Trainings):
 
 def _measured(asked: Measurement) -> dict[str, Any]:
     """Return what a point's id says of how it is measured: nothing that changes no number."""
-    content: dict[str, Any] = asked.model_dump(mode="json", exclude={"batch_tokens", "memory_gib"})
+    content: dict[str, Any] = asked.model_dump(
+        mode="json", exclude={"batch_tokens", "memory_gib", "geometry"}
+    )
     for key, default in (("batch_norm", "blends"), ("batch_norm_examples", None)):
         if content[key] == default:  # the id of before there was a choice
             del content[key]

@@ -12,8 +12,9 @@ from pydantic.json_schema import models_json_schema
 
 from raymcu.metrics._base import METRICS
 from raymcu.planning.surroundings import components
+from raymcu.study.curve_tables import FamilyUse
 from raymcu.study.extensions import load_extensions
-from raymcu.study.search_space import BenchmarkUse, FamilyUse, MethodUse, SearchSpace
+from raymcu.study.search_space import BenchmarkUse, MethodUse, SearchSpace
 from raymcu.study.settings import SETTINGS
 from raymcu.study.table_kinds import Named
 from raymcu.study.walks import WalkUse

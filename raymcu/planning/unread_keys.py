@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from raymcu.curves._base import CURVES, WALKS
 from raymcu.methods._base import METHODS
-from raymcu.study.search_space import Bend, Curves, Measurement, Original, SearchSpace, Unlearning
+from raymcu.study.curve_tables import Bend, Curves
+from raymcu.study.search_space import Measurement, Original, SearchSpace, Unlearning
 from raymcu.study.search_table import Search
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
 from raymcu.study.training_tables import READ_BY, OptimizerUse, Training

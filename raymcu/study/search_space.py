@@ -19,11 +19,12 @@ from pydantic import (
 )
 
 from raymcu.errors import kind_tag
+from raymcu.study.curve_tables import Curves
 from raymcu.study.scratch_classifiers import ScratchBert, ScratchResNet, ScratchVilt, ScratchViT
 from raymcu.study.search_table import Search
 from raymcu.study.table_kinds import Named, Names, Section, Titled, merged, titles_differ, unique
 from raymcu.study.training_tables import Training
-from raymcu.study.walks import BlendUse, Calibration, LayerChoice, WalkUse
+from raymcu.study.walks import BlendUse, Calibration, LayerChoice, SurfaceUse, WalkUse
 
 LLAMA = "llama"
 """What a network from scratch is if nothing is said."""
@@ -209,59 +210,6 @@ class Unlearning(Section):
     many questions, and memory for two more gradients."""
 
 
-def _without_lora(training: Training) -> Training:
-    if training.lora is not None:
-        raise ValueError("has lora, but a bend is a point between whole weights. Leave lora out")
-    return training
-
-
-class Bend(Section):
-    """How the midpoint of a curve is found."""
-
-    objective: Literal["unlearning", "task"] = "unlearning"
-    """``unlearning``: the loss of the unlearners' method (the mean of two methods' losses in a
-    Met pair), without curriculum or mask, which are how the ends were found; ``task``: NLL on the
-    retain set, as in standard curve finding and for methods that train what to step away from."""
-    seed: NonNegativeInt = 0
-    """Of the order of examples and of the positions t of the steps."""
-    training: Annotated[Training, AfterValidator(_without_lora)] = Training(epochs=2.0, warmup=0.0)
-    """How a bend is trained."""
-
-
-class FamilyUse(Titled):
-    """A curve family; keys not listed here are its own options."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _may_be_a_mere_name(cls, use: Any) -> Any:
-        return {"name": use} if isinstance(use, str) else use
-
-
-def _families_differ(families: tuple[FamilyUse, ...]) -> tuple[FamilyUse, ...]:
-    unique(tuple(family.title for family in families))
-    return families
-
-
-class Curves(Section):
-    """The walks between paired unlearners."""
-
-    families: Annotated[
-        tuple[FamilyUse, ...],
-        Field(min_length=1),
-        AfterValidator(_families_differ),
-    ] = (FamilyUse(name="linear"), FamilyUse(name="quadratic"))
-    """Names, or tables with options: ``["linear", { name = "bezier", num_bends = 2 }]``."""
-    num_points: Annotated[int, Field(ge=2)] = 16
-    """Points per curve, equally spaced in [0, 1] with both ends (MCU: 16)."""
-    quadratic: Literal["always", "if_barrier"] = "always"
-    """``if_barrier``: curves with a bend only between ends whose linear curve has a barrier
-    beyond ``analysis.tolerance``."""
-    bend: Bend = Bend()
-    ensemble: PositiveInt | None = None
-    """Interior points, equally spaced, whose weights are averaged with those of both ends into one
-    more model per curve (MCU: 3); None makes none."""
-
-
 class Measurement(Section):
     """What every point is asked."""
 
@@ -291,6 +239,10 @@ class Measurement(Section):
     unlearner is then not judged by statistics of the batches it forgot in."""
     batch_norm_examples: PositiveInt | None = None
     """Training inputs from which these statistics are computed; None takes all."""
+    geometry: bool = False
+    """Whether the weights of all trained checkpoints are compared, too: norms of their updates,
+    cosines of all pairs, lengths of curves (table ``geometry``). Reads every checkpoint once; not
+    part of a point's id."""
     memory_gib: Annotated[float, Field(gt=0)] = 2.0
     """Working memory beside the weights: batches, logits and caches are cut to fit; not part of
     a point's id."""
@@ -362,6 +314,8 @@ class SearchSpace(Section):
     """Walks from the original through one trained model: no pairs, no bends."""
     blends: tuple[BlendUse, ...] = ()
     """Blends written by hand."""
+    surfaces: Annotated[tuple[SurfaceUse, ...], AfterValidator(titles_differ)] = ()
+    """Planes through three checkpoints, measured on a grid."""
     calibration: Calibration | None = None
     """How far each walk may go while enough is retained (UWC)."""
     layer_choice: LayerChoice | None = None
