@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.curves import analyze
+from raymcu.analysis.geometry import keep_geometry
 from raymcu.analysis.intervals import keep_intervals
 from raymcu.analysis.layers import Layers, Worth, choose_layers
 from raymcu.analysis.processes import fresh_processes
@@ -125,6 +126,7 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
     if space.layer_choice:
         run.write_part("layer_choices", "all", _choose(run, points, space, space.layer_choice)[0])
     keep_intervals(run)
+    keep_geometry(run, space)
 
 
 def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:

@@ -233,15 +233,21 @@ def geometry_rows(layer: str, labels: Sequence[tuple[str, str]], sums: Sums) -> 
         rows.append(
             {**common, "kind": "update", "norm": products[i][i] ** 0.5,
              "original_norm": sums.original**0.5, "num_moved": round(moved[i][i]),
-             "effective_rank": sums.ranks[i], "full_rank": sums.full_ranks[i]}
+             "changed": moved[i][i] / sums.num_weights, "effective_rank": sums.ranks[i], "full_rank": sums.full_ranks[i]}
         )  # fmt: skip
         rows += [
             {**common, "kind": "pair", "second_id": other, "second": name,
              "inner_product": products[i][j], "num_moved": round(moved[i][j]),
-             "num_agreeing": round(agreeing[i][j])}
+             "cosine": _ratio(products[i][j], (products[i][i] * products[j][j]) ** 0.5),
+             "num_agreeing": round(agreeing[i][j]),
+             "sign_agreement": _ratio(agreeing[i][j], moved[i][j])}
             for j, (other, name) in enumerate(labels[:i])
         ]  # fmt: skip
     return tables.from_rows("geometry", rows)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
 
 
 def measure_layer(

@@ -11,14 +11,12 @@ from raymcu.errors import StoreError
 from raymcu.measurement.driver import Crew
 from raymcu.measurement.geometry import Weights, layer_of, measure_layer
 from raymcu.models.causal_lm import best_device
-from raymcu.planning.geometry import Directions, directions
+from raymcu.planning.geometry import NUM_LAYERS, WHOLE, Directions, directions
 from raymcu.planning.ledger import Ledger
 from raymcu.progress import Running, Stages
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder, failure_row
 
-WHOLE = "all"
-"""Part of table ``geometry`` that `analysis` writes: of whole models and curves."""
 _TOLD_EVERY_S = 15.0
 
 
@@ -45,10 +43,12 @@ def measure_geometry(ledger: Ledger, crew: Crew, progress: Stages) -> None:
         if missing:
             crew.dismiss()  # measuring actors hold the processors
             crew.need([1], progress.say)
-            _read(crew, asked, missing, progress)
+            _read(crew, asked, missing, len(layers), progress)
 
 
-def _read(crew: Crew, asked: Directions, missing: Mapping[str, str], progress: Stages) -> None:
+def _read(
+    crew: Crew, asked: Directions, missing: Mapping[str, str], num_layers: int, progress: Stages
+) -> None:
     """Read layers as tasks of processes of their own; one that fails becomes a row."""
     execution, run = crew.space.execution, crew.run
     task: Any = ray.remote(
@@ -56,7 +56,7 @@ def _read(crew: Crew, asked: Directions, missing: Mapping[str, str], progress: S
         num_gpus=crew.cluster.gpus_per_worker(execution),
         max_retries=execution.max_attempts - 1,
     )(_measure_there)
-    where = run.url, run.checkpoints.folder.url, execution.cpus_per_worker
+    where = run.url, run.checkpoints.folder.url, execution.cpus_per_worker, num_layers
     running = {task.remote(*where, asked, layer, part): part for part, layer in missing.items()}
     while running:
         shown = [Running(missing[part]) for part in running.values()]
@@ -77,8 +77,14 @@ def _read(crew: Crew, asked: Directions, missing: Mapping[str, str], progress: S
                 progress([missing[part]], [])
 
 
-def _measure_there(
-    url: str, store: str, threads: int, asked: Directions, layer: str, part: str
+def _measure_there(  # noqa: PLR0913, PLR0917 - all that a process is told
+    url: str,
+    store: str,
+    threads: int,
+    num_layers: int,
+    asked: Directions,
+    layer: str,
+    part: str,
 ) -> None:
     """Write one part of table ``geometry``; writing it twice changes nothing."""
     torch.set_num_threads(threads)
@@ -86,4 +92,5 @@ def _measure_there(
     rows = measure_layer(
         run.checkpoints.local_dir, asked.original, asked.labels, layer, best_device()
     )
-    run.write_part("geometry", part, rows)
+    note = {NUM_LAYERS: str(num_layers)}
+    run.write_part("geometry", part, rows.replace_schema_metadata({**rows.schema.metadata, **note}))

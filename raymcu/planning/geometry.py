@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from raymcu.planning.plan import Plan
 from raymcu.study.search_space import SearchSpace
 
+WHOLE = "all"
+"""Part of table ``geometry`` that `analysis` writes: of whole models and curves."""
+NUM_LAYERS = b"num_layers"
+"""What the metadata of each other part, a layer's, call the number of these parts."""
+
 
 @dataclass(frozen=True)
 class Directions:

@@ -177,6 +177,7 @@ class _Planner(Trainings):
             methods=objective,
             curve=use.name,
             curve_options=use.options,
+            objective_along=bend.objective_along,
             training=bend.training,
             seed=bend.seed,
         )

@@ -19,6 +19,12 @@ RECIPE_VERSION = 2
 _LATER = {"position": "prediction", "final_norm": False, "labels": "answers"}
 """Options of methods that are younger than ids, with what was done before there was a choice."""
 
+_PLAIN = (
+    *(("curve_options", {}), ("bend", 0), ("coefficient", None)),
+    ("objective_along", "uniform"),
+)
+"""Fields that are younger than ids, likewise."""
+
 Role = Literal["original", "retrained", "random", "model", "memorizer", "unlearner", "bend"]
 
 
@@ -77,6 +83,8 @@ class Recipe(BaseModel):
     """Options of the family that are not its defaults."""
     bend: int = 0
     """Which of its curve's bends it is; they are all found by one training."""
+    objective_along: Literal["uniform", "arc_length"] = "uniform"
+    """Where on its curve the steps of a bend's training stand."""
     coefficient: float | None = None
     """c of an unlearner (1-c)·start + c·memorizer, which is not trained itself."""
     training: Training | None
@@ -95,7 +103,7 @@ class Recipe(BaseModel):
             del content["model"]["tokenizer"]
         if content["g_effects"] is None:  # likewise
             del content["g_effects"]
-        for key, default in (("curve_options", {}), ("bend", 0), ("coefficient", None)):
+        for key, default in _PLAIN:
             if content[key] == default:
                 del content[key]
         _drop_later_options(content["methods"])
