@@ -14,6 +14,7 @@ from raymcu.analysis.geometry import keep_geometry
 from raymcu.analysis.intervals import keep_intervals
 from raymcu.analysis.layers import Layers, Worth, choose_layers
 from raymcu.analysis.processes import fresh_processes
+from raymcu.analysis.surfaces import keep_surfaces
 from raymcu.metrics._base import METRICS, REFERENCES, Measured, Reference, References
 from raymcu.metrics._scoring import is_whole, score_point
 from raymcu.planning.plan import More, Plan
@@ -127,6 +128,7 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
         run.write_part("layer_choices", "all", _choose(run, points, space, space.layer_choice)[0])
     keep_intervals(run)
     keep_geometry(run, space)
+    keep_surfaces(run)
 
 
 def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:

@@ -233,7 +233,8 @@ def geometry_rows(layer: str, labels: Sequence[tuple[str, str]], sums: Sums) -> 
         rows.append(
             {**common, "kind": "update", "norm": products[i][i] ** 0.5,
              "original_norm": sums.original**0.5, "num_moved": round(moved[i][i]),
-             "changed": moved[i][i] / sums.num_weights, "effective_rank": sums.ranks[i], "full_rank": sums.full_ranks[i]}
+             "changed": moved[i][i] / sums.num_weights, "effective_rank": sums.ranks[i],
+             "full_rank": sums.full_ranks[i]}
         )  # fmt: skip
         rows += [
             {**common, "kind": "pair", "second_id": other, "second": name,

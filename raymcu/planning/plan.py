@@ -19,8 +19,8 @@ class Point:
     blend: Blend
     forget_size: str
     role: str
-    """``curve``, ``walk``, ``ensemble``, ``blend`` (by hand), ``layers`` (chosen by what others
-    showed), ``trial``, or the role of the single checkpoint it is."""
+    """``curve``, ``walk``, ``ensemble``, ``blend`` (by hand), ``surface``, ``layers`` (chosen by
+    what others showed), ``trial``, or the role of the single checkpoint it is."""
     label: str
 
 
@@ -69,6 +69,17 @@ class Walk:
     """Of the unlearner, also where ``second`` is its memorizer."""
     steps: tuple[tuple[float, str, str], ...]
     """(t, point id, what is there), in the order of t."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A plane through three checkpoints."""
+
+    label: str
+    forget_size: str
+    corners: tuple[Recipe, Recipe, Recipe]
+    points: tuple[tuple[float, float, str], ...]
+    """(coefficient of the second corner, of the third, point id)."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +199,7 @@ class Plan:
     """Id of the plan this one was made from by what findings say."""
     more: More = field(default_factory=More)
     """What it was made with beyond the file."""
+    surfaces: tuple[Surface, ...] = ()
 
     @property
     def has_choice(self) -> bool:
@@ -208,14 +220,16 @@ class Plan:
         bends = {bend.id for curve in curves.values() for bend in curve.bends}
         walked = {point for curve in curves.values() for _, point in curve.walk}
         walked |= {curve.ensemble for curve in curves.values() if curve.ensemble}
+        recipes = {k: r for k, r in self.recipes.items() if r.role != "bend" or k in bends}
         return replace(
             self,
-            recipes={k: r for k, r in self.recipes.items() if r.role != "bend" or k in bends},
+            recipes=recipes,
             curves=curves,
             points={
                 k: p
                 for k, p in self.points.items()
-                if p.role not in ("curve", "ensemble") or k in walked
+                if (p.role not in ("curve", "ensemble") or k in walked)
+                and recipes.keys() >= set(p.blend.checkpoints)
             },
             asked=self.id,
         )
@@ -318,6 +332,16 @@ class Plan:
                 {"curve_id": w.id, "t": t, "point_id": point, "label": label}
                 for w in self.walks.values()
                 for t, point, label in w.steps
+            ],
+            "surfaces": [
+                {
+                    "label": s.label,
+                    "forget_size": s.forget_size,
+                    "corners": [corner.label for corner in s.corners],
+                    "corner_ids": [corner.id for corner in s.corners],
+                    "points": [{"a": a, "b": b, "point_id": key} for a, b, key in s.points],
+                }
+                for s in self.surfaces
             ],
         }
 

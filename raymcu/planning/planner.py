@@ -11,7 +11,7 @@ from typing import Any
 from raymcu.blend import Blend
 from raymcu.errors import ConfigError
 from raymcu.planning.costs import estimates
-from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
+from raymcu.planning.plan import Curve, More, Plan, Point, Surface, Surroundings, Walk
 from raymcu.planning.plan_checks import plan_faults
 from raymcu.planning.recipes import Choice, Recipe, siblings
 from raymcu.planning.training_checks import training_faults
@@ -20,7 +20,7 @@ from raymcu.store.ids import content_id
 from raymcu.study.curve_tables import FamilyUse
 from raymcu.study.search_space import Measurement, SearchSpace
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
-from raymcu.study.walks import BlendUse, WalkUse
+from raymcu.study.walks import BEND, BlendUse, SurfaceUse, WalkUse
 
 
 def make_plan(space: SearchSpace, around: Surroundings, more: More | None = None) -> Plan:
@@ -63,6 +63,7 @@ class _Planner(Trainings):
         self.curves: dict[str, Curve] = {}
         self.walks: dict[str, Walk] = {}
         self.points: dict[str, Point] = {}
+        self.surfaces: list[Surface] = []
         self.num_pairs = 0
         self._ends: set[tuple[UnlearnerKey, str]] = set()
         self.retrained: dict[str, Recipe] = {}
@@ -98,6 +99,9 @@ class _Planner(Trainings):
             for blend in self.space.blends:
                 if blend.forget_sizes is None or size in blend.forget_sizes:
                     self._by_hand(blend, size)
+            for surface in self.space.surfaces:
+                if surface.forget_sizes is None or size in surface.forget_sizes:
+                    self._surface(surface, size)
         return self._planned()
 
     def trial(self, seeds: Sequence[int], mixing: float) -> Plan:
@@ -127,6 +131,7 @@ class _Planner(Trainings):
                 Counter(p.forget_size for p in self.points.values()),
             ),
             more=self.more,
+            surfaces=tuple(self.surfaces),
         )
 
     def _references(self) -> None:
@@ -277,6 +282,32 @@ class _Planner(Trainings):
     def _by_hand(self, use: BlendUse, size: str) -> None:
         layers = {prefix: self._row(row, size).terms for prefix, row in use.layers.items()}
         self._point(Blend.of(self._row(use.terms, size).terms, layers), size, "blend", use.label)
+
+    def _surface(self, use: SurfaceUse, size: str) -> None:
+        first, second, third = (self._corner(label, use, size) for label in use.corners)
+        points = []
+        for shares in use.grid:
+            terms = zip((first.id, second.id, third.id), shares, strict=True)
+            label = f"{use.label} a={shares[1]:.3g} b={shares[2]:.3g}"
+            key = self._point(Blend.of(list(terms)), size, "surface", label)
+            points.append((shares[1], shares[2], key))
+        self.surfaces.append(Surface(use.label, size, (first, second, third), tuple(points)))
+
+    def _corner(self, label: str, use: SurfaceUse, size: str) -> Recipe:
+        """Return the checkpoint at a corner; plan_faults saw to it that there is one."""
+        if label == BEND:
+            return next(
+                curve.bends[0]
+                for curve in self.curves.values()
+                if curve.forget_size == size
+                and len(curve.bends) == 1
+                and {curve.first.label, curve.second.label, BEND} == set(use.corners)
+            )
+        key = UnlearnerKey.read(label)
+        if key is not None and not label.endswith(MEMORIZER):
+            return self._end(key, size)  # one that is stepped away to becomes a checkpoint
+        (checkpoint,) = self._named(label, size).checkpoints
+        return self.recipes[checkpoint]
 
     def _row(self, terms: Mapping[str, float], size: str) -> Blend:
         return Blend.mixed([(c, self._named(label, size)) for label, c in terms.items()])

@@ -19,7 +19,7 @@ RECIPE_VERSION = 2
 _LATER = {"position": "prediction", "final_norm": False, "labels": "answers"}
 """Options of methods that are younger than ids, with what was done before there was a choice."""
 
-_PLAIN = (
+_PLAIN: tuple[tuple[str, Any], ...] = (
     *(("curve_options", {}), ("bend", 0), ("coefficient", None)),
     ("objective_along", "uniform"),
 )

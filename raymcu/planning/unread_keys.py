@@ -82,6 +82,8 @@ def _used(space: SearchSpace) -> set[UnlearnerKey]:
         for label in {*blend.terms, *(one for row in blend.layers.values() for one in row)}:
             key = UnlearnerKey.read(label.removesuffix(MEMORIZER))
             used |= {key} if key else set()
+    corners = (corner.removesuffix(MEMORIZER) for use in space.surfaces for corner in use.corners)
+    used |= {key for corner in corners if (key := UnlearnerKey.read(corner))}
     if search and search.curve is None:
         used |= {UnlearnerKey(t, seed, Variation()) for t in titles for seed in search.seeds}
     return used
@@ -112,7 +114,8 @@ def _models(space: SearchSpace) -> Iterator[Unread]:
     if has_all and not retrained.train:
         why = "retrained.paths names the models of all forget sizes, and they are compared with"
         yield Unread(("retrained.train",), why, ("retrained.paths",))
-    is_named = any("retrained" in blend.terms for blend in space.blends)
+    named = [*(blend.terms for blend in space.blends), *(s.corners for s in space.surfaces)]
+    is_named = any("retrained" in one for one in named)
     trains_none = has_all or not (retrained.train or is_named)
     if original.path is not None and trains_none:
         told = _differing(original, Original())

@@ -65,7 +65,9 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("t", pa.float64(), "position on the curve, 0 = first, 1 = second; null off curves"),
         _field("point_id", _TEXT, "what is measured: hash of blend, forget set and how measured"),
         _field(
-            "role", _WORD, "curve, walk, ensemble, blend, layers, trial, or a checkpoint's role"
+            "role",
+            _WORD,
+            "curve, walk, ensemble, blend, surface, layers, trial, or a checkpoint's role",
         ),
         _field("blend", _TEXT, "checkpoint ids and coefficients as JSON"),
         _field("label", _TEXT, "short name for people, e.g. mixing(npo/seed0) alpha=0.5"),

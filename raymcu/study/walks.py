@@ -18,6 +18,9 @@ class WalkUse(Titled):
     """Seeds of the models it goes through; None: the first of ``unlearning.seeds``."""
 
 
+BEND = "bend"
+"""The corner of a surface that is the bend of the curve between the two others."""
+
 Coefficients = Annotated[Mapping[str, float], Field(min_length=1)]
 
 
@@ -64,10 +67,11 @@ class SurfaceUse(Section):
         return self.label
 
     @property
-    def grid(self) -> tuple[float, ...]:
-        """Where a and b are measured, ascending."""
-        steps = self.num_points - 1
-        return tuple(n / steps for n in range(-self.margin, steps + self.margin + 1))
+    def grid(self) -> list[tuple[float, float, float]]:
+        """Coefficients of the three corners at every point, row by row."""
+        last = self.num_points - 1
+        steps = range(-self.margin, last + self.margin + 1)
+        return [((last - i - j) / last, i / last, j / last) for j in steps for i in steps]
 
     @model_validator(mode="after")
     def _corners_differ(self) -> Self:

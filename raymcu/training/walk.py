@@ -1,7 +1,7 @@
 """The curve whose bends are trained: where the model stands, and where its gradient goes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ class Walk:
     bends: Sequence[Mapping[str, Tensor]]
     along: Literal["uniform", "arc_length"] = "uniform"
     """What positions are drawn from: all t alike, or all of the curve's length alike."""
-    group: Group = Alone()
+    group: Group = field(default_factory=Alone)
     """Workers of which each holds a part of every weight."""
 
     @classmethod
