@@ -75,7 +75,7 @@ class _Scorer:
         rows = self.run.read_part("measurements", key)
         others = {
             table: self.run.read_part(table, key)
-            for table in ("representations", "judgements")
+            for table in ("representations", "judgements", "sharpness")
             if self.run.has_part(table, key)
         }
         scores = score_point(key, rows, self._references(point["forget_size"]), others)

@@ -100,10 +100,13 @@ class PointActor:
             self.run.write_part("questions", content_id(forget_size), rows)
             self.told.add(forget_size)
 
-    def _compare(self, point_id: str, blend: Blend, forget_size: str) -> dict[str, pa.Table]:
-        """Return the point's table ``representations``, if it is asked for."""
+    def _compare(self, point_id: str, what: Blend, forget_size: str) -> dict[str, pa.Table]:
+        """Return the point's tables ``representations`` and ``sharpness``, as asked for."""
+        found = {}
+        if self.measurer.asked.sharpness:
+            found["sharpness"] = self.measurer.sharpness(point_id, what, forget_size)
         if not self.measurer.asked.representations:
-            return {}
+            return found
         against: dict[str, Blend] = {
             role: other
             for (size, role), (_, other) in self.alone.items()
@@ -111,7 +114,8 @@ class PointActor:
             and role != "random"
             and self.run.checkpoints.is_done(other.checkpoints[0])
         }
-        return {"representations": self.measurer.compare(point_id, blend, forget_size, against)}
+        compared = self.measurer.compare(point_id, what, forget_size, against)
+        return {**found, "representations": compared}
 
     def _reference(self, key: str) -> Measured:
         if key not in self.references:

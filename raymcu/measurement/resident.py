@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -12,9 +13,11 @@ from torch import Tensor
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.blend import Blend
 from raymcu.measurement.rows import Row
+from raymcu.measurement.sharpness import sharpness
 from raymcu.models import causal_lm
 from raymcu.models.blending import load_weights, write_blend
 from raymcu.models.modality import MODALITIES
+from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource
 
@@ -79,6 +82,22 @@ class Resident(ABC):
         scorer, encoder = self.place(blend, unfinished)
         rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size)]
         return self._ask(point_id, rows, scorer, encoder)
+
+    def sharpness(self, point_id: str, blend: Blend, forget_size: str) -> pa.Table:
+        """Return table ``sharpness`` of a point, of the probes that are asked for.
+
+        Raises:
+            StoreError: If a checkpoint is damaged or does not fit the others.
+        """
+        scorer, _ = self.place(blend)
+        found = []
+        for probe in self.asked.sharpness:
+            plain = [row.tokens for row in self._rows(probe, forget_size)
+                     if row.wants([probe]) or row.answer_kind == "label"]  # fmt: skip
+            first = plain[: self.asked.sharpness_examples]
+            told = sharpness(scorer, first, self.asked.sharpness_draws)
+            found.append({"point_id": point_id, "probe": probe, **asdict(told)})
+        return tables.from_rows("sharpness", found)
 
     @abstractmethod
     def _ask(self, point_id: str, rows: Sequence[Row], scorer: Any, encoder: Any) -> pa.Table:

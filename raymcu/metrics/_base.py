@@ -45,7 +45,7 @@ _BETTER = get_args(Better)
 _KINDS = (
     *("answer", "paraphrased_answer", "perturbed_answer", "option", "paraphrased_question"),
     *("generation", "mean_logprobs", "gradient_norm", "representations", "judgements"),
-    *("label", "class_logprobs"),
+    *("label", "class_logprobs", "sharpness"),
 )
 """What may be measured of a probe."""
 OfProbe = TypeVar("OfProbe", bound=Callable[..., "Score"])
@@ -110,7 +110,7 @@ class Metric:
     kind: str = "answer"
     """What must have been measured of each of them: a kind of answer (``label`` of a classifier),
     ``paraphrased_question``, ``generation``, ``mean_logprobs``, ``gradient_norm``,
-    ``class_logprobs``, ``representations`` or ``judgements``."""
+    ``class_logprobs``, ``representations``, ``sharpness`` or ``judgements``."""
     or_kind: str | None = None
     """What it can be computed from instead."""
     or_probes: tuple[str, ...] = ()

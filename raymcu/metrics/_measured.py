@@ -139,7 +139,7 @@ class Measured:
         return self._kinds.get(probe, frozenset())
 
     def other(self, table: str) -> pa.Table:
-        """Return the point's rows of another table: ``representations`` or ``judgements``."""
+        """Return the point's rows of another table: ``representations``, say."""
         return self._others.get(table, tables.empty(table))
 
     @cached_property

@@ -43,7 +43,7 @@ def _layer_choice_faults(space: SearchSpace) -> Iterator[str]:
         )
     for key, name in (("utility", choice.utility), ("forget", choice.forget)):
         yield from _metric_faults(f"layer_choice.{key}", name, space)
-        if name in METRICS and METRICS[name].kind == "representations":
+        if name in METRICS and METRICS[name].kind in {"representations", "sharpness"}:
             yield (
                 f"layer_choice.{key}: '{name}' is of all examples together, and layers are chosen "
                 "on one half of them. Take another metric."

@@ -336,6 +336,9 @@ def _measured(asked: Measurement) -> dict[str, Any]:
     content: dict[str, Any] = asked.model_dump(
         mode="json", exclude={"batch_tokens", "memory_gib", "geometry"}
     )
+    if not content["sharpness"]:
+        for key in ("sharpness", "sharpness_examples", "sharpness_draws"):
+            del content[key]
     for key, default in (("batch_norm", "blends"), ("batch_norm_examples", None)):
         if content[key] == default:  # the id of before there was a choice
             del content[key]

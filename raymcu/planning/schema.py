@@ -112,7 +112,8 @@ def _name_components(space: Schema, defs: Schema) -> None:
     at["Curves"]["families"]["items"] = {"anyOf": [names, {"$ref": "#/$defs/curves"}]}
     for key in ("probes", "generate", "paraphrased", "moments", "gradient_norms"):
         at["Measurement"][key]["items"] = {"enum": list(probes)}
-    at["Measurement"]["representations"]["items"] = {"enum": list(probes)}
+    for key in ("representations", "sharpness"):
+        at["Measurement"][key]["items"] = {"enum": list(probes)}
     at["Calibration"]["metric"] |= metrics
     at["Calibration"]["rank_by"]["items"] = metrics
     at["LayerChoice"]["utility"] |= metrics

@@ -179,7 +179,7 @@ def _pruner_faults(space: SearchSpace) -> Iterator[str]:
             "training.workers > 1 do not show. Set pruner = 'none' or workers = 1."
         )
     for name in search.objectives:
-        if METRICS[name].kind == "representations":
+        if METRICS[name].kind in {"representations", "sharpness"}:
             yield (
                 f"search.pruner: '{search.pruner}' looks at unfinished trainings by '{name}', "
                 "which is not measured there. Set pruner = 'none' or take another objective."

@@ -288,6 +288,11 @@ def _curves(space: SearchSpace) -> Iterator[Unread]:
 def _measurement(asked: Measurement) -> Iterator[Unread]:
     if not asked.generate and asked.max_new_tokens != Measurement().max_new_tokens:
         yield Unread(("measurement.max_new_tokens",), "measurement.generate is []", ())
+    default = Measurement()
+    keys = ("sharpness_examples", "sharpness_draws")
+    given = [f"measurement.{k}" for k in keys if getattr(asked, k) != getattr(default, k)]
+    if given and not asked.sharpness:
+        yield Unread(tuple(given), "measurement.sharpness is []", ("measurement.sharpness",))
     if asked.max_examples is not None and asked.probes == ("forget",):
         yield Unread(("measurement.max_examples",), "the forget probe is never cut", ())
 

@@ -26,6 +26,7 @@ from raymcu.report.console import headline_metrics, number
 from raymcu.report.costs import cost_rows
 from raymcu.report.data import TARGETS, Curve, Study, load_study, metric_info
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
+from raymcu.report.geometry import curve_geometry, geometry_drawings
 from raymcu.report.losses import FILE, read_trainings
 from raymcu.report.overview import barrier_grid, barrier_maps
 from raymcu.report.panels import metric_families
@@ -33,6 +34,7 @@ from raymcu.report.search import Searched, read_search
 from raymcu.report.search_figures import search_drawings
 from raymcu.report.search_words import best_found, tally
 from raymcu.report.status import duration
+from raymcu.report.surface_figures import surface_drawings
 from raymcu.report.tabular import Table
 from raymcu.report.tradeoff import tradeoff
 from raymcu.report.trainings import training_drawings
@@ -47,7 +49,7 @@ TABLES = "report/tables"
 _DRAWN_FROM = "report/drawn_from"
 _READ = (
     *("scores", "findings", "metric_findings", "intervals", "calibrations", "layer_choices"),
-    *("failures", "questions", "trials", "trial_values"),
+    *("failures", "questions", "trials", "trial_values", "geometry", "surfaces"),
 )
 """The tables that figures and page are drawn from."""
 
@@ -94,6 +96,8 @@ class Told:
             found.append(page_tables.calibrations(study))
         if study.layer_choices:
             found.append(page_tables.layers(study))
+        if lengths := curve_geometry(study, self.run.read_table("geometry").to_pylist()):
+            found.append(lengths)
         if (gains := page_tables.gains(study)).rows:
             found.append(gains)
         references = [end for end in study.endpoints if end.role in TARGETS]
@@ -122,6 +126,8 @@ def write_report(run: RunFolder, *, pdf: bool = False) -> str:
         )
     searched = read_search(run)
     drawings = [*draw_all(study, pdf=pdf), *training_drawings(read_trainings(run))]
+    drawings += geometry_drawings(study, run.read_table("geometry").to_pylist())
+    drawings += surface_drawings(study.plan, run.read_table("surfaces").to_pylist())
     if searched is not None:
         drawings += search_drawings(searched, study.endpoints)
     told = Told(run, study, searched, drawings, read_answers(run, study))

@@ -164,7 +164,7 @@ class Glance:
         self.names = search.objectives
         self.actor = actor
         few = min(search.look_examples, space.measurement.max_examples or search.look_examples)
-        update = {"max_examples": few, "representations": ()}
+        update = {"max_examples": few, "representations": (), "sharpness": ()}
         asked = space.measurement.model_copy(update=update)
         self.measurer = measurer_of(
             actor.run.checkpoints, space.benchmark, space.model, asked, cuts_forget=True

@@ -239,6 +239,14 @@ class Measurement(Section):
     unlearner is then not judged by statistics of the batches it forgot in."""
     batch_norm_examples: PositiveInt | None = None
     """Training inputs from which these statistics are computed; None takes all."""
+    sharpness: tuple[str, ...] = ()
+    """Probes of whose loss the Hessian's top eigenvalue and trace are estimated at every point:
+    some tens of passes forth and back over the first ``sharpness_examples``, and 160 bytes of
+    memory a weight."""
+    sharpness_examples: PositiveInt = 32
+    """Examples of each probe whose mean loss the Hessian is of."""
+    sharpness_draws: PositiveInt = 16
+    """Random vectors by which a trace is estimated."""
     geometry: bool = False
     """Whether the weights of all trained checkpoints are compared, too: norms of their updates,
     cosines of all pairs, lengths of curves (table ``geometry``). Reads every checkpoint once; not
@@ -249,7 +257,8 @@ class Measurement(Section):
 
     @model_validator(mode="after")
     def _measures_what_it_probes(self) -> Self:
-        for key in ("generate", "paraphrased", "moments", "gradient_norms", "representations"):
+        keys = ("generate", "paraphrased", "moments", "gradient_norms", "representations")
+        for key in (*keys, "sharpness"):
             if missing := sorted(set(getattr(self, key)) - set(self.probes)):
                 raise ValueError(
                     f"{key} names {', '.join(missing)}, which probes do not. "
