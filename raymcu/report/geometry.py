@@ -41,7 +41,7 @@ def geometry_drawings(study: Study, rows: Rows) -> list[Drawing]:
 
 
 def directions_of(study: Study, rows: Rows) -> dict[str, list[tuple[str, str]]]:
-    """Return by forget set the id and label of each model that is no bend, in the plan's order.
+    """Return by forget set the id and label of each model that is no bend, method by method.
 
     Models of no forget set, as ready ones, stand with every one.
     """
@@ -52,7 +52,12 @@ def directions_of(study: Study, rows: Rows) -> dict[str, list[tuple[str, str]]]:
             for size in study.forget_sizes:
                 if recipe["forget_size"] in (None, size):
                     found[size].append((recipe["id"], _short(recipe["label"], recipe["role"])))
-    return {size: models for size, models in found.items() if models}
+    return {size: _by_method(models) for size, models in found.items() if models}
+
+
+def _by_method(models: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    heads = unique(label.split("/")[0] for _, label in models)
+    return sorted(models, key=lambda model: (heads.index(model[1].split("/")[0]), model[1]))
 
 
 def _short(label: str, role: str) -> str:
@@ -191,7 +196,7 @@ def _name_layers(ax: Axes, layers: Sequence[str]) -> None:
     names = [layer.rpartition(".")[2] for layer in layers]
     step = -(-len(layers) // 12)
     shown = [n for n, name in enumerate(names) if not name.isdigit() or n % step == 0]
-    ax.set_xticks(shown, [names[n][:10] for n in shown])
+    ax.set_xticks(shown, [names[n][:14] for n in shown])
     for label in ax.get_xticklabels():
         if not label.get_text().isdigit():
             label.set(rotation=30, ha="right", rotation_mode="anchor")

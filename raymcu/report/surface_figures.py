@@ -132,9 +132,10 @@ def _contours(
 
 def _corners(ax: Axes, names: Sequence[str], rows: Rows, axes: tuple[str, str]) -> None:
     grid = {(row["a"], row["b"]): row for row in rows if row["line"] is None}
-    for name, at in zip(names, ((0, 0), (1, 0), (0, 1)), strict=True):
-        row = grid[at]
-        ax.plot(row[axes[0]], row[axes[1]], marker="o", ms=5, mfc="#ffffff", mec=ON_CELL, zorder=4)
-        ax.annotate(name, (row[axes[0]], row[axes[1]]), xytext=(0, 6), ha="center",
+    for label, at in zip(names, ((0, 0), (1, 0), (0, 1)), strict=True):
+        name = label.partition("(")[0]  # a bend's names its ends
+        place = grid[at][axes[0]], grid[at][axes[1]]
+        ax.plot(*place, marker="o", ms=5, mfc="#ffffff", mec=ON_CELL, zorder=4)
+        ax.annotate(name, place, xytext=(0, 6 if at[1] else -13), ha="center",
                     textcoords="offset points", fontsize=7, color=ON_CELL, zorder=5,
                     bbox={"fc": "#ffffffcc", "ec": "none", "pad": 1.0})  # fmt: skip

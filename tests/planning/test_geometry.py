@@ -90,7 +90,9 @@ def test_a_plane_that_cannot_be_is_told(text, fault):
 
 
 def test_a_bend_needs_a_family_with_one():
-    with pytest.raises(ConfigError, match=r"surfaces.0.corners: 'bend' is that of a curve with one"):
+    with pytest.raises(
+        ConfigError, match=r"surfaces.0.corners: 'bend' is that of a curve with one"
+    ):
         planned(BENT, 'curves.families=["linear"]')
 
 
