@@ -92,6 +92,14 @@ class StudyReader:
         """Return table ``findings``, a row for each curve, with ``pair``, a name for both ends."""
         return frames.paired(self.table("findings"), self.run.plan)
 
+    def geometry(self) -> pa.Table:
+        """Return table ``geometry`` without the rows of single layers: models, pairs and curves.
+
+        Without rows unless ``measurement.geometry``, a plane or an arc asks for it.
+        """
+        found = self.table("geometry")
+        return found.filter(pc.is_null(found["layer"]))
+
     def trainings(self) -> pa.Table:
         """Return table ``recipes``, a row for each checkpoint, without what only machines read.
 
