@@ -8,10 +8,12 @@ import pyarrow as pa
 import torch
 
 from raymcu.blend import Blend
+from raymcu.measurement.geometry import measure_layer
 from raymcu.measurement.kinds import measurer_of
 from raymcu.metrics._base import REFERENCES, Measured, Reference
 from raymcu.metrics._scoring import score_point
 from raymcu.models.devices import Devices, device_name, is_device_error
+from raymcu.planning.geometry import NUM_LAYERS, Directions
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.extensions import load_extensions
@@ -92,6 +94,21 @@ class PointActor:
             against = {role: self._reference(key) for role, key in references.items()}
             self.run.write_part("scores", point_id, score_point(point_id, rows, against, others))
         return took
+
+    def read_layer(self, asked: Directions, layer: str, part: str, num_layers: int) -> None:
+        """Read one layer of all checkpoints into a part of table ``geometry``.
+
+        Writing it twice changes nothing, so a call may be repeated after a crash.
+
+        Raises:
+            StoreError: If a checkpoint is damaged or does not fit the others.
+        """
+        rows = measure_layer(
+            self.run.checkpoints.local_dir, asked.original, asked.labels, layer,
+            self.measurer.device,
+        )  # fmt: skip
+        told = {**rows.schema.metadata, NUM_LAYERS: str(num_layers)}
+        self.run.write_part("geometry", part, rows.replace_schema_metadata(told))
 
     def _keep_questions(self, forget_size: str) -> None:
         """Write what is asked once, so that answers can be read without the benchmark."""
