@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from raymcu.planning.plan import Plan
+
 Reals = npt.NDArray[np.float64]
 
 _DOUBT = 2.0
@@ -19,12 +21,33 @@ _OPEN = 0.5
 
 PIECES = 60
 """All places are multiples of 1/60, those of 61 equal points."""
-COARSE = 4
-"""Equal pieces that a curve begins with."""
 MOST = 8
 DOUBT = 0.0
 OPEN = 1.0
 """Points of a curve at most: half of MCU's 16."""
+
+
+def next_places(
+    plan: Plan, losses: Mapping[str, Mapping[str, float]], tolerance: float
+) -> dict[str, float]:
+    """Return by curve the position where it is measured next, of those that are not settled.
+
+    Args:
+        plan: The curves, and where they are measured so far.
+        losses: ``retain_loss`` and ``forget_loss`` by point id; a point that failed has none.
+        tolerance: Largest barrier that still counts as none.
+    """
+    found = {}
+    for curve in plan.curves.values():
+        here = {
+            round(t * PIECES): (losses[point]["retain_loss"], losses[point]["forget_loss"])
+            for t, point in curve.walk
+            if len(losses.get(point, {})) == 2
+        }
+        place = next_place(here, tolerance) if len(here) == len(curve.walk) else None
+        if place is not None:
+            found[curve.id] = place / PIECES
+    return found
 
 
 def next_place(losses: Mapping[int, tuple[float, float]], tolerance: float) -> int | None:

@@ -8,9 +8,10 @@ from itertools import repeat
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raymcu.analysis.adaptive import next_places
 from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.curves import analyze
-from raymcu.analysis.geometry import keep_geometry
+from raymcu.analysis.geometry import keep_geometry, losses_of
 from raymcu.analysis.intervals import keep_intervals
 from raymcu.analysis.layers import Layers, Worth, choose_layers
 from raymcu.analysis.processes import fresh_processes
@@ -21,6 +22,7 @@ from raymcu.planning.plan import More, Plan
 from raymcu.progress import Watch
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.curve_tables import ADAPTIVE
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.walks import LayerChoice
 
@@ -132,10 +134,10 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
 
 
 def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
-    """Say what calibration and layer choice call for beyond the file, earlier calls included.
+    """Say what calibration, layer choice and adaptive curves call for, earlier calls included.
 
-    A walk calls for more once each of its points has scores or has failed. All is worked out from
-    the plan and the scores, so a run that was killed goes the way that it would have gone.
+    A walk or curve calls for more once each of its points has scores or has failed. All is worked
+    out from the plan and the scores, so a run that was killed goes the way it would have gone.
     """
     points = tables.from_rows("points", plan.point_rows())
     done = set(run.parts("scores")) | set(run.parts("failures"))
@@ -146,6 +148,10 @@ def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
     if space.calibration:
         found = calibrate(points, run.read_table("scores"), space.calibration)
         for key, t in next_positions(found, space.calibration.resolution).items():
+            if key not in waiting:
+                positions.setdefault(key, set()).add(t)
+    if space.curves.num_points == ADAPTIVE:
+        for key, t in next_places(plan, losses_of(run), space.analysis.tolerance).items():
             if key not in waiting:
                 positions.setdefault(key, set()).add(t)
     if space.layer_choice:

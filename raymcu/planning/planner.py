@@ -17,7 +17,7 @@ from raymcu.planning.recipes import Choice, Recipe, siblings
 from raymcu.planning.training_checks import training_faults
 from raymcu.planning.trainings import TASK, Trainings
 from raymcu.store.ids import content_id
-from raymcu.study.curve_tables import FamilyUse
+from raymcu.study.curve_tables import ADAPTIVE, COARSE, FamilyUse
 from raymcu.study.search_space import Measurement, SearchSpace
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
 from raymcu.study.walks import BEND, BlendUse, SurfaceUse, WalkUse
@@ -220,7 +220,8 @@ class _Planner(Trainings):
     def _along(
         self, key: str, use: FamilyUse, size: str, controls: Sequence[str], label: str
     ) -> Iterator[tuple[float, str]]:
-        last = self.space.curves.num_points - 1
+        asked = self.space.curves.num_points
+        last = (COARSE if asked == ADAPTIVE else asked) - 1
         grid = (step / last for step in range(last + 1))
         for t in sorted({*grid, *self.more.positions.get(key, ())}):
             blend = self._on_curve(use, controls, t)

@@ -2,8 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
 
+from raymcu.errors import kind_tag
 from raymcu.study.table_kinds import Section, Titled, unique
 from raymcu.study.training_tables import Training
 
@@ -45,6 +54,17 @@ def _families_differ(families: tuple[FamilyUse, ...]) -> tuple[FamilyUse, ...]:
     return families
 
 
+ADAPTIVE: Literal["adaptive"] = "adaptive"
+COARSE = 5
+"""Equal points that an adaptive curve begins with."""
+
+NumPoints = Annotated[
+    Annotated[int, Field(ge=2), Tag(kind_tag("number"))]
+    | Annotated[Literal["adaptive"], Tag(kind_tag(ADAPTIVE))],
+    Discriminator(lambda value: kind_tag(ADAPTIVE if value == ADAPTIVE else "number")),
+]
+
+
 class Curves(Section):
     """The walks between paired unlearners."""
 
@@ -54,8 +74,10 @@ class Curves(Section):
         AfterValidator(_families_differ),
     ] = (FamilyUse(name="linear"), FamilyUse(name="quadratic"))
     """Names, or tables with options: ``["linear", { name = "bezier", num_bends = 2 }]``."""
-    num_points: Annotated[int, Field(ge=2)] = 16
-    """Points per curve, equally spaced in [0, 1] with both ends (MCU: 16)."""
+    num_points: NumPoints = 16
+    """Points per curve, equally spaced in [0, 1] with both ends (MCU: 16). ``adaptive``: five, then
+    up to three more one after the other, each where its verdict or its barriers are still open by
+    ``analysis.tolerance``; a step steeper than a quarter of the curve may be missed."""
     quadratic: Literal["always", "if_barrier"] = "always"
     """``if_barrier``: curves with a bend only between ends whose linear curve has a barrier
     beyond ``analysis.tolerance``."""
