@@ -50,6 +50,24 @@ def next_places(
     return found
 
 
+def extremes(plan: Plan, losses: Mapping[str, Mapping[str, float]]) -> dict[str, set[float]]:
+    """Return by curve where either loss is farthest from its chord, above it or below.
+
+    Arguments as for `next_places`. Of a curve that lacks a loss anywhere there is nothing.
+    """
+    found: dict[str, set[float]] = {}
+    for curve in plan.curves.values():
+        told = [losses.get(point, {}) for _, point in curve.walk]
+        if len(told) < 3 or any(len(one) < 2 for one in told):
+            continue
+        t = np.array([t for t, _ in curve.walk])
+        for metric in ("retain_loss", "forget_loss"):
+            values = np.array([one[metric] for one in told])
+            apart = np.abs(values - (1 - t) * values[0] - t * values[-1])
+            found.setdefault(curve.id, set()).add(float(t[1 + apart[1:-1].argmax()]))
+    return found
+
+
 def next_place(losses: Mapping[int, tuple[float, float]], tolerance: float) -> int | None:
     """Return where to measure a curve next; None if its verdict and barriers are settled.
 

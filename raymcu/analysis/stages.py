@@ -1,14 +1,14 @@
 """The stages that need tables only: measurements to scores to findings. No torch, no Ray."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import repeat
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raymcu.analysis.adaptive import next_places
+from raymcu.analysis.adaptive import extremes, next_places
 from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.curves import analyze
 from raymcu.analysis.geometry import keep_geometry, losses_of
@@ -150,14 +150,48 @@ def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
         for key, t in next_positions(found, space.calibration.resolution).items():
             if key not in waiting:
                 positions.setdefault(key, set()).add(t)
-    if space.curves.num_points == ADAPTIVE:
-        for key, t in next_places(plan, losses_of(run), space.analysis.tolerance).items():
-            if key not in waiting:
-                positions.setdefault(key, set()).add(t)
+    whole = _of_curves(run, plan, space, waiting, positions)
     if space.layer_choice:
         _, sets = _choose(run, points, space, space.layer_choice)
         layers |= {k: nested for k, nested in sets.items() if nested and k not in waiting}
-    return More({key: tuple(sorted(ts)) for key, ts in positions.items()}, layers)
+    return More(
+        {key: tuple(sorted(ts)) for key, ts in positions.items()},
+        layers,
+        {key: tuple(sorted(ts)) for key, ts in whole.items()},
+    )
+
+
+def _of_curves(
+    run: RunFolder,
+    plan: Plan,
+    space: SearchSpace,
+    waiting: Collection[str | None],
+    positions: dict[str, set[float]],
+) -> dict[str, set[float]]:
+    """Add where curves are open to ``positions``; return where settled ones are asked everything.
+
+    Args:
+        run: Where scores are.
+        plan: The curves as they were measured.
+        space: What is asked.
+        waiting: Curves with points that have neither scores nor failed.
+        positions: By curve, what is called for besides the file.
+    """
+    whole = {key: set(ts) for key, ts in plan.more.extremes.items()}
+    is_adaptive = space.curves.num_points == ADAPTIVE
+    if not (is_adaptive or space.measurement.inside):
+        return whole
+    losses, still = losses_of(run), set(waiting)
+    if is_adaptive:
+        for key, t in next_places(plan, losses, space.analysis.tolerance).items():
+            if key not in still:
+                positions.setdefault(key, set()).add(t)
+                still.add(key)
+    if space.measurement.inside:
+        for key, ts in extremes(plan, losses).items():
+            if key not in still:
+                whole.setdefault(key, set()).update(ts)
+    return whole
 
 
 def _choose(

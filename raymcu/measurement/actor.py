@@ -54,7 +54,9 @@ class PointActor:
         """Name this process's device, which says that the process has started."""
         return device_name()
 
-    def measure(self, point_id: str, blend: str, forget_size: str) -> float:
+    def measure(
+        self, point_id: str, blend: str, forget_size: str, *, is_inside: bool = False
+    ) -> float:
         """Measure one point into the run folder, and score it; return the seconds it took.
 
         Writing a point twice changes nothing, so a call may be repeated after a crash. A point
@@ -67,9 +69,9 @@ class PointActor:
         with self.lock:  # the model holds one blend
             started = time.perf_counter()
             try:
-                rows = self.measurer.measure(point_id, what, forget_size)
+                rows = self.measurer.measure(point_id, what, forget_size, is_inside=is_inside)
                 self._keep_questions(forget_size)
-                others = self._compare(point_id, what, forget_size)
+                others = {} if is_inside else self._compare(point_id, what, forget_size)
             except Exception as error:
                 if is_device_error(error):
                     raise self.devices.failed(point_id, error) from error

@@ -253,7 +253,8 @@ class _Pool:
 
     def _send(self, worker: _Worker, point: Point) -> None:
         blend = point.blend.model_dump_json()
-        call = worker.actor.measure.remote(point.id, blend, point.forget_size)
+        how = {"is_inside": True} if point.is_inside else {}
+        call = worker.actor.measure.remote(point.id, blend, point.forget_size, **how)
         worker.last, worker.under_way = point, worker.under_way + 1
         self.running[call] = (worker, point)
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -65,6 +65,8 @@ class Resident(ABC):
         blend: Blend,
         forget_size: str,
         unfinished: Mapping[str, Mapping[str, Tensor]] | None = None,
+        *,
+        is_inside: bool = False,
     ) -> pa.Table:
         """Return the measurements table of one point.
 
@@ -74,14 +76,18 @@ class Resident(ABC):
             forget_size: On which forget set's probes.
             unfinished: Weights of checkpoints that are not in the store, by recipe id. Some other
                 point must have been measured before, which opens the model.
+            is_inside: Whether it is asked plain answers alone.
 
         Raises:
             WorkError: ``diverged`` if what is measured is not finite.
             StoreError: If a checkpoint is damaged or does not fit the others.
         """
         scorer, encoder = self.place(blend, unfinished)
-        rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size)]
-        return self._ask(point_id, rows, scorer, encoder)
+        asked = self.asked.losses_alone if is_inside else self.asked
+        rows = [row for probe in asked.probes for row in self._rows(probe, forget_size)]
+        if is_inside:
+            rows = [replace(row, max_new_tokens=0) for row in rows if row.is_plain]
+        return self._ask(point_id, rows, scorer, encoder, asked)
 
     def sharpness(self, point_id: str, blend: Blend, forget_size: str) -> pa.Table:
         """Return table ``sharpness`` of a point, of the probes that are asked for.
@@ -92,15 +98,16 @@ class Resident(ABC):
         scorer, _ = self.place(blend)
         found = []
         for probe in self.asked.sharpness:
-            plain = [row.tokens for row in self._rows(probe, forget_size)
-                     if row.wants([probe]) or row.answer_kind == "label"]  # fmt: skip
+            plain = [row.tokens for row in self._rows(probe, forget_size) if row.is_plain]
             first = plain[: self.asked.sharpness_examples]
             told = sharpness(scorer, first, self.asked.sharpness_draws)
             found.append({"point_id": point_id, "probe": probe, **asdict(told)})
         return tables.from_rows("sharpness", found)
 
     @abstractmethod
-    def _ask(self, point_id: str, rows: Sequence[Row], scorer: Any, encoder: Any) -> pa.Table:
+    def _ask(
+        self, point_id: str, rows: Sequence[Row], scorer: Any, encoder: Any, asked: Measurement
+    ) -> pa.Table:
         """Return the measurements of rows by the model as it is."""
 
     @abstractmethod

@@ -25,6 +25,12 @@ def _calibration_faults(space: SearchSpace) -> Iterator[str]:
                 f"calibration.curves: '{use.title}' goes from layer to layer, and there is nothing "
                 "between two of them. Name walks or curves of weights that are mixed."
             )
+    along = {family.title for family in space.curves.families} & set(calibration.curves)
+    if space.measurement.inside and along:
+        yield (
+            f"measurement.inside: leaves out inside {', '.join(sorted(along))} what "
+            "calibration.curves needs along them. Leave one of both out."
+        )
     yield from _metric_faults("calibration.metric", calibration.metric, space)
     for name in calibration.rank_by:
         yield from _metric_faults("calibration.rank_by", name, space)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from raymcu.blend import Blend
 from raymcu.planning.costs import SetSize
 from raymcu.planning.recipes import Choice, Recipe
+from raymcu.planning.surfaces import Surface
 from raymcu.store.ids import content_id
 
 
@@ -22,6 +23,8 @@ class Point:
     """``curve``, ``walk``, ``ensemble``, ``blend`` (by hand), ``surface``, ``layers`` (chosen by
     what others showed), ``trial``, or the role of the single checkpoint it is."""
     label: str
+    is_inside: bool = False
+    """Whether it is asked plain answers alone, see ``measurement.inside``."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +75,6 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Surface:
-    """A plane through three checkpoints."""
-
-    label: str
-    forget_size: str
-    corners: tuple[Recipe, Recipe, Recipe]
-    points: tuple[tuple[float, float, str], ...]
-    """(coefficient of the second corner, of the third, point id)."""
-
-
-@dataclass(frozen=True)
 class More:
     """What findings call for beyond the file: further positions, further blends."""
 
@@ -90,9 +82,12 @@ class More:
     """By id of a walk or curve."""
     layers: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     """By id of a walk over layers: sets of layers to put into the original together."""
+    extremes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By id of a curve: positions inside where everything is asked."""
 
     def __bool__(self) -> bool:
-        return any(self.positions.values()) or any(self.layers.values())
+        found = (self.positions, self.layers, self.extremes)
+        return any(any(called.values()) for called in found)
 
 
 class CurveFamily(Protocol):
@@ -333,16 +328,7 @@ class Plan:
                 for w in self.walks.values()
                 for t, point, label in w.steps
             ],
-            "surfaces": [
-                {
-                    "label": s.label,
-                    "forget_size": s.forget_size,
-                    "corners": [corner.label for corner in s.corners],
-                    "corner_ids": [corner.id for corner in s.corners],
-                    "points": [{"a": a, "b": b, "point_id": key} for a, b, key in s.points],
-                }
-                for s in self.surfaces
-            ],
+            "surfaces": [surface.to_json() for surface in self.surfaces],
         }
 
     def point_rows(self) -> list[dict[str, Any]]:

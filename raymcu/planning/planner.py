@@ -11,9 +11,10 @@ from typing import Any
 from raymcu.blend import Blend
 from raymcu.errors import ConfigError
 from raymcu.planning.costs import estimates
-from raymcu.planning.plan import Curve, More, Plan, Point, Surface, Surroundings, Walk
+from raymcu.planning.plan import Curve, More, Plan, Point, Surroundings, Walk
 from raymcu.planning.plan_checks import plan_faults
 from raymcu.planning.recipes import Choice, Recipe, siblings
+from raymcu.planning.surfaces import Surface
 from raymcu.planning.training_checks import training_faults
 from raymcu.planning.trainings import TASK, Trainings
 from raymcu.store.ids import content_id
@@ -70,13 +71,17 @@ class _Planner(Trainings):
         self._learning = {
             self.methods[title].name for (title, _), facts in around.methods.items() if facts.step
         }
-        self._asked = {  # what every point is asked, whatever its blend
+        common = {  # what every point is asked, whatever its blend
             "fingerprint": around.fingerprint,
             **({"asked": around.asked} if around.asked else {}),
             "prompt": space.model.prompt,
             "dtype": space.model.dtype,
-            **_measured(space.measurement),
         }
+        asked = space.measurement
+        self._asked = {**common, **_measured(asked)}
+        self._asked_inside = (
+            {**common, **_measured(asked.losses_alone), "plain": True} if asked.inside else None
+        )
 
     def plan(self) -> Plan:
         self._references()
@@ -225,7 +230,9 @@ class _Planner(Trainings):
         grid = (step / last for step in range(last + 1))
         for t in sorted({*grid, *self.more.positions.get(key, ())}):
             blend = self._on_curve(use, controls, t)
-            yield t, self._point(blend, size, "curve", f"{label} t={t:.3g}")
+            is_inside = t not in self.more.extremes.get(key, ())
+            name = f"{label} t={t:.3g}"
+            yield t, self._point(blend, size, "curve", name, is_inside=is_inside)
 
     def _on_curve(self, use: FamilyUse, controls: Sequence[str], t: float) -> Blend:
         coefficients = self.around.families[use.title].coefficients(t)
@@ -290,7 +297,7 @@ class _Planner(Trainings):
         for shares in use.grid:
             terms = zip((first.id, second.id, third.id), shares, strict=True)
             label = f"{use.label} a={shares[1]:.3g} b={shares[2]:.3g}"
-            key = self._point(Blend.of(list(terms)), size, "surface", label)
+            key = self._point(Blend.of(list(terms)), size, "surface", label, is_inside=True)
             points.append((shares[1], shares[2], key))
         self.surfaces.append(Surface(use.label, size, (first, second, third), tuple(points)))
 
@@ -326,16 +333,21 @@ class _Planner(Trainings):
         recipe, unlearner = self.trained(key, size)
         return self.alone(recipe) if label.endswith(MEMORIZER) else unlearner
 
-    def _point(self, blend: Blend, size: str, role: str, label: str) -> str:
-        key = content_id({"blend": blend.id, "forget_size": size, **self._asked})
-        self.points.setdefault(key, Point(key, blend, size, role, label))
+    def _point(
+        self, blend: Blend, size: str, role: str, label: str, *, is_inside: bool = False
+    ) -> str:
+        """Add a point; one inside a curve, which is no checkpoint, may be asked less."""
+        is_inside = is_inside and not blend.is_checkpoint and self._asked_inside is not None
+        asked = self._asked_inside if is_inside else self._asked
+        key = content_id({"blend": blend.id, "forget_size": size, **(asked or {})})
+        self.points.setdefault(key, Point(key, blend, size, role, label, is_inside))
         return key
 
 
 def _measured(asked: Measurement) -> dict[str, Any]:
     """Return what a point's id says of how it is measured: nothing that changes no number."""
     content: dict[str, Any] = asked.model_dump(
-        mode="json", exclude={"batch_tokens", "memory_gib", "geometry"}
+        mode="json", exclude={"batch_tokens", "memory_gib", "geometry", "inside"}
     )
     if not content["sharpness"]:
         for key in ("sharpness", "sharpness_examples", "sharpness_draws"):

@@ -112,7 +112,7 @@ def _name_components(space: Schema, defs: Schema) -> None:
     at["Curves"]["families"]["items"] = {"anyOf": [names, {"$ref": "#/$defs/curves"}]}
     for key in ("probes", "generate", "paraphrased", "moments", "gradient_norms"):
         at["Measurement"][key]["items"] = {"enum": list(probes)}
-    for key in ("representations", "sharpness"):
+    for key in ("representations", "sharpness", "inside"):
         at["Measurement"][key]["items"] = {"enum": list(probes)}
     at["Calibration"]["metric"] |= metrics
     at["Calibration"]["rank_by"]["items"] = metrics

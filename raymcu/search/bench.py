@@ -99,7 +99,8 @@ class TrialBench:
         """Measure and score what is missing of a trial's points."""
         for number, point in enumerate(points):
             progress(f"measuring {point.label}", number / len(points), None)
-            self.actor.measure(point.id, point.blend.model_dump_json(), point.forget_size)
+            blend = point.blend.model_dump_json()
+            self.actor.measure(point.id, blend, point.forget_size, is_inside=point.is_inside)
 
     def _scores(self, point_id: str) -> dict[str, Score]:
         if not self.run_folder.has_part("scores", point_id):  # see `PointActor.measure`

@@ -227,6 +227,10 @@ class Measurement(Section):
     representations: tuple[str, ...] = ()
     """Probes where each layer's states are compared with the original's and the retrained
     model's (CKA)."""
+    inside: tuple[str, ...] = ()
+    """Probes whose plain answers alone are asked inside curves and on surfaces, e.g. ``["forget",
+    "retain"]`` for their losses. All else is asked at ends, and where either loss is farthest from
+    its chord once the curve is measured. [] asks everything everywhere."""
     max_new_tokens: PositiveInt = 200
     """Longest generated answer in tokens; a benchmark may fix less for a probe."""
     max_examples: PositiveInt | None = None
@@ -255,10 +259,17 @@ class Measurement(Section):
     """Working memory beside the weights: batches, logits and caches are cut to fit; not part of
     a point's id."""
 
+    @property
+    def losses_alone(self) -> "Measurement":
+        """What is asked inside curves."""
+        none = ("generate", "paraphrased", "moments", "gradient_norms", "representations")
+        return self.model_copy(update={**dict.fromkeys((*none, "sharpness"), ()),
+                                       "probes": self.inside})  # fmt: skip
+
     @model_validator(mode="after")
     def _measures_what_it_probes(self) -> Self:
         keys = ("generate", "paraphrased", "moments", "gradient_norms", "representations")
-        for key in (*keys, "sharpness"):
+        for key in (*keys, "sharpness", "inside"):
             if missing := sorted(set(getattr(self, key)) - set(self.probes)):
                 raise ValueError(
                     f"{key} names {', '.join(missing)}, which probes do not. "

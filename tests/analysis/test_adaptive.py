@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import raymcu
-from raymcu.analysis.adaptive import MOST, PIECES, next_place, next_places
+from raymcu.analysis.adaptive import MOST, PIECES, extremes, next_place, next_places
 from raymcu.planning.plan import More
 from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import look_around
@@ -108,3 +108,37 @@ def test_a_plan_begins_with_five_points_and_takes_what_is_called_for(space):
     assert more.points.keys() > plan.points.keys()
     missing = {key: value for key, value in losses.items() if key != curve.walk[2][1]}
     assert next_places(plan, missing, TOLERANCE) == {}  # while one is not measured
+
+
+def test_everything_is_asked_where_a_loss_is_farthest_from_its_chord():
+    path = raymcu.__file__.replace("raymcu/__init__.py", "search_spaces/demo.toml")
+    space = raymcu.load_space(
+        path,
+        ["curves.num_points=5", 'curves.families=["linear"]',
+         'measurement.inside=["forget", "retain"]'],
+    )  # fmt: skip
+    around = look_around(space)
+    plan, plain = make_plan(space, around), make_plan(raymcu.load_space(path, DEMO), around)
+    curve = next(iter(plan.curves.values()))
+    before = dict(plain.curves[curve.id].walk)
+    inside = {t for t, point in curve.walk if plan.points[point].is_inside}
+    assert inside == {0.25, 0.5, 0.75}
+    assert {t for t, point in curve.walk if before[t] == point} == {0, 1}  # asked as ever
+    retain, forget = (1.0, 1.1, 1.4, 1.2, 1.0), (3.0, 2.9, 3.1, 2.0, 3.0)
+    losses = {point: {"retain_loss": r, "forget_loss": f}
+              for (_, point), r, f in zip(curve.walk, retain, forget, strict=True)}  # fmt: skip
+    found = extremes(plan, losses)
+    assert found == {curve.id: {0.5, 0.75}}
+    more = make_plan(space, around, More(extremes={curve.id: (0.5, 0.75)}))
+    now = dict(more.curves[curve.id].walk)
+    assert {t for t, point in now.items() if before[t] == point} == {0, 0.5, 0.75, 1}
+    assert len(more.points) == len(plan.points)
+    del losses[curve.walk[1][1]]
+    assert extremes(plan, losses) == {}
+
+
+def test_a_calibration_along_curves_that_are_asked_little_inside_is_refused():
+    path = raymcu.__file__.replace("raymcu/__init__.py", "search_spaces/demo.toml")
+    asked = ['measurement.inside=["forget"]', 'calibration={curves=["linear"]}']
+    with pytest.raises(raymcu.ConfigError, match="leaves out inside linear what calibration"):
+        raymcu.load_space(path, asked)

@@ -388,3 +388,18 @@ def test_sharpness_is_of_the_first_plain_answers_of_a_probe(study):
     assert row["num_examples"] == 2
     assert row["top_eigenvalue"] == expected.top_eigenvalue > 0
     assert row["trace"] == expected.trace
+
+
+def test_inside_a_curve_plain_answers_alone_are_asked_with_the_same_losses(study):
+    one = measurer(study.store, study.first, ASKED.model_copy(update={"inside": ("forget",)}))
+    blend = Blend.of({study.first.id: 0.5, study.second.id: 0.5})
+    whole = one.measure("p", blend, "forget10")
+    inside = one.measure("p", blend, "forget10", is_inside=True)
+    kinds = {(row["probe"], row["answer_kind"]) for row in inside.to_pylist()}
+    assert kinds == {("forget", "answer")}
+    assert inside["generation"].null_count == len(inside)
+    plain = [r for r in whole.to_pylist() if (r["probe"], r["answer_kind"]) == ("forget", "answer")]
+    assert len(plain) == len(inside)
+    for row, other in zip(inside.to_pylist(), plain, strict=True):
+        assert row["logprobs"] == pytest.approx(other["logprobs"], abs=1e-5)
+    assert one.measure("p", blend, "forget10").equals(whole)
