@@ -8,7 +8,7 @@ import math
 from raymcu.metrics._base import Better, Measured, Score, metric_of_probes
 
 _SPAN = (-math.inf, math.inf)
-_PROBES: dict[str, Better] = {"forget": "neither", "retain": "neither"}
+_PROBES: dict[str, Better] = {"forget": "lower", "retain": "lower"}
 
 
 @metric_of_probes(
@@ -20,7 +20,7 @@ _PROBES: dict[str, Better] = {"forget": "neither", "retain": "neither"}
     kind="sharpness",
 )
 def top_eigenvalue(point: Measured, probe: str) -> Score:
-    """Largest eigenvalue of the Hessian of the {probe} loss."""
+    """Largest eigenvalue of the Hessian of the {probe} loss; lower = flatter."""
     return _of(point, probe, "top_eigenvalue")
 
 
@@ -33,7 +33,7 @@ def top_eigenvalue(point: Measured, probe: str) -> Score:
     kind="sharpness",
 )
 def hessian_trace(point: Measured, probe: str) -> Score:
-    """Trace of the Hessian of the {probe} loss."""
+    """Trace of the Hessian of the {probe} loss; lower = flatter."""
     return _of(point, probe, "trace")
 
 
