@@ -130,7 +130,7 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
         run.write_part("layer_choices", "all", _choose(run, points, space, space.layer_choice)[0])
     keep_intervals(run)
     keep_geometry(run, space)
-    keep_surfaces(run)
+    keep_surfaces(run, space)
 
 
 def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:

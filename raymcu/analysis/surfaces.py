@@ -9,23 +9,23 @@ import numpy as np
 from raymcu.analysis.geometry import Products, Reals, losses_of, read_layers
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.search_space import SearchSpace
 
 
-def keep_surfaces(run: RunFolder) -> None:
-    """Write table ``surfaces``, if the plan has any.
+def keep_surfaces(run: RunFolder, space: SearchSpace) -> None:
+    """Write table ``surfaces``, if the search space asks for any.
 
     Raises:
         StoreError: If a table is damaged.
     """
-    planes = run.plan.get("surfaces") or []
     run.remove_part("surfaces", "all")  # which another search space may have asked for
-    if not planes:
+    if not space.surfaces:
         return
     layers, losses = read_layers(run), losses_of(run)
     products = Products(layers) if layers is not None else None
     original = next(row["id"] for row in run.plan["recipes"] if row["role"] == "original")
     rows = []
-    for plane in planes:
+    for plane in run.plan["surfaces"]:
         around = products.around_first(plane["corner_ids"], original) if products else None
         common = {"surface": plane["label"], "forget_size": plane["forget_size"]}
         points = [(None, p["a"], p["b"], p["point_id"]) for p in plane["points"]]
