@@ -38,7 +38,9 @@ def hessian_trace(point: Measured, probe: str) -> Score:
 
 
 def _of(point: Measured, probe: str, column: str) -> Score:
-    row = next(row for row in point.other("sharpness").to_pylist() if row["probe"] == probe)
+    rows = (row for row in point.other("sharpness").to_pylist() if row["probe"] == probe)
+    if (row := next(rows, None)) is None:
+        return Score(None, 0, "its sharpness was not measured")
     if row[column] is None:
         return Score(None, row["num_examples"], row["note"])
     is_known = column == "trace" and row["trace_error"] is not None

@@ -1,5 +1,9 @@
 """Few points where a curve is open: the verdicts of 61, with at most half of MCU's 16."""
 
+import json
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -142,3 +146,23 @@ def test_a_calibration_along_curves_that_are_asked_little_inside_is_refused():
     asked = ['measurement.inside=["forget"]', 'calibration={curves=["linear"]}']
     with pytest.raises(raymcu.ConfigError, match="leaves out inside linear what calibration"):
         raymcu.load_space(path, asked)
+
+
+def test_curves_of_a_real_run_have_the_verdicts_of_their_61_points():
+    """Linear and quadratic curves between unlearners of ten authors (120,640 weights), measured."""
+    path = Path(__file__).parent / "curves_of_a_small_run.json"
+    curves = json.loads(path.read_text(encoding="utf-8"))
+    verdicts, counts = [], []
+    for curve in curves.values():
+        grid = np.arange(PIECES + 1) / PIECES
+        retain, forget = (partial(np.interp, xp=grid, fp=curve[k]) for k in ("retain", "forget"))
+        places = measured(retain, forget)
+        whole = barrier(retain, forget, range(PIECES + 1))
+        few = barrier(retain, forget, places)
+        assert (few > TOLERANCE) == (whole > TOLERANCE)
+        assert few == pytest.approx(whole, abs=TOLERANCE / 10)
+        verdicts.append(bool(whole <= TOLERANCE))
+        counts.append(len(places))
+    assert (len(curves), sum(verdicts)) == (12, 1)
+    assert max(counts) <= 8
+    assert np.mean(counts) < 6
