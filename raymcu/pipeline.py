@@ -1,15 +1,14 @@
 """THE file to read first: a search space becomes a report.
 
-`make_plan` works out what must exist. `run_study` trains what of it is missing, level by level
-(Ray Tune, and Ray Train for sharded recipes), finds the bends, measures every point with Ray
-actors, and scores, analyzes and reports from tables alone. Each stage asks the run folder what is
-there and does only the rest: the same command resumes any end.
+`make_plan` works out what must exist. `run_study` does what of it the run folder lacks: Ray trains,
+finds bends and measures; the rest is made from tables alone. The same command resumes any end.
 """
 
 from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, called_for, score_points, unscored
 from raymcu.measurement.driver import Crew
+from raymcu.measurement.geometry_driver import measure_geometry
 from raymcu.planning.inputs import check_inputs
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
@@ -58,6 +57,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
             for _ in ledger.rounds(lambda plan: called_for(folder, plan, space)):
                 train(ledger, space, crew, progress)
                 measure(ledger, crew, progress)
+                measure_geometry(ledger, crew, progress)
                 ledger.record_undone()
                 ledger.write_recipes()
                 score(folder, progress)

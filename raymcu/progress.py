@@ -1,6 +1,7 @@
 """How long work tells whoever shows progress where it stands."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,4 +21,16 @@ class Watch(Protocol):
 
     def __call__(self, ended: Sequence[str], running: Sequence[Running]) -> None:
         """Take note."""
+        ...
+
+
+class Stages(Watch, Protocol):
+    """Shown stage after stage."""
+
+    def stage(self, name: str, done: int, total: int) -> AbstractContextManager[object]:
+        """Show a stage that begins with ``done`` of ``total`` items already there."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Print a sentence that nobody must miss."""
         ...

@@ -1,7 +1,7 @@
 """The stages that need tables only: measurements to scores to findings. No torch, no Ray."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import repeat
 from typing import Any
@@ -9,20 +9,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raymcu.analysis.adaptive import extremes, next_places
 from raymcu.analysis.attacks import analyze_attacks
 from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.conclusions import keep_conclusions
 from raymcu.analysis.curves import analyze
 from raymcu.analysis.ensembles import keep_ensembles
+from raymcu.analysis.geometry import keep_geometry, losses_of
 from raymcu.analysis.intervals import keep_intervals
 from raymcu.analysis.layers import Layers, Worth, choose_layers
 from raymcu.analysis.processes import fresh_processes
+from raymcu.analysis.surfaces import keep_surfaces
 from raymcu.metrics._base import METRICS, Measured, References
 from raymcu.metrics._scoring import is_whole, score_point
 from raymcu.planning.plan import More, Plan, references_of
 from raymcu.progress import Watch
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
+from raymcu.study.curve_tables import ADAPTIVE
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.walks import LayerChoice
 
@@ -77,7 +81,7 @@ class _Scorer:
         rows = self.run.read_part("measurements", key)
         others = {
             table: self.run.read_part(table, key)
-            for table in ("representations", "judgements", "readings")
+            for table in ("representations", "judgements", "readings", "sharpness")
             if self.run.has_part(table, key)
         }
         against = self._references(point["forget_size"], point.get("asking") or "")
@@ -119,13 +123,15 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
     keep_intervals(run)
     analyze_attacks(run, space, points, scores)
     keep_ensembles(run, space)
+    keep_geometry(run, space)
+    keep_surfaces(run, space)
 
 
 def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
-    """Say what calibration and layer choice call for beyond the file, earlier calls included.
+    """Say what calibration, layer choice and adaptive curves call for, earlier calls included.
 
-    A walk calls for more once each of its points has scores or has failed. All is worked out from
-    the plan and the scores, so a run that was killed goes the way that it would have gone.
+    A walk or curve calls for more once each of its points has scores or has failed. All is worked
+    out from the plan and the scores, so a run that was killed goes the way it would have gone.
     """
     points = tables.from_rows("points", plan.point_rows())
     done = set(run.parts("scores")) | set(run.parts("failures"))
@@ -138,10 +144,48 @@ def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
         for key, t in next_positions(found, space.calibration.resolution).items():
             if key not in waiting:
                 positions.setdefault(key, set()).add(t)
+    whole = _of_curves(run, plan, space, waiting, positions)
     if space.layer_choice:
         _, sets = _choose(run, points, space, space.layer_choice)
         layers |= {k: nested for k, nested in sets.items() if nested and k not in waiting}
-    return More({key: tuple(sorted(ts)) for key, ts in positions.items()}, layers)
+    return More(
+        {key: tuple(sorted(ts)) for key, ts in positions.items()},
+        layers,
+        {key: tuple(sorted(ts)) for key, ts in whole.items()},
+    )
+
+
+def _of_curves(
+    run: RunFolder,
+    plan: Plan,
+    space: SearchSpace,
+    waiting: Collection[str | None],
+    positions: dict[str, set[float]],
+) -> dict[str, set[float]]:
+    """Add where curves are open to ``positions``; return where settled ones are asked everything.
+
+    Args:
+        run: Where scores are.
+        plan: The curves as they were measured.
+        space: What is asked.
+        waiting: Curves with points that have neither scores nor failed.
+        positions: By curve, what is called for besides the file.
+    """
+    whole = {key: set(ts) for key, ts in plan.more.extremes.items()}
+    is_adaptive = space.curves.num_points == ADAPTIVE
+    if not (is_adaptive or space.measurement.inside):
+        return whole
+    losses, still = losses_of(run), set(waiting)
+    if is_adaptive:
+        for key, t in next_places(plan, losses, space.analysis.tolerance).items():
+            if key not in still:
+                positions.setdefault(key, set()).add(t)
+                still.add(key)
+    if space.measurement.inside:
+        for key, ts in extremes(plan, losses).items():
+            if key not in still:
+                whole.setdefault(key, set()).update(ts)
+    return whole
 
 
 def _choose(

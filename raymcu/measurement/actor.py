@@ -11,11 +11,13 @@ import torch
 from raymcu.attacks._base import Reading
 from raymcu.blend import Blend
 from raymcu.measurement.attacked import Done
+from raymcu.measurement.geometry import measure_layer
 from raymcu.measurement.kinds import measurer_of
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import Measured, Reference
 from raymcu.metrics._scoring import score_point
 from raymcu.models.devices import Devices, device_name, is_device_error
+from raymcu.planning.geometry import NUM_LAYERS, Directions
 from raymcu.planning.lessons import tuned_keys
 from raymcu.planning.plan import references_of
 from raymcu.planning.recipes import Recipe
@@ -62,7 +64,13 @@ class PointActor:
         return device_name()
 
     def measure(
-        self, point_id: str, blend: str, forget_size: str, attack: str | None = None
+        self,
+        point_id: str,
+        blend: str,
+        forget_size: str,
+        attack: str | None = None,
+        *,
+        is_inside: bool = False,
     ) -> float:
         """Measure one point into the run folder, and score it; return the seconds it took.
 
@@ -74,6 +82,7 @@ class PointActor:
             blend: As JSON.
             forget_size: Whose probes are asked.
             attack: What is done to it, see `raymcu.planning.plan.Attacked.call`.
+            is_inside: Whether it is asked plain answers alone.
 
         Raises:
             DeviceError: If the device failed: this process is of no more use.
@@ -82,7 +91,7 @@ class PointActor:
         with self.lock:  # the model holds one blend
             started = time.perf_counter()
             try:
-                rows, others = self._measured(point_id, what, forget_size, done)
+                rows, others = self._measured(point_id, what, forget_size, done, is_inside)
             except Exception as error:
                 if is_device_error(error):
                     raise self.devices.failed(point_id, error) from error
@@ -112,16 +121,21 @@ class PointActor:
         return took
 
     def _measured(
-        self, point_id: str, blend: Blend, forget_size: str, done: Done | None
+        self,
+        point_id: str,
+        blend: Blend,
+        forget_size: str,
+        done: Done | None,
+        is_inside: bool,
     ) -> tuple[pa.Table, dict[str, pa.Table]]:
         """Return a point's rows of table ``measurements``, and of others."""
         if done is not None and isinstance(done.attack, Reading):
             assert isinstance(self.measurer, Measurer)  # noqa: S101 - the plan saw to it
             read = self.measurer.read(point_id, blend, forget_size, done)
             return tables.empty("measurements"), {"readings": read}
-        rows = self.measurer.measure(point_id, blend, forget_size, done=done)
+        rows = self.measurer.measure(point_id, blend, forget_size, done=done, is_inside=is_inside)
         self._keep_questions(forget_size)
-        return rows, self._compare(point_id, blend, forget_size, done)
+        return rows, {} if is_inside else self._compare(point_id, blend, forget_size, done)
 
     def _tuned(self, point_id: str, blend: Blend) -> dict[str, pa.Table]:
         """Return table ``tuned``: the examples that a relearned model has seen again."""
@@ -133,6 +147,21 @@ class PointActor:
         rows = [{"point_id": point_id, "example_key": key} for key in keys]
         return {"tuned": tables.from_rows("tuned", rows)} if rows else {}
 
+    def read_layer(self, asked: Directions, layer: str, part: str, num_layers: int) -> None:
+        """Read one layer of all checkpoints into a part of table ``geometry``.
+
+        Writing it twice changes nothing, so a call may be repeated after a crash.
+
+        Raises:
+            StoreError: If a checkpoint is damaged or does not fit the others.
+        """
+        rows = measure_layer(
+            self.run.checkpoints.local_dir, asked.original, asked.labels, layer,
+            self.measurer.device,
+        )  # fmt: skip
+        told = {**rows.schema.metadata, NUM_LAYERS: str(num_layers)}
+        self.run.write_part("geometry", part, rows.replace_schema_metadata(told))
+
     def _keep_questions(self, forget_size: str) -> None:
         """Write what is asked once, so that answers can be read without the benchmark."""
         if forget_size not in self.told:
@@ -143,9 +172,12 @@ class PointActor:
     def _compare(
         self, point_id: str, blend: Blend, forget_size: str, done: Done | None
     ) -> dict[str, pa.Table]:
-        """Return the point's table ``representations``, if it is asked for."""
+        """Return the point's tables ``representations`` and ``sharpness``, as asked for."""
+        found = {}
+        if self.measurer.asked.sharpness and done is None:
+            found["sharpness"] = self.measurer.sharpness(point_id, blend, forget_size)
         if not self.measurer.asked.representations:
-            return {}
+            return found
         against: dict[str, Blend] = {
             role: other
             for (size, how, role), (_, other) in self.alone.items()
@@ -154,7 +186,7 @@ class PointActor:
             and self.run.checkpoints.is_done(other.checkpoints[0])
         }
         alike = self.measurer.compare(point_id, blend, forget_size, against, done)
-        return {"representations": alike}
+        return {**found, "representations": alike}
 
     def _reference(self, key: str) -> Measured:
         if key not in self.references:

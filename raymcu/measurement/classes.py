@@ -38,8 +38,10 @@ class ClassMeasurer(Resident):
         super().__init__(*what, **how)
         self._items: list[Any] = []
 
-    def _ask(self, point_id: str, rows: Sequence[Row], scorer: Any, encoder: Any) -> pa.Table:
-        del encoder
+    def _ask(
+        self, point_id: str, rows: Sequence[Row], scorer: Any, encoder: Any, asked: Measurement
+    ) -> pa.Table:
+        del encoder, asked
         logprobs = np.concatenate([_logprobs(scorer, some) for some in _batches(rows)])
         bad = int((~np.isfinite(logprobs).all(1)).sum())
         if bad:

@@ -107,7 +107,31 @@ class Crew:
         Raises:
             StoreError: If a checkpoint is damaged.
         """
+        start = self._starter()
+
+        def replace() -> Any | None:
+            held = len(pool.retired) + len(self._retired) + len(pool.workers)
+            return start() if held < self.cluster.workers(self.space.execution) else None
+
+        pool = _Pool(
+            self.actors(len(points)), Queue(points, self._sizes), Devices(self.run), replace
+        )
+        try:
+            _drain(pool, self.run, self.space.execution.max_attempts, watch)
+        finally:
+            self._retired += pool.retired
+            self._keep([worker.actor for worker in pool.workers if worker.is_up])
+
+    def actors(self, count: int) -> list[Any]:
+        """Return the measuring actors, started until there are so many, or no room for more."""
         room = self.space.execution.measure_actors or self.cluster.workers(self.space.execution)
+        start = self._starter()
+        while len(self._actors) < min(room, count):
+            start()
+        return self._actors
+
+    def _starter(self) -> Callable[[], Any]:
+        """Return what starts one more actor."""
         setup = cache(lambda: setup_of(self.run, self.space))
 
         def start() -> Any:
@@ -115,19 +139,7 @@ class Crew:
             self._actors.append(self._remote.options(name=name).remote(setup()))
             return self._actors[-1]
 
-        while len(self._actors) < min(room, len(points)):
-            start()
-
-        def replace() -> Any | None:
-            held = len(pool.retired) + len(self._retired) + len(pool.workers)
-            return start() if held < self.cluster.workers(self.space.execution) else None
-
-        pool = _Pool(self._actors, Queue(points, self._sizes), Devices(self.run), replace)
-        try:
-            _drain(pool, self.run, self.space.execution.max_attempts, watch)
-        finally:
-            self._retired += pool.retired
-            self._keep([worker.actor for worker in pool.workers if worker.is_up])
+        return start
 
     @cached_property
     def _sizes(self) -> dict[str, float]:
@@ -241,8 +253,9 @@ class _Pool:
 
     def _send(self, worker: _Worker, point: Point) -> None:
         blend = point.blend.model_dump_json()
+        how = {"is_inside": True} if point.is_inside else {}
         attack = point.attack.call if point.attack else None
-        call = worker.actor.measure.remote(point.id, blend, point.forget_size, attack)
+        call = worker.actor.measure.remote(point.id, blend, point.forget_size, attack, **how)
         worker.last, worker.under_way = point, worker.under_way + 1
         self.running[call] = (worker, point)
 

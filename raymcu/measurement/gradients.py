@@ -30,13 +30,14 @@ def gradient_norms(scorer: Scorer, rows: Sequence[Encoded]) -> list[float]:
         One norm per row, in nats per unit of weight; not finite where the loss is not.
     """
     weights = [weight for weight in scorer.parameters() if weight.is_floating_point()]
-    with _differentiable(scorer, weights):
+    with differentiable(scorer, weights):
         found = {row: _mean_norm(_loss(scorer, row), weights) for row in dict.fromkeys(rows)}
     return [found[row] for row in rows]
 
 
 @contextmanager
-def _differentiable(scorer: Scorer, weights: Sequence[nn.Parameter]) -> Iterator[None]:
+def differentiable(scorer: Scorer, weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Open weights of a model in evaluation mode to gradients; then leave all as it was."""
     was_training = scorer.training
     were_open = [weight.requires_grad for weight in weights]
     scorer.eval()

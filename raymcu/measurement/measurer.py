@@ -47,7 +47,12 @@ class Measurer(Resident):
         self.bounds = Bounds.of(scorer, self.asked)
 
     def _ask(
-        self, point_id: str, rows: Sequence[Row], scorer: Scorer, encoder: Encoder
+        self,
+        point_id: str,
+        rows: Sequence[Row],
+        scorer: Scorer,
+        encoder: Encoder,
+        asked: Measurement,
     ) -> pa.Table:
         stop = stop_tokens(scorer, encoder.eos)
         found = measure_likelihood(
@@ -56,28 +61,28 @@ class Measurer(Resident):
             encoder.pad,
             self.bounds,
             stop=stop,
-            moments=[row.tokens for row in rows if row.wants(self.asked.moments)],
+            moments=[row.tokens for row in rows if row.wants(asked.moments)],
         )
         bad = sum(not np.isfinite(likelihood.logprobs).all() for likelihood in found)
         if bad:
             raise WorkError(
                 "diverged", f"{bad} of {len(rows)} answers have a likelihood that is not finite."
             )
-        asked = [number for number, row in enumerate(rows) if row.max_new_tokens]
+        written_to = [number for number, row in enumerate(rows) if row.max_new_tokens]
         answers = generate(
             scorer,
-            [rows[number].tokens for number in asked],
-            [found[number] for number in asked],
+            [rows[number].tokens for number in written_to],
+            [found[number] for number in written_to],
             stop=stop,
             pad=encoder.pad,
-            max_new_tokens=[rows[number].max_new_tokens for number in asked],
+            max_new_tokens=[rows[number].max_new_tokens for number in written_to],
             bounds=self.bounds,
         )
         written = {
             number: (encoder.decode(answer.tokens), answer.logprobs)
-            for number, answer in zip(asked, answers, strict=True)
+            for number, answer in zip(written_to, answers, strict=True)
         }
-        pulled = [n for n, row in enumerate(rows) if row.wants(self.asked.gradient_norms)]
+        pulled = [n for n, row in enumerate(rows) if row.wants(asked.gradient_norms)]
         norms = gradient_norms(scorer, [rows[number].tokens for number in pulled])
         return measurements(point_id, rows, found, written, dict(zip(pulled, norms, strict=True)))
 

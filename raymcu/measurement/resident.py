@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,9 +16,11 @@ from raymcu.blend import Blend
 from raymcu.measurement.attacked import Done
 from raymcu.measurement.joined import Joined
 from raymcu.measurement.rows import Row
+from raymcu.measurement.sharpness import sharpness
 from raymcu.models import causal_lm
 from raymcu.models.blending import load_weights, write_blend
 from raymcu.models.modality import MODALITIES
+from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource
 
@@ -68,6 +71,8 @@ class Resident(ABC):
         forget_size: str,
         unfinished: Mapping[str, Mapping[str, Tensor]] | None = None,
         done: Done | None = None,
+        *,
+        is_inside: bool = False,
     ) -> pa.Table:
         """Return the measurements table of one point.
 
@@ -78,15 +83,19 @@ class Resident(ABC):
             unfinished: Weights of checkpoints that are not in the store, by recipe id. Some other
                 point must have been measured before, which opens the model.
             done: What is done to it.
+            is_inside: Whether it is asked plain answers alone.
 
         Raises:
             WorkError: ``diverged`` if what is measured is not finite.
             StoreError: If a checkpoint is damaged or does not fit the others.
         """
         scorer, encoder = self.place(blend, unfinished)
-        rows = [row for probe in self.asked.probes for row in self._rows(probe, forget_size, done)]
+        asked = self.asked.losses_alone if is_inside else self.asked
+        rows = [row for probe in asked.probes for row in self._rows(probe, forget_size, done)]
+        if is_inside:
+            rows = [replace(row, max_new_tokens=0) for row in rows if row.is_plain]
         with treated(done.attack if done else None, scorer):
-            return self._ask(point_id, rows, self._joined(scorer, done), encoder)
+            return self._ask(point_id, rows, self._joined(scorer, done), encoder, asked)
 
     def _joined(self, scorer: Any, done: Done | None) -> Any:
         """Return what is asked: the model, or both models of a manner of asking as one."""
@@ -104,8 +113,25 @@ class Resident(ABC):
         write_blend(weights, blend, {key: self._endpoint(key) for key in blend.checkpoints})
         return scorer
 
+    def sharpness(self, point_id: str, blend: Blend, forget_size: str) -> pa.Table:
+        """Return table ``sharpness`` of a point, of the probes that are asked for.
+
+        Raises:
+            StoreError: If a checkpoint is damaged or does not fit the others.
+        """
+        scorer, _ = self.place(blend)
+        found = []
+        for probe in self.asked.sharpness:
+            plain = [row.tokens for row in self._rows(probe, forget_size) if row.is_plain]
+            first = plain[: self.asked.sharpness_examples]
+            told = sharpness(scorer, first, self.asked.sharpness_draws)
+            found.append({"point_id": point_id, "probe": probe, **asdict(told)})
+        return tables.from_rows("sharpness", found)
+
     @abstractmethod
-    def _ask(self, point_id: str, rows: Sequence[Row], scorer: Any, encoder: Any) -> pa.Table:
+    def _ask(
+        self, point_id: str, rows: Sequence[Row], scorer: Any, encoder: Any, asked: Measurement
+    ) -> pa.Table:
         """Return the measurements of rows by the model as it is."""
 
     @abstractmethod

@@ -31,6 +31,14 @@ class Row:
     max_new_tokens: int
     """Longest greedy answer to the question; 0 asks for none."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the plain answer to a plain question, or the class of an input."""
+        return (self.question_kind, self.answer_kind) in {
+            ("question", "answer"),
+            ("input", "label"),
+        }
+
     def wants(self, probes: Collection[str]) -> bool:
         """Whether it is the plain answer to a plain question of one of these probes."""
         kinds = (self.question_kind, self.answer_kind)

@@ -45,7 +45,7 @@ _BETTER = get_args(Better)
 _KINDS = (
     *("answer", "paraphrased_answer", "perturbed_answer", "option", "paraphrased_question"),
     *("generation", "mean_logprobs", "gradient_norm", "representations", "judgements"),
-    *("label", "class_logprobs"),
+    *("label", "class_logprobs", "sharpness"),
 )
 """What may be measured of a probe."""
 READINGS = "readings:"
@@ -112,8 +112,8 @@ class Metric:
     kind: str = "answer"
     """What must have been measured of each of them: a kind of answer (``label`` of a classifier),
     ``paraphrased_question``, ``generation``, ``mean_logprobs``, ``gradient_norm``,
-    ``class_logprobs``, ``representations``, ``judgements``, or ``readings:NAME``, which is what an
-    attack that looks inside gives rows of table ``readings`` for, by their name."""
+    ``class_logprobs``, ``representations``, ``sharpness``, ``judgements``, or ``readings:NAME``,
+    which is what an attack that looks inside gives rows of table ``readings`` for, by name."""
     or_kind: str | None = None
     """What it can be computed from instead."""
     or_probes: tuple[str, ...] = ()

@@ -27,6 +27,12 @@ def _calibration_faults(space: SearchSpace) -> Iterator[str]:
                 f"calibration.curves: '{use.title}' goes from layer to layer, and there is nothing "
                 "between two of them. Name walks or curves of weights that are mixed."
             )
+    along = {family.title for family in space.curves.families} & set(calibration.curves)
+    if space.measurement.inside and along:
+        yield (
+            f"measurement.inside: leaves out inside {', '.join(sorted(along))} what "
+            "calibration.curves needs along them. Leave one of both out."
+        )
     named = [("metric", calibration.metric), *(("rank_by", one) for one in calibration.rank_by)]
     for key, text in named:
         asked = Asked.parse(text)
@@ -66,7 +72,7 @@ def _layer_choice_faults(space: SearchSpace) -> Iterator[str]:
         )
     for key, name in (("utility", choice.utility), ("forget", choice.forget)):
         yield from _metric_faults(f"layer_choice.{key}", name, space)
-        if name in METRICS and METRICS[name].kind == "representations":
+        if name in METRICS and METRICS[name].kind in {"representations", "sharpness"}:
             yield (
                 f"layer_choice.{key}: '{name}' is of all examples together, and layers are chosen "
                 "on one half of them. Take another metric."

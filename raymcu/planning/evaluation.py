@@ -104,6 +104,7 @@ def _everything(benchmark: type[Benchmark], has_reference: bool) -> dict[str, li
             for group in (entry.component.probes, entry.component.or_probes):
                 asked[key].update(group if set(probes).issuperset(group) else ())
     asked["generate"] -= {probe for probe, how in benchmark.manners.items() if how.is_choice}
+    asked["sharpness"].clear()  # which takes longer than all else together
     if not has_reference:  # with which states would be compared
         asked["representations"].clear()
     return {"probes": probes, **{key: sorted(names) for key, names in asked.items()}}

@@ -35,6 +35,7 @@ MEASURED_BY = {
     "mean_logprobs": "moments",
     "gradient_norm": "gradient_norms",
     "representations": "representations",
+    "sharpness": "sharpness",
 }
 """By what a metric is computed from: the key of ``measurement`` that has it measured."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from raymcu.blend import Blend
 from raymcu.metrics._base import REFERENCES
 from raymcu.planning.recipes import PASSING, Choice, Recipe
+from raymcu.planning.surfaces import Surface
 from raymcu.store.ids import content_id
 
 
@@ -20,9 +21,11 @@ class Point:
     blend: Blend
     forget_size: str
     role: str
-    """``curve``, ``walk``, ``ensemble``, ``blend`` (by hand), ``layers`` (chosen by what others
-    showed), ``trial``, ``attacked``, or the role of the single checkpoint it is."""
+    """``curve``, ``walk``, ``ensemble``, ``blend`` (by hand), ``surface``, ``layers`` (chosen by
+    what others showed), ``trial``, ``attacked``, or the role of the single checkpoint it is."""
     label: str
+    is_inside: bool = False
+    """Whether it is asked plain answers alone, see ``measurement.inside``."""
     attack: "Attacked | None" = None
     """What is done to it; None of the blend as it is."""
 
@@ -114,9 +117,12 @@ class More:
     """By id of a walk or curve."""
     layers: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     """By id of a walk over layers: sets of layers to put into the original together."""
+    extremes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By id of a curve: positions inside where everything is asked."""
 
     def __bool__(self) -> bool:
-        return any(self.positions.values()) or any(self.layers.values())
+        found = (self.positions, self.layers, self.extremes)
+        return any(any(called.values()) for called in found)
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,7 @@ class Plan:
     """Id of the plan this one was made from by what findings say."""
     more: More = field(default_factory=More)
     """What it was made with beyond the file."""
+    surfaces: tuple[Surface, ...] = ()
 
     @property
     def has_choice(self) -> bool:
@@ -155,8 +162,11 @@ class Plan:
         bends = {bend.id for curve in curves.values() for bend in curve.bends}
         walked = {point for curve in curves.values() for _, point in curve.walk}
         walked |= {point for curve in curves.values() for _, point in curve.ensembles}
+        left_out = {k for k, r in self.recipes.items() if r.role == "bend"} - bends
         kept = {
-            k for k, p in self.points.items() if p.role not in ("curve", "ensemble") or k in walked
+            k
+            for k, p in self.points.items()
+            if (p.role not in ("curve", "ensemble") or k in walked) and not p.needs & left_out
         }
         points = {k: p for k, p in self.points.items() if (p.attack.of if p.attack else k) in kept}
         needed = {key for point in points.values() for key in point.needs} | bends
@@ -281,6 +291,7 @@ class Plan:
                 for w in self.walks.values()
                 for t, point, label in w.steps
             ],
+            "surfaces": [surface.to_json() for surface in self.surfaces],
         }
 
     def point_rows(self) -> list[dict[str, Any]]:

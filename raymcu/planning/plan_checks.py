@@ -6,7 +6,8 @@ from raymcu.errors import shown, unknown_name
 from raymcu.planning.attack_checks import attack_faults, learner_faults
 from raymcu.planning.facts import Surroundings
 from raymcu.study.search_space import SearchSpace
-from raymcu.study.settings import MEMORIZER, UnlearnerKey
+from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey
+from raymcu.study.walks import BEND
 
 
 def plan_faults(space: SearchSpace, around: Surroundings) -> list[str]:
@@ -21,6 +22,7 @@ def plan_faults(space: SearchSpace, around: Surroundings) -> list[str]:
         *attack_faults(space, around),
         *learner_faults(space, around),
         *_reading_faults(space, around),
+        *_surface_faults(space, around),
     ]
 
 
@@ -98,6 +100,9 @@ def _model_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
     rows = [row for use in space.blends for row in (use.terms, *use.layers.values())]
     starts = [name for name in ("methods", "walks", "search") if getattr(space, name)]
     starts += ["blends"] * any("original" in row for row in rows)
+    starts += ["surfaces"] * bool(space.surfaces) + [
+        "measurement.geometry"
+    ] * space.measurement.geometry
     if starts:
         yield (
             f"original.train: is false, but {', '.join(starts)} in this file start from the "
@@ -140,11 +145,56 @@ def _walk_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
         )
 
 
-def _blend_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+def _label_fault(label: str, space: SearchSpace, around: Surroundings) -> str | None:
+    """Say that no checkpoint of the study can have a label, if that is so."""
     titles = [method.title for method in space.methods]
     ready = ["original", "retrained", *(use.label for use in space.models)]
+    key = UnlearnerKey.read(label.removesuffix(MEMORIZER))
+    title = key.method if key else ""
+    is_learner = title in titles and around.methods[title, False].step
+    if label in ready or (title in titles and (is_learner or not label.endswith(MEMORIZER))):
+        return None
     known = [*ready, *(f"{title}/seed0" for title in titles)]
     known += [f"{t}/seed0{MEMORIZER}" for t in titles if around.methods[t, False].step]
+    return unknown_name("checkpoint", label, known)
+
+
+def _surface_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
+    grid, titles = space.unlearning, [method.title for method in space.methods]
+    pairs = [
+        {key.label for key in pair}
+        for setting in grid.settings
+        for pair in SETTINGS[setting].pairs(titles, grid.seeds)
+    ]
+    for index, use in enumerate(space.surfaces):
+        where = f"surfaces.{index}"
+        others = set(use.corners) - {BEND}
+        for label in use.corners:
+            if label != BEND and (fault := _label_fault(label, space, around)):
+                yield f"{where}.corners: {fault}"
+        if BEND in use.corners and others not in pairs:
+            yield (
+                f"{where}.corners: 'bend' is that of the curve between "
+                f"{' and '.join(sorted(others))}, and no setting of unlearning.settings pairs "
+                "these. Name two that are paired."
+            )
+        elif BEND in use.corners and all(f.num_bends != 1 for f in around.families.values()):
+            yield (
+                f"{where}.corners: 'bend' is that of a curve with one bend, and curves.families "
+                "has none. Add quadratic."
+            )
+        yield from _size_faults(where, use.forget_sizes, space)
+
+
+def _size_faults(where: str, sizes: tuple[str, ...] | None, space: SearchSpace) -> Iterator[str]:
+    known = list(space.benchmark.forget_sizes)
+    for size in sizes or ():
+        if size not in known:
+            told = unknown_name("forget set of this file", size, known)
+            yield f"{where}.forget_sizes: {told}"
+
+
+def _blend_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
     for index, use in enumerate(space.blends):
         rows = {"terms": use.terms, **{f"layers.{k}": row for k, row in use.layers.items()}}
         for part, row in rows.items():
@@ -154,18 +204,9 @@ def _blend_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
                     f"{sum(row.values()):g}. Give the rest to a checkpoint, e.g. original."
                 )
             for label in row:
-                if label in ready:
-                    continue
-                key = UnlearnerKey.read(label.removesuffix(MEMORIZER))
-                title = key.method if key else ""
-                is_learner = title in titles and around.methods[title, False].step
-                if title not in titles or (label.endswith(MEMORIZER) and not is_learner):
-                    yield f"blends.{index}.{part}: {unknown_name('checkpoint', label, known)}"
-        for size in use.forget_sizes or ():
-            if size not in space.benchmark.forget_sizes:
-                sizes = list(space.benchmark.forget_sizes)
-                told = unknown_name("forget set of this file", size, sizes)
-                yield f"blends.{index}.forget_sizes: {told}"
+                if fault := _label_fault(label, space, around):
+                    yield f"blends.{index}.{part}: {fault}"
+        yield from _size_faults(f"blends.{index}", use.forget_sizes, space)
 
 
 def _reading_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:

@@ -12,23 +12,21 @@ from typing import Any
 from raymcu.blend import Blend
 from raymcu.errors import ConfigError
 from raymcu.planning.after import audit_faults
+from raymcu.planning.attacking import Attacking
 from raymcu.planning.costs import estimates
 from raymcu.planning.facts import Surroundings
 from raymcu.planning.plan import Attacked, Curve, More, Plan, Point, Walk
 from raymcu.planning.plan_checks import plan_faults
-from raymcu.planning.recipes import Choice, Recipe, siblings, snapshots
+from raymcu.planning.recipes import Choice, Recipe, siblings
+from raymcu.planning.surfaces import Surface
 from raymcu.planning.training_checks import training_faults
-from raymcu.planning.trainings import TASK, Trainings
+from raymcu.planning.trainings import TASK
 from raymcu.store.ids import content_id
 from raymcu.study.after import How
-from raymcu.study.attacks import GROUPS, AttackUse
-from raymcu.study.search_space import (
-    FamilyUse,
-    Measurement,
-    SearchSpace,
-)
+from raymcu.study.curve_tables import ADAPTIVE, COARSE, FamilyUse
+from raymcu.study.search_space import Measurement, SearchSpace
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
-from raymcu.study.walks import BlendUse, WalkUse
+from raymcu.study.walks import BEND, BlendUse, SurfaceUse, WalkUse
 
 
 def make_plan(space: SearchSpace, around: Surroundings, more: More | None = None) -> Plan:
@@ -67,7 +65,7 @@ def plan_trial(
     return _Planner(space, around, More()).trial(seeds, mixing, after)
 
 
-class _Planner(Trainings):
+class _Planner(Attacking):
     """Collects recipes, curves, walks and points by id."""
 
     def __init__(self, space: SearchSpace, around: Surroundings, more: More) -> None:
@@ -76,19 +74,24 @@ class _Planner(Trainings):
         self.curves: dict[str, Curve] = {}
         self.walks: dict[str, Walk] = {}
         self.points: dict[str, Point] = {}
+        self.surfaces: list[Surface] = []
         self.num_pairs = 0
         self._ends: set[tuple[UnlearnerKey, str]] = set()
         self.retrained: dict[str, Recipe] = {}
         self._learning = {
             self.methods[title].name for (title, _), facts in around.methods.items() if facts.step
         }
-        self._asked = {  # what every point is asked, whatever its blend
+        common = {  # what every point is asked, whatever its blend
             "fingerprint": around.fingerprint,
             **({"asked": around.asked} if around.asked else {}),
             "prompt": space.model.prompt,
             "dtype": space.model.dtype,
-            **_measured(space.measurement),
         }
+        asked = space.measurement
+        self._asked = {**common, **_measured(asked)}
+        self._asked_inside = (
+            {**common, **_measured(asked.losses_alone), "plain": True} if asked.inside else None
+        )
 
     def plan(self) -> Plan:
         self._references()
@@ -109,6 +112,9 @@ class _Planner(Trainings):
             for blend in self.space.blends:
                 if blend.forget_sizes is None or size in blend.forget_sizes:
                     self._by_hand(blend, size)
+            for surface in self.space.surfaces:
+                if surface.forget_sizes is None or size in surface.forget_sizes:
+                    self._surface(surface, size)
         self._attacks()
         if faults := list(audit_faults(self.space, self.points.values())):
             raise ConfigError(faults)
@@ -146,6 +152,7 @@ class _Planner(Trainings):
                 Counter(p.forget_size for p in self.points.values()),
             ),
             more=self.more,
+            surfaces=tuple(self.surfaces),
         )
 
     def _references(self) -> None:
@@ -206,6 +213,7 @@ class _Planner(Trainings):
             methods=objective,
             curve=use.name,
             curve_options=use.options,
+            objective_along=bend.objective_along,
             training=bend.training,
             seed=bend.seed,
         )
@@ -243,11 +251,14 @@ class _Planner(Trainings):
     def _along(
         self, key: str, use: FamilyUse, size: str, controls: Sequence[str], label: str
     ) -> Iterator[tuple[float, str]]:
-        last = self.space.curves.num_points - 1
+        asked = self.space.curves.num_points
+        last = (COARSE if asked == ADAPTIVE else asked) - 1
         grid = (step / last for step in range(last + 1))
         for t in sorted({*grid, *self.more.positions.get(key, ())}):
             blend = self._on_curve(use, controls, t)
-            yield t, self._point(blend, size, "curve", f"{label} t={t:.3g}")
+            is_inside = t not in self.more.extremes.get(key, ())
+            name = f"{label} t={t:.3g}"
+            yield t, self._point(blend, size, "curve", name, is_inside=is_inside)
 
     def _on_curve(self, use: FamilyUse, controls: Sequence[str], t: float) -> Blend:
         coefficients = self.around.families[use.title].coefficients(t)
@@ -306,6 +317,32 @@ class _Planner(Trainings):
         layers = {prefix: self._row(row, size).terms for prefix, row in use.layers.items()}
         self._point(Blend.of(self._row(use.terms, size).terms, layers), size, "blend", use.label)
 
+    def _surface(self, use: SurfaceUse, size: str) -> None:
+        first, second, third = (self._corner(label, use, size) for label in use.corners)
+        points = []
+        for shares in use.grid:
+            terms = zip((first.id, second.id, third.id), shares, strict=True)
+            label = f"{use.label} a={shares[1]:.3g} b={shares[2]:.3g}"
+            key = self._point(Blend.of(list(terms)), size, "surface", label, is_inside=True)
+            points.append((shares[1], shares[2], key))
+        self.surfaces.append(Surface(use.label, size, (first, second, third), tuple(points)))
+
+    def _corner(self, label: str, use: SurfaceUse, size: str) -> Recipe:
+        """Return the checkpoint at a corner; plan_faults saw to it that there is one."""
+        if label == BEND:
+            return next(
+                curve.bends[0]
+                for curve in self.curves.values()
+                if curve.forget_size == size
+                and len(curve.bends) == 1
+                and {curve.first.label, curve.second.label, BEND} == set(use.corners)
+            )
+        key = UnlearnerKey.read(label)
+        if key is not None and not label.endswith(MEMORIZER):
+            return self._end(key, size)  # one that is stepped away to becomes a checkpoint
+        (checkpoint,) = self._named(label, size).checkpoints
+        return self.recipes[checkpoint]
+
     def _row(self, terms: Mapping[str, float], size: str) -> Blend:
         return Blend.mixed([(c, self._named(label, size)) for label, c in terms.items()])
 
@@ -322,83 +359,37 @@ class _Planner(Trainings):
         recipe, unlearner = self.trained(key, size)
         return self.alone(recipe) if label.endswith(MEMORIZER) else unlearner
 
-    def _attacks(self) -> None:
-        there = list(self.points.values())  # what is attacked is not attacked again
-        for use in self.space.attacks:
-            for point in there:
-                if _is_attacked(point, use):
-                    self._attack(use, point)
-
-    def _attack(self, use: AttackUse, point: Point, only: Sequence[How] = ()) -> None:
-        """Do to a point what the file says; each strength is a point, none is the point itself.
-
-        Args:
-            use: The attack.
-            point: What it is done to.
-            only: Strengths that are asked for; all if empty.
-        """
-        attack = self.around.attacks[use.title]
-        if attack.way == "relearning":
-            self._relearn(use, attack, point)
-            return
-        for strength in attack.strengths():
-            if strength == attack.none and strength is not None:
-                continue
-            if only and not any(how.matches(use.title, strength) for how in only):
-                continue
-            one = Choice(name=use.name, options=attack.of_strength(strength).model_dump())
-            self._attacked(point, Attacked(
-                use.title,
-                strength,
-                point.id,
-                one,
-                content_id(one.model_dump(mode="json")) if attack.way == "asking" else None,
-                self._beside(attack, point.forget_size),
-            ))  # fmt: skip
-
-    def _relearn(self, use: AttackUse, attack: Any, point: Point) -> None:
-        """Train a point further, and have it measured on the way and at the end."""
-        leader = self.relearned(attack, use.title, point)
-        last = leader.training.steps if leader.training else None
-        for recipe in (*(self.recipes.setdefault(r.id, r) for r in snapshots(leader)), leader):
-            attacked = Attacked(use.title, recipe.step or last, point.id)
-            self._attacked(point, attacked, self.alone(recipe))
-
-    def _beside(self, attack: Any, size: str) -> Blend | None:
-        other = attack.beside if attack.way == "asking" else None
-        return self._named(other, size) if other else None
-
-    def _attacked(self, point: Point, attack: Attacked, blend: Blend | None = None) -> None:
-        how = "" if attack.strength is None else f"@{attack.strength:g}"
-        label = f"{point.label} after {attack.title}{how}"
-        self._point(blend or point.blend, point.forget_size, "attacked", label, attack)
-
     def _point(
-        self, blend: Blend, size: str, role: str, label: str, attack: Attacked | None = None
+        self,
+        blend: Blend,
+        size: str,
+        role: str,
+        label: str,
+        attack: Attacked | None = None,
+        *,
+        is_inside: bool = False,
     ) -> str:
-        content = {"blend": blend.id, "forget_size": size, **self._asked}
+        """Add a point; one inside a curve, which is no checkpoint, may be asked less."""
+        is_inside = is_inside and not blend.is_checkpoint and self._asked_inside is not None
+        asked = self._asked_inside if is_inside else self._asked
+        content = {"blend": blend.id, "forget_size": size, **(asked or {})}
         if attack is not None and attack.choice is not None:
             content["attack"] = attack.choice.model_dump(mode="json")
             if attack.beside is not None:
                 content["beside"] = attack.beside.id
         key = content_id(content)
-        self.points.setdefault(key, Point(key, blend, size, role, label, attack))
+        self.points.setdefault(key, Point(key, blend, size, role, label, is_inside, attack))
         return key
-
-
-_ROLES = {group.removesuffix("s"): group for group in GROUPS}
-"""Groups of points by the role of one."""
-
-
-def _is_attacked(point: Point, use: AttackUse) -> bool:
-    """Say whether an attack is done to a point."""
-    names = (_ROLES.get(point.role), point.label)
-    return point.role in ("original", "retrained") or any(name in use.on for name in names)
 
 
 def _measured(asked: Measurement) -> dict[str, Any]:
     """Return what a point's id says of how it is measured: nothing that changes no number."""
-    content: dict[str, Any] = asked.model_dump(mode="json", exclude={"batch_tokens", "memory_gib"})
+    content: dict[str, Any] = asked.model_dump(
+        mode="json", exclude={"batch_tokens", "memory_gib", "geometry", "inside"}
+    )
+    if not content["sharpness"]:
+        for key in ("sharpness", "sharpness_examples", "sharpness_draws"):
+            del content[key]
     for key, default in (("batch_norm", "blends"), ("batch_norm_examples", None)):
         if content[key] == default:  # the id of before there was a choice
             del content[key]

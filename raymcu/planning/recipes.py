@@ -24,6 +24,7 @@ _LATER_KEYS: Mapping[str, Any] = {
     "curve_options": {},
     **dict.fromkeys(("coefficient", "blend", "lesson", "step")),
     "bend": 0,
+    "objective_along": "uniform",
 }
 """Keys of recipes that are younger than ids, likewise."""
 
@@ -121,6 +122,8 @@ class Recipe(BaseModel):
     """Options of the family that are not its defaults."""
     bend: int = 0
     """Which of its curve's bends it is; they are all found by one training."""
+    objective_along: Literal["uniform", "arc_length"] = "uniform"
+    """Where on its curve the steps of a bend's training stand."""
     coefficient: float | None = None
     """c of an unlearner (1-c)·start + c·memorizer, which is not trained itself."""
     blend: Blend | None = None

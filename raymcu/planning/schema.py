@@ -13,8 +13,9 @@ from pydantic.json_schema import models_json_schema
 from raymcu.metrics._base import METRICS
 from raymcu.planning.surroundings import components
 from raymcu.study.attacks import AttackUse
+from raymcu.study.curve_tables import FamilyUse
 from raymcu.study.extensions import load_extensions
-from raymcu.study.search_space import BenchmarkUse, FamilyUse, MethodUse, SearchSpace
+from raymcu.study.search_space import BenchmarkUse, MethodUse, SearchSpace
 from raymcu.study.settings import SETTINGS
 from raymcu.study.table_kinds import Named
 from raymcu.study.walks import WalkUse
@@ -113,7 +114,8 @@ def _name_components(space: Schema, defs: Schema) -> None:
     at["Curves"]["families"]["items"] = {"anyOf": [names, {"$ref": "#/$defs/curves"}]}
     for key in ("probes", "generate", "paraphrased", "moments", "gradient_norms"):
         at["Measurement"][key]["items"] = {"enum": list(probes)}
-    at["Measurement"]["representations"]["items"] = {"enum": list(probes)}
+    for key in ("representations", "sharpness", "inside"):
+        at["Measurement"][key]["items"] = {"enum": list(probes)}
     after = {"anyOf": [metrics, {"type": "string", "pattern": " after "}]}
     at["Calibration"]["metric"] |= after
     at["Calibration"]["rank_by"]["items"] = after

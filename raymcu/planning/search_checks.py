@@ -30,6 +30,7 @@ from raymcu.planning.trials import (
 )
 from raymcu.planning.unread_keys import touches, unread_keys
 from raymcu.study.after import Asked
+from raymcu.study.curve_tables import ADAPTIVE
 from raymcu.study.loading import Registries, checked
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.search_table import Search
@@ -59,6 +60,7 @@ def search_faults(space: SearchSpace, registries: Registries) -> list[str]:
         *_when_faults(space.search),
         *_step_faults(space.search),
         *objective_faults(space),
+        *_round_faults(space),
     ]
     if not faults:  # else what cannot be tried would be told as a fault of its value
         faults = list(_value_faults(space, registries)) or [
@@ -66,6 +68,14 @@ def search_faults(space: SearchSpace, registries: Registries) -> list[str]:
             *_unread_faults(space),
         ]
     return list(dict.fromkeys(faults))
+
+
+def _round_faults(space: SearchSpace) -> Iterator[str]:
+    if space.curves.num_points == ADAPTIVE:
+        yield (
+            "curves.num_points: 'adaptive' measures where earlier points call for it, and trials "
+            "have no rounds. Give a number."
+        )
 
 
 def _key_faults(space: SearchSpace) -> Iterator[str]:
@@ -186,7 +196,7 @@ def _pruner_faults(space: SearchSpace) -> Iterator[str]:
                 f"search.pruner: '{search.pruner}' looks at unfinished trainings, which nothing "
                 f"is done to, so that there is no '{name}'. Set pruner = 'none'."
             )
-        if METRICS[asked.metric].kind == "representations":
+        if METRICS[asked.metric].kind in {"representations", "sharpness"}:
             yield (
                 f"search.pruner: '{search.pruner}' looks at unfinished trainings by '{name}', "
                 "which is not measured there. Set pruner = 'none' or take another objective."

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from raymcu.curves._base import CURVES, WALKS
 from raymcu.methods._base import METHODS
-from raymcu.study.search_space import Bend, Curves, Measurement, Original, SearchSpace, Unlearning
+from raymcu.study.curve_tables import Bend, Curves
+from raymcu.study.search_space import Measurement, Original, SearchSpace, Unlearning
 from raymcu.study.search_table import Search
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
 from raymcu.study.training_tables import READ_BY, OptimizerUse, Training
@@ -81,6 +82,8 @@ def _used(space: SearchSpace) -> set[UnlearnerKey]:
         for label in {*blend.terms, *(one for row in blend.layers.values() for one in row)}:
             key = UnlearnerKey.read(label.removesuffix(MEMORIZER))
             used |= {key} if key else set()
+    corners = (corner.removesuffix(MEMORIZER) for use in space.surfaces for corner in use.corners)
+    used |= {key for corner in corners if (key := UnlearnerKey.read(corner))}
     if search and search.curve is None:
         used |= {UnlearnerKey(t, seed, Variation()) for t in titles for seed in search.seeds}
     return used
@@ -111,7 +114,8 @@ def _models(space: SearchSpace) -> Iterator[Unread]:
     if has_all and not retrained.train:
         why = "retrained.paths names the models of all forget sizes, and they are compared with"
         yield Unread(("retrained.train",), why, ("retrained.paths",))
-    is_named = any("retrained" in blend.terms for blend in space.blends)
+    named = [*(blend.terms for blend in space.blends), *(s.corners for s in space.surfaces)]
+    is_named = any("retrained" in one for one in named)
     trains_none = has_all or not (retrained.train or is_named)
     if original.path is not None and trains_none:
         told = _differing(original, Original())
@@ -284,6 +288,11 @@ def _curves(space: SearchSpace) -> Iterator[Unread]:
 def _measurement(asked: Measurement) -> Iterator[Unread]:
     if not asked.generate and asked.max_new_tokens != Measurement().max_new_tokens:
         yield Unread(("measurement.max_new_tokens",), "measurement.generate is []", ())
+    default = Measurement()
+    keys = ("sharpness_examples", "sharpness_draws")
+    given = [f"measurement.{k}" for k in keys if getattr(asked, k) != getattr(default, k)]
+    if given and not asked.sharpness:
+        yield Unread(tuple(given), "measurement.sharpness is []", ("measurement.sharpness",))
     if asked.max_examples is not None and asked.probes == ("forget",):
         yield Unread(("measurement.max_examples",), "the forget probe is never cut", ())
 

@@ -31,6 +31,7 @@ from raymcu.report.data import CONCLUDED, TARGETS, Curve, Study, load_study, met
 from raymcu.report.ensembled import ensembles_table, gains_table
 from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
 from raymcu.report.fragments import fragmented_table
+from raymcu.report.geometry import curve_geometry, geometry_drawings
 from raymcu.report.hard import (
     correlation_table,
     difficulty_drawings,
@@ -47,6 +48,7 @@ from raymcu.report.search_figures import search_drawings
 from raymcu.report.search_words import best_found, tally
 from raymcu.report.similar_figures import similarity_drawings
 from raymcu.report.status import duration
+from raymcu.report.surface_figures import surface_drawings
 from raymcu.report.tabular import Table
 from raymcu.report.tradeoff import tradeoff
 from raymcu.report.trainings import training_drawings
@@ -61,7 +63,7 @@ TABLES = "report/tables"
 _DRAWN_FROM = "report/drawn_from"
 _READ = (
     *("scores", "findings", "metric_findings", "intervals", "calibrations", "layer_choices"),
-    *("failures", "questions", "trials", "trial_values"),
+    *("failures", "questions", "trials", "trial_values", "geometry", "surfaces"),
     *("recoveries", "relearning_curves", "attack_findings", "attack_curvatures", "metric_audits"),
     *CONCLUDED,
 )
@@ -114,6 +116,8 @@ class Told:
             found.append(page_tables.calibrations(study))
         if study.layer_choices:
             found.append(page_tables.layers(study))
+        if lengths := curve_geometry(study, self.run.read_table("geometry").to_pylist()):
+            found.append(lengths)
         if (gains := page_tables.gains(study)).rows:
             found.append(gains)
         if self.attacks is not None:
@@ -148,6 +152,8 @@ def write_report(run: RunFolder, *, pdf: bool = False) -> str:
         )
     searched = read_search(run)
     drawings = [*draw_all(study, pdf=pdf), *training_drawings(read_trainings(run))]
+    drawings += geometry_drawings(study, run.read_table("geometry").to_pylist())
+    drawings += surface_drawings(study.plan, run.read_table("surfaces").to_pylist())
     if searched is not None:
         drawings += search_drawings(searched, study.endpoints)
     attacks = read_attacks(run, study)

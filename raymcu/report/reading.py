@@ -121,6 +121,14 @@ class StudyReader:
         """Return table ``ensembles`` with ``pair``: ends, best point inside, and ensembles."""
         return frames.paired(self.table("ensembles"), self.run.plan)
 
+    def geometry(self) -> pa.Table:
+        """Return table ``geometry`` without the rows of single layers: models, pairs and curves.
+
+        Without rows unless ``measurement.geometry``, a plane or an arc asks for it.
+        """
+        found = self.table("geometry")
+        return found.filter(pc.is_null(found["layer"]))
+
     def trainings(self) -> pa.Table:
         """Return table ``recipes``, a row for each checkpoint, without what only machines read.
 

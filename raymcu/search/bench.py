@@ -114,8 +114,8 @@ class TrialBench:
         for number, point in enumerate(points):
             progress(f"measuring {point.label}", number / len(points), None)
             attack = point.attack.call if point.attack else None
-            blend = point.blend.model_dump_json()
-            self.actor.measure(point.id, blend, point.forget_size, attack)
+            blend, inside = point.blend.model_dump_json(), point.is_inside
+            self.actor.measure(point.id, blend, point.forget_size, attack, is_inside=inside)
 
     def _scores(self, point_id: str) -> dict[str, Score]:
         if not self.run_folder.has_part("scores", point_id):  # see `PointActor.measure`
@@ -194,7 +194,7 @@ class Glance:
         self.names = search.objectives
         self.actor = actor
         few = min(search.look_examples, space.measurement.max_examples or search.look_examples)
-        update = {"max_examples": few, "representations": ()}
+        update = {"max_examples": few, "representations": (), "sharpness": ()}
         asked = space.measurement.model_copy(update=update)
         self.measurer = measurer_of(
             actor.run.checkpoints, space.benchmark, space.model, asked, cuts_forget=True

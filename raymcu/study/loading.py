@@ -17,12 +17,11 @@ from pydantic import BaseModel, ValidationError
 from raymcu.errors import ConfigError, shown, unknown_name, validation_faults
 from raymcu.registry import Registry
 from raymcu.study.attacks import AttackUse
+from raymcu.study.curve_tables import Curves, FamilyUse
 from raymcu.study.extensions import extension_faults
 from raymcu.study.search_space import (
     NOT_SECOND_ORDER,
     BenchmarkUse,
-    Curves,
-    FamilyUse,
     Measurement,
     MethodUse,
     SearchSpace,

@@ -21,12 +21,13 @@ from pydantic import (
 from raymcu.errors import kind_tag
 from raymcu.study.attacks import AttackUse
 from raymcu.study.audit import Audit
+from raymcu.study.curve_tables import Curves
 from raymcu.study.learners import LearnerUse
 from raymcu.study.scratch_classifiers import ScratchBert, ScratchResNet, ScratchVilt, ScratchViT
 from raymcu.study.search_table import Search
 from raymcu.study.table_kinds import Named, Names, Section, Titled, merged, titles_differ, unique
 from raymcu.study.training_tables import Training
-from raymcu.study.walks import BlendUse, Calibration, LayerChoice, WalkUse
+from raymcu.study.walks import BlendUse, Calibration, LayerChoice, SurfaceUse, WalkUse
 
 LLAMA = "llama"
 """What a network from scratch is if nothing is said."""
@@ -212,70 +213,6 @@ class Unlearning(Section):
     many questions, and memory for two more gradients."""
 
 
-def _without_lora(training: Training) -> Training:
-    if training.lora is not None:
-        raise ValueError("has lora, but a bend is a point between whole weights. Leave lora out")
-    return training
-
-
-class Bend(Section):
-    """How the midpoint of a curve is found."""
-
-    objective: Literal["unlearning", "task"] = "unlearning"
-    """``unlearning``: the loss of the unlearners' method (the mean of two methods' losses in a
-    Met pair), without curriculum or mask, which are how the ends were found; ``task``: NLL on the
-    retain set, as in standard curve finding and for methods that train what to step away from."""
-    seed: NonNegativeInt = 0
-    """Of the order of examples and of the positions t of the steps."""
-    training: Annotated[Training, AfterValidator(_without_lora)] = Training(epochs=2.0, warmup=0.0)
-    """How a bend is trained."""
-
-
-class FamilyUse(Titled):
-    """A curve family; keys not listed here are its own options."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _may_be_a_mere_name(cls, use: Any) -> Any:
-        return {"name": use} if isinstance(use, str) else use
-
-
-def _families_differ(families: tuple[FamilyUse, ...]) -> tuple[FamilyUse, ...]:
-    unique(tuple(family.title for family in families))
-    return families
-
-
-class Curves(Section):
-    """The walks between paired unlearners."""
-
-    families: Annotated[
-        tuple[FamilyUse, ...],
-        Field(min_length=1),
-        AfterValidator(_families_differ),
-    ] = (FamilyUse(name="linear"), FamilyUse(name="quadratic"))
-    """Names, or tables with options: ``["linear", { name = "bezier", num_bends = 2 }]``."""
-    num_points: Annotated[int, Field(ge=2)] = 16
-    """Points per curve, equally spaced in [0, 1] with both ends (MCU: 16)."""
-    quadratic: Literal["always", "if_barrier"] = "always"
-    """``if_barrier``: curves with a bend only between ends whose linear curve has a barrier
-    beyond ``analysis.tolerance``."""
-    bend: Bend = Bend()
-    ensemble: (
-        PositiveInt
-        | Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(unique)]
-        | None
-    ) = None
-    """Interior points, equally spaced, whose weights are averaged with those of both ends into one
-    more model per curve (MCU: 3), or several such numbers, e.g. ``[1, 3, 5]``, for one model each;
-    None makes none."""
-
-    @property
-    def interiors(self) -> tuple[int, ...]:
-        """Numbers of interior points of the ensembles of each curve."""
-        asked = self.ensemble or ()
-        return asked if isinstance(asked, tuple) else (asked,)
-
-
 class Measurement(Section):
     """What every point is asked."""
 
@@ -293,6 +230,10 @@ class Measurement(Section):
     representations: tuple[str, ...] = ()
     """Probes where each layer's states are compared with the original's and the retrained
     model's (CKA)."""
+    inside: tuple[str, ...] = ()
+    """Probes whose plain answers alone are asked inside curves and on surfaces, e.g. ``["forget",
+    "retain"]`` for their losses. All else is asked at ends, and where either loss is farthest from
+    its chord once the curve is measured. [] asks everything everywhere."""
     max_new_tokens: PositiveInt = 200
     """Longest generated answer in tokens; a benchmark may fix less for a probe."""
     max_examples: PositiveInt | None = None
@@ -305,13 +246,33 @@ class Measurement(Section):
     unlearner is then not judged by statistics of the batches it forgot in."""
     batch_norm_examples: PositiveInt | None = None
     """Training inputs from which these statistics are computed; None takes all."""
+    sharpness: tuple[str, ...] = ()
+    """Probes of whose loss the Hessian's top eigenvalue and trace are estimated at every point:
+    some tens of passes forth and back over the first ``sharpness_examples``, and 160 bytes of
+    memory a weight."""
+    sharpness_examples: PositiveInt = 32
+    """Examples of each probe whose mean loss the Hessian is of."""
+    sharpness_draws: PositiveInt = 16
+    """Random vectors by which a trace is estimated."""
+    geometry: bool = False
+    """Whether the weights of all trained checkpoints are compared, too: norms of their updates,
+    cosines of all pairs, lengths of curves (table ``geometry``). Reads every checkpoint once; not
+    part of a point's id."""
     memory_gib: Annotated[float, Field(gt=0)] = 2.0
     """Working memory beside the weights: batches, logits and caches are cut to fit; not part of
     a point's id."""
 
+    @property
+    def losses_alone(self) -> "Measurement":
+        """What is asked inside curves."""
+        none = ("generate", "paraphrased", "moments", "gradient_norms", "representations")
+        return self.model_copy(update={**dict.fromkeys((*none, "sharpness"), ()),
+                                       "probes": self.inside})  # fmt: skip
+
     @model_validator(mode="after")
     def _measures_what_it_probes(self) -> Self:
-        for key in ("generate", "paraphrased", "moments", "gradient_norms", "representations"):
+        keys = ("generate", "paraphrased", "moments", "gradient_norms", "representations")
+        for key in (*keys, "sharpness", "inside"):
             if missing := sorted(set(getattr(self, key)) - set(self.probes)):
                 raise ValueError(
                     f"{key} names {', '.join(missing)}, which probes do not. "
@@ -380,6 +341,8 @@ class SearchSpace(Section):
     """Walks from the original through one trained model: no pairs, no bends."""
     blends: tuple[BlendUse, ...] = ()
     """Blends written by hand."""
+    surfaces: Annotated[tuple[SurfaceUse, ...], AfterValidator(titles_differ)] = ()
+    """Planes through three checkpoints, measured on a grid."""
     calibration: Calibration | None = None
     """How far each walk may go while enough is retained (UWC)."""
     layer_choice: LayerChoice | None = None

@@ -1,9 +1,9 @@
 """What a search space says of blends beyond the curves of pairs: walks, calibration, layers."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from raymcu.study.table_kinds import Names, Section, Titled
 
@@ -17,6 +17,9 @@ class WalkUse(Titled):
     seeds: tuple[NonNegativeInt, ...] | None = None
     """Seeds of the models it goes through; None: the first of ``unlearning.seeds``."""
 
+
+BEND = "bend"
+"""The corner of a surface that is the bend of the curve between the two others."""
 
 Coefficients = Annotated[Mapping[str, float], Field(min_length=1)]
 
@@ -37,6 +40,44 @@ class BlendUse(Section):
     """By beginning of weight names, e.g. ``"model.layers.3."``: other coefficients for those."""
     forget_sizes: Names | None = None
     """Forget sets whose checkpoints are meant; None: all of the study, a blend each."""
+
+
+class SurfaceUse(Section):
+    """The plane through three checkpoints, measured on a grid of blends.
+
+    A point of it is (1 - a - b)·first + a·second + b·third.
+    """
+
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    """Name in tables and figures: letters, digits, ``_``, ``.`` and ``-``."""
+    corners: tuple[str, str, str]
+    """Three checkpoints by label, as in ``terms`` of blends: ``original``, ``retrained``,
+    ``npo/seed0``, that of one of ``models``. One may be ``bend``: that of the curve between the two
+    others, which are then paired by a setting."""
+    num_points: Annotated[int, Field(ge=2)] = 7
+    """Points from one corner to the next, both counted."""
+    margin: NonNegativeInt = 1
+    """Points beyond the corners on each side, at the same distance."""
+    forget_sizes: Names | None = None
+    """Forget sets whose checkpoints are meant; None: all of the study, a plane each."""
+
+    @property
+    def title(self) -> str:
+        """The name in tables and figures."""
+        return self.label
+
+    @property
+    def grid(self) -> list[tuple[float, float, float]]:
+        """Coefficients of the three corners at every point, row by row."""
+        last = self.num_points - 1
+        steps = range(-self.margin, last + self.margin + 1)
+        return [((last - i - j) / last, i / last, j / last) for j in steps for i in steps]
+
+    @model_validator(mode="after")
+    def _corners_differ(self) -> Self:
+        if len(set(self.corners)) < 3:
+            raise ValueError(f"corners must be three different models, got {self.corners}")
+        return self
 
 
 class Calibration(Section):

@@ -160,7 +160,7 @@ class Loop:
         batch = self.reader.batch(number)
         t = None
         if self.walk is not None:
-            t = self.stream.position(number)
+            t = self.walk.position(self.stream.position(number))
             self.walk.place(t)
         if number == 0:
             self._begin(batch)

@@ -1,13 +1,20 @@
 """The curve whose bends are trained: where the model stands, and where its gradient goes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from raymcu.curves._length import Reals, position_at
 from raymcu.models.blending import combine
 from raymcu.models.causal_lm import local
+from raymcu.training.group import Alone, Group
+
+_PIECE = 1 << 20
+"""Numbers of each control point whose products are taken at once."""
 
 
 @dataclass
@@ -24,6 +31,10 @@ class Walk:
     first: Mapping[str, Tensor]
     second: Mapping[str, Tensor]
     bends: Sequence[Mapping[str, Tensor]]
+    along: Literal["uniform", "arc_length"] = "uniform"
+    """What positions are drawn from: all t alike, or all of the curve's length alike."""
+    group: Group = field(default_factory=Alone)
+    """Workers of which each holds a part of every weight."""
 
     @classmethod
     def on_chord(
@@ -43,6 +54,31 @@ class Walk:
                 combine(local(weight), [(1 - share, first[name]), (share, second[name])])
             bends.append(bend)
         return cls(coefficients, weights, first, second, bends)
+
+    def position(self, share: float) -> float:
+        """Return t for a number drawn uniformly from [0, 1].
+
+        Along ``arc_length`` it is where the curve has passed that share of its length: t has the
+        density of the speed |dphi/dt|, by a grid of speeds of the bends as they are, through which
+        no gradient goes.
+        """
+        if self.along == "uniform":
+            return share
+        return position_at(self.coefficients, self._products(), share)
+
+    @torch.no_grad()
+    def _products(self) -> Reals:
+        """Return inner products of what leads from the first end to each control point."""
+        count = len(self.bends) + 2
+        found = torch.zeros(count, count, dtype=torch.float64)
+        for name in self.weights:
+            bends = [local(bend[name]) for bend in self.bends]
+            controls = [one.flatten() for one in (self.first[name], *bends, self.second[name])]
+            for start in range(0, len(controls[0]), _PIECE):
+                piece = [one[start : start + _PIECE].double() for one in controls]
+                ways = torch.stack([one - piece[0] for one in piece])
+                found += (ways @ ways.T).cpu()
+        return np.array(self.group.sum(found.flatten().tolist())).reshape(count, count)
 
     def place(self, t: float) -> None:
         """Write phi(t) into the model in place."""

@@ -7,7 +7,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -353,7 +353,8 @@ class Workshop:
         weights = dict(model.named_parameters())
         first, second = (self._end(recipe.parents[end], weights) for end in ("first", "second"))
         family = CURVES[recipe.curve or ""](**recipe.curve_options)
-        return Walk.on_chord(family.coefficients, weights, first, second)
+        walk = Walk.on_chord(family.coefficients, weights, first, second)
+        return replace(walk, along=recipe.objective_along, group=self.group)
 
     def _end(self, key: str, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return an end's weights on the device; the last few stay, as bends share their ends."""

@@ -20,7 +20,10 @@ CHANGES = {
     "methods": '[{ name = "grad_diff" }, { name = "mox", memorizer = "ce", alpha = 2.0, '
     'training = { average = { eta = 0.5, every = "step" } } }]',
     "curves": '{ families = [{ name = "bezier", num_bends = 2 }], num_points = 3, ensemble = 3, '
-    "bend = { training = { learning_rate = 1e-3, epochs = 0.5, batch_size = 4 } } }",
+    'bend = { objective_along = "arc_length", '
+    "training = { learning_rate = 1e-3, epochs = 0.5, batch_size = 4 } } }",
+    "surfaces": '[{ label = "plane", corners = ["original", "grad_diff/seed0", "mox/seed0"], '
+    "num_points = 2, margin = 0 }]",
     "walks": '[{ name = "mixing", at = [0.0, 0.5, 1.0] }, '
     '{ name = "extrapolation", at = [-1.0, 0.0, 2.0] }, { name = "layers" }, '
     '{ name = "layer_groups", methods = ["grad_diff"] }]',
@@ -92,6 +95,33 @@ def test_a_choice_of_layers_is_made_on_one_half_and_told_on_both(beyond: RunFold
         kept = [row["forget"] for row in mine if row["keeps_utility"] and row["kind"] != "layer"]
         (chosen,) = [row for row in mine if row["is_chosen"]]
         assert chosen["forget"] == max(kept)
+
+
+def test_the_geometry_of_weights_is_that_of_the_checkpoints(beyond: RunFolder) -> None:
+    rows = [r for r in beyond.read_table("geometry").to_pylist() if r["layer"] is None]
+    original, one, two = (
+        weights(beyond, label) for label in ("original", "grad_diff/seed0", "mox/seed0")
+    )
+    ways = [np.concatenate([(w[n].astype(float) - original[n]).ravel() for n in original])
+            for w in (one, two)]  # fmt: skip
+    norms = {row["first"]: row["norm"] for row in rows if row["kind"] == "update"}
+    expected = [float(np.linalg.norm(way)) for way in ways]
+    assert [norms["grad_diff/seed0"], norms["mox/seed0"]] == pytest.approx(expected)
+    (pair,) = [row for row in rows if {row["first"], row["second"]}
+               == {"grad_diff/seed0", "mox/seed0"} and row["kind"] == "pair"]  # fmt: skip
+    assert pair["cosine"] == pytest.approx(float(ways[0] @ ways[1]) / np.prod(expected))
+    (curve,) = [row for row in rows if row["kind"] == "curve"]
+    assert curve["chord"] == pytest.approx(float(np.linalg.norm(ways[0] - ways[1])))
+    assert curve["length"] > curve["chord"]
+    assert curve["forget_loss_uniform"] != curve["forget_loss_arc_length"]
+    plane = beyond.read_table("surfaces").to_pylist()
+    grid = [row for row in plane if row["line"] is None]
+    assert all(row["forget_loss"] is not None for row in grid)
+    apart = {(row["a"], row["b"]): row for row in grid}
+    assert apart[1, 0]["x"] == pytest.approx(expected[0])
+    assert np.hypot(apart[0, 1]["x"], apart[0, 1]["y"]) == pytest.approx(expected[1])
+    # The walk to mox goes towards its memorizer, which is no corner.
+    assert {row["line"] for row in plane if row["line"]} == {"mixing: original ↔ grad_diff/seed0"}
 
 
 def test_the_same_command_again_has_nothing_to_do(beyond: RunFolder) -> None:

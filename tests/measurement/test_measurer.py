@@ -13,6 +13,7 @@ from raymcu.measurement.gradients import gradient_norms
 from raymcu.measurement.likelihood import Bounds
 from raymcu.measurement.measurer import Measurer
 from raymcu.measurement.representations import compare, representations
+from raymcu.measurement.sharpness import sharpness
 from raymcu.models.encoding import Encoder
 from raymcu.store import tables
 from raymcu.study.search_space import BenchmarkUse, Measurement
@@ -372,3 +373,33 @@ def test_nothing_to_compare_is_an_empty_table(study):
     blend = Blend.of({study.first.id: 1.0})
     table = measurer(study.store, study.first, MORE).compare("p", blend, "forget10", {})
     assert table.equals(tables.empty("representations"))
+
+
+def test_sharpness_is_of_the_first_plain_answers_of_a_probe(study):
+    asked = ASKED.model_copy(
+        update={"sharpness": ("retain",), "sharpness_examples": 2, "sharpness_draws": 2}
+    )
+    one = measurer(study.store, study.first, asked)
+    blend = Blend.of({study.first.id: 0.5, study.second.id: 0.5})
+    (row,) = one.sharpness("p", blend, "forget10").to_pylist()
+    scorer, _ = one.place(blend)
+    plain = [r.tokens for r in one._rows("retain", "forget10") if r.wants(["retain"])][:2]
+    expected = sharpness(scorer, plain, 2)
+    assert row["num_examples"] == 2
+    assert row["top_eigenvalue"] == expected.top_eigenvalue > 0
+    assert row["trace"] == expected.trace
+
+
+def test_inside_a_curve_plain_answers_alone_are_asked_with_the_same_losses(study):
+    one = measurer(study.store, study.first, ASKED.model_copy(update={"inside": ("forget",)}))
+    blend = Blend.of({study.first.id: 0.5, study.second.id: 0.5})
+    whole = one.measure("p", blend, "forget10")
+    inside = one.measure("p", blend, "forget10", is_inside=True)
+    kinds = {(row["probe"], row["answer_kind"]) for row in inside.to_pylist()}
+    assert kinds == {("forget", "answer")}
+    assert inside["generation"].null_count == len(inside)
+    plain = [r for r in whole.to_pylist() if (r["probe"], r["answer_kind"]) == ("forget", "answer")]
+    assert len(plain) == len(inside)
+    for row, other in zip(inside.to_pylist(), plain, strict=True):
+        assert row["logprobs"] == pytest.approx(other["logprobs"], abs=1e-5)
+    assert one.measure("p", blend, "forget10").equals(whole)

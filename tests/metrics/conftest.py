@@ -134,7 +134,15 @@ def _model(skill, memory, point_id="point", seed=0, num=12):
     _judge(made, skill, memory, num)
     _compare(made, skill, memory)
     _look_inside(made, skill, memory, num)
+    _sharpen(made, skill, memory)
     return made
+
+
+def _sharpen(made, skill, memory):
+    """Say how sharp the losses are: what is known by heart lies in a narrow valley."""
+    for probe, value in (("forget", memory), ("retain", 2 - skill)):
+        row = {"probe": probe, "top_eigenvalue": 9 * value, "trace": 40 * value}
+        made.other("sharpness", **row, trace_error=0.5, num_examples=8)
 
 
 def _compare(made, skill, memory):

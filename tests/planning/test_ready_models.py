@@ -199,7 +199,7 @@ def test_an_evaluation_asks_all_that_metrics_need(folders):
     unmet = [
         entry.name
         for entry in raymcu.METRICS
-        if entry.component.kind not in {"judgements", "label", "class_logprobs"}
+        if entry.component.kind not in {"judgements", "label", "class_logprobs", "sharpness"}
         and not entry.component.kind.startswith(READINGS)
         and set(entry.component.probes) <= set(space.measurement.probes)
         and list(measuring_faults(entry.name, space))

@@ -23,6 +23,7 @@ RAY_EDGES = tuple(
         "training/driver.py",
         "training/gang_driver.py",
         "measurement/driver.py",
+        "measurement/geometry_driver.py",
         "search/",
     )
 )

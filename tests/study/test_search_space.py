@@ -394,8 +394,8 @@ def test_a_name_of_several_is_told(faults):
         ("methods.²=1", "--set methods.²=1: 'methods' is a list of 2. Give an index from 0, or one of grad_diff, npo."),
         ("name.x=1", "--set name.x=1: 'name' is a value, not a table. Set it as a whole."),
         ("curvs.num_points=5", "curvs: there is no such key. Did you mean 'curves'? Known: analysis, "
-         "attacks, benchmark, blends, calibration, curves, description, execution, extensions, extensions_folder, "
-         "layer_choice, learners, measurement, methods, model, models, name, original, retrained, search, store, unlearning, walks."),
+         "attacks, audit, benchmark, blends, calibration, curves, description, execution, extensions, extensions_folder, "
+         "layer_choice, learners, measurement, methods, model, models, name, original, retrained, search, store, surfaces, unlearning, walks."),
         ("curves.num_points=five", "curves.num_points: must be a whole number, got 'five'."),
         ("curves.num_points=[1", "curves.num_points: must be a whole number, got '[1'."),
         ("name=5", "name: must be text in quotes, got 5."),

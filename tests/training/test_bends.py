@@ -46,6 +46,9 @@ class _OneBend:
     def movable(self, names):
         return {name: self.bend[name] for name in names}
 
+    def position(self, share):
+        return share
+
     def place(self, t):
         c = ((1 - t) ** 2, 2 * t * (1 - t), t**2)
         for name, weight in self.weights.items():

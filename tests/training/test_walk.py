@@ -1,5 +1,7 @@
 """The bends of a curve: where the model stands, and where its gradient goes."""
 
+import math
+
 import pytest
 import torch
 from torch.func import functional_call
@@ -147,3 +149,47 @@ def test_swapping_the_ends_mirrors_the_walk(resident, ends, t):
     there = placed(walk(resident, first, bend, second), t)
     back = placed(walk(resident, second, bend, first), 1 - t)
     assert all(torch.allclose(there[name], back[name], atol=1e-6) for name in there)
+
+
+def plane(along):
+    """Ends (0, 0) and (2, 0), bend (1, 1), as the one weight of a model."""
+    first, bend, second = ({"w": torch.tensor(p)} for p in ((0.0, 0.0), (1.0, 1.0), (2.0, 0.0)))
+    coefficients = CURVES["quadratic"]().coefficients
+    return Walk(coefficients, {"w": torch.zeros(2)}, first, second, [bend], along)
+
+
+def test_positions_along_the_arc_give_the_average_over_its_length():
+    """Of the loss y²: over t 2/15, over the length .1238903360 (equations 5 to 7)."""
+    shares = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    for along, mean in (("uniform", 2 / 15), ("arc_length", 0.1238903360)):
+        walk = plane(along)
+        found = 0.0
+        for share in shares.tolist()[::8]:
+            walk.place(walk.position(share))
+            found += float(walk.weights["w"][1]) ** 2 / 500
+        assert found == pytest.approx(mean, rel=2e-5)
+
+
+def test_positions_follow_the_bend_and_carry_no_gradient():
+    walk = plane("arc_length")
+    assert walk.position(0.25) < 0.25  # it is faster near its ends
+    walk.bends[0]["w"] = torch.tensor([0.2, 0.0], requires_grad=True)  # near the first end
+    t = (math.sqrt(0.16 + 3.2) - 0.4) / 3.2  # 0.4 t + 1.6 t² is passed at t, 2 in all
+    assert walk.position(0.25) == pytest.approx(t, rel=2e-5)
+    assert walk.bends[0]["w"].grad is None
+    walk.bends[0]["w"] = walk.second["w"] = walk.first["w"]
+    assert walk.position(0.3) == 0.3  # no length: as t comes
+
+
+def test_parts_of_weights_on_several_workers_have_the_products_of_the_whole():
+    class Two:
+        size, rank = 2, 0
+
+        def sum(self, values):
+            return [2 * value for value in values]
+
+    alone = plane("arc_length")
+    shared = plane("arc_length")
+    shared.group = Two()
+    assert shared._products().tolist() == (2 * alone._products()).tolist()
+    assert alone._products().tolist() == [[0, 0, 0], [0, 2, 2], [0, 2, 4]]
