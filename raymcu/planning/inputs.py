@@ -19,7 +19,10 @@ def check_inputs(space: SearchSpace) -> None:
     key_of = {source.path: key for key, source in sources.items()}
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     modality = MODALITIES[benchmark.modality]
-    told = {key: modality.preflight(source, key, benchmark) for key, source in sources.items()}
+    told = {
+        key: modality.preflight(source, key, benchmark, is_trained=_is_trained(key, space))
+        for key, source in sources.items()
+    }
     wrong = {key: fault for key, fault in told.items() if fault}
     faults = list(wrong.values())
     is_known = space.model.path is None or key_of[space.model.path] not in wrong
@@ -48,6 +51,11 @@ def check_families(space: SearchSpace) -> None:
     faults = [causal_lm.refused_family(source, key) for key, source in _sources(space).items()]
     if found := [fault for fault in faults if fault]:
         raise ConfigError(found)
+
+
+def _is_trained(key: str, space: SearchSpace) -> bool:
+    """Say whether all weights of a model are trained before anything else is done with it."""
+    return key == "model.path" and space.original.train and space.original.training.lora is None
 
 
 def _sources(space: SearchSpace) -> dict[str, ModelSource]:

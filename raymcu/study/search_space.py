@@ -83,7 +83,9 @@ class ModelSource(Section):
     """The network every checkpoint of the study shares."""
 
     path: str | None = None
-    """Folder or hub id of a Hugging Face causal LM. If given, ``scratch`` is not used."""
+    """Folder or hub id of a Hugging Face model: a causal LM, or a classifier of the benchmark's
+    classes or a base for one, whose head is drawn from ``original.seed``. If given, ``scratch`` is
+    not used."""
     revision: str = "main"
     """Revision of a hub id."""
     tokenizer: str | None = None

@@ -86,8 +86,7 @@ def test_mcu_is_six_methods_in_ten_settings(name):
 def test_mcu_of_classifiers_is_four_methods_in_ten_settings(name):
     space, plan = planned(name)
     titles = {method.title for method in space.methods}
-    bad_teacher = {"BT"} if space.model.path is None else set()  # it needs random weights
-    assert titles == {"GA", "RL", "SalUn"} | bad_teacher
+    assert titles == {"GA", "RL", "BT", "SalUn"}
     assert list(space.unlearning.settings) == list(SETTINGS)
     assert [family.title for family in space.curves.families] == ["linear", "quadratic"]
     masks = {r.label.split("/")[0]: r.mask for r in plan.recipes.values() if r.role == "unlearner"}
