@@ -1,6 +1,11 @@
 """What is opened before a study starts, apart from the plan: it takes transformers, and seconds."""
 
-from raymcu.benchmarks._base import BENCHMARKS
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Classified
+from raymcu.benchmarks._image_files import undecodable
 from raymcu.errors import ConfigError
 from raymcu.models import causal_lm
 from raymcu.models.causal_lm import layer_names as layer_names
@@ -29,17 +34,40 @@ def check_inputs(space: SearchSpace) -> None:
     if is_known and benchmark.modality == "causal_lm":
         sound = {k: source for k, source in sources.items() if k in ready and k not in wrong}
         faults += causal_lm.strangers(space.model, sound)
+    asked: list[Any] = []
     for size in space.benchmark.forget_sizes:
         kept = (benchmark.retain_of(size), benchmark.retrained_on(size))
         for name in dict.fromkeys((size, *kept, *space.original.extra_sets)):
-            benchmark.training_set(name)
+            asked += benchmark.training_set(name)
         for probe in space.measurement.probes:
             try:
-                benchmark.probe(probe, size)
+                asked += benchmark.probe(probe, size)
             except ConfigError as error:
                 faults += error.faults
+    if benchmark.modality != "causal_lm":
+        faults += _class_faults(space.benchmark.name, benchmark, asked)
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
+
+
+def _class_faults(name: str, benchmark: Benchmark, asked: Sequence[Classified]) -> Iterator[str]:
+    """Say which inputs have no class, which classes no input, and which images do not decode."""
+    names, where = benchmark.class_names, f"benchmark {name}"
+    if wrong := sorted({row.label for row in asked if not 0 <= row.label < len(names)}):
+        yield (
+            f"{where}: has label {wrong[0]}, which is outside its classes 0 to {len(names) - 1}. "
+            "Correct its rows or its class_names."
+        )
+    learned = {row.label for row in benchmark.training_set("full")}
+    if lacking := [one for label, one in enumerate(names) if label not in learned]:
+        yield f"{where}: its set 'full' has no row of {', '.join(map(repr, lacking[:5]))}."
+    files = {image: None for row in asked for image in row.images if isinstance(image, Path)}
+    if broken := list(undecodable(files)):
+        file, reason = broken[0]
+        yield (
+            f"{file}{f' and {len(broken) - 1} more' * (len(broken) > 1)}: cannot be decoded as an "
+            f"image ({reason}). Replace the file, or take its rows out of the data."
+        )
 
 
 def check_families(space: SearchSpace) -> None:
