@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from raymcu.metrics._base import METRICS
+from raymcu.report.train_times import train_seconds
 from raymcu.store.run_folder import RunFolder
 
 T = TypeVar("T")
@@ -151,6 +152,8 @@ class Study:
     """Point id to metric to the number of questions the score is taken over."""
     intervals: Mapping[str, Mapping[str, tuple[float, float]]]
     """Point id to metric to the ends of its 95% interval."""
+    train_s: Mapping[str, float]
+    """Point id to the seconds of its training, where it is of one."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -379,4 +382,5 @@ def load_study(run: RunFolder) -> Study:
         failures=tuple(run.read_table("failures").to_pylist()),
         counts=by_metric(table, table["num_examples"].to_pylist()),
         intervals=by_metric(sure, list(zip(*ends, strict=True))),
+        train_s=train_seconds(run.read_table("points"), run.read_table("recipes")),
     )

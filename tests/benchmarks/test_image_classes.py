@@ -83,9 +83,8 @@ def test_faults_of_folders_are_told(folders):
     (folders / "train/cat/notes.txt").unlink()
     (folders / "tests").rename(folders / "test")
     write_image(folders / "test/bird/1.png")
-    with pytest.raises(
-        ConfigError, match=r"have a label outside the classes, e\.g\. row 1: 'bird'"
-    ):
+    told = r"have a label outside the classes, e\.g\. row 1: 'bird'"
+    with pytest.raises(ConfigError, match=told):
         ImageClasses(path=str(folders)).facts()
 
 
