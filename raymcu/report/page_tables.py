@@ -22,8 +22,8 @@ from raymcu.report.tabular import Cell, Column, Row, Table
 
 VOID = "means nothing: see the top"
 TRAIN_TIME = (
-    "Seconds of the training that made the model from the original, or the original itself; lower is "
-    "cheaper. What else the machines did counts, so it is no score: another run has other numbers."
+    "Seconds of the training that made the model from the original, or the original; lower is "
+    "cheaper. It depends on the machines and what else they did, so it is no score."
 )
 EXPORT = "What `raymcu export DIR NAME` calls it; the id below does as well."
 

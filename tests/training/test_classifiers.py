@@ -121,6 +121,31 @@ def test_an_interrupted_training_ends_with_the_same_bits(case, planned, again, l
     assert histories[0] == histories[1]
 
 
+CURRICULA = {
+    "superloss": {"name": "superloss", "lam": 1.0},
+    "by loss": {"name": "difficulty", "by": "loss"},
+    "by gradient": {"name": "difficulty", "by": "gradient_norm"},
+}
+
+
+@pytest.mark.parametrize("case", CURRICULA)
+def test_a_curriculum_of_images_weighs_or_orders_them(case, planned, again, lab):
+    unlearning = {"settings": ["Rand-CL"], "seeds": [0, 1], "curriculum": CURRICULA[case]}
+    training = {**SGD, "epochs": 1}
+    plans = [
+        planned(LABELS, unlearning={**unlearning, "settings": [setting], "training": training})
+        for setting in ("Rand", "Rand-CL")
+    ]
+    plain, recipe = (picked(plan, "unlearner") for plan in plans)
+    stores = [again(name, but=recipe) for name in ("whole", "interrupted")]
+    lab.train(stores[0], recipe)
+    lab.train(stores[1], recipe, save_every_s=0, stop_after=2)
+    lab.train(stores[1], recipe)
+    found = [lab.weights(store, recipe) for store in stores]
+    assert lab.same_bits(*found)
+    assert lab.distance(found[0], lab.weights(stores[0], plain)) > 1e-4
+
+
 def test_a_warm_workshop_makes_the_same_bits(planned, again, lab):
     """A model that is open already is filled with a parent's weights, and its statistics."""
     plan = planned(LABELS)
