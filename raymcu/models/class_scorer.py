@@ -1,5 +1,6 @@
 """What classifiers' logits and states are read by: one labelled position an input."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from raymcu.errors import ConfigError
 from raymcu.models.encoding import Batch
 
 
-class ClassScorer(nn.Module):
+class ClassScorer(nn.Module, ABC):
     """A classifier that gives logits, what its last linear layer reads, and a layer's states."""
 
     def __init__(self, model: Any, encoder: Any = None) -> None:
@@ -143,9 +144,9 @@ class ClassScorer(nn.Module):
                 "linear layer; its scores would be wrong. Please report the architecture."
             )
 
+    @abstractmethod
     def sample(self) -> dict[str, Tensor]:
         """Return two inputs of the kind the model takes, for `check`."""
-        raise NotImplementedError
 
     def run(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """Run the model; return which tokens its layers saw, 1 or 0, for each time they ran.

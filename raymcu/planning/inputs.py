@@ -1,6 +1,6 @@
 """What is opened before a study starts, apart from the plan: it takes transformers, and seconds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,7 @@ def check_inputs(space: SearchSpace) -> None:
     ready = {key for key in sources if key.startswith("models.")}
     key_of = {source.path: key for key, source in sources.items()}
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
-    modality = MODALITIES[benchmark.modality]
-    told = {
-        key: modality.preflight(source, key, benchmark, is_trained=_is_trained(key, space))
-        for key, source in sources.items()
-    }
-    wrong = {key: fault for key, fault in told.items() if fault}
+    wrong = {key: fault for key, fault in _refused(space, sources).items() if fault}
     faults = list(wrong.values())
     is_known = space.model.path is None or key_of[space.model.path] not in wrong
     if is_known and benchmark.modality == "causal_lm":
@@ -70,15 +65,32 @@ def _class_faults(name: str, benchmark: Benchmark, asked: Sequence[Classified]) 
         )
 
 
-def check_families(space: SearchSpace) -> None:
-    """Look whether models in folders here are of families that can be used.
+def check_models(space: SearchSpace) -> None:
+    """Look whether models in folders here can be used; what is elsewhere `check_inputs` looks at.
+
+    Of causal LMs that is their family, of classifiers all but the weights.
 
     Raises:
-        ConfigError: With those that are not.
+        ConfigError: With those that cannot.
     """
-    faults = [causal_lm.refused_family(source, key) for key, source in _sources(space).items()]
+    sources = _sources(space)
+    if BENCHMARKS[space.benchmark.name].modality == "causal_lm":
+        faults = [causal_lm.refused_family(source, key) for key, source in sources.items()]
+    else:
+        here = {k: s for k, s in sources.items() if (Path(str(s.path)) / "config.json").exists()}
+        faults = list(_refused(space, here).values())
     if found := [fault for fault in faults if fault]:
         raise ConfigError(found)
+
+
+def _refused(space: SearchSpace, sources: Mapping[str, ModelSource]) -> dict[str, str | None]:
+    """Say of each model why it cannot be used, None where it can."""
+    benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
+    modality = MODALITIES[benchmark.modality]
+    return {
+        key: modality.preflight(source, key, benchmark, is_trained=_is_trained(key, space))
+        for key, source in sources.items()
+    }
 
 
 def _is_trained(key: str, space: SearchSpace) -> bool:

@@ -287,10 +287,11 @@ class Measurement(Section):
     """First examples of each probe to use; None uses all. The forget probe is never cut."""
     batch_tokens: PositiveInt = 4096
     """Tokens per forward pass, padding included; not part of a point's id."""
-    batch_norm: Literal["blends", "everywhere"] = "blends"
+    batch_norm: Literal["blends", "everywhere", "never"] = "blends"
     """Where the statistics of batch normalisation are computed anew: at every blend that is no
-    checkpoint, or at checkpoints too (Garipov et al.), so that a curve has no step at its ends; an
-    unlearner is then not judged by statistics of the batches it forgot in."""
+    checkpoint; at checkpoints too (Garipov et al.), so that a curve has no step at its ends, and an
+    unlearner is not judged by statistics of the batches it forgot in; or nowhere: a blend then has
+    the average of its checkpoints' statistics, which are not its own."""
     batch_norm_examples: PositiveInt | None = None
     """Training inputs from which these statistics are computed; None takes all."""
     memory_gib: Annotated[float, Field(gt=0)] = 2.0

@@ -151,7 +151,11 @@ def test_models_of_other_classes_are_told_before_anything_starts(images, refused
         made = kind.create(ScratchResNet(depth=8, width=4), [example], order, 0, "float32")
         kind.save(*made, folder / name)
     swapped, more = (str(folder / name) for name in ("swapped", "more"))
-    faults = refused({**space, "model": {"path": swapped}, "original": {"path": more}})
+    space = {**space, "model": {"path": swapped}, "original": {"path": more}}
+    faults = refused(space)
+    with pytest.raises(ConfigError) as error:  # by `raymcu plan`, too
+        plan_study(load_space(space))
+    assert error.value.faults == faults
     assert [fault.split(". ")[0] for fault in faults] == [
         f"model.path: '{swapped}' calls its class 0 'dog', the benchmark 'cat'",
         f"original.path: '{more}' has 3 classes, the benchmark 2",

@@ -45,6 +45,12 @@ def given_out_on_request(tmp_path_factory):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for name in ("banking77_small", "mcu_ddi", "mcu_nlvr2"):
         GIVEN[name] = (f"benchmark.path={folder}",)
+    pictured = tmp_path_factory.mktemp("pictures")
+    (pictured / "one.png").write_bytes(b"")
+    rows = [{"sentence": f"{n} is.", "images": "one.png", "label": n % 2} for n in range(100)]
+    for name in ("train", "test"):
+        (pictured / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    GIVEN["nlvr1_small"] = (f"benchmark.path={pictured}",)
 
 
 GIVEN = {}
