@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from raymcu.benchmarks._base import Classified, classified
 from raymcu.benchmarks._classes import Rows
 from raymcu.benchmarks._files import Files, file_rows, files_of, missing, row_faults, stamped
+from raymcu.benchmarks._image_files import SUFFIXES
 from raymcu.errors import ConfigError
 
 
@@ -41,6 +42,8 @@ class Source:
     suffix: str = ""
     """Ending of the files; "" takes JSON lines, Parquet or JSON."""
     optional: tuple[str, ...] = ("validation",)
+    has_folders: bool = False
+    """Whether in place of a split's file there may be a folder with one for each class."""
 
     def load(self) -> tuple[Rows, tuple[str, ...]]:
         """Return rows and class names; read again only if a file changed.
@@ -73,13 +76,18 @@ class Source:
         file = folder / f"{name}{self.suffix}"
         if self.suffix:
             return [file] if file.is_file() else []
-        return files_of(folder, name)
+        found = files_of(folder, name)
+        if not found and self.has_folders and (folder / name).is_dir():
+            there = (folder / name).iterdir()
+            found = sorted(x for x in there if x.is_dir() and not x.name.startswith("."))
+        return found
 
     def _missing(self, folder: Path, name: str) -> str:
         remedy = "Add the file, or correct benchmark.path."
         if self.suffix:
             return f"{folder / name}{self.suffix}: is missing. {remedy}"
-        return missing(folder, name, remedy)
+        also = f" So is a folder {name}/ with a folder of images for each class." * self.has_folders
+        return missing(folder, name, remedy) + also
 
 
 @lru_cache(maxsize=2)
@@ -149,39 +157,77 @@ def _classified(
     return made, faults
 
 
-def json_reader(text: str, *, has_images: bool = False) -> Read:
-    """Return what reads JSON lines, a JSON list or Parquet with a text, a label, and images.
+@dataclass(frozen=True)
+class Columns:
+    """What a row has beside its ``label``: reads JSON lines, a JSON list, or Parquet."""
 
-    Args:
-        text: The column of the text.
-        has_images: Whether there is a column ``images``: paths relative to the folder, or one.
-    """
-    columns = [text, "label", *["images"] * has_images]
+    text: str | None = None
+    """Column of the text."""
+    image: str | None = None
+    """Column of one path, relative to the folder."""
+    images: str | None = None
+    """Column of a list of such paths, or of one."""
 
-    def check(row: Any) -> Iterator[str]:
-        if not isinstance(row, Mapping):
-            yield "is not an object of columns and values"
-            return
-        lacking = [column for column in columns if column not in row]
-        yield from (f"column '{column}' is missing" for column in lacking)
-        if text in row and not isinstance(row[text], str):
-            yield f"'{text}' is not a text"
-        if "label" in row and (isinstance(row["label"], bool) or not _is_label(row["label"])):
-            yield "'label' is neither the name of a class nor a number"
-        if has_images and "images" in row and not _are_paths(row["images"]):
-            yield "'images' is neither a path nor a list of paths"
-
-    def read(folder: Path, files: Sequence[Path]) -> tuple[list[Raw], list[str]]:
+    def read(self, folder: Path, files: Sequence[Path]) -> tuple[list[Raw], list[str]]:
+        """Return the rows of a split and what is wrong with them, as `Read` has it."""
+        if files[0].is_dir():
+            return _of_folders(files)
         rows = [row for file in files for row in file_rows(file, "Correct the file.")]
-        found = row_faults(rows, check, columns, "Correct the file.")
+        found = row_faults(rows, self._faults, self._names, "Correct the file.")
         if faults := [f"{files[0]}: {fault}" for fault in found]:
             return [], faults
+        paths = self.image or self.images
         return [
-            Raw(row[text], row["label"], _paths(folder, row["images"]) if has_images else ())
+            Raw(
+                row[self.text] if self.text else "",
+                row["label"],
+                _paths(folder, row[paths]) if paths else (),
+            )
             for row in rows
         ], []
 
-    return read
+    @property
+    def _names(self) -> list[str]:
+        return [name for name in (self.text, "label", self.image, self.images) if name]
+
+    def _faults(self, row: Any) -> Iterator[str]:
+        if not isinstance(row, Mapping):
+            yield "is not an object of columns and values"
+            return
+        lacking = [column for column in self._names if column not in row]
+        yield from (f"column '{column}' is missing" for column in lacking)
+        if self.text in row and not isinstance(row[self.text], str):
+            yield f"'{self.text}' is not a text"
+        if "label" in row and (isinstance(row["label"], bool) or not _is_label(row["label"])):
+            yield "'label' is neither the name of a class nor a number"
+        if self.image in row and not (row[self.image] and isinstance(row[self.image], str)):
+            yield f"'{self.image}' is not a path"
+        if self.images in row and not _are_paths(row[self.images]):
+            yield f"'{self.images}' is neither a path nor a list of paths"
+
+
+def _of_folders(folders: Sequence[Path]) -> tuple[list[Raw], list[str]]:
+    """Return the images of a folder for each class, in the order of their names."""
+    are_numbers = all(folder.name == str(_number(folder.name)) for folder in folders)
+    rows, strange = [], []
+    for folder in folders:
+        label = _number(folder.name) if are_numbers else folder.name
+        for file in sorted(folder.iterdir()):
+            if file.name.startswith("."):
+                continue
+            if file.suffix.lower() not in SUFFIXES:
+                strange.append(str(file))
+            rows.append(Raw("", label, (file,)))
+    if not strange:
+        return rows, []
+    return [], [
+        f"{folders[0].parent}: {len(strange)} of the files in it are no images, e.g. {strange[0]}. "
+        f"Allowed are {', '.join(SUFFIXES)}. Take the others out."
+    ]
+
+
+def _number(name: str) -> int:
+    return int(name) if name.isdecimal() and name.isascii() else -1
 
 
 def _is_label(value: Any) -> bool:

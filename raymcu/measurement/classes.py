@@ -158,7 +158,8 @@ def learned(encoder: Any, benchmark: Benchmark, asked: Measurement) -> list[Any]
 
 def needs_statistics(blend: Blend, asked: Measurement) -> bool:
     """Say whether a model is measured with statistics computed anew."""
-    return asked.batch_norm == "everywhere" or not blend.is_checkpoint
+    where = asked.batch_norm
+    return where == "everywhere" or (where == "blends" and not blend.is_checkpoint)
 
 
 def settle(scorer: Any, encoder: Any, benchmark: Benchmark, asked: Measurement) -> None:

@@ -21,9 +21,9 @@ class BadTeacher(Method):
 
     L = mean KL(untrained || current) over the forget inputs + mean KL(original || current) over the
     retain inputs (``kl``), both MINIMISED, of logits divided by ``temperature``. The untrained
-    model is what the original was before it learned, so it needs one made from scratch. The authors
-    average over a batch that mixes both sets, which weighs them by their numbers; here
-    ``forget_weight`` and ``retain_weight`` do.
+    model has the original's shape and random weights: those the original had before it learned, if
+    it was made from scratch. The authors average over a batch that mixes both sets, which weighs
+    them by their numbers; here ``forget_weight`` and ``retain_weight`` do.
     """
 
     retain: Literal["none", "nll", "kl"] = "kl"

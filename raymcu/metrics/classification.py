@@ -8,6 +8,8 @@ which way it goes. The gap to the retrained model is the same with either.
 TA and MIA are of the test set; where a whole class is forgotten, of the test set without it.
 """
 
+from functools import partial
+
 import numpy as np
 
 from raymcu.metrics._base import FORGOTTEN, KEPT, Better, Measured, Score, metric, metric_of_probes
@@ -17,7 +19,7 @@ from raymcu.metrics.membership_classes import nonmember_share
 SALUN = "SalUn (arXiv:2310.12508); Unlearn-Sparse (arXiv:2304.04934)"
 TARF = "TARF (arXiv:2406.08288)"
 _PROBES: dict[str, Better] = {"test": KEPT, "validation": KEPT, "test_kept": KEPT}
-_PERCENT = (0.0, 100.0)
+_in_percent = partial(metric, span=(0.0, 100.0), unit="percent", kind="label")
 _GAP = ("forget", "retain")
 
 
@@ -42,56 +44,29 @@ def _percent(score: Score, sign: int = 1) -> Score:
     return Score(100.0 * share, score.num_examples, score.note)
 
 
-@metric(
-    "ua_error_percent",
-    better="higher",
-    span=_PERCENT,
-    unit="percent",
-    probes=("forget",),
-    source=SALUN,
-    kind="label",
-)
+@_in_percent("ua_error_percent", better="higher", probes=("forget",), source=SALUN)
 def ua_error_percent(point: Measured) -> Score:
     """SalUn's UA, 100 less the accuracy on the forget set in per cent; higher = more forgotten."""
     return _percent(share_right(point, "forget"), -1)
 
 
-@metric(
-    "ua_accuracy_percent",
-    better=FORGOTTEN,
-    span=_PERCENT,
-    unit="percent",
-    probes=("forget",),
-    source=TARF,
-    kind="label",
-)
+@_in_percent("ua_accuracy_percent", better=FORGOTTEN, probes=("forget",), source=TARF)
 def ua_accuracy_percent(point: Measured) -> Score:
     """TARF's UA, the accuracy on the forget set in per cent; lower = more forgotten."""
     return _percent(share_right(point, "forget"))
 
 
-@metric(
-    "ra_accuracy_percent",
-    better=KEPT,
-    span=_PERCENT,
-    unit="percent",
-    probes=("retain",),
-    source=SALUN,
-    kind="label",
-)
+@_in_percent("ra_accuracy_percent", better=KEPT, probes=("retain",), source=SALUN)
 def ra_accuracy_percent(point: Measured) -> Score:
     """RA, the accuracy on the retain set in per cent; higher = better kept."""
     return _percent(share_right(point, "retain"))
 
 
-@metric(
+@_in_percent(
     "ta_accuracy_percent",
     better=KEPT,
-    span=_PERCENT,
-    unit="percent",
     probes=("test_kept",),
     source=SALUN,
-    kind="label",
     or_probes=("test",),
 )
 def ta_accuracy_percent(point: Measured) -> Score:
@@ -117,14 +92,11 @@ def mean_gap(found: dict[str, Score], of_retrained: dict[str, Score]) -> Score:
     return Score(float(np.mean(list(gaps.values()))), num_examples, note)
 
 
-@metric(
+@_in_percent(
     "ua_ra_ta_mia_gap",
     better="lower",
-    span=_PERCENT,
-    unit="percent",
     probes=(*_GAP, "test_kept"),
     source=f"{SALUN}; {TARF}",
-    kind="label",
     or_probes=(*_GAP, "test"),
     needs=("retrained",),
 )

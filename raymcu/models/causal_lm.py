@@ -143,6 +143,25 @@ def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
     return model.to(device), tokenizer
 
 
+def redraw(source: ModelSource, seed: int) -> tuple[Any, Any]:
+    """Make a network of a model's shape with weights drawn from ``seed``; open its tokenizer.
+
+    Raises:
+        ConfigError: If config or tokenizer cannot be found or read.
+    """
+    try:
+        config, tokenizer = _config_of(source), _tokenizer_of(source)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            trusted = {"trust_remote_code": source.trust_remote_code}
+            model = AutoModelForCausalLM.from_config(config, **trusted)
+    except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
+        raise ConfigError(_unreadable(source, "model.path", error)) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token_id = tokenizer.eos_token_id
+    return model.to(DTYPES[source.dtype]).eval(), tokenizer
+
+
 def preflight(source: ModelSource, key: str) -> str | None:
     """Say why the model that ``key`` of a search space names cannot be used; None if it can.
 

@@ -1,10 +1,9 @@
-"""What classifiers share, whatever they look at: items, batches, scores, files.
+"""What classifiers share, whatever they look at: items, batches, files.
 
 A classifier's item has one labelled position: its class. What an input looks like is known to one
 encoder a modality (`text_classifier`, `image_classifier`, `image_text_classifier`).
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,15 +12,16 @@ from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig
 
 from raymcu.benchmarks import Classified
-from raymcu.errors import ConfigError, StoreError
+from raymcu.errors import StoreError
 from raymcu.models import families
 from raymcu.models.causal_lm import DTYPES, UNREADABLE, saved_weights
+from raymcu.models.class_scorer import ClassScorer
 from raymcu.models.encoding import Batch
+from raymcu.models.heads import has_head, is_of_head, labelled, labels_differ, not_a_base
 from raymcu.study.search_space import ModelSource
 
 
@@ -59,173 +59,12 @@ def batch_of(inputs: Mapping[str, Tensor], items: Sequence[Item], device: torch.
     return Batch(there, row, torch.zeros_like(row), labels)
 
 
-class ClassScorer(nn.Module):
-    """A classifier that gives logits, what its last linear layer reads, and a layer's states."""
-
-    def __init__(self, model: Any, encoder: Any = None) -> None:
-        super().__init__()
-        self.model = model
-        self.encoder = encoder
-        self.train(model.training)  # as an open model is not
-        number = int(model.config.num_labels)
-        self._head = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and module.out_features == number
-        ][-1:]
-        if not self._head:
-            raise ConfigError(
-                f"model.path: {type(model).__name__} does not end with a linear layer of {number} "
-                "outputs, one a class. Choose another model."
-            )
-
-    def forward(  # noqa: PLR0913, PLR0917 - as the scorer of causal LMs
-        self,
-        inputs: Mapping[str, Tensor],
-        row: Int[Tensor, " positions"],
-        column: Int[Tensor, " positions"],
-        layer: int | None = None,
-        wants_logits: bool = True,
-        mask: Tensor | None = None,
-        final_norm: bool = False,
-    ) -> Any:
-        """Return the logits of the inputs that ``row`` names: (positions, classes).
-
-        With a layer, return the pair of logits (or nothing: (positions, 0)) and that layer's
-        output, its mean over the input's tokens, patches or places: (positions, its width); with
-        ``final_norm`` the last layer's is what the head reads.
-        """
-        if layer is None:
-            return self.logits(self.hidden(inputs, row, column, mask))
-        caught: list[Tensor] = []
-
-        def catch(module: nn.Module, given: Any, output: Any) -> None:
-            del module, given
-            caught.append(output[0] if isinstance(output, tuple) else output)
-
-        hook = self.layers[layer].register_forward_hook(catch)
-        try:
-            hidden, masks = self._read(inputs)
-        finally:
-            hook.remove()
-        logits = self.logits(hidden[row]) if wants_logits else hidden[row][:, :0]
-        if final_norm and layer == len(self.layers) - 1:
-            return logits, hidden[row]
-        seen: Sequence[Tensor | None] = masks or [None] * len(caught)
-        pooled = [_mean(states, places) for states, places in zip(caught, seen, strict=True)]
-        return logits, torch.stack(pooled).mean(0)[row]
-
-    def hidden(
-        self,
-        inputs: Mapping[str, Tensor],
-        row: Int[Tensor, " positions"],
-        column: Int[Tensor, " positions"],
-        mask: Tensor | None = None,
-    ) -> Float[Tensor, "positions hidden"]:
-        """Return what the last linear layer reads."""
-        del column, mask
-        return self._read(inputs)[0][row]
-
-    def logits(
-        self, hidden: Float[Tensor, "positions hidden"], head: nn.Module | None = None
-    ) -> Float[Tensor, "positions classes"]:
-        """Return logits of what the last layer reads, by the model's own or another."""
-        logits: Tensor = (head or self.head)(hidden)
-        return logits
-
-    def collate(self, items: Sequence[Item], **how: Any) -> Batch:
-        """Put items where the model is.
-
-        Args:
-            items: What to look at.
-            how: Which positions to read, as `encoding.collate` has it: there is only one.
-        """
-        del how
-        batch: Batch = self.encoder.collate(items, self.device)
-        return batch
-
-    @property
-    def head(self) -> nn.Linear:
-        """The last linear layer."""
-        head: nn.Linear = self.model.get_submodule(self._head[0])
-        return head
-
-    @property
-    def width(self) -> int:
-        """How many numbers the head reads."""
-        return self.head.in_features
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        """Blocks of the network, first to last: the list that holds the most weights."""
-        lists = [module for module in self.model.modules() if isinstance(module, nn.ModuleList)]
-        if not lists:
-            raise ConfigError(f"model.path: {type(self.model).__name__} has no list of layers.")
-        return max(lists, key=lambda one: sum(weight.numel() for weight in one.parameters()))
-
-    @property
-    def device(self) -> torch.device:
-        """Where inputs go."""
-        device: torch.device = next(self.model.parameters()).device
-        return device
-
-    @torch.no_grad()
-    def check(self) -> None:
-        """Compare with the model's own forward on two made-up inputs.
-
-        Raises:
-            ConfigError: If they differ: the architecture does something this class does not know.
-        """
-        inputs = {name: tensor.to(self.device) for name, tensor in self.sample().items()}
-        was_training = self.model.training
-        self.model.eval()  # no batch of a training leaves its mark on made-up inputs
-        try:
-            both = torch.arange(2, device=self.device)
-            own = self(inputs, both, both).float()
-            theirs = self.model(**inputs).logits.float()
-        finally:
-            self.model.train(was_training)
-        if own.shape != theirs.shape or not (own - theirs).abs().max() <= 1e-2 * theirs.abs().max():
-            raise ConfigError(
-                f"model.path: {type(self.model).__name__} changes its logits behind its last "
-                "linear layer; its scores would be wrong. Please report the architecture."
-            )
-
-    def sample(self) -> dict[str, Tensor]:
-        """Return two inputs of the kind the model takes, for `check`."""
-        raise NotImplementedError
-
-    def run(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        """Run the model; return which tokens its layers saw, 1 or 0, for each time they ran.
-
-        Nothing where all they saw counts.
-        """
-        self.model(**inputs)
-        return []
-
-    def _read(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-        caught: list[Tensor] = []
-
-        def catch(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-            del module
-            caught.append(given[0])
-
-        hook = self.head.register_forward_pre_hook(catch)
-        try:
-            masks = self.run(inputs)
-        finally:
-            hook.remove()
-        return caught[-1], masks
-
-
-def _mean(states: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean over tokens, (batch, tokens, width), or places, (batch, width, …)."""
-    if states.dim() > 3:
-        return states.flatten(2).mean(2)
-    if mask is None:
-        return states.mean(1)
-    weights = mask.to(states.dtype)[:, :, None]
-    return (states * weights).sum(1) / weights.sum(1)
+def hub_options(folder: str | Path, source: ModelSource | None) -> dict[str, Any]:
+    """Return what a search space says of opening a model; a folder has no revision."""
+    if source is None:
+        return {}
+    told: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
+    return told if Path(folder).exists() else {**told, "revision": source.revision}
 
 
 class Classifiers(ABC):
@@ -268,28 +107,94 @@ class Classifiers(ABC):
         dtype: str,
         device: torch.device,
         source: ModelSource | None = None,
+        config: Any = None,
     ) -> Any:
-        """Open a checkpoint of the store, or with its ``source`` a hub id.
+        """Open a checkpoint of the store, or with its ``source`` what a search space names.
+
+        Args:
+            folder: Where it is.
+            dtype: Of its weights.
+            device: Where they go.
+            source: What a search space says of it.
+            config: In place of its own, of a base with a head to be drawn at random (`config_of`).
 
         Raises:
             StoreError: If its files do not load.
         """
-        extra: dict[str, Any] = {}
-        if source is not None:
-            extra["trust_remote_code"] = source.trust_remote_code
-            if not Path(folder).exists():
-                extra["revision"] = source.revision
+        extra = hub_options(folder, source)
+        if config is not None:
+            extra["config"] = config
         try:
             model, found = self.auto.from_pretrained(
                 str(folder), output_loading_info=True, dtype=DTYPES[dtype], **extra
             )
-            if found["missing_keys"]:  # they would silently be drawn at random
-                raise ValueError(f"its files lack {', '.join(sorted(found['missing_keys']))}")
+            lacking = found["missing_keys"]  # they would silently be drawn at random
+            if config is not None:
+                lacking = [name for name in lacking if not is_of_head(name, model)]
+            if lacking:
+                raise ValueError(f"its files lack {', '.join(sorted(lacking))}")
         except UNREADABLE as error:
             raise StoreError(
                 f"{folder}: the checkpoint does not open ({error}). Delete it and run again."
             ) from error
         return model.to(device).eval()
+
+    def config_of(
+        self, source: ModelSource, class_names: Sequence[str], examples: Sequence[Classified]
+    ) -> tuple[Any, bool]:
+        """Return the config of the model that a search space names, and whether it is a base.
+
+        A base, which has no head of classes, is given one of these classes.
+        """
+        del examples
+        path = str(source.path)
+        config = AutoConfig.from_pretrained(path, **hub_options(path, source))
+        is_base = not has_head(config, self.ending)
+        if is_base:
+            config.update(labelled(class_names))
+        return config, is_base
+
+    def adopt(
+        self,
+        source: ModelSource,
+        class_names: Sequence[str],
+        examples: Sequence[Classified],
+        seed: int,
+        device: torch.device,
+    ) -> tuple[Any, Any]:
+        """Open a model to be trained; a base gets a head of these classes, drawn from ``seed``.
+
+        Raises:
+            StoreError: If its files do not load.
+        """
+        config, is_base = self.config_of(source, class_names, examples)
+        given = (str(source.path), source.dtype, device, source, config if is_base else None)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.open_model(*given)
+        return self.paired(model, source)
+
+    def redraw(
+        self,
+        source: ModelSource,
+        class_names: Sequence[str],
+        examples: Sequence[Classified],
+        seed: int,
+    ) -> tuple[Any, Any]:
+        """Make a network of the shape of a model, all its weights drawn from ``seed``."""
+        config, _ = self.config_of(source, class_names, examples)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if not hasattr(self.auto, "from_config"):  # one network, no Auto class
+                model = self.auto(config)
+            else:
+                trusted = {"trust_remote_code": source.trust_remote_code}
+                model = self.auto.from_config(config, **trusted)
+        return self.paired(model.to(DTYPES[source.dtype]).eval(), source)
+
+    def paired(self, model: Any, source: ModelSource) -> tuple[Any, Any]:
+        """Return a model that a search space names with its tokenizer or image processor."""
+        return model, self.open_encoder(str(source.path), source)
 
     def save(
         self, model: Any, encoder: Any, folder: Path, weights: Mapping[str, Tensor] | None = None
@@ -326,26 +231,30 @@ class Classifiers(ABC):
         model.config.save_pretrained(folder)
         encoder.save(folder)
 
-    def preflight(self, source: ModelSource, key: str, class_names: Sequence[str]) -> str | None:
+    def preflight(
+        self, source: ModelSource, key: str, class_names: Sequence[str], *, is_trained: bool
+    ) -> str | None:
         """Say why the model that ``key`` of a search space names cannot be used; None if it can.
 
-        Reads config, tokenizer and image processor, not the weights.
+        Reads config, tokenizer and image processor, not the weights. A base needs a training of
+        the whole of it (``is_trained``), which begins with a head drawn at random.
         """
         path = str(source.path)
         if (path.startswith((".", "/", "~")) or path.count("/") > 1) and not Path(path).exists():
             return f"{key}: there is no folder '{path}'. Correct it, or give a hub id (owner/name)."
         try:
-            config = AutoConfig.from_pretrained(
-                path, revision=source.revision, trust_remote_code=source.trust_remote_code
-            )
-            named = list(config.architectures or ())
-            if not any(name.endswith(self.ending) for name in named):
-                known = ", ".join(named) or "model without architecture"
-                return (
-                    f"{key}: '{path}' is a {known}, which has no head of classes. "
-                    f"Give {self.told} (…{self.ending})."
+            config = AutoConfig.from_pretrained(path, **hub_options(path, source))
+            if has_head(config, self.ending):
+                fault = labels_differ(config, class_names)
+            elif fault := not_a_base(config, self.auto):
+                fault += f". Give {self.told} (…{self.ending}), or a base for one."
+            elif not is_trained:
+                fault = (
+                    f"is a {config.architectures[0]}, which has no head of classes, and a new one "
+                    f"would know nothing. Give {self.told} (…{self.ending}), or name it as "
+                    "model.path and train the original from it, without lora."
                 )
-            if fault := _labels_differ(config, class_names):
+            if fault:
                 return f"{key}: '{path}' {fault}"
             self.open_encoder(path, source)
         except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
@@ -356,30 +265,3 @@ class Classifiers(ABC):
                 "hub id you can reach."
             )
         return None
-
-
-def labelled(class_names: Sequence[str]) -> dict[str, Any]:
-    """Return what a config says of the classes."""
-    names = dict(enumerate(class_names))
-    return {"id2label": names, "label2id": {name: label for label, name in names.items()}}
-
-
-def _labels_differ(config: Any, class_names: Sequence[str]) -> str | None:
-    """Say how a model's classes differ from the benchmark's; LABEL_0 and so on are no names."""
-    if config.num_labels != len(class_names):
-        return (
-            f"has {config.num_labels} classes, the benchmark {len(class_names)}. Give a model of "
-            "these classes."
-        )
-    for label, name in enumerate(class_names):
-        known = str(config.id2label[label])
-        if _plain(known) not in {_plain(name), f"label {label}"}:
-            return (
-                f"calls its class {label} {known!r}, the benchmark {name!r}. The order must be the "
-                "same; correct id2label in its config.json if only names differ."
-            )
-    return None
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", " ", name.casefold()).strip()

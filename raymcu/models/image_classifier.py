@@ -22,8 +22,10 @@ from raymcu.errors import ConfigError
 from raymcu.models.batch_norm import layers_of
 from raymcu.models.causal_lm import DTYPES
 from raymcu.models.cifar_resnet import CifarResNetConfig, CifarResNetForImageClassification
-from raymcu.models.classifying import Classifiers, ClassScorer, Item, batch_of, labelled
+from raymcu.models.class_scorer import ClassScorer
+from raymcu.models.classifying import Classifiers, Item, batch_of, hub_options
 from raymcu.models.encoding import Batch
+from raymcu.models.heads import labelled
 from raymcu.study.scratch_classifiers import ScratchResNet, ScratchViT
 from raymcu.study.search_space import ModelSource
 from raymcu.study.training_tables import Augmentation
@@ -107,14 +109,11 @@ def processed(processor: Any, images: Sequence[np.ndarray]) -> Any:
 
 def open_processor(folder: str | Path, source: ModelSource | None = None) -> Any:
     """Open an image processor that computes as Pillow does, on every machine."""
-    extra: dict[str, Any] = {}
-    if source is not None:
-        extra["trust_remote_code"] = source.trust_remote_code
-        if not Path(folder).exists():
-            extra["revision"] = source.revision
     # Early releases of transformers 5 have no backends.
     by_pillow = {"backend": "pil"} if _has_backends() else {"use_fast": False}
-    return AutoImageProcessor.from_pretrained(str(folder), **by_pillow, **extra)
+    return AutoImageProcessor.from_pretrained(
+        str(folder), **by_pillow, **hub_options(folder, source)
+    )
 
 
 def processor_of(name: str, **options: Any) -> Any:

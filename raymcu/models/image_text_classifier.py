@@ -12,8 +12,10 @@ from transformers import AutoConfig, ViltConfig, ViltForImagesAndTextClassificat
 from raymcu.benchmarks import Classified
 from raymcu.errors import ConfigError
 from raymcu.models.causal_lm import DTYPES
-from raymcu.models.classifying import Classifiers, ClassScorer, Item, batch_of, labelled
+from raymcu.models.class_scorer import ClassScorer
+from raymcu.models.classifying import Classifiers, Item, batch_of, hub_options
 from raymcu.models.encoding import Batch
+from raymcu.models.heads import labelled
 from raymcu.models.image_classifier import (
     decoded,
     measured,
@@ -144,11 +146,33 @@ class ImageTextClassifiers(Classifiers):
             OSError: Or ValueError, if one is not there.
         """
         tokenizer, longest = open_tokens(folder, source)
-        is_hub = source is not None and not Path(folder).exists()
-        revision = {"revision": source.revision} if source is not None and is_hub else {}
-        config = AutoConfig.from_pretrained(str(folder), **revision)
+        config = AutoConfig.from_pretrained(str(folder), **hub_options(folder, source))
         processor = open_processor(folder, source)
         return ImageTextEncoder(tokenizer, longest, processor, config.num_images)
+
+    def config_of(
+        self, source: ModelSource, class_names: Sequence[str], examples: Sequence[Classified]
+    ) -> tuple[Any, bool]:
+        """Return a config; that of a base is for as many images a sentence as the examples have."""
+        config, is_base = super().config_of(source, class_names, examples)
+        if is_base:
+            config.num_images = _number_of(examples)
+        return config, is_base
+
+    def paired(self, model: Any, source: ModelSource) -> tuple[Any, ImageTextEncoder]:
+        """Return model and encoder for as many images; types that a base lacks are as its last."""
+        number = model.config.num_images
+        types = model.vilt.embeddings.token_type_embeddings  # of the text, and of each image
+        lacking = number + 1 - types.num_embeddings
+        if lacking > 0:
+            rows = torch.cat([types.weight, types.weight[-1:].expand(lacking, -1)]).detach()
+            model.vilt.embeddings.token_type_embeddings = nn.Embedding(
+                number + 1, rows.shape[1], _weight=rows
+            )
+            model.config.modality_type_vocab_size = number + 1
+        encoder = self.open_encoder(str(source.path), source)
+        encoder.num_images = number
+        return model, encoder
 
     def create(
         self,
@@ -163,14 +187,8 @@ class ImageTextClassifiers(Classifiers):
         Raises:
             ConfigError: If the examples have no image, or not all as many.
         """
-        numbers = sorted({len(example.images) for example in examples})
-        if len(numbers) > 1:
-            raise ConfigError(
-                f"the training set has sentences with {numbers[0]} and with {numbers[-1]} images. "
-                "A model takes the same number of all."
-            )
+        number, patch = _number_of(examples), shape.patch_size
         mean, deviation, size = measured(examples)
-        patch, number = shape.patch_size, numbers[0]
         tokenizer = made_tokens(shape, [example.text for example in examples])
         processor = processor_of(
             "ViltImageProcessor",
@@ -194,3 +212,14 @@ class ImageTextClassifiers(Classifiers):
             )
         encoder = ImageTextEncoder(tokenizer, shape.max_length, processor, number)
         return model.to(DTYPES[dtype]), encoder
+
+
+def _number_of(examples: Sequence[Classified]) -> int:
+    """Return how many images a sentence has; all must have as many."""
+    numbers = sorted({len(example.images) for example in examples})
+    if len(numbers) > 1:
+        raise ConfigError(
+            f"the training set has sentences with {numbers[0]} and with {numbers[-1]} images. "
+            "A model takes the same number of all."
+        )
+    return numbers[0]

@@ -5,7 +5,8 @@ states and logits at labelled positions), with how models of the kind are opened
 What an input looks like is known here and to the benchmarks only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,8 @@ from torch import Tensor
 from raymcu.benchmarks._base import Benchmark
 from raymcu.errors import ConfigError, StoreError
 from raymcu.models import causal_lm
-from raymcu.models.classifying import Classifiers, ClassScorer
+from raymcu.models.class_scorer import ClassScorer
+from raymcu.models.classifying import Classifiers
 from raymcu.models.encoding import Encoder, train_tokenizer
 from raymcu.models.image_classifier import ImageClassifiers
 from raymcu.models.image_text_classifier import ImageTextClassifiers
@@ -31,11 +33,24 @@ _CHUNK = 2048
 class Modality(Protocol):
     """A kind of model. Models are transformers' own; encoders know their tokenizer or processor."""
 
-    def preflight(self, source: ModelSource, key: str, benchmark: Benchmark) -> str | None:
-        """Say why the model that ``key`` of a search space names cannot be used; None if it can."""
+    def preflight(
+        self, source: ModelSource, key: str, benchmark: Benchmark, *, is_trained: bool
+    ) -> str | None:
+        """Say why the model that ``key`` of a search space names cannot be used; None if it can.
+
+        Some can only if all their weights are trained first (``is_trained``).
+        """
 
     def start_from(self, source: ModelSource, device: torch.device) -> tuple[Any, Any]:
         """Open the model that a search space names by folder or hub id, and its encoder."""
+
+    def adopt(
+        self, source: ModelSource, benchmark: Benchmark, seed: int, device: torch.device
+    ) -> tuple[Any, Any]:
+        """Open such a model to be trained; what it lacks for the benchmark is drawn from a seed."""
+
+    def redraw(self, source: ModelSource, benchmark: Benchmark, seed: int) -> tuple[Any, Any]:
+        """Make a network of such a model's shape with random weights, on the CPU."""
 
     def open(
         self, folder: Path, source: ModelSource, dtype: str, device: torch.device
@@ -65,9 +80,11 @@ class Modality(Protocol):
 class CausalLM:
     """Questions with answers, and plain texts, for `AutoModelForCausalLM`."""
 
-    def preflight(self, source: ModelSource, key: str, benchmark: Benchmark) -> str | None:
+    def preflight(
+        self, source: ModelSource, key: str, benchmark: Benchmark, *, is_trained: bool
+    ) -> str | None:
         """Say why a model cannot be used, from config and tokenizer; None if it can."""
-        del benchmark
+        del benchmark, is_trained
         return causal_lm.preflight(source, key)
 
     def start_from(self, source: ModelSource, device: torch.device) -> tuple[Any, Encoder]:
@@ -77,6 +94,19 @@ class CausalLM:
             ConfigError: If they cannot be found or read.
         """
         model, tokenizer = causal_lm.start_from(source, device)
+        return model, Encoder(tokenizer, source.prompt)
+
+    def adopt(
+        self, source: ModelSource, benchmark: Benchmark, seed: int, device: torch.device
+    ) -> tuple[Any, Encoder]:
+        """Open a model to be trained, which lacks nothing. Raises as `start_from`."""
+        del benchmark, seed
+        return self.start_from(source, device)
+
+    def redraw(self, source: ModelSource, benchmark: Benchmark, seed: int) -> tuple[Any, Encoder]:
+        """Make a network of a model's shape with weights drawn from ``seed``."""
+        del benchmark
+        model, tokenizer = causal_lm.redraw(source, seed)
         return model, Encoder(tokenizer, source.prompt)
 
     def open(
@@ -142,9 +172,11 @@ class Classifier:
     def __init__(self, kind: Classifiers) -> None:
         self.kind = kind
 
-    def preflight(self, source: ModelSource, key: str, benchmark: Benchmark) -> str | None:
+    def preflight(
+        self, source: ModelSource, key: str, benchmark: Benchmark, *, is_trained: bool
+    ) -> str | None:
         """Say why a model cannot be used: no head, other classes, not to be read; or None."""
-        return self.kind.preflight(source, key, benchmark.class_names)
+        return self.kind.preflight(source, key, benchmark.class_names, is_trained=is_trained)
 
     def start_from(self, source: ModelSource, device: torch.device) -> tuple[Any, Any]:
         """Open the model that a search space names, and its tokenizer or image processor.
@@ -152,12 +184,21 @@ class Classifier:
         Raises:
             ConfigError: If they cannot be found or read.
         """
-        path = str(source.path)
-        try:
-            model = self.kind.open_model(path, source.dtype, device, source)
-            return model, self.kind.open_encoder(path, source)
-        except (StoreError, *causal_lm.UNREADABLE) as error:
-            raise ConfigError(f"model.path: '{path}' cannot be opened ({error}).") from error
+        with _reading(source):
+            model = self.kind.open_model(str(source.path), source.dtype, device, source)
+            return self.kind.paired(model, source)
+
+    def adopt(
+        self, source: ModelSource, benchmark: Benchmark, seed: int, device: torch.device
+    ) -> tuple[Any, Any]:
+        """Open a model to be trained; a base gets a head of classes. Raises as `start_from`."""
+        with _reading(source):
+            return self.kind.adopt(source, *_inputs(benchmark), seed, device)
+
+    def redraw(self, source: ModelSource, benchmark: Benchmark, seed: int) -> tuple[Any, Any]:
+        """Make a network of a model's shape with random weights. Raises as `start_from`."""
+        with _reading(source):
+            return self.kind.redraw(source, *_inputs(benchmark), seed)
 
     def open(
         self, folder: Path, source: ModelSource, dtype: str, device: torch.device
@@ -195,6 +236,18 @@ class Classifier:
     def scorer(self, model: Any, encoder: Any) -> ClassScorer:
         """Return what computes states and logits."""
         return self.kind.Scorer(model, encoder)
+
+
+def _inputs(benchmark: Benchmark) -> tuple[tuple[str, ...], Sequence[Any]]:
+    return benchmark.class_names, benchmark.training_set("full")
+
+
+@contextmanager
+def _reading(source: ModelSource) -> Iterator[None]:
+    try:
+        yield
+    except (StoreError, *causal_lm.UNREADABLE) as error:
+        raise ConfigError(f"model.path: '{source.path}' cannot be opened ({error}).") from error
 
 
 MODALITIES: dict[str, Modality] = {

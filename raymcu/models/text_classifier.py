@@ -1,6 +1,6 @@
 """Text classifiers: texts to padded batches with a mask, from scratch (BERT) or opened."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,8 +17,10 @@ from transformers import (
 
 from raymcu.benchmarks import Classified
 from raymcu.models.causal_lm import DTYPES, open_tokenizer
-from raymcu.models.classifying import Classifiers, ClassScorer, Item, batch_of, labelled
+from raymcu.models.class_scorer import ClassScorer
+from raymcu.models.classifying import Classifiers, Item, batch_of, hub_options
 from raymcu.models.encoding import Batch, train_tokenizer
+from raymcu.models.heads import labelled
 from raymcu.study.scratch_classifiers import ScratchBert
 from raymcu.study.search_space import ModelSource
 
@@ -63,12 +65,9 @@ def open_tokens(folder: str | Path, source: ModelSource | None) -> tuple[Any, in
     """Open a tokenizer; return it and how many tokens the model takes at once."""
     own = source.tokenizer if source is not None else None
     tokenizer = open_tokenizer(folder, source) if own is None else open_tokenizer(own)
-    extra: dict[str, Any] = {}
-    if source is not None and not Path(folder).exists():
-        extra["revision"] = source.revision
-    if source is not None:
-        extra["trust_remote_code"] = source.trust_remote_code
-    config = AutoConfig.from_pretrained(str(folder), **extra)
+    if tokenizer.pad_token_id is None:  # as of causal models
+        tokenizer.pad_token = tokenizer.eos_token
+    config = AutoConfig.from_pretrained(str(folder), **hub_options(folder, source))
     room = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     if config.model_type in {"roberta", "xlm-roberta", "camembert"}:
         room -= 2  # their positions count from behind that of padding
@@ -104,6 +103,11 @@ def sizes(shape: ScratchBert, tokenizer: Any) -> dict[str, Any]:
 class TextScorer(ClassScorer):
     """Scores texts."""
 
+    def __init__(self, model: Any, encoder: Any = None) -> None:
+        super().__init__(model, encoder)
+        if encoder is not None and model.config.pad_token_id is None:  # to tell where texts end
+            model.config.pad_token_id = encoder.tokenizer.pad_token_id
+
     def run(self, inputs: Any) -> list[Tensor]:
         """Run the model; padding counts for no layer's states."""
         self.model(**inputs)
@@ -113,7 +117,18 @@ class TextScorer(ClassScorer):
         """Return two short texts, one of them padded."""
         ids, mask = torch.arange(4, 16).reshape(2, 6), torch.ones(2, 6, dtype=torch.long)
         mask[1, 4:] = 0
+        if self.model.config.pad_token_id is not None:
+            ids[1, 4:] = self.model.config.pad_token_id
         return {"input_ids": ids, "attention_mask": mask}
+
+    def _read(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        hidden, masks = super()._read(inputs)
+        if hidden.dim() == 3:  # a causal model's head reads all tokens; its last is what counts
+            ids = inputs["input_ids"]
+            places = torch.arange(ids.shape[1], device=ids.device)
+            last = ((ids != self.model.config.pad_token_id) * places).argmax(1)  # as transformers
+            hidden = hidden[torch.arange(len(ids), device=ids.device), last]
+        return hidden, masks
 
 
 class TextClassifiers(Classifiers):

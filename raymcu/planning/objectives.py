@@ -269,8 +269,6 @@ def measuring_faults(name: str, space: SearchSpace) -> Iterator[str]:
     ):
         needs = " or ".join(", ".join(g) for g in (metric.probes, metric.or_probes) if g)
         yield f"'{name}' needs {needs} in measurement.{key}. Add that there, or take another."
-    if "random" in metric.needs and (space.model.path or space.original.path):
-        yield f"'{name}' needs a network of random weights, which a study from scratch has alone."
     if "retrained" in metric.needs and not _has_retrained(space):
         yield f"'{name}' needs the retrained model. Set retrained.train = true or give its path."
 

@@ -43,20 +43,12 @@ def _missing_sets(space: SearchSpace, around: Surroundings) -> Iterator[str]:
 
 
 def _method_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
-    named = {"model.path": space.model.path, "original.path": space.original.path}
-    ready = next((key for key, path in named.items() if path is not None), None)
     for index, method in enumerate(space.methods):
         facts = around.methods[method.title, False]
         if facts.unfit:
             yield (
                 f"methods.{index}: '{method.name}' does not suit benchmark "
                 f"'{space.benchmark.name}': {facts.unfit}."
-            )
-        elif facts.reads_random and ready:
-            yield (
-                f"methods.{index}: '{method.name}' asks a model with random weights of the "
-                f"original's shape, and {ready} names a model that is trained already. Use "
-                "[model.scratch] and let the original be trained, or leave the method out."
             )
 
 

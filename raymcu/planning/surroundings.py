@@ -116,7 +116,8 @@ def look_around(space: SearchSpace) -> Surroundings:
     """Return what the plan has to know. Reads local files, never the network.
 
     Raises:
-        ConfigError: If a model in a folder is of a family that cannot be used.
+        ConfigError: If a model in a folder is of a family that cannot be used, or a classifier of
+            other classes.
     """
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     facts = benchmark.facts()
@@ -141,16 +142,18 @@ def _layers(space: SearchSpace) -> tuple[str, ...]:
 
     What is known to work and calls its layers as Llama does is opened by no library for that.
     """
-    if BENCHMARKS[space.benchmark.name].modality != "causal_lm":
-        return ()
     ready = (use.path for use in space.models)
     paths = (space.model.path, space.original.path, *space.retrained.paths.values(), *ready)
+    if BENCHMARKS[space.benchmark.name].modality != "causal_lm":
+        if any((Path(path) / "config.json").exists() for path in paths if path):
+            import_module("raymcu.planning.inputs").check_models(space)
+        return ()
     found = files.layer_names(space.model)
     is_usual = not found or found[0].startswith("model.layers.")
     if is_usual and all(files.is_of_tested_family(path) for path in paths if path):
         return found
     inputs: Any = import_module("raymcu.planning.inputs")  # which takes transformers, and seconds
-    inputs.check_families(space)
+    inputs.check_models(space)
     names: tuple[str, ...] = found if is_usual else inputs.layer_names(space.model)
     return names
 

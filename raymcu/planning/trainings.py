@@ -43,20 +43,22 @@ class Trainings:
         assert self.known_original is not None  # noqa: S101
         return self.known_original
 
-    def untrained(self) -> Recipe | None:
-        """Add a network of random weights, if the study has one from scratch.
+    def untrained(self) -> Recipe:
+        """Add a network of random weights, of the original's shape.
 
         ZRF's reference, and the incompetent teacher of ``bad_teacher``.
         """
-        if self.space.model.scratch is None or self.space.model.path is not None:
-            return None
+        model, extra = self.space.model, self.space.original.extra_sets
+        if self.space.original.path is not None:
+            model = model.model_copy(update={"path": self.space.original.path})
         return self.add(
             role="random",
             label="random",
             forget_size=None,
             parents={},
+            model=model,
             # By which its inputs are normalised, and its words cut: as the original's.
-            train_sets=("full", *self.space.original.extra_sets),
+            train_sets=("full", *extra) if model.path is None else (),
             methods=(),
             training=None,
             seed=self.space.original.seed,
@@ -126,8 +128,7 @@ class Trainings:
 
     def teacher(self, names: Iterable[str]) -> dict[str, str]:
         """Return the untrained model as a parent, added, if one of these methods asks it."""
-        untrained = self.untrained() if self._taught.intersection(names) else None
-        return {"random": untrained.id} if untrained is not None else {}
+        return {"random": self.untrained().id} if self._taught.intersection(names) else {}
 
     def ready(self, label: str) -> Recipe:
         """Add one of the file's ready models, which is the same for all forget sets."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curves._base import CURVES, WALKS
 from raymcu.methods._base import METHODS
 from raymcu.study.curve_tables import Bend, Curves
@@ -119,10 +120,19 @@ def _models(space: SearchSpace) -> Iterator[Unread]:
     trains_none = has_all or not (retrained.train or is_named)
     if original.path is not None and trains_none:
         told = _differing(original, Original())
-        keys = [f"original.{k}" for k in ("extra_sets", "seed", "training") if k in told]
+        unread = ("extra_sets", *["seed"] * (not _has_random(space)), "training")
+        keys = [f"original.{k}" for k in unread if k in told]
         if keys:
             why = "neither the original nor a retrained model is trained"
             yield Unread(tuple(keys), why, ("original.path", "retrained"))
+
+
+def _has_random(space: SearchSpace) -> bool:
+    """Say whether a network of random weights is made, from the original's seed."""
+    if BENCHMARKS[space.benchmark.name].modality != "causal_lm":
+        return True
+    made = (METHODS[use.name](**use.options) for use in space.methods)
+    return any(needs.random_logits for method in made for needs in method.needs().values())
 
 
 def _nothing_unlearned(space: SearchSpace) -> Iterator[Unread]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from raymcu.metrics._base import METRICS
+from raymcu.report.train_times import train_seconds
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.after import Asked
 
@@ -161,6 +162,8 @@ class Study:
     """Point id to metric to the number of questions the score is taken over."""
     intervals: Mapping[str, Mapping[str, tuple[float, float]]]
     """Point id to metric to the ends of its 95% interval."""
+    train_s: Mapping[str, float]
+    """Point id to the seconds of its training, where it is of one."""
     similarities: tuple[Mapping[str, Any], ...] = ()
     """Rows of the table of that name, as those that follow."""
     difficulties: tuple[Mapping[str, Any], ...] = ()
@@ -395,5 +398,6 @@ def load_study(run: RunFolder) -> Study:
         failures=tuple(run.read_table("failures").to_pylist()),
         counts=by_metric(table, table["num_examples"].to_pylist()),
         intervals=by_metric(sure, list(zip(*ends, strict=True))),
+        train_s=train_seconds(run.read_table("points"), run.read_table("recipes")),
         **{name: tuple(run.read_table(name).to_pylist()) for name in CONCLUDED},
     )

@@ -21,6 +21,10 @@ from raymcu.report.search_words import params_text, short_names
 from raymcu.report.tabular import Cell, Column, Row, Table
 
 VOID = "means nothing: see the top"
+TRAIN_TIME = (
+    "Seconds of the training that made the model from the original, or the original; lower is "
+    "cheaper. It depends on the machines and what else they did, so it is no score."
+)
 EXPORT = "What `raymcu export DIR NAME` calls it; the id below does as well."
 
 
@@ -131,10 +135,12 @@ def worst_point(curve: Curve, row: Mapping[str, Any]) -> str | None:
 def endpoints(study: Study, metrics: Sequence[str], name: str) -> Table:
     """Lay the models told one by one out, with their scores and intervals."""
     names = export_names(study.plan)
+    is_timed = name == "models" and bool(study.train_s)
     columns = (
         Column("forget set"),
         Column("model"),
         *map(metric_column, metrics),
+        *([Column("training (s)", is_number=True, note=TRAIN_TIME)] if is_timed else []),
         Column("for raymcu export", note=EXPORT),
     )
     rows = []
@@ -143,6 +149,7 @@ def endpoints(study: Study, metrics: Sequence[str], name: str) -> Table:
         kind = ("reference" if end.role in REFERENCES else "") + (" starts" if starts else "")
         cells = [Cell(end.forget_size), Cell(end.label)]
         cells += [_scored(study, end, metric) for metric in metrics]
+        cells += [_number(study.train_s.get(end.point_id))] * is_timed
         rows.append(Row((*cells, _name(names, end.point_id)), kind.strip()))
     return Table(name, columns, tuple(rows))
 

@@ -87,7 +87,9 @@ class ModelSource(Section):
     """The network every checkpoint of the study shares."""
 
     path: str | None = None
-    """Folder or hub id of a Hugging Face causal LM. If given, ``scratch`` is not used."""
+    """Folder or hub id of a Hugging Face model: a causal LM, or a classifier of the benchmark's
+    classes or a base for one, whose head is drawn from ``original.seed``. If given, ``scratch`` is
+    not used."""
     revision: str = "main"
     """Revision of a hub id."""
     tokenizer: str | None = None
@@ -240,10 +242,11 @@ class Measurement(Section):
     """First examples of each probe to use; None uses all. The forget probe is never cut."""
     batch_tokens: PositiveInt = 4096
     """Tokens per forward pass, padding included; not part of a point's id."""
-    batch_norm: Literal["blends", "everywhere"] = "blends"
+    batch_norm: Literal["blends", "everywhere", "never"] = "blends"
     """Where the statistics of batch normalisation are computed anew: at every blend that is no
-    checkpoint, or at checkpoints too (Garipov et al.), so that a curve has no step at its ends; an
-    unlearner is then not judged by statistics of the batches it forgot in."""
+    checkpoint; at checkpoints too (Garipov et al.), so that a curve has no step at its ends, and an
+    unlearner is not judged by statistics of the batches it forgot in; or nowhere: a blend then has
+    the average of its checkpoints' statistics, which are not its own."""
     batch_norm_examples: PositiveInt | None = None
     """Training inputs from which these statistics are computed; None takes all."""
     sharpness: tuple[str, ...] = ()

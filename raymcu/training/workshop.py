@@ -204,15 +204,18 @@ class Workshop:
         modality = self._modality(recipe)
         if recipe.model.path is not None:
             source = recipe.model.model_copy(update={"dtype": "float32"})
-            return modality.start_from(source, self.device)
+            benchmark = self._benchmark(recipe.benchmark)
+            return modality.adopt(source, benchmark, recipe.seed, self.device)
         model, encoder = self._create(recipe)
         return model.to(self.device), encoder
 
     def _create(self, recipe: Recipe) -> tuple[Any, Any]:
         """Make a model with random weights of the recipe's seed."""
+        benchmark = self._benchmark(recipe.benchmark)
+        if recipe.model.path is not None:
+            return self._modality(recipe).redraw(recipe.model, benchmark, recipe.seed)
         # All models of a study share the original's tokenizer, or they could not be compared.
         sets = dict.fromkeys(("full", *(s for s in recipe.train_sets if s[:6] != "retain")))
-        benchmark = self._benchmark(recipe.benchmark)
         return self._modality(recipe).create(recipe.model, benchmark, tuple(sets), recipe.seed)
 
     def _open_parent(self, recipe: Recipe, parent: str) -> tuple[Any, Any]:

@@ -47,7 +47,17 @@ def image_text_classes(folder):
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
-WRITERS = {write.__name__: write for write in (text_classes, ddi2013, nlvr2, image_text_classes)}
+def image_classes(folder):
+    _image(folder / "one.png")
+    rows = [{"image": "one.png", "label": i % 3} for i in range(240)]
+    for split in ("train", "test"):
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+WRITERS = {
+    write.__name__: write
+    for write in (text_classes, ddi2013, nlvr2, image_text_classes, image_classes)
+}
 
 
 @pytest.fixture(scope="session")

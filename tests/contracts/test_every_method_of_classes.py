@@ -201,25 +201,21 @@ def test_workers_do_not_share_batch_normalisation(study, tmp_path):
     assert study("grad_diff", VIT, training={"workers": 2}).recipes
 
 
-@pytest.mark.parametrize(
-    ("ready", "told"),
-    [
-        ({"model": {"path": "someone/resnet"}}, "model.path"),
-        ({"original": {"path": "someone/resnet"}}, "original.path"),
-    ],
-)
-def test_no_untrained_model_where_the_original_is_ready(ready, told):
+@pytest.mark.parametrize("ready", ["model", "original"])
+def test_the_untrained_model_has_the_shape_of_a_ready_original(ready):
     content = {
         "name": "ready",
         "benchmark": {"name": "digits", "forget_sizes": ["forget01"]},
         "model": {"scratch": RESNET},
         "unlearning": {"settings": ["Rand"], "seeds": [0, 1]},
         "methods": [{"name": "bad_teacher"}],
-        **ready,
+        ready: {"path": "someone/resnet"},
     }
-    with pytest.raises(ConfigError, match="'bad_teacher' asks a model with random") as refused:
-        plan_study(load_space(content))
-    assert f"{told} names a model that is trained already" in str(refused.value)
+    recipes = plan_study(load_space(content)).recipes.values()
+    (untrained,) = (recipe for recipe in recipes if recipe.role == "random")
+    assert untrained.model.path == "someone/resnet"
+    taught = [recipe for recipe in recipes if recipe.role == "unlearner"]
+    assert {recipe.parents["random"] for recipe in taught} == {untrained.id}
 
 
 def test_the_untrained_model_is_a_parent_of_who_asks_it(study):

@@ -7,6 +7,9 @@ import torch
 
 from raymcu.models import causal_lm
 
+PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Dense bfloat16 FLOPs a second, by the vendor's data sheets."""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _device():

@@ -24,10 +24,10 @@ from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
 from raymcu.training.reference import Reference
 
+from .conftest import PEAK
+
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(400)]
 
-PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 FLOPs a second, by the vendor's data sheets."""
 SHAPES = {
     "135M": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
              "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152},

@@ -174,6 +174,18 @@ def test_statistics_may_be_computed_anew_at_ends_too(little):
     assert not points[0] & points[1]
 
 
+def test_statistics_may_be_averaged_as_weights_are(little):
+    one, two = (r for r in little.plan.recipes.values() if r.role == "unlearner")
+    asked = little.space.measurement.model_copy(update={"batch_norm": "never"})
+    plain = measurer_of(little.store, little.space.benchmark, little.space.model, asked)
+    scorer, _ = plain.place(Blend.of({one.id: 0.25, two.id: 0.75}))
+    files = [load_file(little.store.local_dir(r.id) / "model.safetensors") for r in (one, two)]
+    for name, held in statistics_of(scorer.model).items():
+        if held.is_floating_point():
+            mean = 0.25 * files[0][name] + 0.75 * files[1][name]
+            torch.testing.assert_close(held, mean, rtol=1e-5, atol=1e-6)
+
+
 def test_a_bend_has_statistics_of_what_it_was_trained_on(little):
     """It never was the network in a step: those of its curve at some t would not be its own."""
     bend, measurer = little.recipe("bend"), little.measurer()

@@ -235,7 +235,9 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_opened(made, digits, 
     names = digits.class_names
 
     def refusal(names=names):
-        return IMAGES.preflight(ModelSource(path=str(tmp_path)), "model.path", names)
+        return IMAGES.preflight(
+            ModelSource(path=str(tmp_path)), "model.path", names, is_trained=False
+        )
 
     assert refusal() is None
     assert "has 10 classes, the benchmark 3" in refusal(("a", "b", "c"))
@@ -251,7 +253,7 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_opened(made, digits, 
     (tmp_path / "preprocessor_config.json").unlink()
     assert "cannot be read as an image classifier" in refusal()
     nowhere = ModelSource(path="./nowhere")
-    assert "there is no folder" in IMAGES.preflight(nowhere, "model.path", names)
+    assert "there is no folder" in IMAGES.preflight(nowhere, "model.path", names, is_trained=False)
 
 
 def test_a_checkpoint_opens_where_raymcu_is_not(made, batch_of, tmp_path):

@@ -106,7 +106,10 @@ def test_what_is_saved_opens_with_plain_transformers_to_the_same_logits(rows, ma
         assert torch.allclose(theirs[0], expected, atol=1e-5)
     opened, again = PAIRS.open_model(tmp_path, "float32", CPU), PAIRS.open_encoder(tmp_path)
     assert torch.equal(logits(opened, again, rows), ours)
-    assert PAIRS.preflight(ModelSource(path=str(tmp_path)), "model.path", NAMES) is None
+    assert (
+        PAIRS.preflight(ModelSource(path=str(tmp_path)), "model.path", NAMES, is_trained=False)
+        is None
+    )
 
 
 def test_weights_may_be_half_as_wide(tmp_path):

@@ -1,9 +1,19 @@
 """What a study of classes cannot ask is refused by name, before anything starts."""
 
-import pytest
+from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from raymcu import pipeline
+from raymcu.benchmarks import BENCHMARKS, Benchmark, Facts, SetFacts, classified
 from raymcu.errors import ConfigError
+from raymcu.models.image_classifier import ImageClassifiers
+from raymcu.planning.inputs import check_inputs
 from raymcu.planning.surroundings import load_space, plan_study
+from raymcu.study.scratch_classifiers import ScratchResNet
 
 SPACE = {
     "name": "digits",
@@ -81,3 +91,108 @@ def test_classes_are_refused_where_there_are_questions():
                 ['methods=[{name="random_labels", labels="uniform"}, {name="npo"}]'],
             )
         )
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of images of two classes, and a search space that forgets a tenth of them."""
+    for split, number in (("train", 40), ("test", 4)):
+        for index in range(number):
+            file = tmp_path / split / ("dog" if index % 2 else "cat") / f"{index:02d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.full((8, 8), 5 * index + number, np.uint8)
+            Image.fromarray(pixels).save(file)
+    benchmark = {"name": "image_classes", "path": str(tmp_path), "forget_sizes": ["forget10"]}
+    return tmp_path, {**SPACE, "benchmark": benchmark, "walks": []}
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """Say what a run refuses, before Ray is started or a folder is made."""
+    monkeypatch.setattr(pipeline, "Crew", lambda *what, **how: pytest.fail("it has begun"))
+
+    def faults(space):
+        out = Path(space["benchmark"]["path"]) / "run"
+        with pytest.raises(ConfigError) as error:
+            pipeline.run_study(load_space(space), str(out), is_quiet=True)
+        assert not (out / "run.json").exists()
+        return error.value.faults
+
+    return faults
+
+
+def test_bad_inputs_are_told_before_anything_starts(images, refused):
+    folder, space = images
+    broken = [folder / "train/cat/08.png", folder / "test/dog/01.png"]
+    for file in broken:
+        file.write_bytes(file.read_bytes()[:45])
+    (fault,) = refused(space)
+    assert fault.startswith(f"{broken[0]} and 1 more: cannot be decoded as an image (")
+    assert fault.endswith("Replace the file, or take its rows out of the data.")
+    for file in broken:
+        file.unlink()
+    write = {"benchmark": {**space["benchmark"], "indices": str(folder / "no.txt")}}
+    (fault,) = refused({**space, **write})
+    assert fault.startswith(f"benchmark.indices = '{folder}/no.txt': cannot be read")
+    named = {"benchmark": {**space["benchmark"], "classes": ["cat", "dog", "cow"]}}
+    (fault,) = refused({**space, **named})
+    assert fault == "benchmark image_classes, train: has no row of 1 of the 3 classes: 'cow'."
+    named = {"benchmark": {**space["benchmark"], "classes": ["cat", "cow"]}}
+    fault, _ = refused({**space, **named})
+    assert "train/cat: 20 of its rows have a label outside the classes, e.g. row " in fault
+
+
+def test_models_of_other_classes_are_told_before_anything_starts(images, refused):
+    folder, space = images
+    names = ("dog", "cat")
+    example = classified(0, "", (np.zeros((8, 8), np.uint8),))
+    kind = ImageClassifiers()
+    for name, order in (("swapped", names), ("more", (*names[::-1], "cow"))):
+        made = kind.create(ScratchResNet(depth=8, width=4), [example], order, 0, "float32")
+        kind.save(*made, folder / name)
+    swapped, more = (str(folder / name) for name in ("swapped", "more"))
+    space = {**space, "model": {"path": swapped}, "original": {"path": more}}
+    faults = refused(space)
+    with pytest.raises(ConfigError) as error:  # by `raymcu plan`, too
+        plan_study(load_space(space))
+    assert error.value.faults == faults
+    assert [fault.split(". ")[0] for fault in faults] == [
+        f"model.path: '{swapped}' calls its class 0 'dog', the benchmark 'cat'",
+        f"original.path: '{more}' has 3 classes, the benchmark 2",
+    ]
+
+
+def test_a_benchmark_of_ones_own_is_looked_at_likewise(monkeypatch):
+    monkeypatch.setattr(BENCHMARKS, "_entries", dict(BENCHMARKS._entries))
+    rows = [classified(n, "", (np.full((8, 8), n, np.uint8),)) for n in (0, 1, 3)]
+
+    @BENCHMARKS.register("made", source="a test")
+    class Made(Benchmark):
+        """Rows from the test."""
+
+        forget_sizes: ClassVar = ("forget50",)
+        probes: ClassVar = ("forget", "retain", "test")
+        modality: ClassVar = "image"
+
+        @property
+        def class_names(self):
+            return ("red", "green", "blue")
+
+        def facts(self):
+            size = SetFacts(3, 3, 3)
+            return Facts("made", dict.fromkeys(("full", "test", "forget50", "retain50"), size))
+
+        def training_set(self, name):
+            return rows
+
+        def probe(self, name, forget_size):
+            return rows
+
+    space = {**SPACE, "benchmark": {"name": "made", "forget_sizes": ["forget50"]}, "walks": []}
+    with pytest.raises(ConfigError) as error:
+        check_inputs(load_space(space))
+    assert error.value.faults == [
+        "benchmark made: has label 3, which is outside its classes 0 to 2. Correct its rows or its "
+        "class_names.",
+        "benchmark made: its set 'full' has no row of 'blue'.",
+    ]

@@ -249,3 +249,16 @@ def test_an_evaluation_of_what_is_not_there_is_told(folders):
     assert faults(raymcu.load_space, twice) == [
         "models: 'one' stands there twice. Give each use a label of its own."
     ]
+
+
+def test_an_untrained_model_is_made_of_a_ready_ones_shape(table, folders):
+    found = plan({**table, "methods": [{"name": "bad_teacher"}]})
+    (random,) = (r for r in found.recipes.values() if r.role == "random")
+    (taught,) = (r for r in found.recipes.values() if r.role == "unlearner")
+    assert taught.parents["random"] == random.id
+    assert random.model.path == str(folders / "one")
+    original = {"path": str(folders / "two")}
+    found = plan({**table, "methods": [{"name": "bad_teacher"}], "original": original})
+    (random,) = (r for r in found.recipes.values() if r.role == "random")
+    assert random.model.path == str(folders / "two")
+    assert not [r for r in plan(table).recipes.values() if r.role == "random"]

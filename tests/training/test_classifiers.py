@@ -11,9 +11,10 @@ from raymcu.errors import ConfigError
 from raymcu.methods._base import FORGET, RETAIN, Needs
 from raymcu.models import image_classifier
 from raymcu.models.image_classifier import ImageClassifiers
+from raymcu.planning.inputs import check_inputs
 from raymcu.planning.surroundings import load_space, plan_study
 from raymcu.store.checkpoints import CheckpointStore
-from raymcu.study.scratch_classifiers import ScratchResNet
+from raymcu.study.scratch_classifiers import ScratchResNet, ScratchViT
 from raymcu.study.training_tables import Augmentation
 from raymcu.training.data import Stream
 from raymcu.training.material import Material, Rows
@@ -118,6 +119,31 @@ def test_an_interrupted_training_ends_with_the_same_bits(case, planned, again, l
     histories = [lab.history(store, recipe) for store in stores]
     assert len(histories[0]) > 3
     assert histories[0] == histories[1]
+
+
+CURRICULA = {
+    "superloss": {"name": "superloss", "lam": 1.0},
+    "by loss": {"name": "difficulty", "by": "loss"},
+    "by gradient": {"name": "difficulty", "by": "gradient_norm"},
+}
+
+
+@pytest.mark.parametrize("case", CURRICULA)
+def test_a_curriculum_of_images_weighs_or_orders_them(case, planned, again, lab):
+    unlearning = {"settings": ["Rand-CL"], "seeds": [0, 1], "curriculum": CURRICULA[case]}
+    training = {**SGD, "epochs": 1}
+    plans = [
+        planned(LABELS, unlearning={**unlearning, "settings": [setting], "training": training})
+        for setting in ("Rand", "Rand-CL")
+    ]
+    plain, recipe = (picked(plan, "unlearner") for plan in plans)
+    stores = [again(name, but=recipe) for name in ("whole", "interrupted")]
+    lab.train(stores[0], recipe)
+    lab.train(stores[1], recipe, save_every_s=0, stop_after=2)
+    lab.train(stores[1], recipe)
+    found = [lab.weights(store, recipe) for store in stores]
+    assert lab.same_bits(*found)
+    assert lab.distance(found[0], lab.weights(stores[0], plain)) > 1e-4
 
 
 def test_a_warm_workshop_makes_the_same_bits(planned, again, lab):
@@ -407,3 +433,48 @@ def test_bfloat16_computes_near_float32(planned, lab, tmp_path):
     assert found[0] != found[1]
     kept = {weight.dtype for weight in lab.weights(store, recipe).values()}
     assert kept == {torch.bfloat16, torch.int64}
+
+
+# models that are opened by path
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A folder with the encoder of a small ViT and an image processor."""
+    digits = Digits()
+    shape = ScratchViT(hidden_size=16, intermediate_size=32)
+    model, encoder = ImageClassifiers().create(
+        shape, digits.training_set("full"), digits.class_names, 3, "float32"
+    )
+    model.vit.save_pretrained(tmp_path / "base")
+    encoder.save(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+def test_an_original_and_a_bad_teacher_come_of_a_base_without_head(base, planned, lab, tmp_path):
+    adam = {"optimizer": {"name": "adamw"}, "learning_rate": 3e-3, "epochs": 6}
+    plan = planned({"name": "bad_teacher"}, model={"path": base}, original=adam)
+    unlearner, random, original = (picked(plan, r) for r in ("unlearner", "random", "original"))
+    store = CheckpointStore(str(tmp_path / "store"))
+    lab.train(store, original, random, unlearner)
+    assert unlearner.parents == {"start": original.id, "random": random.id}
+    losses = [row["loss"] for row in lab.history(store, original)]
+    assert losses[-1] < losses[0] / 2
+    first, last = (lab.weights(store, recipe) for recipe in (random, original))
+    assert {n: w.shape for n, w in first.items()} == {n: w.shape for n, w in last.items()}
+    one = lab.history(store, unlearner)
+    assert one[-1]["loss"] < one[0]["loss"]
+
+
+def test_a_head_is_not_left_at_random(base):
+    content = {
+        "name": "digits",
+        "benchmark": {"name": "digits", "forget_sizes": ["forget10"]},
+        "model": {"path": base},
+        "unlearning": {"settings": ["Rand"]},
+        "methods": [{"name": "random_labels", "labels": "others"}],
+    }
+    check_inputs(load_space(content))
+    for change in ({"path": base}, {"training": {"lora": {}}}):
+        with pytest.raises(ConfigError, match=r"path: .* is a ViTModel, which has no head of"):
+            check_inputs(load_space({**content, "original": change}))

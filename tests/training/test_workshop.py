@@ -270,3 +270,21 @@ def test_a_retrained_model_shares_the_originals_tokenizer(study, recipes, lab, t
         "retrained": store.local_dir(retrained.id),
     }
     assert files.same_family(folders) == []
+
+
+def test_a_model_that_was_opened_has_an_incompetent_teacher_of_its_shape(
+    study, store, recipes, lab, tmp_path
+):
+    path = str(study.store.local_dir(study.original.id))
+    source = ModelSource(path=path)
+    content = {"model": source, "model_fingerprint": files.fingerprint(path, "main")}
+    random = recipes.make(role="random", forget_size=None, training=None, seed=7, **content)
+    taught = recipes.unlearner(study.original, "bad_teacher", **content)
+    parents = {**taught.parents, "random": random.id}
+    taught = taught.model_copy(update={"parents": parents})
+    lab.train(store, random, taught)
+    known, drawn = (lab.weights(store, recipe) for recipe in (study.original, random))
+    assert {n: w.shape for n, w in known.items()} == {n: w.shape for n, w in drawn.items()}
+    assert lab.distance(known, drawn) > 0.05
+    history = lab.history(store, taught)
+    assert history[-1]["loss"] < history[0]["loss"]
