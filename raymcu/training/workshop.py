@@ -33,8 +33,9 @@ from raymcu.training.data import Stream
 from raymcu.training.effects import recorder, with_watched
 from raymcu.training.group import Alone, Group, decides
 from raymcu.training.kept import all_weights, keep_checkpoint, keep_state, resume, write_recipe
-from raymcu.training.loop import Loop, Progress
+from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
+from raymcu.training.progress import Progress
 from raymcu.training.refusals import refuse
 from raymcu.training.start_model import (
     Job,
