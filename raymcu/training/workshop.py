@@ -36,6 +36,7 @@ from raymcu.training.kept import all_weights, keep_checkpoint, keep_state, resum
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
 from raymcu.training.progress import Progress
+from raymcu.training.recompute import recompute
 from raymcu.training.refusals import refuse
 from raymcu.training.start_model import (
     Job,
@@ -252,6 +253,7 @@ class Workshop:
         scorer = job.modality.scorer(job.model, job.encoder)
         scorer.check()
         refuse(job, scorer, self.group)
+        recompute(scorer, job.training, self.device, self.group.size)
         order_rows(job, scorer)  # first, as it decides what the training will ask
         reference = self._start_model.ask(
             job,
