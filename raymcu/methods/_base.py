@@ -9,7 +9,7 @@ their gradients. That is what makes one batch equal to the same batch in two.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -198,6 +198,11 @@ class StepLoss:
     forget: Float[Tensor, ""] | None
     retain: Float[Tensor, ""] | None
 
+    def __add__(self, other: "StepLoss") -> "StepLoss":
+        """Return the loss of two turns of a piece; a term that one of them has, both have."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return StepLoss(*(None if one is None else one + more for one, more in pairs))  # type: ignore[arg-type]
+
     def detached(self) -> "StepLoss":
         """Return the values without their graph."""
         terms = (self.total, self.forget, self.retain)
@@ -264,6 +269,14 @@ class Method(Component, ABC):
     def forget_needs(self) -> Mapping[Part, Needs]:
         """Return what the forget term reads."""
         return {FORGET: Needs()}
+
+    def coupled(self) -> Iterable[Collection[Part]]:
+        """Return which parts a term reads at once: a product, a ratio, a margin between them.
+
+        All others are read one after the other, which takes the memory of one: the loss is then
+        asked with the other parts empty (no position, no sequence), and the answers add up.
+        """
+        return ()
 
     def unfit(self, modality: str) -> str | None:
         """Say why the method cannot train models of a kind; None if it can.

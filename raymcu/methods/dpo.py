@@ -20,7 +20,7 @@ from raymcu.methods._base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from jaxtyping import Float
     from torch import Tensor
@@ -50,6 +50,10 @@ class DPO(Method):
         """Return both answers with the start model's loglikelihoods."""
         needs = Needs(reference_nll=True)
         return {FORGET: needs, self.alternative(): needs}
+
+    def coupled(self) -> Iterable[Collection[Part]]:
+        """Return both answers, between which there is a margin."""
+        return [self.forget_needs().keys()]
 
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return the mean over questions; lower means the other answer is preferred more."""

@@ -10,6 +10,8 @@ from raymcu.later import torch
 from raymcu.methods._base import METHODS, REFUSED, RETAIN, Labelled, Method, Needs, Part, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from jaxtyping import Float
     from torch import Tensor
 
@@ -36,6 +38,10 @@ class IDKAP(Method):
     def needs(self) -> dict[Part, Needs]:
         """Return the refusals to both sets' questions and the retain answers."""
         return {REFUSED: Needs(), RETAIN: Needs(), RETAIN_REFUSED: Needs()}
+
+    def coupled(self) -> Iterable[Collection[Part]]:
+        """Return both answers to the retain questions, between which there is a margin."""
+        return [{RETAIN, RETAIN_REFUSED}]
 
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return the refusals' NLL, in nats per token."""

@@ -104,6 +104,11 @@ class ClassScorer(nn.Module, ABC):
         return head
 
     @property
+    def num_tokens(self) -> int:
+        """How many logits an input has: its classes."""
+        return self.head.out_features
+
+    @property
     def width(self) -> int:
         """How many numbers the head reads."""
         return self.head.in_features

@@ -85,6 +85,11 @@ def _networks(recipe: Recipe) -> Iterator[str]:
             "normalisation: each worker would normalise by its share of a batch, and the model "
             "would depend on their number. Set workers = 1."
         )
+    if training.recompute == "blocks":
+        yield (
+            "recompute: is 'blocks', and model.scratch is a network with batch normalisation, which "
+            "would count each batch twice. Set recompute = 'none'."
+        )
     if training.lora is not None:
         yield (
             "lora: adapters go beside linear layers, and model.scratch is a ResNet, whose only one "

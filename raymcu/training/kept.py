@@ -18,7 +18,8 @@ from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.training.adapters import inputs_first, merge
 from raymcu.training.group import Group, decides
-from raymcu.training.loop import Loop, Progress
+from raymcu.training.loop import Loop
+from raymcu.training.progress import Progress
 from raymcu.training.start_model import Job
 from raymcu.training.whole_weights import fill, whole
 

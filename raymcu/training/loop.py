@@ -7,7 +7,7 @@ of methods but their loss, and nothing of sharding but a `Group` to sum over.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,37 +25,13 @@ from raymcu.training.frozen import Frozen
 from raymcu.training.group import Alone, Group
 from raymcu.training.material import Material
 from raymcu.training.optimizers import Optimizer, schedule
+from raymcu.training.progress import Losses, Progress
 from raymcu.training.reading import Batch, Picked, Reader
 from raymcu.training.reference import Reference
 from raymcu.training.sharding import drop_gathered
+from raymcu.training.turns import Turn, backward, check_apart, tied_weights, turns_of
 from raymcu.training.walk import Walk
 from raymcu.training.zeroth_order import estimate
-
-
-@dataclass
-class Progress:
-    """Where a training stands; all it needs to go on, besides weights and optimizer."""
-
-    step: int = 0
-    history: list[dict[str, float | None]] = field(default_factory=list)
-    epoch_losses: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-    is_finished: bool = False
-    memory: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What methods (by number) and the curriculum (by part) carry from step to step."""
-    effects: list[dict[str, Any]] = field(default_factory=list)
-    """Rows of table ``g_effects``."""
-
-
-@dataclass(frozen=True)
-class _Losses:
-    """The objective of a whole batch, and its two terms where it has them."""
-
-    total: float
-    forget: float | None
-    retain: float | None
-    own_retain: tuple[float, ...] = ()
-    """The retain term of each method by itself; 0 where it has none."""
 
 
 class Loop:
@@ -107,6 +83,9 @@ class Loop:
         self.moved: Mapping[str, Tensor] = weights if walk is None else walk.movable(weights)
         self.average = MovingAverage(self.moved, training.average) if training.average else None
         self.optimizer = Optimizer(self.moved, training)
+        turns = turns_of(methods, all_needs(methods))
+        self.tied = tied_weights(scorer.model, weights) if len(turns) > 1 else []
+        self.turns = turns[::-1] if self.tied else turns  # as one backward pass goes through them
         self.num_steps = training.steps or stream.num_steps(training.epochs)
         self.progress = Progress()
         self.device = next(iter(weights.values())).device
@@ -223,6 +202,18 @@ class Loop:
                 total, count = self.group.sum(sums)
                 mean = torch.tensor([total / count], dtype=torch.float64)
                 self.progress.memory[_key(part)] = dict(self.superloss.begin(mean))
+        self._check_apart(batch)
+
+    @torch.no_grad()
+    def _check_apart(self, batch: Batch) -> None:
+        """See on one question, in evaluation mode, that the losses of all turns add up."""
+        if len(self.turns) == 1:
+            return
+        first = Picked((0,), is_real=True)
+        self.scorer.eval()
+        whole, *shares = (self.losses(batch, first, None, t) for t in (None, *self.turns))
+        self.scorer.train()
+        check_apart(self.methods, whole, shares)
 
     def _move(self, factor: float, number: int) -> None:
         """Let the optimizer move what may move, and the average follow."""
@@ -246,10 +237,10 @@ class Loop:
         advice = "Lower the learning rate or train for fewer epochs."
         return WorkError("diverged", f"{what} {where}. {advice}")
 
-    def _backward(self, batch: Batch, t: float | None = None) -> _Losses:
+    def _backward(self, batch: Batch, t: float | None = None) -> Losses:
         """Add up gradients over the pieces of this worker's share; return the batch's losses."""
         slope = self._slope(t)
-        losses = self._evaluate(batch, lambda loss: torch.autograd.backward(loss * slope))
+        losses = self._evaluate(batch, lambda loss, tied: backward(loss * slope, tied))
         if self.walk is not None and t is not None:
             self.walk.take_gradients(t)
         return losses
@@ -257,12 +248,12 @@ class Loop:
     def _slope(self, t: float | None) -> float:
         return 1.0 if self.walk is None or t is None else self.walk.slope(t)
 
-    def _estimate(self, batch: Batch, number: int, t: float | None) -> _Losses:
+    def _estimate(self, batch: Batch, number: int, t: float | None) -> Losses:
         """Estimate the gradient from losses alone; return those at the last place tried.
 
         A curriculum does not learn from them: a difference needs two losses of equal weights.
         """
-        losses = _Losses(0.0, None, None)
+        losses = Losses(0.0, None, None)
 
         def loss() -> float:
             nonlocal losses
@@ -270,7 +261,7 @@ class Loop:
             drop_gathered(self.scorer)
             if self.walk is not None and t is not None:
                 self.walk.place(t)
-            losses = self._evaluate(batch, lambda _: None, remembers=False)
+            losses = self._evaluate(batch, lambda *_: None, remembers=False)
             return losses.total
 
         how = self.training.optimizer
@@ -285,19 +276,31 @@ class Loop:
         return replace(losses, total=mean)
 
     def _evaluate(
-        self, batch: Batch, use: Callable[[Tensor], None], *, remembers: bool = True
-    ) -> _Losses:
-        """Compute the loss piece by piece, hand each to ``use``, and return the batch's."""
+        self,
+        batch: Batch,
+        use: Callable[[Tensor, Sequence[Tensor]], None],
+        *,
+        remembers: bool = True,
+    ) -> Losses:
+        """Compute the loss piece by piece and turn by turn; return the batch's.
+
+        Each is handed to ``use``, with the weights that earlier turns of the piece used twice too.
+        """
         found: list[StepLoss] = []
         scales: list[float] = []
         seen: dict[Part, Tensor] = {}
         for picked in self.reader.pieces(batch):
-            parts = self.losses(batch, picked, seen)
-            scale = picked.is_real / len(parts)
-            objective = torch.stack([part.total for part in parts]).sum() * scale
-            use(objective * self.group.size)  # FSDP averages over workers
-            found += [part.detached() for part in parts]
-            scales += [scale] * len(parts)
+            added: list[StepLoss] = []
+            scale = picked.is_real / len(self.methods)
+            for turn in self.turns:
+                parts = self.losses(batch, picked, seen, turn)
+                objective = torch.stack([part.total for part in parts]).sum() * scale
+                use(objective * self.group.size, self.tied if added else ())  # FSDP averages
+                one = [part.detached() for part in parts]
+                del parts, objective  # and with them the graph
+                added = [a + b for a, b in zip(added, one, strict=True)] if added else one
+            found += added
+            scales += [scale] * len(added)
         if self.superloss is not None and remembers:
             for part, told in seen.items():
                 loss_sum, weight_sum, count = self.group.sum(told.tolist())
@@ -311,17 +314,26 @@ class Loop:
         sums = self.group.sum([*(_weighted(values, scales) for values in terms), *own])
         has = [any(value is not None for value in values) for values in terms]
         known = [value if is_there else None for value, is_there in zip(sums, has, strict=False)]
-        return _Losses(sums[0], known[1], known[2], tuple(sums[3:]))
+        return Losses(sums[0], known[1], known[2], tuple(sums[3:]))
 
     def losses(
-        self, batch: Batch, picked: Picked, seen: dict[Part, Tensor] | None = None
+        self,
+        batch: Batch,
+        picked: Picked,
+        seen: dict[Part, Tensor] | None = None,
+        turn: Turn | None = None,
     ) -> list[StepLoss]:
-        """Return each method's loss of a piece; count in ``seen`` what a curriculum learns."""
+        """Return each method's loss of a piece; count in ``seen`` what a curriculum learns.
+
+        With a turn, the other parts are empty: what its parts add to the loss.
+        """
         told = {} if seen is None else seen
         step = {
             part: self._weighed(
                 part, self.reader.labelled(part, batch, picked, needs), batch, picked, told
             )
+            if turn is None or part in turn
+            else self.reader.empty(part, batch, needs)
             for part, needs in self.reader.needs.items()
         }
         memory = self.progress.memory
@@ -345,19 +357,15 @@ class Loop:
         The estimator is n · g², g the gradient of the mean NLL of the n sampled labels.
         """
         total = 0
+        needed = self.reader.needs.items()
+        total = sum(self.reader.empty(p, batch, needs).total_positions for p, needs in needed)
         for picked in self.reader.pieces(batch):
-            parts = [
-                self.reader.labelled(p, batch, picked, needs)
-                for p, needs in self.reader.needs.items()
-            ]
-            total = sum(part.total_positions for part in parts)  # the same in every piece
-            losses = []
-            for part in parts:
-                log_probs = part.log_probs[part.labels >= 0]  # padding is not drawn for
+            for part, needs in needed:
+                piece = self.reader.labelled(part, batch, picked, needs)
+                log_probs = piece.log_probs[piece.labels >= 0]  # padding is not drawn for
                 labels = torch.multinomial(log_probs.detach().exp(), 1)
-                losses.append(-log_probs.gather(1, labels).sum())
-            scale = self._slope(t) * self.group.size / total * picked.is_real
-            torch.autograd.backward(torch.stack(losses).sum() * scale)
+                scale = self._slope(t) * self.group.size / total * picked.is_real
+                backward(-log_probs.gather(1, labels).sum() * scale)
         if self.walk is not None and t is not None:
             self.walk.take_gradients(t)
         self.optimizer.update_curvature(total**0.5)

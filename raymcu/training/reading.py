@@ -124,8 +124,7 @@ class Reader:
             labels=items.labels,
             sequence=items.row,
             num_sequences=len(rows),
-            total_positions=sum(num_labelled(part, r) for rows in questions for r in rows),
-            total_sequences=sum(len(rows) for rows in questions),
+            **self._totals(part, batch),
             reference_logits=reference_logits,
             random_logits=random_logits,
             label_smoothing=self.label_smoothing,
@@ -133,7 +132,35 @@ class Reader:
             **self._said(part, needs, rows),
         )
 
-    def _said(self, part: Part, needs: Needs, rows: Sequence[Encoded]) -> dict[str, Tensor]:
+    def empty(self, part: Part, batch: Batch, needs: Needs) -> Labelled:
+        """Return a piece of a part without a question, which knows the totals of the batch."""
+        none = torch.zeros(0, dtype=torch.long, device=self.device)
+        wide = torch.zeros(0, self.scorer.num_tokens, device=self.device)
+        states = None if needs.layer is None else wide.new_zeros(0, self.scorer.width)
+        return Labelled(
+            logits=wide,
+            labels=none,
+            sequence=none,
+            num_sequences=0,
+            **self._totals(part, batch),
+            reference_nll=wide[:, 0] if needs.reference_nll else None,
+            reference_logits=wide if needs.reference_logits else None,
+            random_logits=wide if needs.random_logits else None,
+            states=states,
+            reference_states=states if needs.reference_states else None,
+            weights=wide[:, 0] if self.is_weighed else None,
+            label_smoothing=self.label_smoothing,
+        )
+
+    @staticmethod
+    def _totals(part: Part, batch: Batch) -> dict[str, Any]:
+        questions = batch.sequences[part]
+        return {
+            "total_positions": sum(num_labelled(part, r) for rows in questions for r in rows),
+            "total_sequences": sum(len(rows) for rows in questions),
+        }
+
+    def _said(self, part: Part, needs: Needs, rows: Sequence[Encoded]) -> dict[str, Any]:
         """Return what the start model said that costs no product."""
         said = {}
         if needs.reference_nll:

@@ -12,7 +12,7 @@ def refuse(job: Job, scorer: Any, group: Group) -> None:
     """Refuse what a model, or a group of workers, cannot do.
 
     Raises:
-        WorkError: ``averaged_adapters`` or ``shared_batch_norm``.
+        WorkError: ``averaged_adapters``, ``shared_batch_norm`` or ``recomputed_batch_norm``.
     """
     if job.training.average is not None and job.training.lora is not None:
         raise WorkError(
@@ -25,4 +25,10 @@ def refuse(job: Job, scorer: Any, group: Group) -> None:
             "shared_batch_norm",
             "the model has batch normalisation, and each worker would normalise by its share of a "
             "batch: the model would depend on their number. Set training.workers = 1.",
+        )
+    if job.training.recompute == "blocks" and layers_of(scorer):
+        raise WorkError(
+            "recomputed_batch_norm",
+            "the model has batch normalisation, which would count each batch twice if its blocks "
+            "were computed twice. Set training.recompute = 'none'.",
         )

@@ -33,8 +33,10 @@ from raymcu.training.data import Stream
 from raymcu.training.effects import recorder, with_watched
 from raymcu.training.group import Alone, Group, decides
 from raymcu.training.kept import all_weights, keep_checkpoint, keep_state, resume, write_recipe
-from raymcu.training.loop import Loop, Progress
+from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
+from raymcu.training.progress import Progress
+from raymcu.training.recompute import recompute
 from raymcu.training.refusals import refuse
 from raymcu.training.start_model import (
     Job,
@@ -245,6 +247,7 @@ class Workshop:
         scorer = job.modality.scorer(job.model, job.encoder)
         scorer.check()
         refuse(job, scorer, self.group)
+        recompute(scorer, job.training, self.device, self.group.size)
         order_rows(job, scorer)  # first, as it decides what the training will ask
         reference = self._start_model.ask(
             job,

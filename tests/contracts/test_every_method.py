@@ -24,6 +24,7 @@ from raymcu.report.catalog import parameters
 from raymcu.study.search_space import ScratchModel
 from raymcu.training.material import Material, Rows, num_labelled
 from raymcu.training.reference import Reference
+from raymcu.training.turns import turns_of
 
 CPU = torch.device("cpu")
 SHAPE = ScratchModel(
@@ -735,3 +736,33 @@ def test_curriculum_weighs_or_orders(name):
     if curriculum.has_order:
         order = curriculum.order([3.0, 1.0, 2.0])
         assert sorted(order) == [0, 1, 2]
+
+
+# parts that are read one after the other
+
+
+@each
+def test_parts_that_are_not_coupled_add_up(case):
+    """What memory is saved by: each turn's loss with the others' parts empty, and its gradient."""
+    method = case.make()
+    drawn = draw(method)
+    none = piece(drawn.step, 0, 0)
+    turns = turns_of([method], method.needs())
+    memory = memory_of(method)
+    whole = method.loss(drawn.step, memory)
+    shares = [
+        method.loss({**none, **{part: drawn.step[part] for part in turn}}, memory) for turn in turns
+    ]
+    total = functools.reduce(lambda one, more: one + more, shares)
+    for found, expected in zip(vars(total).values(), vars(whole).values(), strict=True):
+        assert (found is None) is (expected is None)
+        if expected is not None:
+            assert found.item() == pytest.approx(expected.item(), rel=1e-12, abs=1e-14)
+    for one, other in zip(
+        torch.autograd.grad(total.total, drawn.leaves, allow_unused=True, retain_graph=True),
+        torch.autograd.grad(whole.total, drawn.leaves, allow_unused=True),
+        strict=True,
+    ):
+        assert (one is None) is (other is None)
+        if one is not None:
+            assert torch.allclose(one, other, rtol=1e-12, atol=1e-15)

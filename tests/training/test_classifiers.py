@@ -362,6 +362,11 @@ def test_methods_that_ask_another_model_are_not_augmented(method, told, planned)
         planned(method, bend={"augmentation": {}})
 
 
+def test_blocks_with_batch_normalisation_are_not_recomputed(planned):
+    with pytest.raises(ConfigError, match=r"recompute: is 'blocks', .* batch normalisation"):
+        planned({"name": "grad_diff"}, {"recompute": "blocks"})
+
+
 def test_the_original_may_be_augmented_whatever_unlearns_it(planned):
     augmented = {"augmentation": {"padding": 1, "flips": False}}
     plan = planned({"name": "npo"}, original=augmented)

@@ -37,7 +37,7 @@ def plain_losses(loop):
     """Loss of each step's rows at a loop's present weights, by a loop that stands there."""
     with torch.no_grad():
         return [
-            loop._evaluate(loop.reader.batch(number), lambda _: None).total for number in range(6)
+            loop._evaluate(loop.reader.batch(number), lambda *_: None).total for number in range(6)
         ]
 
 

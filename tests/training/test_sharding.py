@@ -18,6 +18,7 @@ KINDS = (
     "rmu",
     "pdu",
     "superloss",
+    "recomputed",
 )
 ROUNDED = {"bend-muon": 1e-3, "bfloat16": 1e-2}
 INTERRUPTED = ("bend-muon", "lora", "superloss")
@@ -54,6 +55,12 @@ def made(study, recipes):
         "spsa": npo(training=recipes.training("spsa", **few)),
         "wagle": npo(mask=Choice(name="wagle", options={"keep": 0.3})),
         "rmu": npo("rmu", {"layer": 1}),
+        "recomputed": npo(
+            "rmu",
+            {"layer": 1, "variant": "ou"},
+            training=training.model_copy(update={"recompute": "blocks"}),
+            g_effects=GEffects(every=2, examples=2),
+        ),
         "pdu": npo("pdu", {"warmup_epochs": 0}),
         "superloss": npo(curriculum=superloss, training=averaged(training)),
         "away": recipes.make(
