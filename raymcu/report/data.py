@@ -24,7 +24,10 @@ TARGETS = ("original", "retrained")
 """Roles of the models that figures compare with."""
 REFERENCES = (*TARGETS, "random")
 """Roles of all models that nothing is asked of: they are compared with."""
-ENDPOINTS = (*REFERENCES, "model", "unlearner", "memorizer", "ensemble", "blend", "layers")
+ENDPOINTS = (
+    *(*REFERENCES, "model", "learner", "unlearner"),
+    *("memorizer", "ensemble", "blend", "layers"),
+)
 """Roles of points that are told one by one, in the order of tables."""
 CONCLUDED = ("similarities", "difficulties", "rank_correlations", "ensembles")
 """Tables that conclude from curves."""
@@ -296,25 +299,6 @@ def by_metric(table: pa.Table, values: Sequence[T]) -> dict[str, dict[str, T]]:
     return found
 
 
-def export_names(plan: Mapping[str, Any]) -> dict[str, str]:
-    """Return what `raymcu export` calls each point: its label, behind its forget set if needed.
-
-    A point without a label, or whose label other points of its forget set have too, goes by its id.
-    """
-    sizes = sizes_of(plan)
-    found: dict[str, str] = {}
-    for row in plan["points"]:
-        label = row.get("label")
-        is_shared = len(sizes) == 1 or row["role"] in REFERENCES
-        found[row["id"]] = label if label and is_shared else f"{row['forget_size']}:{label}"
-    taken = Counter(found.values())
-    labels = {row["id"]: row.get("label") for row in plan["points"]}
-    return {
-        point: name if labels[point] and (taken[name] == 1 or name == "original") else point
-        for point, name in found.items()
-    }
-
-
 def read_walks(plan: Mapping[str, Any]) -> tuple[Walk, ...]:
     """Return the plan's walks with their steps; a plan of before there were any has none."""
     steps: dict[str, list[Step]] = {}
@@ -375,9 +359,9 @@ def load_study(run: RunFolder) -> Study:
     ends = [sure[name].to_pylist() for name in ("low", "high")]
     curves, walks = read_curves(plan), read_walks(plan)
     known = {curve.curve_id for curve in curves}
-    findings = {row["curve_id"]: row for row in run.read_table("findings").to_pylist()}
+    lines = known | {walk.walk_id for walk in walks}
+    findings = run.read_table("findings").to_pylist()
     calibrations = run.read_table("calibrations").to_pylist()
-    known_lines = known | {walk.walk_id for walk in walks}
     layer_choices = tuple(run.read_table("layer_choices").to_pylist())
     chosen = {row["point_id"] for row in layer_choices if row["is_chosen"]}
     return Study(
@@ -391,9 +375,9 @@ def load_study(run: RunFolder) -> Study:
             for end in endpoints_of(plan, scores)
             if end.role != "layers" or end.point_id in chosen
         ),
-        findings={curve: row for curve, row in findings.items() if curve in known},
+        findings={row["curve_id"]: row for row in findings if row["curve_id"] in known},
         metric_findings=tuple(run.read_table("metric_findings").to_pylist()),
-        calibrations=tuple(row for row in calibrations if row["curve_id"] in known_lines),
+        calibrations=tuple(row for row in calibrations if row["curve_id"] in lines),
         layer_choices=layer_choices,
         failures=tuple(run.read_table("failures").to_pylist()),
         counts=by_metric(table, table["num_examples"].to_pylist()),
