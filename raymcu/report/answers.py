@@ -7,6 +7,7 @@ How much an answer changed is told by ROUGE-L F1 against the reference answer, w
 import functools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from raymcu.report.answers import export_names
 from raymcu.report.console import number
 from raymcu.report.data import (
     REFERENCES,
     Curve,
     Endpoint,
     Study,
-    export_names,
     metric_info,
 )
 from raymcu.report.gains import gain_rows

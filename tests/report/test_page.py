@@ -12,6 +12,7 @@ from raymcu.errors import ConfigError
 from raymcu.metrics._base import METRICS
 from raymcu.report import figures as figures_module
 from raymcu.report import overview, page_tables
+from raymcu.report.answers import export_names
 from raymcu.report.console import (
     HEADLINE_METRICS,
     endpoints_table,
@@ -21,7 +22,7 @@ from raymcu.report.console import (
     settings_table,
 )
 from raymcu.report.costs import cost_rows, quantity
-from raymcu.report.data import Endpoint, export_names, load_study, metric_info
+from raymcu.report.data import Endpoint, load_study, metric_info
 from raymcu.report.figures import curve_drawings, draw_page
 from raymcu.report.gains import gain_rows
 from raymcu.report.overview import barrier_grid, map_rows
