@@ -7,7 +7,6 @@ How much an answer changed is told by ROUGE-L F1 against the reference answer, w
 import functools
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -17,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raymcu.metrics.rouge import rouge_l_f1
-from raymcu.report.data import REFERENCES, Study, sizes_of
+from raymcu.report.data import REFERENCES, Study
+from raymcu.report.names import export_names
 from raymcu.report.page_tables import worst_point
 from raymcu.store.run_folder import RunFolder
 
@@ -259,22 +259,3 @@ def _cut(text: str) -> str:
 
     text = _REPEATED.sub(once, " ".join(text[:_MOST_READ].split()))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"
-
-
-def export_names(plan: Mapping[str, Any]) -> dict[str, str]:
-    """Return what `raymcu export` calls each point: its label, behind its forget set if needed.
-
-    A point without a label, or whose label other points of its forget set have too, goes by its id.
-    """
-    sizes = sizes_of(plan)
-    found: dict[str, str] = {}
-    for row in plan["points"]:
-        label = row.get("label")
-        is_shared = len(sizes) == 1 or row["role"] in REFERENCES
-        found[row["id"]] = label if label and is_shared else f"{row['forget_size']}:{label}"
-    taken = Counter(found.values())
-    labels = {row["id"]: row.get("label") for row in plan["points"]}
-    return {
-        point: name if labels[point] and (taken[name] == 1 or name == "original") else point
-        for point, name in found.items()
-    }

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from raymcu.report.answers import export_names
 from raymcu.report.console import number
 from raymcu.report.data import (
     REFERENCES,
@@ -14,6 +13,7 @@ from raymcu.report.data import (
     metric_info,
 )
 from raymcu.report.gains import gain_rows
+from raymcu.report.names import export_names
 from raymcu.report.ordered import calibrated, chosen_layers, layers_label
 from raymcu.report.search import Searched
 from raymcu.report.search_findings import best_trials

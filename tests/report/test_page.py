@@ -12,7 +12,6 @@ from raymcu.errors import ConfigError
 from raymcu.metrics._base import METRICS
 from raymcu.report import figures as figures_module
 from raymcu.report import overview, page_tables
-from raymcu.report.answers import export_names
 from raymcu.report.console import (
     HEADLINE_METRICS,
     endpoints_table,
@@ -25,6 +24,7 @@ from raymcu.report.costs import cost_rows, quantity
 from raymcu.report.data import Endpoint, load_study, metric_info
 from raymcu.report.figures import curve_drawings, draw_page
 from raymcu.report.gains import gain_rows
+from raymcu.report.names import export_names
 from raymcu.report.overview import barrier_grid, map_rows
 from raymcu.report.page import doubts_of, headline, is_drawn, moment, write_report
 from raymcu.report.panels import groups, pages
