@@ -122,7 +122,7 @@ def _models(space: SearchSpace) -> Iterator[Unread]:
 
 
 def _nothing_unlearned(space: SearchSpace) -> Iterator[Unread]:
-    if not space.unlearning.settings and not space.search:
+    if space.methods and not space.unlearning.settings and not space.search:
         why = "unlearning.settings pairs none, and there are no walks, blends or search"
         yield Unread(("methods",), why, ("unlearning.settings",))
 
