@@ -24,13 +24,19 @@ Intervals = Mapping[tuple[str, str], tuple[float, float]]
 """By point and metric."""
 
 
-def attack_findings(points: pa.Table, recoveries: pa.Table, intervals: pa.Table) -> pa.Table:
+def attack_findings(
+    points: pa.Table,
+    recoveries: pa.Table,
+    intervals: pa.Table,
+    ensembles: Mapping[str, str | None],
+) -> pa.Table:
     """Judge every curve that is attacked at both ends and somewhere else.
 
     Args:
         points: Table ``points``.
         recoveries: The table of that name.
         intervals: Table ``intervals``, of the attacked points too.
+        ensembles: Point of each curve's ensemble, by id of the curve; it may be one of its own.
 
     Returns:
         Table ``attack_findings``, by what the curve connects, then by attack.
@@ -46,28 +52,22 @@ def attack_findings(points: pa.Table, recoveries: pa.Table, intervals: pa.Table)
         for point, metric, low, high in zip(*(intervals[n].to_pylist() for n in names), strict=True)
     }
     rows: list[dict[str, Any]] = []
-    for head, places, ensemble in _curves(points):
+    for head, places in _curves(points):
+        ensemble = ensembles.get(head["curve_id"])
         rows += (head | row for row in _of_curve(places, ensemble, came_back, sure))
     return tables.from_rows("attack_findings", rows)
 
 
-def _curves(
-    points: pa.Table,
-) -> Iterator[tuple[dict[str, Any], dict[float, str], str | None]]:
-    """Yield what each curve is, its points by position, and its ensemble's point."""
+def _curves(points: pa.Table) -> Iterator[tuple[dict[str, Any], dict[float, str]]]:
+    """Yield what each curve is, and its points by position."""
     heads: dict[str, dict[str, Any]] = {}
     places: dict[str, dict[float, str]] = {}
-    ensembles: dict[tuple[str, str], str] = {}
-    for row in points.select([*CURVE_COLUMNS, "t", "point_id", "role", "label"]).to_pylist():
+    for row in points.select([*CURVE_COLUMNS, "t", "point_id"]).to_pylist():
         if row["curve_id"] is not None and row["setting"] is not None:
             heads[row["curve_id"]] = {name: row[name] for name in CURVE_COLUMNS}
             places.setdefault(row["curve_id"], {})[row["t"]] = row["point_id"]
-        elif row["role"] == "ensemble":
-            ensembles[row["forget_size"], row["label"]] = row["point_id"]
     for key in sorted(heads, key=lambda key: sort_key(heads[key])):
-        head = heads[key]
-        label = f"ensemble of {head['family']}({head['first']}, {head['second']})"
-        yield head, places[key], ensembles.get((head["forget_size"], label))
+        yield heads[key], places[key]
 
 
 def _of_curve(

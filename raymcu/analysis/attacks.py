@@ -57,7 +57,8 @@ def analyze_attacks(run: RunFolder, space: SearchSpace, points: pa.Table, scores
     }
     curves = relearning_curves(found, from_zero(space), retrained)
     run.write_part("relearning_curves", "all", curves)
-    along = attack_findings(points, found, run.read_table("intervals"))
+    ensembles = {curve["id"]: curve.get("ensemble_id") for curve in run.plan["curves"]}
+    along = attack_findings(points, found, run.read_table("intervals"), ensembles)
     run.write_part("attack_findings", "all", along)
     bends = attack_curvatures(run.read_table("findings"), along)
     run.write_part("attack_curvatures", "all", bends)

@@ -136,7 +136,7 @@ def _has_random(space: SearchSpace) -> bool:
 
 
 def _nothing_unlearned(space: SearchSpace) -> Iterator[Unread]:
-    if not space.unlearning.settings and not space.search:
+    if space.methods and not space.unlearning.settings and not space.search:
         why = "unlearning.settings pairs none, and there are no walks, blends or search"
         yield Unread(("methods",), why, ("unlearning.settings",))
 

@@ -170,7 +170,7 @@ def _along(attacks: Attacks, one: Along) -> Drawing:
         figure, axes = _panels(len(one.panels), handles, f"What comes back along curves: {what}")
         for ax, panel in zip(axes, one.panels, strict=True):
             _draw_along(ax, panel, pairs)
-        _across(figure, "t along the curve (0 = first of the pair, 1 = second)")
+        _across(figure, "t along the curve (0 = first of the pair, 1 = second), or alpha of a walk")
         files = render(figure, name)
     caption = (
         f"Share that {what} brings back at every point of a curve, by "
@@ -205,8 +205,9 @@ def _draw_along(ax: Axes, panel: AlongPanel, pairs: Sequence[str]) -> None:
         if ensemble is not None:
             ax.plot(1.1, ensemble, ls="", marker="D", ms=4.2, mfc="none", mec=style["color"],
                     clip_on=False, zorder=4)  # fmt: skip
-    ax.set_xlim(-0.04, 1.14)
-    ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    if panel.setting != "walk":
+        ax.set_xlim(-0.04, 1.14)
+        ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     ax.yaxis.set_major_locator(MaxNLocator(4))
     head = f"{panel.forget_size}: {panel.setting}, {panel.family}"
     ax.set_title(head, loc="left", fontsize=8, fontweight="bold")

@@ -13,7 +13,7 @@ _PARTS = {"all": "all", "held_out": "held out", "tuned": "tuned on"}
 
 def attack_tables(attacks: Attacks, study: Study) -> list[Table]:
     """Lay out all that have rows."""
-    found = (_recoveries(attacks), _curves(attacks), _along(attacks, study))
+    found = (_recoveries(attacks), _read(attacks), _curves(attacks), _along(attacks, study))
     return [table for table in found if table.rows]
 
 
@@ -58,6 +58,27 @@ def _recoveries(attacks: Attacks) -> Table:
         for row in attacks.single
     ]  # fmt: skip
     return Table("recoveries", columns, tuple(rows))
+
+
+def _read(attacks: Attacks) -> Table:
+    """Lay out what is only read of attacked points: there is nothing before to compare with."""
+    columns = (
+        *map(Column, ("forget set", "model", "attack", "metric")),
+        *(Column(head, is_number=True) for head in ("value", "original", "retrained")),
+        Column("between", True, "0: as the retrained model; 1: as the original"),
+    )
+    rows = [
+        Row((
+            *map(Cell, (row["forget_size"], row["label"])),
+            Cell(attack_name(row["attack"], row["strength"])),
+            Cell(metric_info(row["metric"]).label, more={"name": row["metric"]}),
+            *map(_number, (row["after"], row["original_after"], row["retrained_after"])),
+            _number(row["relative"]),
+        ))
+        for row in attacks.read
+        if attacks.is_single(row) and attacks.roles[row["attacked"]] != "retrained"
+    ]  # fmt: skip
+    return Table("readings", columns, tuple(rows))
 
 
 def _curves(attacks: Attacks) -> Table:

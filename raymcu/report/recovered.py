@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raymcu.analysis.recoveries import is_forgotten
-from raymcu.report.data import Study, unique
+from raymcu.report.data import Curve, Study, Walk, unique
 from raymcu.store.run_folder import RunFolder
 
 Row = Mapping[str, Any]
@@ -48,6 +48,8 @@ class Attacks:
     """Rows of table ``attack_findings``, which is of what tells of forgetting alone."""
     curvatures: tuple[Row, ...]
     """Rows of table ``attack_curvatures``, likewise."""
+    read: tuple[Row, ...]
+    """Rows of table ``recoveries`` of what is only read of attacked points, of any metric."""
 
     @cached_property
     def forget_sizes(self) -> tuple[str, ...]:
@@ -108,8 +110,10 @@ def attacks_of(table: pa.Table, roles: Mapping[str, str], *others: pa.Table) -> 
     told = [metric for metric in sorted(known) if is_forgotten(metric)] or sorted(known or after)
     metric = next((name for name in TOLD_BY if name in known), told[0])
     beside = next((name for name in BESIDE if name in after), None)
-    rows = [tuple(_of(one, metric, beside)) for one in others] or [()] * 3
-    return Attacks(metric, beside, tuple(_of(table, metric, beside)), roles, *rows)
+    curves, findings, curvatures = [tuple(_of(t, metric, beside)) for t in others] or [()] * 3
+    read = tuple(table.filter(pc.is_null(table["before"])).to_pylist())
+    rows = tuple(_of(table, metric, beside))
+    return Attacks(metric, beside, rows, roles, curves, findings, curvatures, read)
 
 
 def _of(table: pa.Table, *metrics: str | None) -> list[Row]:
@@ -241,13 +245,13 @@ def _climbs(attacks: Attacks, rows: Sequence[Row]) -> tuple[Climb, ...]:
 
 @dataclass(frozen=True)
 class AlongPanel:
-    """What comes back along the curves of one setting and family, of one forget set."""
+    """What comes back along the curves of one setting and family, or walks, of one forget set."""
 
     forget_size: str
     setting: str
     family: str
     lines: tuple[tuple[str, tuple[tuple[float, float], ...], float | None], ...]
-    """Pair, (t, recovered), and the ensemble's."""
+    """Pair, or the model a walk goes through; (t, recovered); and the ensemble's."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,7 @@ class Along:
 def along(attacks: Attacks, study: Study) -> list[Along]:
     """Lay out what comes back along curves, by the strength at which most does."""
     made = []
-    for attack in unique(row["attack"] for row in attacks.findings):
+    for attack in unique(row["attack"] for row in attacks.recoveries):
         strength, part = attacks.hardest(attack), attacks.part_of(attack)
         how = (attack, strength, part)
         came_back = {
@@ -273,13 +277,16 @@ def along(attacks: Attacks, study: Study) -> list[Along]:
         }
         ensembles = {r["curve_id"]: r["ensemble"] for r in attacks.findings if _how(r) == how}
         panels: dict[tuple[str, str, str], list[Any]] = {}
-        for curve in study.curves:
-            values = tuple((t, came_back[p]) for t, p in curve.points if p in came_back)
-            ensemble = ensembles.get(curve.curve_id)
+        lines: list[Curve | Walk] = [*study.curves, *(w for w in study.walks if not w.has_names)]
+        for one in lines:
+            values = tuple((t, came_back[p]) for t, p in one.points if p in came_back)
+            ensemble = ensembles.get(one.curve_id) if isinstance(one, Curve) else None
             if len(values) > 2 or (values and ensemble is not None):  # ends alone show nothing
-                key = (curve.forget_size, curve.setting, curve.family)
-                line = (curve.pair, values, ensemble)
-                panels.setdefault(key, []).append(line)
+                where, name = (
+                    (one.setting, one.pair) if isinstance(one, Curve) else ("walk", one.second)
+                )
+                key = (one.forget_size, where, one.family)
+                panels.setdefault(key, []).append((name, values, ensemble))
         if panels:
             found = tuple(AlongPanel(*key, tuple(lines)) for key, lines in panels.items())
             made.append(Along(attack, strength, part, found))
@@ -303,6 +310,7 @@ def stands(attacks: Attacks, study: Study, size: str) -> list[tuple[Along, list[
     """Lay out scores before and after each attack as MCU's figure 6 does, of one forget set."""
     made = []
     curves = {curve.curve_id: curve for curve in study.curves}
+    ensembles = {row["id"]: row.get("ensemble_id") for row in study.plan["curves"]}
     for one in along(attacks, study):
         how = (one.attack, one.strength, one.part)
         scores = {
@@ -318,7 +326,7 @@ def stands(attacks: Attacks, study: Study, size: str) -> list[tuple[Along, list[
             points = dict(curve.points)
             places = {"first end": points.get(0.0), "second end": points.get(1.0)}
             places["best inside"] = points.get(row["best_t"])
-            places["ensemble"] = _ensemble_of(study, curve)
+            places["ensemble"] = ensembles.get(curve.curve_id)
             told = tuple(
                 (what, *scores[point]) for what, point in places.items() if point in scores
             )
@@ -326,9 +334,3 @@ def stands(attacks: Attacks, study: Study, size: str) -> list[tuple[Along, list[
         if found:
             made.append((one, found))
     return made
-
-
-def _ensemble_of(study: Study, curve: Any) -> str | None:
-    label = f"ensemble of {curve.family}({curve.first}, {curve.second})"
-    found = (e for e in study.endpoints if (e.role, e.label) == ("ensemble", label))
-    return next((e.point_id for e in found if e.forget_size == curve.forget_size), None)

@@ -14,7 +14,6 @@ from raymcu.analysis.recoveries import recoveries
 from raymcu.store import tables
 
 ORIGINAL = 1.0
-LABEL = "ensemble of linear(npo/seed0, npo/seed1)"
 
 
 def attacked(study, of, value):
@@ -30,7 +29,7 @@ def curve(study, key, shares, ensemble=None, **head):
         if value is not None:
             attacked(study, f"{key}@{position}", value)
     if ensemble is not None:
-        study.single(f"{key} mean", "ensemble", {"forget_es": 0.0}, label=LABEL)
+        study.single(f"{key} mean", "ensemble", {"forget_es": 0.0})
         attacked(study, f"{key} mean", ensemble)
     return study
 
@@ -42,7 +41,9 @@ def found(study, intervals=()):
         {"point_id": point, "metric": "forget_es", "low": low, "high": high}
         for point, low, high in intervals
     ])  # fmt: skip
-    table = attack_findings(points, recoveries(points, scores), sure)
+    keys = {row["curve_id"] for row in study.points if row.get("curve_id")}
+    ensembles = {key: f"{key} mean" for key in keys}
+    table = attack_findings(points, recoveries(points, scores), sure, ensembles)
     assert table.schema.equals(tables.SCHEMAS["attack_findings"])
     return table
 

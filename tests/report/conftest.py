@@ -587,7 +587,8 @@ def judge_attacks(run):
             rows.append(row | {"part": "held_out", "after": after, "recovered": share})
     found = tables.from_rows("recoveries", rows)
     retrained = {p["forget_size"]: p["id"] for p in run.plan["points"] if p["role"] == "retrained"}
-    along = attack_findings(points, found, tables.empty("intervals"))
+    ensembles = {curve["id"]: curve.get("ensemble_id") for curve in run.plan["curves"]}
+    along = attack_findings(points, found, tables.empty("intervals"), ensembles)
     chosen = Chosen(How("quantize", 4.0), How("relearn", 50.0), frozenset({"relearn"}))
     for name, table in (
         ("recoveries", found),

@@ -1,9 +1,12 @@
 """An attacked point is no model: nothing that lists models, or draws all points, shows it."""
 
+from dataclasses import replace
+
 import pytest
 
 from raymcu.report import frames
 from raymcu.report.attack_figures import attack_drawings
+from raymcu.report.attack_tables import attack_tables
 from raymcu.report.audited import audit_drawings, audit_table, read_audits
 from raymcu.report.console import headline_metrics
 from raymcu.report.data import load_study
@@ -11,8 +14,9 @@ from raymcu.report.loggers import _finished
 from raymcu.report.page import Told, render_page
 from raymcu.report.panels import groups, pages
 from raymcu.report.reading import open_study
-from raymcu.report.recovered import along, climbs, group_of, heats, read_attacks, stands
+from raymcu.report.recovered import Attacks, along, climbs, group_of, heats, read_attacks, stands
 from raymcu.report.said_after import read_answers_after
+from raymcu.report.watch import Watch
 
 
 def _ids(run, is_attacked):
@@ -165,3 +169,39 @@ def test_the_audit_ranks_metrics_of_forgetting(attacked_run, told):
     assert (drawing.name, drawing.section) == ("audit_forget01", "audit")
     page = render_page(Told(attacked_run, told[0], None, [], {}, audits=audits))
     assert "Audit of metrics" in page
+
+
+def test_the_dashboard_has_the_heat_map_and_works_it_out_once(attacked_run, monkeypatch):
+    watch = Watch(attacked_run)
+    found = watch.snapshot()["attacks"]
+    assert [heat["forget_size"] for heat in found] == ["forget01", "forget05"]
+    shares = {row["model"]: row["shares"] for row in found[0]["rows"]}
+    place = found[0]["columns"].index("relearn@50")
+    assert shares["rmu"][place] == pytest.approx(0.54)
+    monkeypatch.setattr("raymcu.report.watch.heats", lambda _: pytest.fail("again"))
+    assert watch.snapshot()["attacks"] is found
+
+
+def test_what_is_only_read_of_a_model_stands_between_two_others(told):
+    study, attacks = told
+    assert {row["metric"] for row in attacks.read} == {"forget_em"}
+    row = next(row for row in attacks.single if row["label"] == "npo/seed0")
+    read = row | {"before": None, "after": 0.4, "original_after": 0.8, "retrained_after": 0.2}
+    found = replace(attacks, read=(read | {"relative": 1 / 3},))
+    table = next(table for table in attack_tables(found, study) if table.name == "readings")
+    assert [cell.text for cell in table.rows[0].cells[-4:]] == ["0.400", "0.800", "0.200", "0.333"]
+
+
+def test_walks_have_panels_along_alpha(walked_run):
+    study = load_study(walked_run)
+    walk = next(walk for walk in study.walks if walk.family == "mixing")
+    rows = tuple(
+        {"attack": "noise", "strength": 0.1, "part": "all", "metric": "forget_es",
+         "attacked": point, "recovered": t / 2, "before": 0.5}
+        for t, point in walk.points[1:]
+    )  # fmt: skip
+    attacks = Attacks("forget_es", None, rows, {}, (), (), (), ())
+    (one,) = along(attacks, study)
+    (panel,) = one.panels
+    assert (panel.setting, panel.family) == ("walk", "mixing")
+    assert panel.lines[0][:2] == (walk.second, tuple((t, t / 2) for t, _ in walk.points[1:]))
