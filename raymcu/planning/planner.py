@@ -23,6 +23,7 @@ from raymcu.study.search_space import (
     SearchSpace,
 )
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
+from raymcu.study.table_kinds import counts
 from raymcu.study.walks import BlendUse, WalkUse
 
 
@@ -231,7 +232,7 @@ class _Planner(Trainings):
         self, use: FamilyUse, size: str, controls: Sequence[str], label: str
     ) -> Iterator[tuple[int, str]]:
         """Add means of a curve's interior points and ends (MCU sec. 6.2): each one more blend."""
-        asked = self.space.curves.interiors
+        asked = counts(self.space.curves.ensemble)
         for interior in asked:
             count = interior + 2
             places = [step / (count - 1) for step in range(count)]
