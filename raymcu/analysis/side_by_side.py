@@ -281,7 +281,7 @@ def _pairs(
         gaps = [(*key, cell[one] - cell[other]) for key, cell in cells.items()
                 if one in cell and other in cell]  # fmt: skip
         if gaps and np.mean([gap for _, _, gap in gaps]) < 0:
-            one, other, gaps = other, one, [(*key, -gap) for *key, gap in gaps]
+            one, other, gaps = other, one, [(s, size, -gap) for s, size, gap in gaps]
         if len({study for study, _, _ in gaps}) > 1:
             yield _estimated(kind, what.format(one, other), unit, gaps, lambda gap: gap > 0, 0.0)
 
