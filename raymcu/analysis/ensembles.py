@@ -77,7 +77,7 @@ def keep_ensembles(run: RunFolder, space: SearchSpace) -> None:
         StoreError: If a measurements file is damaged.
     """
     measured, there = set(run.parts("measurements")), set(run.parts("ensembles"))
-    if not space.curves.interiors:
+    if not space.curves.ensemble:
         for key in there:  # which another search space asked for
             run.remove_part("ensembles", key)
         return

@@ -11,6 +11,9 @@ one of the method. A finding is a statement that each study can bear out:
   difference over studies and forget sets, with Student's 95% interval, null from one value.
 - ``alike``: how alike two methods are in loss, likewise; it holds where it is above a half.
 - ``harder``: one method's difficulty is above another's, likewise.
+
+Studies may share models, as one that extends another does. What they say of the same curve, or to
+the last digit alike of one forget set, is one value in an interval, however many studies hold it.
 """
 
 import json
@@ -198,16 +201,19 @@ def _verdicts(sides: Sequence[Side]) -> Iterator[dict[str, Any]]:
 
 
 def _shares(sides: Sequence[Side]) -> Iterator[dict[str, Any]]:
-    groups: dict[tuple[str, str], dict[str, list[bool]]] = {}
+    groups: dict[tuple[str, str], dict[str, dict[str, bool]]] = {}
     for side in sides:
         for row in side.findings:
             if row["is_connected"] is not None:
                 group = groups.setdefault((row["setting"], row["family"]), {})
-                group.setdefault(side.label, []).append(row["is_connected"])
+                group.setdefault(side.label, {})[row["curve_id"]] = row["is_connected"]
     for (setting, family), found in groups.items():
         if len(found) > 1:
-            every = [verdict for verdicts in found.values() for verdict in verdicts]
-            most = sum(2 * sum(verdicts) > len(verdicts) for verdicts in found.values())
+            once = {
+                key: verdict for verdicts in found.values() for key, verdict in verdicts.items()
+            }
+            every = list(once.values())
+            most = sum(2 * sum(here.values()) > len(here) for here in found.values())
             low, high = wilson(sum(every), len(every))
             made = _claim("connected", f"{setting}, {family}: most curves are connected",
                           "fraction", most, len(found), len(every))  # fmt: skip
@@ -272,40 +278,41 @@ def _pairs(
     """Compare each two methods by their values in cells of a study and a forget set."""
     methods = dict.fromkeys(method for cell in cells.values() for method in cell)
     for one, other in combinations(methods, 2):
-        gaps = [(s, cell[one] - cell[other]) for (s, _), cell in cells.items()
+        gaps = [(*key, cell[one] - cell[other]) for key, cell in cells.items()
                 if one in cell and other in cell]  # fmt: skip
-        if gaps and np.mean([gap for _, gap in gaps]) < 0:
-            one, other, gaps = other, one, [(s, -gap) for s, gap in gaps]
-        if len({study for study, _ in gaps}) > 1:
+        if gaps and np.mean([gap for _, _, gap in gaps]) < 0:
+            one, other, gaps = other, one, [(s, size, -gap) for s, size, gap in gaps]
+        if len({study for study, _, _ in gaps}) > 1:
             yield _estimated(kind, what.format(one, other), unit, gaps, lambda gap: gap > 0, 0.0)
 
 
 def _alike(sides: Sequence[Side]) -> Iterator[dict[str, Any]]:
-    groups: dict[tuple[str, ...], list[tuple[str, float]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[str, str, float]]] = {}
     for side in sides:
         for row in side.alike:
             is_known = row["metric"] == "loss" and row["similarity"] is not None
             if is_known and row["first"] < row["second"]:  # both orders are there
                 key = (row["setting"], row["family"], row["first"], row["second"])
-                groups.setdefault(key, []).append((side.label, row["similarity"]))
-    for (setting, family, first, second), found in groups.items():
-        if len({study for study, _ in found}) > 1:
+                found = (side.label, row["forget_size"], row["similarity"])
+                groups.setdefault(key, []).append(found)
+    for (setting, family, first, second), values in groups.items():
+        if len({study for study, _, _ in values}) > 1:
             what = f"{setting}, {family}: {first} and {second} are alike"
-            yield _estimated("alike", what, "", found, lambda value: value > 0.5, 0.5)
+            yield _estimated("alike", what, "", values, lambda value: value > 0.5, 0.5)
 
 
 def _estimated(
     kind: str,
     statement: str,
     unit: str,
-    found: Sequence[tuple[str, float]],
+    found: Sequence[tuple[str, str, float]],
     holds: Callable[[float], bool],
     bound: float,
 ) -> dict[str, Any]:
     by_study: dict[str, list[float]] = {}
-    for study, value in found:
+    for study, _, value in found:
         by_study.setdefault(study, []).append(value)
-    values = [value for _, value in found]
+    values = [value for _, value in dict.fromkeys((size, value) for _, size, value in found)]
     low, high = student_interval(values)
     true = sum(holds(float(np.mean(here))) for here in by_study.values())
     made = _claim(kind, statement, unit, true, len(by_study), len(values))

@@ -26,6 +26,7 @@ from raymcu.study.after import How
 from raymcu.study.curve_tables import ADAPTIVE, COARSE, FamilyUse
 from raymcu.study.search_space import Measurement, SearchSpace
 from raymcu.study.settings import MEMORIZER, SETTINGS, UnlearnerKey, Variation
+from raymcu.study.table_kinds import counts
 from raymcu.study.walks import BEND, BlendUse, SurfaceUse, WalkUse
 
 
@@ -268,7 +269,7 @@ class _Planner(Attacking):
         self, use: FamilyUse, size: str, controls: Sequence[str], label: str
     ) -> Iterator[tuple[int, str]]:
         """Add means of a curve's interior points and ends (MCU sec. 6.2): each one more blend."""
-        asked = self.space.curves.interiors
+        asked = counts(self.space.curves.ensemble)
         for interior in asked:
             count = interior + 2
             places = [step / (count - 1) for step in range(count)]

@@ -77,7 +77,7 @@ def render(sides: Sequence[Side], found: Mapping[str, pa.Table]) -> str:
     return environment.from_string(asset("comparison.html")).render(
         labels=labels,
         summary=summary(rows["claims"], len(labels)),
-        notes=[note for side in sides if (note := _seed_note(side))],
+        notes=[*_shared_note(rows["models"]), *filter(None, map(_seed_note, sides))],
         num_same=sum(keys.values()),
         num_agreed=sum(row.cells[-1].kind == "yes" for row in tables["curves"].rows),
         tables=tables,
@@ -94,6 +94,14 @@ def summary(claims: Rows, num_studies: int) -> str:
         f"Of {len(all_of_them)} statements that all {num_studies} studies can bear out, {holding} "
         f"hold in all of them, {sure} of these surely."
     )
+
+
+def _shared_note(rows: Rows) -> list[str]:
+    """Say how many models are the same in several studies, if any are."""
+    shared = {(row["forget_size"], row["label"]) for row in rows if row["is_same_point"]}
+    if not shared:
+        return []
+    return [f"{len(shared)} models are the same in several of them, and count once."]
 
 
 def _seed_note(side: Side) -> str:

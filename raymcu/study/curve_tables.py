@@ -7,13 +7,12 @@ from pydantic import (
     Discriminator,
     Field,
     NonNegativeInt,
-    PositiveInt,
     Tag,
     model_validator,
 )
 
 from raymcu.errors import kind_tag
-from raymcu.study.table_kinds import Section, Titled, unique
+from raymcu.study.table_kinds import Counts, Section, Titled, unique
 from raymcu.study.training_tables import Training
 
 
@@ -82,17 +81,7 @@ class Curves(Section):
     """``if_barrier``: curves with a bend only between ends whose linear curve has a barrier
     beyond ``analysis.tolerance``."""
     bend: Bend = Bend()
-    ensemble: (
-        PositiveInt
-        | Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(unique)]
-        | None
-    ) = None
+    ensemble: Counts | None = None
     """Interior points, equally spaced, whose weights are averaged with those of both ends into one
     more model per curve (MCU: 3), or several such numbers, e.g. ``[1, 3, 5]``, for one model each;
     None makes none."""
-
-    @property
-    def interiors(self) -> tuple[int, ...]:
-        """Numbers of interior points of the ensembles of each curve."""
-        asked = self.ensemble or ()
-        return asked if isinstance(asked, tuple) else (asked,)

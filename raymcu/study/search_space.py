@@ -25,7 +25,15 @@ from raymcu.study.curve_tables import Curves
 from raymcu.study.learners import LearnerUse
 from raymcu.study.scratch_classifiers import ScratchBert, ScratchResNet, ScratchVilt, ScratchViT
 from raymcu.study.search_table import Search
-from raymcu.study.table_kinds import Named, Names, Section, Titled, merged, titles_differ, unique
+from raymcu.study.table_kinds import (
+    Named,
+    Names,
+    Section,
+    Titled,
+    merged,
+    titles_differ,
+    unique,
+)
 from raymcu.study.training_tables import Training
 from raymcu.study.walks import BlendUse, Calibration, LayerChoice, SurfaceUse, WalkUse
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, PositiveInt, Tag
 
-from raymcu.errors import shown
+from raymcu.errors import kind_tag, shown
 from raymcu.registry import Component
 
 
@@ -22,6 +22,22 @@ def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(unique)]
+Counts = Annotated[
+    Annotated[PositiveInt, Tag(kind_tag("number"))]
+    | Annotated[
+        tuple[PositiveInt, ...],
+        Field(min_length=1),
+        AfterValidator(unique),
+        Tag(kind_tag("list")),
+    ],
+    Discriminator(lambda value: kind_tag("list" if isinstance(value, list | tuple) else "number")),
+]
+"""One number or several different ones, each 1 or more."""
+
+
+def counts(asked: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return `Counts` as numbers; none of None."""
+    return asked if isinstance(asked, tuple) else () if asked is None else (asked,)
 
 
 class Section(Component):

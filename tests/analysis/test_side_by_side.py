@@ -8,6 +8,7 @@ from raymcu.analysis.side_by_side import SCHEMAS, Side, compare, flat, student_i
 
 def finding(second, is_connected, **more):
     return {
+        "curve_id": second,
         "forget_size": "forget05", "setting": "Met", "family": "linear", "first": "npo/seed0",
         "second": second, "retain_barrier": 0.0, "forget_barrier": 0.1,
         "is_connected": is_connected,
@@ -25,10 +26,10 @@ def side(
     models["forget05", "rmu/seed0"] = ("unlearner", f"{points}r", {"forget_loss": 2.0})
     models["forget05", "npo+cl/seed0"] = ("unlearner", f"{points}c", {"forget_loss": 99.0})
     seconds = ("npo/seed1", "rmu/seed0")
-    rows = [finding(s, v) for s, v in zip(seconds, verdicts, strict=True)]
+    rows = [finding(s, v, curve_id=f"{label}: {s}") for s, v in zip(seconds, verdicts, strict=True)]
     likeness = [
         {"metric": "loss", "setting": "Met", "family": "linear", "first": a, "second": b,
-         "similarity": alike}
+         "similarity": alike, "forget_size": "forget05"}
         for a, b in (("npo", "rmu"), ("rmu", "npo"))
     ]  # fmt: skip
     difficulty = [
@@ -111,3 +112,12 @@ def test_intervals_by_hand():
     assert wilson(8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
     assert wilson(0, 10)[0] == pytest.approx(0.0, abs=1e-12)
     assert student_interval([1.0]) == (None, None)
+
+
+def test_what_studies_share_counts_once():
+    one = side("a", [3.0, 5.0])
+    found = claims(one, Side("b", *(getattr(one, n) for n in Side.__match_args__[1:])))
+    better = found["better", "npo is better than rmu in forget_loss"]
+    assert (better["holds_in"], better["num_values"], better["low"]) == (2, 1, None)
+    assert found["connected", "Met, linear: most curves are connected"]["num_values"] == 2
+    assert found["alike", "Met, linear: npo and rmu are alike"]["num_values"] == 1

@@ -255,3 +255,22 @@ def test_a_trial_is_its_unlearner_at_each_seed_mixed(planned, tmp_path):
     for point, seed in zip(plan.points.values(), (0, 4), strict=True):
         npo = recipe(plan, f"npo/seed{seed}").id
         assert point.blend.terms == {original: 0.75, npo: 0.25}
+
+
+def test_several_ensembles_of_a_curve_are_points_of_their_own_and_the_one_keeps_its_id(planned):
+    asked = ('unlearning.settings=["Rand"]', 'curves.families=["quadratic"]')
+    (one, several) = (
+        planned("", *asked, f"curves.ensemble={ensemble}") for ensemble in ("3", "[1, 3]")
+    )
+    for key, curve in several.curves.items():
+        found = dict(curve.ensembles)
+        assert list(found) == [1, 3]
+        assert dict(one.curves[key].ensembles) == {3: found[3]}
+        assert several.points[found[1]].label == f"ensemble 1 of {_curve_label(curve)}"
+        assert one.points[found[3]].label == f"ensemble of {_curve_label(curve)}"
+    rows = several.to_json()["curves"]
+    assert [len(row["ensembles"]) for row in rows] == [2] * len(rows)
+
+
+def _curve_label(curve):
+    return f"quadratic({curve.first.label}, {curve.second.label})"
