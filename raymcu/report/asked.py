@@ -124,7 +124,8 @@ def _training(space: Mapping[str, Any]) -> str:
 def _curves(study: Study, space: Mapping[str, Any]) -> str:
     if not study.curves:
         return ""
-    points = max((len(curve.points) for curve in study.curves), default=0)
+    counts = {len(curve.points) for curve in study.curves}  # which differ of adaptive ones
+    points = " to ".join(map(str, sorted({min(counts), max(counts)})))
     tolerance = (space.get("analysis") or {}).get("tolerance")
     text = f"{', '.join(study.families)} between pairs of {', '.join(study.settings)}"
     text += f"; {points} points each"

@@ -267,8 +267,8 @@ class Measurement(Section):
     """Random vectors by which a trace is estimated."""
     geometry: bool = False
     """Whether the weights of all trained checkpoints are compared, too: norms of their updates,
-    cosines of all pairs, lengths of curves (table ``geometry``). Reads every checkpoint once; not
-    part of a point's id."""
+    cosines of all pairs, lengths of curves (table ``geometry``). `raymcu run` reads every
+    checkpoint once for that, a search does not; not part of a point's id."""
     memory_gib: Annotated[float, Field(gt=0)] = 2.0
     """Working memory beside the weights: batches, logits and caches are cut to fit; not part of
     a point's id."""
