@@ -54,6 +54,22 @@ retain = "kl"
 num_points = 4
 bend = { training = { learning_rate = 1e-3, epochs = 2, batch_size = 4 } }
 
+[[attacks]]
+name = "relearn"
+on = ["npo/seed0"]
+count = 5
+at = [2, 4]
+training = { learning_rate = 1e-3 }
+
+[[attacks]]
+name = "quantize"
+scheme = "nf4"
+on = ["npo/seed0"]
+
+[[attacks]]
+name = "prefix"
+on = ["npo/seed0"]
+
 [measurement]
 max_new_tokens = 40
 max_examples = 10
