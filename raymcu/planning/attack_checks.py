@@ -8,19 +8,9 @@ from raymcu.study.attacks import GROUPS
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.settings import UnlearnerKey
 
-_WHERE: dict[str, tuple[str, str]] = {
-    "ensembles": ("curves.ensemble", "is not set, so there is none"),
-    "walks": ("walks", "has none"),
-    "blends": ("blends", "has none"),
-    "models": ("models", "has none"),
-    "learners": ("learners", "has none"),
-}
-"""By group of points: the key that makes some, and what to say where it does not."""
-
 
 def attack_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
     """Say which attacks do not suit the models, or are to be done to points that are not there."""
-    has_pairs = bool(space.unlearning.settings)
     titles = [method.title for method in space.methods]
     labels = [
         *(use.label for use in space.models),
@@ -40,14 +30,6 @@ def attack_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
             yield f"{where}: asks the retrained model besides, and retrained.train is false."
         for name in use.on:
             if name in GROUPS:
-                if name in ("unlearners", "curves") and not (has_pairs or space.walks):
-                    yield (
-                        f"{where}.on: names {name}, and unlearning.settings = [] makes none. "
-                        "Name settings there, or other points here."
-                    )
-                elif name in _WHERE and not _is_there(space, name):
-                    key, why = _WHERE[name]
-                    yield f"{where}.on: names {name}, and {key} {why}. Add some, or leave it out."
                 continue
             unlearner = UnlearnerKey.read(name)
             is_unlearner = unlearner is not None and unlearner.method in titles
@@ -76,9 +58,3 @@ def learner_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
                 f"learners.{index}.label: '{use.label}' is called another model here. Give it "
                 "another label."
             )
-
-
-def _is_there(space: SearchSpace, group: str) -> bool:
-    if group == "ensembles":
-        return space.curves.ensemble is not None and bool(space.unlearning.settings)
-    return bool(getattr(space, group))

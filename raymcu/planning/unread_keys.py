@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.curves._base import CURVES, WALKS
 from raymcu.methods._base import METHODS
+from raymcu.study.attacks import AttackUse
 from raymcu.study.curve_tables import Bend, Curves
 from raymcu.study.search_space import Measurement, Original, SearchSpace, Unlearning
 from raymcu.study.search_table import Search
@@ -43,6 +44,7 @@ def unread_keys(space: SearchSpace) -> list[Unread]:
         *_trainings(space, used),
         *_curves(space),
         *_measurement(space.measurement),
+        *_attacks(space),
         *(_search(space.search) if space.search else ()),
     ]
     search = space.search
@@ -319,3 +321,25 @@ def _search(search: Search) -> Iterator[Unread]:
     if search.curve is not None and "seeds" in given:
         why = "trials along search.curve have the seeds of unlearning.seeds"
         yield Unread(("search.seeds",), why, ())
+
+
+def _attacks(space: SearchSpace) -> Iterator[Unread]:
+    """Tell of groups of points that are to be attacked, and of which there are none."""
+    has_pairs = bool(space.unlearning.settings)
+    there = {
+        "unlearners": (has_pairs or bool(space.walks), "unlearning.settings"),
+        "curves": (has_pairs, "unlearning.settings"),
+        "ensembles": (has_pairs and space.curves.ensemble is not None, "curves.ensemble"),
+        **{key: (bool(getattr(space, key)), key) for key in _TABLES},
+    }
+    for index, use in enumerate(space.attacks):
+        given = use.on if use.on != AttackUse.model_fields["on"].default else ()
+        for name in given:
+            is_there, cause = there.get(name, (True, ""))
+            if not is_there:
+                key = f"attacks.{index}.on = {name}"
+                yield Unread((key,), f"{cause} makes none", (cause, "attacks"))
+
+
+_TABLES = ("walks", "blends", "models", "learners")
+"""Tables whose points attacks may be on."""

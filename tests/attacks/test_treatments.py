@@ -17,7 +17,7 @@ from raymcu.errors import WorkError
 from raymcu.measurement.attacked import Done
 from raymcu.measurement.measurer import Measurer
 from raymcu.models.cifar_resnet import CifarResNetConfig, CifarResNetForImageClassification
-from raymcu.models.classifying import ClassScorer
+from raymcu.models.image_classifier import ImageScorer
 from raymcu.models.scorer import Scorer
 from raymcu.study.search_space import Measurement
 
@@ -152,10 +152,10 @@ def classifier(kind):
     torch.manual_seed(0)
     if kind == "resnet":
         model = CifarResNetForImageClassification(CifarResNetConfig(depth=8, width=4))
-        return ClassScorer(model.eval())
+        return ImageScorer(model.eval())
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = ViTConfig(**sizes, intermediate_size=32, image_size=8, patch_size=4)
-    return ClassScorer(ViTForImageClassification(config).eval())
+    return ImageScorer(ViTForImageClassification(config).eval())
 
 
 def touched(scorer, attack):

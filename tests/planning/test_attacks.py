@@ -99,8 +99,6 @@ def test_a_curve_that_is_dropped_takes_its_attacks_along():
     ("attack", "told"),
     [
         ({"name": "relear"}, r"attacks\.0\.name: no attack is named 'relear'\. Did you mean"),
-        ({**RELEARN, "on": ["ensembles"]}, r"attacks\.0\.on: names ensembles, and curves"),
-        ({**RELEARN, "on": ["walks"]}, r"attacks\.0\.on: names walks, and walks has none"),
         ({**RELEARN, "on": ["npo/sed0"]}, r"attacks\.0\.on: no group or label of points is"),
         ({**RELEARN, "label": "npo"}, r"attacks\.0\.label: 'npo' is the name of a method here"),
         (
@@ -129,6 +127,16 @@ def test_models_are_compared_with_those_that_are_asked_alike():
         ("f", ""): {"original": "o", "retrained": "r"},
         ("f", "loud"): {"original": "o!"},
     }
+
+
+def test_a_group_of_which_there_is_none_is_told(recwarn):
+    plan = plan_of({**RELEARN, "on": ["unlearners", "ensembles", "walks"]})
+    told = [str(one.message) for one in recwarn]
+    assert told == [
+        "attacks.0.on = ensembles: has no effect, as curves.ensemble makes none.",
+        "attacks.0.on = walks: has no effect, as walks makes none.",
+    ]
+    assert attacked(plan)
 
 
 # weights that only pass
