@@ -10,7 +10,7 @@ from typing import Any
 
 from raymcu.blend import Blend
 from raymcu.errors import ConfigError
-from raymcu.planning.after import audit_faults
+from raymcu.planning.audit_checks import audit_faults
 from raymcu.planning.costs import estimates
 from raymcu.planning.plan import Attacked, Curve, More, Plan, Point, Surroundings, Walk
 from raymcu.planning.plan_checks import plan_faults
