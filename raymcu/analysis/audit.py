@@ -9,6 +9,7 @@ much hangs on the seed is told by taking it of each seed alone.
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,10 @@ def audit(
     for size, models in sizes.items():
         metrics = {metric for point in models for metric in values.get(point, {})}
         metrics |= {metric for where, metric in attacked if where == size}
+        holds, lacks = (
+            frozenset(key for key, m in models.items() if is_named(names, m.role, m.label))
+            for names in (asked.holds, asked.lacks)
+        )
         kept = _keeps_utility(models, values, asked)
         for metric in sorted(metrics):
             at = {
@@ -89,7 +94,10 @@ def audit(
                 for key in models
                 if (found := values.get(key, {}).get(metric)) is not None
             }
-            case = _Case(metric, models, at, attacked.get((size, metric), ()), asked, chosen, kept)
+            here: dict[tuple[str, float | None], list[Mapping[str, Any]]] = {}
+            for row in attacked.get((size, metric), ()):
+                here.setdefault((row["attack"], row["strength"]), []).append(row)
+            case = _Case(metric, models, at, here, holds, lacks, chosen, kept)
             rows += ({"forget_size": size, "metric": metric, **row} for row in case.rows())
     return tables.from_rows("metric_audits", rows)
 
@@ -122,9 +130,10 @@ class _Case:
     models: Mapping[str, _Model]
     at: Mapping[str, float]
     """Scores as models are, by point."""
-    attacked: Sequence[Mapping[str, Any]]
-    """Rows of table ``recoveries``."""
-    asked: Audit
+    attacked: Mapping[tuple[str, float | None], Sequence[Mapping[str, Any]]]
+    """Rows of table ``recoveries``, by attack and strength."""
+    holds: frozenset[str]
+    lacks: frozenset[str]
     chosen: Chosen
     kept: frozenset[str]
 
@@ -153,7 +162,7 @@ class _Case:
         found["faithfulness", None, None] = faithful
         found["threshold", None, None] = threshold
         found["accuracy", None, None] = accuracy
-        for how in dict.fromkeys((row["attack"], row["strength"]) for row in self.attacked):
+        for how in self.attacked:
             found |= self._of_attack(how, among)
         self._combine(found, faithful)
         return found
@@ -162,13 +171,9 @@ class _Case:
         self, at: Mapping[str, float], among: Collection[str]
     ) -> tuple[Value, Value, Value]:
         pools = [
-            np.array([
-                at[key]
-                for key, model in self.models.items()
-                if key in among and key in at and is_named(names, model.role, model.label)
-            ])
-            for names in (self.asked.holds, self.asked.lacks)
-        ]  # fmt: skip
+            np.array([at[key] for key in sorted(pool) if key in among and key in at])
+            for pool in (self.holds, self.lacks)
+        ]
         number = len(pools[0]) + len(pools[1])
         if not (len(pools[0]) and len(pools[1])):
             which = "holds" if not len(pools[0]) else "lacks"
@@ -189,7 +194,7 @@ class _Case:
     def _of_attack(
         self, how: tuple[str, float | None], among: Collection[str]
     ) -> dict[Name, Value]:
-        rows = [row for row in self.attacked if (row["attack"], row["strength"]) == how]
+        rows = self.attacked[how]
         after = {row["attacked"]: row["after"] for row in rows}
         here = [
             row
@@ -226,22 +231,23 @@ class _Case:
 
     def _fit(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], str | None]:
         """Return the models that pass OpenUnlearning's filter, and what is to be said of it."""
-        threshold = self._faithful(self.at, self.models)[1][0]
-        pools = (*self.asked.holds, *self.asked.lacks)
+        threshold, pools = self._threshold, self.holds | self.lacks
         sign = knows(self.metric) or 1
         found = [
             row
             for row in rows
             if row["attacked"] in self.kept
-            and not is_named(pools, *self._told(row["attacked"]))
+            and row["attacked"] not in pools
             and (threshold is None or sign * row["before"] < sign * threshold)
         ]
         if not found:
             return found, "no model keeps its utility and counts as unlearned"
         return found, None if threshold is not None else "without pools the utility alone decides"
 
-    def _told(self, point: str) -> tuple[str, str]:
-        return self.models[point].role, self.models[point].label
+    @cached_property
+    def _threshold(self) -> float | None:
+        """What tells the pools apart best, over all seeds."""
+        return self._faithful(self.at, self.models)[1][0]
 
     def _combine(self, found: dict[Name, Value], faithful: Value) -> None:
         """Add the harmonic means of R and Q, and of faithfulness and these."""

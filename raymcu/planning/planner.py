@@ -11,8 +11,8 @@ from typing import Any
 
 from raymcu.blend import Blend
 from raymcu.errors import ConfigError
-from raymcu.planning.after import audit_faults
 from raymcu.planning.attacking import Attacking
+from raymcu.planning.audit_checks import audit_faults
 from raymcu.planning.costs import estimates
 from raymcu.planning.facts import Surroundings
 from raymcu.planning.plan import Attacked, Curve, More, Plan, Point, Walk

@@ -154,6 +154,8 @@ def test_a_calibration_may_name_attacks_of_its_walks(space):
         ('lacks = ["pos_*"]', "audit.lacks"),
         ('holds = ["*"]', "is in holds and in lacks"),
         ('utility = "modl_utility"', "Did you mean 'model_utility'?"),
+        ('utility = "retain_loss"', "is not better where it is higher"),
+        ("keep = 0.9", "audit.utility: 'model_utility' needs retain, real_authors, world_facts"),
         ('quantize = "blurr"', "audit.quantize: no attack of this file is named 'blurr'"),
         ('relearn = "blur@7"', "audit.relearn: 'blur@7': the attack has no such strength"),
     ],
@@ -165,6 +167,9 @@ def test_what_an_audit_lacks_is_told_before_anything_starts(space, audit, fault)
     assert fault in str(told.value)
 
 
+AUDIT = '[audit]\nutility = "retain_es"\n'
+
+
 def test_an_audit_changes_no_point(space):
-    plans = [make_plan(one, look_around(one)) for one in (space(BLUR), space(BLUR + "[audit]\n"))]
+    plans = [make_plan(one, look_around(one)) for one in (space(BLUR), space(BLUR + AUDIT))]
     assert plans[0].id == plans[1].id
