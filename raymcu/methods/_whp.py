@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raymcu.methods._base import wide
+from raymcu.methods._logits import wide
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -87,8 +87,8 @@ def _networks(recipe: Recipe) -> Iterator[str]:
         )
     if training.recompute == "blocks":
         yield (
-            "recompute: is 'blocks', and model.scratch is a network with batch normalisation, which "
-            "would count each batch twice. Set recompute = 'none'."
+            "recompute: is 'blocks', and model.scratch is a network with batch normalisation, "
+            "which would count each batch twice. Set recompute = 'none'."
         )
     if training.lora is not None:
         yield (
