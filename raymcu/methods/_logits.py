@@ -97,8 +97,8 @@ def nll(
 def _thrifty_nll(head: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """Return `nll` of what a head makes, for one chunk, in fewer passes through its logits.
 
-    What the first pass found of them, the log of their sum, the second need not find again: no
-    slower than all at once, and equal to 1e-6.
+    What the first pass found of them, the log of their sum, the second need not find again. Equal
+    to 1e-6.
     """
     known: list[Tensor] = []
 
