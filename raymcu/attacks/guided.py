@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from raymcu.attacks._base import ATTACKS, Asking
-from raymcu.methods._base import wide
+from raymcu.methods._logits import wide
 
 if TYPE_CHECKING:
     from jaxtyping import Float

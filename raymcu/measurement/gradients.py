@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from raymcu.methods._base import wide
+from raymcu.methods._logits import wide
 from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
 

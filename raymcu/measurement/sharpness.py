@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from raymcu.measurement.gradients import differentiable
-from raymcu.methods._base import wide
+from raymcu.methods._logits import wide
 
 Reals = npt.NDArray[np.float64]
 Product = Callable[[Reals], Reals]

@@ -9,14 +9,19 @@ their gradients. That is what makes one batch equal to the same batch in two.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat
 
 from raymcu.later import torch
+from raymcu.methods._logits import Logits, nll, read, wide
+from raymcu.methods._parts import FORGET as FORGET
+from raymcu.methods._parts import REFUSED as REFUSED
+from raymcu.methods._parts import RETAIN as RETAIN
+from raymcu.methods._parts import Part as Part
 from raymcu.registry import Component, Registry
 
 if TYPE_CHECKING:
@@ -30,43 +35,11 @@ METHODS: Registry[type["Method"]] = Registry(
 
 
 @dataclass(frozen=True)
-class Part:
-    """Sequences that a step may hold: the questions of a set, and which answers go with them."""
-
-    questions: Literal["forget", "retain"]
-    answers: Literal[
-        "true", "refusal", "mismatched", "sampled", "any_class", "other_class", "next_class"
-    ] = "true"
-    """``refusal``: a way to say "I don't know"; ``mismatched``: the answer to a random retain
-    question; ``sampled``: what the start model itself says. Of classifiers, each class alike, each
-    but the true one, or the one after it."""
-    every_position: bool = False
-    """Label the prompt's tokens too, not only the answer's. (Padding never is.)"""
-    count: int = 1
-    """Answers per question, one sequence each; those of one question are consecutive."""
-    redraw: bool = True
-    """Draw refusals, mismatched answers, or which of the sampled ones, anew in every epoch."""
-    pool: int = 1
-    """Answers sampled per question before training, of which each step uses ``count``."""
-    temperature: float = 0.0
-    """Of sampled answers; 0 is greedy."""
-    read: Literal["prediction", "token", "padded"] = "prediction"
-    """Where logits and states are taken: where a labelled token is predicted, one before it; at
-    the token itself; or at every position of a sequence padded to the longest fed with it, which
-    goes with ``every_position``."""
-
-
-FORGET = Part("forget")
-RETAIN = Part("retain")
-REFUSED = Part("forget", "refusal")
-
-
-@dataclass(frozen=True)
 class Needs:
     """What a part's labelled positions must carry for a method."""
 
     logits: bool = True
-    """False where only hidden states are read; ``Labelled.logits`` is then not to be touched."""
+    """False where only hidden states are read, and nothing of the logits."""
     reference_nll: bool = False
     reference_logits: bool = False
     random_logits: bool = False
@@ -109,8 +82,9 @@ class Needs:
 class Labelled:
     """The labelled positions of one piece of a part, flattened over its sequences."""
 
-    logits: Float[Tensor, "positions classes"]
-    """Already shifted: row i predicts ``labels[i]``, unless `Part.read` says otherwise."""
+    current: Logits
+    """Of the model that is trained, already shifted: row i predicts ``labels[i]``, unless
+    `Part.read` says otherwise. Methods `read` them, or take `nll`."""
     labels: Int[Tensor, " positions"]
     """The token predicted there; with another `Part.read` the token that stands there, -100 for
     padding, and `nll` means nothing."""
@@ -124,10 +98,10 @@ class Labelled:
     """Sequences of the whole batch."""
     reference_nll: Float[Tensor, " positions"] | None = None
     """-log p of the labels under the frozen start model."""
-    reference_logits: Float[Tensor, "positions classes"] | None = None
-    """Logits of the frozen start model."""
-    random_logits: Float[Tensor, "positions classes"] | None = None
-    """Logits of a model of the same shape with random weights."""
+    reference: Logits | None = None
+    """Of the frozen start model."""
+    random: Logits | None = None
+    """Of a model of the same shape with random weights."""
     states: Float[Tensor, "positions hidden"] | None = None
     """Output of the decoder layer that `Needs.layer` names, where ``logits`` were taken."""
     reference_states: Float[Tensor, "positions hidden"] | None = None
@@ -137,23 +111,48 @@ class Labelled:
     label_smoothing: float = 0.0
     """Share of a label that all classes get alike in `learned_nll`."""
 
+    def read(
+        self, of: Callable[..., Float[Tensor, " positions"]], *along: Tensor | Logits
+    ) -> Float[Tensor, " positions"]:
+        """Return what a function says of each position's logits: a number for each.
+
+        It is called with the logits of some positions at a time, (positions, classes) in float32 at
+        least, and with what goes along with them: tensors like `labels`, or `given("reference")`.
+        Each call makes the product with the vocabulary anew, so read once what can be read at once.
+        """
+        return read(self.current, of, *along)
+
     @cached_property
+    def logits(self) -> Float[Tensor, "positions classes"]:
+        """All logits at once, which `read` spares: of a large vocabulary they fill a device."""
+        return self.current.whole()
+
+    @property
+    def reference_logits(self) -> Float[Tensor, "positions classes"] | None:
+        """All of the start model's logits at once; None where they were not asked for."""
+        return None if self.reference is None else self.reference.whole()
+
+    @property
+    def random_logits(self) -> Float[Tensor, "positions classes"] | None:
+        """All of the untrained model's logits at once; None where they were not asked for."""
+        return None if self.random is None else self.random.whole()
+
+    @property
     def log_probs(self) -> Float[Tensor, "positions classes"]:
-        """Log-softmax of the logits in at least float32, whatever the weights' dtype."""
+        """Log-softmax of `logits`, in at least float32 whatever the weights' dtype."""
         return wide(self.logits).log_softmax(-1)
 
     @cached_property
     def nll(self) -> Float[Tensor, " positions"]:
         """-log p of each label in nats, in at least float32 whatever the weights' dtype."""
-        return torch.nn.functional.cross_entropy(wide(self.logits), self.labels, reduction="none")
+        return self.read(nll, self.labels)
 
     @property
     def learned_nll(self) -> Float[Tensor, " positions"]:
         """What is descended on where labels are learned: `nll`, of smoothed labels if asked."""
         if not self.label_smoothing:
             return self.nll
-        how: Any = {"reduction": "none", "label_smoothing": self.label_smoothing}
-        return torch.nn.functional.cross_entropy(wide(self.logits), self.labels, **how)
+        return self.read(partial(nll, label_smoothing=self.label_smoothing), self.labels)
 
     @cached_property
     def lengths(self) -> Int[Tensor, " sequences"]:
@@ -176,9 +175,9 @@ class Labelled:
             values = values * self.weights.to(values.dtype)
         return values.sum() / self.total_sequences
 
-    def given(self, name: str) -> Tensor:
+    def given(self, name: str) -> Any:
         """Return an optional field that the method's `needs` asked for."""
-        value: Tensor | None = getattr(self, name)
+        value = getattr(self, name)
         assert value is not None, f"the step was prepared without {name}"  # noqa: S101
         return value
 
@@ -357,10 +356,10 @@ class Method(Component, ABC):
 
     def _divergence(self, kept: Labelled) -> Float[Tensor, " positions"]:
         """Return the divergence from the start model at each position."""
-        return self._apart(wide(kept.given("reference_logits")), wide(kept.logits))
+        return kept.read(self._apart, kept.given("reference"))
 
     def _apart(
-        self, start: Float[Tensor, "positions classes"], current: Float[Tensor, "positions classes"]
+        self, current: Float[Tensor, "positions classes"], start: Float[Tensor, "positions classes"]
     ) -> Float[Tensor, " positions"]:
         """Return the divergence between logits, summed over the vocabulary."""
         if self.kl_form == "muse":
@@ -377,11 +376,6 @@ class Method(Component, ABC):
         if self.kl_mask == "padded":
             return Part("retain", every_position=True, read="padded")
         return Part("retain", every_position=self.kl_mask == "all")
-
-
-def wide(values: Tensor) -> Tensor:
-    """Return values in float32 at least: losses are never computed in half precision."""
-    return values.float() if values.dtype.itemsize < 4 else values
 
 
 def all_needs(methods: Any) -> dict[Part, Needs]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat
 
-from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step, wide
+from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,17 +41,18 @@ class BadTeacher(Method):
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return the mean divergence, in nats; lower means nearer to the untrained model."""
         forget = step[FORGET]
-        teacher, student = (
-            (wide(logits) / self.temperature).log_softmax(-1)
-            for logits in (forget.given("random_logits"), forget.logits)
-        )
-        divergence = (teacher.exp() * (teacher - student)).sum(-1)
-        return forget.token_mean(self._reduced(divergence, forget.logits))
+        return forget.token_mean(forget.read(self._taught, forget.given("random")))
+
+    def _taught(
+        self, logits: Float[Tensor, "positions classes"], random: Float[Tensor, "positions classes"]
+    ) -> Float[Tensor, " positions"]:
+        teacher, student = ((one / self.temperature).log_softmax(-1) for one in (random, logits))
+        return self._reduced((teacher.exp() * (teacher - student)).sum(-1), logits)
 
     def _apart(
-        self, start: Float[Tensor, "positions classes"], current: Float[Tensor, "positions classes"]
+        self, current: Float[Tensor, "positions classes"], start: Float[Tensor, "positions classes"]
     ) -> Float[Tensor, " positions"]:
-        found = super()._apart(start / self.temperature, current / self.temperature)
+        found = super()._apart(current / self.temperature, start / self.temperature)
         return self._reduced(found, current)
 
     def _reduced(

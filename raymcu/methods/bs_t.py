@@ -35,8 +35,13 @@ class BST(Method):
 
 def bootstrap_term(part: Labelled, lam: float, k: int, renormalize: bool) -> Float[Tensor, ""]:
     """Return this piece's part of L_BST on a part; lower means less likely."""
-    top, tokens = part.log_probs.detach().topk(min(k, part.log_probs.shape[1]))
-    beliefs = top.softmax(-1) if renormalize else top.exp()
-    believed = (beliefs * part.log_probs.gather(1, tokens)).sum(-1)
-    labelled = part.log_probs.gather(1, part.labels[:, None]).squeeze(1)
-    return part.sequence_mean(part.sequence_sum((1 - lam) * labelled + lam * believed))
+
+    def soft(logits: Tensor, labels: Tensor) -> Tensor:
+        log_probs = logits.log_softmax(-1)
+        top, tokens = log_probs.detach().topk(min(k, logits.shape[1]))
+        beliefs = top.softmax(-1) if renormalize else top.exp()
+        believed = (beliefs * log_probs.gather(1, tokens)).sum(-1)
+        labelled = log_probs.gather(1, labels[:, None]).squeeze(1)
+        return (1 - lam) * labelled + lam * believed
+
+    return part.sequence_mean(part.sequence_sum(part.read(soft, part.labels)))

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import PositiveFloat
 
 from raymcu.later import torch
-from raymcu.methods._base import FORGET, METHODS, Method, Step, wide
+from raymcu.methods._base import FORGET, METHODS, Method, Step
+from raymcu.methods._logits import nll
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 
@@ -38,13 +39,19 @@ class CATNIP(Method):
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return the mean in nats / beta; lower means less likely tokens."""
         forget = step[FORGET]
-        logits = wide(forget.logits)
-        # log(1 - p) from the other classes' logits: from p it would be -inf where p rounds to 1
-        others = logits.scatter(-1, forget.labels[:, None], -torch.inf).logsumexp(-1)
-        reverse = others - logits.logsumexp(-1)
-        if self.reference == "detached":
-            reverse = reverse.detach()
-        values = -2 / self.beta * torch.nn.functional.logsigmoid(self.beta * (forget.nll + reverse))
+        odds = forget.read(self._odds, forget.labels)
+        values = -2 / self.beta * torch.nn.functional.logsigmoid(self.beta * odds)
         if self.average == "tokens":
             return forget.token_mean(values)
         return forget.sequence_mean(forget.sequence_sum(values) / forget.lengths)
+
+    def _odds(
+        self, logits: Float[Tensor, "positions classes"], labels: Int[Tensor, " positions"]
+    ) -> Float[Tensor, " positions"]:
+        """Return log((1 - p) / p) of the labels."""
+        # log(1 - p) from the other classes' logits: from p it would be -inf where p rounds to 1
+        others = logits.scatter(-1, labels[:, None], -torch.inf).logsumexp(-1)
+        reverse = others - logits.logsumexp(-1)
+        if self.reference == "detached":
+            reverse = reverse.detach()
+        return nll(logits, labels) + reverse

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from pydantic import NonNegativeInt
 
 from raymcu.later import torch
-from raymcu.methods._base import FORGET, METHODS, Method, Published, Step, wide
+from raymcu.methods._base import FORGET, METHODS, Method, Published, Step
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 
@@ -51,10 +51,15 @@ class CEU(Method):
                 f"answer tokens of {forget.total_sequences} sequences. Lower it; "
                 "answers of one token need 0."
             )
-        logits = wide(forget.logits.detach())
-        target = logits.scatter(1, forget.labels[:, None], -math.inf).softmax(-1)
-        loss = -(target * forget.log_probs).sum(-1)
+        loss = forget.read(_struck_out, forget.labels)
         start = forget.lengths.cumsum(0) - forget.lengths
         place = torch.arange(len(loss), device=loss.device) - start[forget.sequence]
         kept = loss.where(place >= self.ignore_first, 0)
         return forget.token_mean(kept) * (forget.total_positions / left)
+
+
+def _struck_out(
+    logits: Float[Tensor, "positions classes"], labels: Int[Tensor, " positions"]
+) -> Float[Tensor, " positions"]:
+    target = logits.detach().scatter(1, labels[:, None], -math.inf).softmax(-1)
+    return -(target * logits.log_softmax(-1)).sum(-1)

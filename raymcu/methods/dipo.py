@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import PositiveFloat, PositiveInt
 
 from raymcu.later import torch
-from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step, wide
+from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,13 +48,17 @@ class DiPO(Method):
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return the mean over sequences, in nats / beta."""
         forget = step[FORGET]
-        start = wide(forget.given("reference_logits"))
-        made = start if self.pairs_from == "start" else wide(forget.logits).detach()
-        top = made.topk(min(self.k, made.shape[-1])).indices
-        shift = torch.zeros_like(made).scatter(-1, top, self.shift)
-        preference = (made - shift).softmax(-1) - (made + shift).softmax(-1)
-        risen = forget.log_probs - start.log_softmax(-1)
-        margin = forget.sequence_sum((preference * risen).sum(-1))
+        margin = forget.sequence_sum(forget.read(self._preferred, forget.given("reference")))
         return forget.sequence_mean(
             -2 / self.beta * torch.nn.functional.logsigmoid(self.beta * margin)
         )
+
+    def _preferred(
+        self, logits: Float[Tensor, "positions classes"], start: Float[Tensor, "positions classes"]
+    ) -> Float[Tensor, " positions"]:
+        made = start if self.pairs_from == "start" else logits.detach()
+        top = made.topk(min(self.k, made.shape[-1])).indices
+        shift = torch.zeros_like(made).scatter(-1, top, self.shift)
+        preference = (made - shift).softmax(-1) - (made + shift).softmax(-1)
+        risen = logits.log_softmax(-1) - start.log_softmax(-1)
+        return (preference * risen).sum(-1)

@@ -41,11 +41,16 @@ class MaxEntropy(Method):
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return the divergence in nats per token."""
         forget = step[self._forget]
-        log_probs = forget.log_probs
-        log_classes = math.log(log_probs.shape[-1])
+        return forget.token_mean(forget.read(self._from_uniform))
+
+    def _from_uniform(
+        self, logits: Float[Tensor, "positions classes"]
+    ) -> Float[Tensor, " positions"]:
+        log_probs = logits.log_softmax(-1)
+        log_classes = math.log(logits.shape[-1])
         if self.direction == "uniform_to_current":
-            return forget.token_mean(-log_classes - log_probs.mean(-1))
-        return forget.token_mean(log_classes + (log_probs.exp() * log_probs).sum(-1))
+            return -log_classes - log_probs.mean(-1)
+        return log_classes + (log_probs.exp() * log_probs).sum(-1)
 
     @property
     def _forget(self) -> Part:

@@ -16,7 +16,6 @@ from raymcu.methods._base import (
     Published,
     Step,
     StepLoss,
-    wide,
 )
 
 if TYPE_CHECKING:
@@ -102,5 +101,8 @@ class PDU(Method):
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return f, in squared logits; lower means flatter."""
         forget = step[self._forget]
-        logits = wide(forget.logits)
-        return forget.token_mean((logits.amax(-1) - logits.mean(-1)).square())
+        return forget.token_mean(forget.read(_peak))
+
+
+def _peak(logits: Float[Tensor, "positions classes"]) -> Float[Tensor, " positions"]:
+    return (logits.amax(-1) - logits.mean(-1)).square()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, model_validator
 
 from raymcu.later import torch
-from raymcu.methods._base import METHODS, Labelled, Method, Needs, Part, Published, Step, wide
+from raymcu.methods._base import METHODS, Labelled, Method, Needs, Part, Published, Step
+from raymcu.methods._logits import wide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

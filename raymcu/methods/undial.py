@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeFloat
 
-from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Published, Step, wide
+from raymcu.methods._base import FORGET, METHODS, Method, Needs, Part, Published, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 
@@ -36,7 +36,15 @@ class Undial(Method):
     def forget_term(self, step: Step) -> Float[Tensor, ""]:
         """Return the cross-entropy, in nats per token; lower means nearer to the target."""
         forget = step[FORGET]
-        start, labels = wide(forget.given("reference_logits")), forget.labels[:, None]
-        lowered = start.gather(1, labels) - self.strength
-        target = start.scatter(1, labels, lowered).softmax(-1)
-        return forget.token_mean(-(target * forget.log_probs).sum(-1))
+        given = forget.labels, forget.given("reference")
+        return forget.token_mean(forget.read(self._distilled, *given))
+
+    def _distilled(
+        self,
+        logits: Float[Tensor, "positions classes"],
+        labels: Int[Tensor, " positions"],
+        start: Float[Tensor, "positions classes"],
+    ) -> Float[Tensor, " positions"]:
+        lowered = start.gather(1, labels[:, None]) - self.strength
+        target = start.scatter(1, labels[:, None], lowered).softmax(-1)
+        return -(target * logits.log_softmax(-1)).sum(-1)

@@ -44,12 +44,13 @@ class ClassScorer(nn.Module, ABC):
     ) -> Any:
         """Return the logits of the inputs that ``row`` names: (positions, classes).
 
-        With a layer, return the pair of logits (or nothing: (positions, 0)) and that layer's
-        output, its mean over the input's tokens, patches or places: (positions, its width); with
-        ``final_norm`` the last layer's is what the head reads.
+        Without ``wants_logits`` it is what the head reads. With a layer, return the pair of either
+        and that layer's output, its mean over the input's tokens, patches or places: (positions,
+        its width); with ``final_norm`` the last layer's is what the head reads.
         """
         if layer is None:
-            return self.logits(self.hidden(inputs, row, column, mask))
+            hidden = self.hidden(inputs, row, column, mask)
+            return self.logits(hidden) if wants_logits else hidden
         caught: list[Tensor] = []
 
         def catch(module: nn.Module, given: Any, output: Any) -> None:
@@ -61,7 +62,7 @@ class ClassScorer(nn.Module, ABC):
             hidden, masks = self._read(inputs)
         finally:
             hook.remove()
-        logits = self.logits(hidden[row]) if wants_logits else hidden[row][:, :0]
+        logits = self.logits(hidden[row]) if wants_logits else hidden[row]
         if final_norm and layer == len(self.layers) - 1:
             return logits, hidden[row]
         seen: Sequence[Tensor | None] = masks or [None] * len(caught)

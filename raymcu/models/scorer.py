@@ -74,12 +74,14 @@ class Scorer(nn.Module):
     ) -> Any:
         """Return the logits at (row, column): (positions, vocab).
 
-        With a layer, return the pair of logits (or nothing: (positions, 0)) and that decoder
-        layer's output at (row, column): (positions, hidden); with ``final_norm`` the last layer's
-        is the final states, behind the norm. ``mask`` is 0 for padding that is read itself.
+        Without ``wants_logits`` it is the final states, of which `logits` makes them. With a layer,
+        return the pair of either and that decoder layer's output at (row, column): (positions,
+        hidden); with ``final_norm`` the last layer's is the final states, behind the norm. ``mask``
+        is 0 for padding that is read itself.
         """
         if layer is None:
-            return self.logits(self.hidden(input_ids, row, column, mask))
+            hidden = self.hidden(input_ids, row, column, mask)
+            return self.logits(hidden) if wants_logits else hidden
         caught: list[Tensor] = []
 
         def catch(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -91,7 +93,7 @@ class Scorer(nn.Module):
             hidden = self.hidden(input_ids, row, column, mask)
         finally:
             hook.remove()
-        logits = self.logits(hidden) if wants_logits else hidden[:, :0]
+        logits = self.logits(hidden) if wants_logits else hidden
         is_final = final_norm and layer == len(self.layers) - 1
         return logits, hidden if is_final else caught[0][row, column]
 

@@ -182,7 +182,7 @@ class Training(Section):
     recompute: Literal["auto", "blocks", "none"] = "auto"
     """``blocks``: keep only the input of each of the model's blocks and compute the rest again in
     the backward pass: the same gradients, less memory, up to a third more time. ``auto``: on a GPU
-    whose memory would not suffice otherwise. Not part of the recipe's id."""
+    of which what is trained takes a quarter or more. Not part of the recipe's id."""
     workers: PositiveInt = 1
     """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from raymcu.masks._base import UpdateMask, threshold
+from raymcu.methods._logits import Logits, nll, read
 from raymcu.models.causal_lm import local
 from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
@@ -71,5 +72,6 @@ def gradient_norm(scorer: Scorer, weights: Mapping[str, Tensor], row: Encoded) -
 
 def _nll(scorer: Scorer, batch: Sequence[Encoded]) -> Tensor:
     piece = scorer.collate(batch)
-    logits = scorer(piece.inputs, piece.row, piece.column).float()
-    return torch.nn.functional.cross_entropy(logits, piece.labels)
+    states = scorer(piece.inputs, piece.row, piece.column, None, False)
+    logits = Logits(states, scorer.logits, scorer.num_tokens)
+    return read(logits, nll, piece.labels).mean()

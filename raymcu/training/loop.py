@@ -16,6 +16,7 @@ from torch import Tensor
 from raymcu.curricula._base import Weighing
 from raymcu.errors import WorkError
 from raymcu.methods._base import Labelled, Method, Part, StepLoss, all_needs
+from raymcu.methods._logits import nll, read
 from raymcu.models.scorer import Scorer
 from raymcu.study.training_tables import Training
 from raymcu.training.averaging import MovingAverage
@@ -98,7 +99,6 @@ class Loop:
             device=self.device,
             micro_batch_size=training.micro_batch_size,
             is_weighed=superloss is not None,
-            is_sampled=self.optimizer.is_sampling,
             label_smoothing=training.label_smoothing,
             is_bfloat16=dtype == "bfloat16",
             group=self.group,
@@ -362,10 +362,11 @@ class Loop:
         for picked in self.reader.pieces(batch):
             for part, needs in needed:
                 piece = self.reader.labelled(part, batch, picked, needs)
-                log_probs = piece.log_probs[piece.labels >= 0]  # padding is not drawn for
-                labels = torch.multinomial(log_probs.detach().exp(), 1)
+                logits = piece.current[piece.labels >= 0]  # padding is not drawn for
+                with torch.no_grad():  # or the backward pass would draw others
+                    labels = read(logits, _drawn)
                 scale = self._slope(t) * self.group.size / total * picked.is_real
-                backward(-log_probs.gather(1, labels).sum() * scale)
+                backward(read(logits, nll, labels).sum() * scale)
         if self.walk is not None and t is not None:
             self.walk.take_gradients(t)
         self.optimizer.update_curvature(total**0.5)
@@ -382,6 +383,10 @@ class Loop:
 def _weighted(values: Sequence[Tensor | None], scales: Sequence[float]) -> float:
     there = [(v, s) for v, s in zip(values, scales, strict=True) if v is not None]
     return sum(float(value) * scale for value, scale in there)
+
+
+def _drawn(logits: Tensor) -> Tensor:
+    return torch.multinomial(logits.log_softmax(-1).exp(), 1)[:, 0]
 
 
 def _key(part: Part) -> str:

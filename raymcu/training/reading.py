@@ -1,14 +1,15 @@
 """How a step is read: its sequences, piece by piece, and what the model says of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raymcu.methods._base import Labelled, Needs, Part
+from raymcu.methods._logits import Logits
 from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
 from raymcu.training.data import Stream
@@ -54,9 +55,7 @@ class Reader:
     micro_batch_size: int | None
     """Questions of a piece; None takes a worker's whole share at once."""
     is_weighed: bool
-    """Whether sequences are weighed by their loss, which takes the logits of predictions."""
-    is_sampled: bool
-    """Whether labels are drawn from the model, which takes the logits of every part."""
+    """Whether sequences are weighed by their loss."""
     label_smoothing: float
     is_bfloat16: bool
     """Whether it computes under autocast; weights stay float32."""
@@ -104,29 +103,18 @@ class Reader:
         if self.material.augmentation is not None and batch.step is not None:
             shown = self.material.augmented(part, questions, picked.questions, batch.step)
         items = self.scorer.collate(shown, every_position=part.every_position, read=part.read)
-        is_weighed = self.is_weighed and part.read == "prediction"
-        wants_logits = needs.logits or is_weighed or self.is_sampled
-        states = reference_logits = random_logits = None
+        states = None
         with self._autocast():
-            where = (items.inputs, items.row, items.column)
-            how = {"mask": items.mask, "final_norm": needs.final_norm}
-            if needs.layer is None:
-                logits = self.scorer(*where, **how)
-            else:
-                logits, states = self.scorer(*where, needs.layer, wants_logits, **how)
-            if needs.reference_logits:
-                reference_logits = self.reference.logits(part, rows, self.scorer, self.device)
-            if needs.random_logits:
-                assert self.reference.random is not None  # noqa: S101 - the start model saw to it
-                random_logits = self.reference.random.logits(part, rows, self.scorer, self.device)
+            where = (items.inputs, items.row, items.column, needs.layer, False)
+            hidden = self.scorer(*where, mask=items.mask, final_norm=needs.final_norm)
+            if needs.layer is not None:
+                hidden, states = hidden
         return Labelled(
-            logits=logits,
+            current=Logits(hidden, self._head(None), self.scorer.num_tokens),
             labels=items.labels,
             sequence=items.row,
             num_sequences=len(rows),
             **self._totals(part, batch),
-            reference_logits=reference_logits,
-            random_logits=random_logits,
             label_smoothing=self.label_smoothing,
             states=states,
             **self._said(part, needs, rows),
@@ -135,17 +123,18 @@ class Reader:
     def empty(self, part: Part, batch: Batch, needs: Needs) -> Labelled:
         """Return a piece of a part without a question, which knows the totals of the batch."""
         none = torch.zeros(0, dtype=torch.long, device=self.device)
-        wide = torch.zeros(0, self.scorer.num_tokens, device=self.device)
-        states = None if needs.layer is None else wide.new_zeros(0, self.scorer.width)
+        wide = torch.zeros(0, self.scorer.width, device=self.device)
+        logits = Logits(wide, self._head(None), self.scorer.num_tokens)
+        states = None if needs.layer is None else wide
         return Labelled(
-            logits=wide,
+            current=logits,
             labels=none,
             sequence=none,
             num_sequences=0,
             **self._totals(part, batch),
             reference_nll=wide[:, 0] if needs.reference_nll else None,
-            reference_logits=wide if needs.reference_logits else None,
-            random_logits=wide if needs.random_logits else None,
+            reference=logits if needs.reference_logits else None,
+            random=logits if needs.random_logits else None,
             states=states,
             reference_states=states if needs.reference_states else None,
             weights=wide[:, 0] if self.is_weighed else None,
@@ -161,13 +150,32 @@ class Reader:
         }
 
     def _said(self, part: Part, needs: Needs, rows: Sequence[Encoded]) -> dict[str, Any]:
-        """Return what the start model said that costs no product."""
-        said = {}
+        """Return what other models said."""
+        said: dict[str, Any] = {}
+        if needs.reference_logits:
+            said["reference"] = self._made(self.reference, part, rows)
+        if needs.random_logits:
+            assert self.reference.random is not None  # noqa: S101 - the start model saw to it
+            said["random"] = self._made(self.reference.random, part, rows)
         if needs.reference_nll:
             said["reference_nll"] = self.reference.nll(part, rows, self.device)
         if needs.reference_states:
             said["reference_states"] = self.reference.states(part, needs, rows, self.device)
         return said
+
+    def _made(self, reference: Reference, part: Part, rows: Sequence[Encoded]) -> Logits:
+        states = reference.hidden(part, rows, self.device)
+        return Logits(states, self._head(reference.head), self.scorer.num_tokens)
+
+    def _head(self, other: nn.Module | None) -> Callable[[Tensor], Tensor]:
+        """Return what makes logits of final states, by the model's own head or another."""
+
+        def make(states: Tensor) -> Tensor:
+            with self._autocast():
+                made: Tensor = self.scorer.logits(states, other)
+            return made
+
+        return make
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.is_bfloat16:

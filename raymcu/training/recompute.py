@@ -15,6 +15,8 @@ from raymcu.study.training_tables import Training
 
 _BYTES = 16
 """Of a weight in training: itself, its gradient and AdamW's states, in float32."""
+_SHARE = 0.25
+"""Of a GPU: where what is trained takes no more, there is room for what blocks compute."""
 
 
 def recompute(scorer: Any, training: Training, device: torch.device, workers: int) -> None:
@@ -32,8 +34,9 @@ def recompute(scorer: Any, training: Training, device: torch.device, workers: in
     """
     is_asked = training.recompute == "blocks"
     if training.recompute == "auto" and device.type == "cuda" and not layers_of(scorer):
-        held = _BYTES * sum(weight.numel() for weight in scorer.parameters()) / workers
-        is_asked = held > torch.cuda.get_device_properties(device).total_memory / 4
+        each = _BYTES if training.lora is None else 4  # adapters are small, what they adapt stays
+        held = each * sum(weight.numel() for weight in scorer.parameters()) / workers
+        is_asked = held >= _SHARE * torch.cuda.get_device_properties(device).total_memory
     for module in scorer.modules():
         if getattr(vars(module).get("forward"), "is_again", False):
             del module.forward

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from raymcu.methods._base import Needs, Part
+from raymcu.methods._logits import Logits, nll, read
 from raymcu.models.encoding import Batch, Encoded, Encoder, Read
 from raymcu.models.scorer import Scorer
 
@@ -56,13 +57,12 @@ class Reference:
         """Return a layer's output where the rows are read: (positions, hidden)."""
         return self._of(Asked.of("states", part, needs), rows, device)
 
-    @torch.no_grad()
-    def logits(
-        self, part: Part, rows: Iterable[Encoded], scorer: Scorer, device: torch.device
-    ) -> Tensor:
-        """Return logits where the rows, fed together, are read, in order: (positions, vocab)."""
-        hidden = self._of(Asked.of("hidden", part, Needs()), rows, device)
-        return scorer.logits(hidden, self.head)
+    def hidden(self, part: Part, rows: Iterable[Encoded], device: torch.device) -> Tensor:
+        """Return final states where the rows, fed together, are read, in order: (positions, width).
+
+        `head` makes logits of them.
+        """
+        return self._of(Asked.of("hidden", part, Needs()), rows, device)
 
     def _of(self, asked: Asked, rows: Iterable[Encoded], device: torch.device) -> Tensor:
         said, rows = self.said[asked], list(rows)
@@ -136,8 +136,8 @@ def _where(piece: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _nll(scorer: Scorer, piece: Batch) -> Tensor:
-    logits = scorer(*_where(piece)).float()
-    return nn.functional.cross_entropy(logits, piece.labels, reduction="none")
+    logits = Logits(scorer.hidden(*_where(piece)), scorer.logits, scorer.num_tokens)
+    return read(logits, nll, piece.labels)
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ from raymcu.benchmarks._refusals import REFUSALS
 from raymcu.curricula._base import CURRICULA
 from raymcu.curves._base import CURVES
 from raymcu.masks._base import MASKS
-from raymcu.methods._base import FORGET, METHODS, Labelled, Method, Needs, all_needs, wide
+from raymcu.methods._base import FORGET, METHODS, Labelled, Method, Needs, all_needs
+from raymcu.methods._logits import Logits, wide
 from raymcu.models import causal_lm
 from raymcu.models.encoding import collate
 from raymcu.models.scorer import Scorer
@@ -32,10 +33,10 @@ SHAPE = ScratchModel(
 )
 QUESTIONS = 4
 CARRIED = (
-    "logits",
+    "current",
     "reference_nll",
-    "reference_logits",
-    "random_logits",
+    "reference",
+    "random",
     "states",
     "reference_states",
 )
@@ -224,9 +225,9 @@ def second_model(frozen, part, needs, rows, pad):
     if needs.reference_nll:
         said["reference_nll"] = nll_of(logits, batch.labels)
     if needs.reference_logits:
-        said["reference_logits"] = logits
+        said["reference"] = Logits.of(logits)
     if needs.random_logits:  # any model will do, but for the one that is trained
-        said["random_logits"] = logits.flip(1)
+        said["random"] = Logits.of(logits.flip(1))
     if needs.reference_states:
         said["reference_states"] = frozen.states(*where, needs.layer, batch.mask, needs.final_norm)
     return said
@@ -242,16 +243,21 @@ def prepare(method, material, scorer, asked, pad=0):
     for part, needs in method.needs().items():
         rows = sequences(material, part)
         batch = collate(rows, pad, CPU, every_position=part.every_position, read=part.read)
-        where = (batch.inputs, batch.row, batch.column, needs.layer, needs.logits)
-        logits = scorer(*where, mask=batch.mask, final_norm=needs.final_norm)
+        where = (batch.inputs, batch.row, batch.column, needs.layer, False)
+        hidden = scorer(*where, mask=batch.mask, final_norm=needs.final_norm)
         states = None
         if needs.layer is not None:
-            logits, states = logits
-        assert logits.shape[1] == (400 if needs.logits else 0)
+            hidden, states = hidden
+        assert hidden.shape[1] == 32
+        logits = Logits(hidden, scorer.logits if needs.logits else unread, 400)
         step[part] = whole(
-            batch, rows, logits=logits, states=states, **asked(part, needs, rows, pad)
+            batch, rows, current=logits, states=states, **asked(part, needs, rows, pad)
         )
     return step
+
+
+def unread(states):
+    raise AssertionError("the method said that it reads no logits")
 
 
 def whole(batch, rows, **carried):
@@ -305,16 +311,17 @@ def draw(method, classes=6, hidden=5, seed=0):
         count = int(lengths.sum())
         reference = normal(count, classes)
         labels = torch.randint(classes, (count,), generator=random)
-        carried = {"logits": normal(count, classes if needs.logits else 0)}
+        carried = {"current": normal(count, classes)}
         if needs.layer is not None:
             carried["states"] = normal(count, hidden)
-        leaves += [x.requires_grad_() for x in carried.values() if x.numel()]
+        leaves += [carried[x].requires_grad_() for x in carried if x == "states" or needs.logits]
+        carried["current"] = Logits.of(carried["current"])
         if needs.reference_nll:
             carried["reference_nll"] = nll_of(reference, labels)
         if needs.reference_logits:
-            carried["reference_logits"] = reference
+            carried["reference"] = Logits.of(reference)
         if needs.random_logits:
-            carried["random_logits"] = normal(count, classes)
+            carried["random"] = Logits.of(normal(count, classes))
         if needs.reference_states:
             carried["reference_states"] = normal(count, hidden)
         step[part] = Labelled(
@@ -438,11 +445,11 @@ def test_masked_positions_have_no_effect(case, step_of, material, scorer, frozen
             carried(model, needs, ids, keep) for model in (scorer, frozen)
         )
         found = {
-            "logits": logits if needs.logits else logits[:, :0],
+            "current": Logits.of(logits),
             "states": states,
             "reference_nll": nll_of(start, step[part].labels),
-            "reference_logits": start,
-            "random_logits": start.flip(1),
+            "reference": Logits.of(start),
+            "random": Logits.of(start.flip(1)),
             "reference_states": start_states,
         }
         was = step[part]
@@ -476,13 +483,18 @@ def test_a_batch_is_the_sum_of_its_pieces(case, weights):
 def test_bfloat16_is_scored_in_float32(case):
     method = case.make()
 
+    def halved(value, dtype):
+        if isinstance(value, Logits):
+            return Logits.of(halved(value.whole(), dtype))
+        return value.detach().to(torch.bfloat16).to(dtype)
+
     def run(dtype):
         step = {}
         for part, found in draw(method).step.items():
             given = {k: getattr(found, k) for k in CARRIED if getattr(found, k) is not None}
             step[part] = replace(
                 found,
-                **{k: v.detach().to(torch.bfloat16).to(dtype) for k, v in given.items()},
+                **{k: halved(v, dtype) for k, v in given.items()},
             )
             if step[part].reference_nll is not None:
                 step[part] = replace(step[part], reference_nll=found.reference_nll.float())
@@ -513,7 +525,7 @@ class Watched(Labelled):
 
     def __getattribute__(self, name):
         if name in CARRIED:
-            self.__dict__.setdefault("read", set()).add(name)
+            self.__dict__.setdefault("carried", set()).add(name)
         return super().__getattribute__(name)
 
 
@@ -544,9 +556,16 @@ def test_what_it_needs_is_what_it_reads(case):
     method.loss(step, memory)
     assert step.read == set(method.needs())
     for part, needs in method.needs().items():
-        declared = {"logits": needs.logits, "states": needs.layer is not None}
-        declared |= {x: getattr(needs, x) for x in CARRIED if x.startswith(("reference", "random"))}
-        read = step[part].__dict__.get("read", set())
+        declared = {
+            "current": needs.logits,
+            "states": needs.layer is not None,
+            "reference_nll": needs.reference_nll,
+            "reference": needs.reference_logits,
+            "random": needs.random_logits,
+            "reference_states": needs.reference_states,
+        }
+        assert declared.keys() == set(CARRIED)
+        read = step[part].__dict__.get("carried", set())
         if part in begun.read:
             read = read | {"reference_nll"}
         assert read == {name for name, is_needed in declared.items() if is_needed}
@@ -578,21 +597,31 @@ def asked(material, frozen):
     return reference
 
 
+def _tensor(value):
+    """What is compared: logits that a method does not read are not made."""
+    if not isinstance(value, Logits):
+        return value
+    return value.states if value.head is unread else value.whole()
+
+
 @each_referred
 def test_cached_reference_is_the_one_in_the_loop(case, step_of, material, scorer, asked):
     method = case.make()
+
+    def logits(part, rows):
+        return Logits(asked.hidden(part, rows, CPU), lambda x: scorer.logits(x, asked.head), 400)
 
     def said(part, needs, rows, pad):
         found = {}
         if needs.reference_nll:
             found["reference_nll"] = asked.nll(part, rows, CPU)
         if needs.reference_logits:
-            found["reference_logits"] = asked.logits(part, rows, scorer, CPU)
+            found["reference"] = logits(part, rows)
         if needs.random_logits:
-            found["random_logits"] = asked.logits(part, rows, scorer, CPU).flip(1)
+            found["random"] = Logits.of(logits(part, rows).whole().flip(1))
         if needs.reference_states:
             found["reference_states"] = asked.states(part, needs, rows, CPU)
-        assert not any(value.requires_grad for value in found.values())
+        assert not any(_tensor(value).requires_grad for value in found.values())
         return found
 
     in_loop, cached = step_of(method), prepare(method, material, scorer, said)
@@ -600,7 +629,8 @@ def test_cached_reference_is_the_one_in_the_loop(case, step_of, material, scorer
         for name in CARRIED:
             value = getattr(found, name)
             if value is not None:
-                assert torch.allclose(value, getattr(cached[part], name), atol=1e-5)
+                other = getattr(cached[part], name)
+                assert torch.allclose(_tensor(value), _tensor(other), atol=1e-5)
     assert float(loss_of(method, cached).detach()) == pytest.approx(
         float(loss_of(method, in_loop).detach()), rel=1e-4, abs=1e-5
     )

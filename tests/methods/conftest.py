@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import Labelled
+from raymcu.methods._logits import Logits
 
 P = ((0.9, 0.5, 0.2), (0.8, 0.25))
 P_REFERENCE = ((0.6, 0.5, 0.4), (0.9, 0.5))
@@ -22,7 +23,7 @@ class Batches:
         logits = torch.stack([flat.log(), (1 - flat).log()], 1).requires_grad_()
         nll = [-math.log(x) for row in reference for x in row] if reference else None
         return Labelled(
-            logits=logits,
+            current=Logits.of(logits),
             labels=torch.zeros(len(flat), dtype=torch.long),
             sequence=torch.tensor([i for i, row in enumerate(p) for _ in row]),
             num_sequences=len(p),
@@ -38,16 +39,18 @@ class Batches:
     def table(self):
         """The logit batch of the reference sheet: three tokens, four classes."""
         return Labelled(
-            logits=torch.tensor(
-                [(2, 1, 0, -1), (0, 3, 1, 0), (1, 1, 2, 0)], dtype=torch.float64
-            ).requires_grad_(),
+            current=Logits.of(
+                torch.tensor(
+                    [(2, 1, 0, -1), (0, 3, 1, 0), (1, 1, 2, 0)], dtype=torch.float64
+                ).requires_grad_()
+            ),
             labels=torch.tensor([0, 1, 3]),
             sequence=torch.tensor([0, 0, 1]),
             num_sequences=2,
             total_positions=3,
             total_sequences=2,
-            reference_logits=torch.tensor(
-                [(2.5, 1, 0, -1), (0, 2, 1, 0), (1, 0, 2, 1)], dtype=torch.float64
+            reference=Logits.of(
+                torch.tensor([(2.5, 1, 0, -1), (0, 2, 1, 0), (1, 0, 2, 1)], dtype=torch.float64)
             ),
         )
 

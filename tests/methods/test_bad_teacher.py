@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import FORGET, METHODS, RETAIN
+from raymcu.methods._logits import Logits
 
 TEACHER = (0.5, 0.25, 0.25)
 STUDENT = (0.2, 0.3, 0.5)
@@ -22,23 +23,26 @@ def step(batches):
     def of(forget=(TEACHER,), retain=(STUDENT, TEACHER)):
         known = batches.table()
 
-        def inputs(said, **teachers):
+        def logits_of(said):
+            return Logits.of(torch.tensor(said, dtype=torch.float64).log())
+
+        def inputs(said, random=None):
             return batches.replace(
                 known,
-                logits=torch.tensor(said, dtype=torch.float64).log().requires_grad_(),
+                current=Logits.of(torch.tensor(said, dtype=torch.float64).log().requires_grad_()),
                 labels=torch.zeros(len(said), dtype=torch.long),
                 sequence=torch.arange(len(said)),
                 num_sequences=len(said),
                 total_positions=len(said),
                 total_sequences=len(said),
-                reference_logits=None,
-                **{k: torch.tensor(v, dtype=torch.float64).log() for k, v in teachers.items()},
+                reference=None,
+                random=None if random is None else logits_of(random),
             )
 
-        made = {FORGET: inputs([STUDENT], random_logits=forget)}
+        made = {FORGET: inputs([STUDENT], random=forget)}
         made[RETAIN] = batches.replace(
             inputs([STUDENT, STUDENT]),
-            reference_logits=torch.tensor(retain, dtype=torch.float64).log(),
+            reference=logits_of(retain),
         )
         return made
 

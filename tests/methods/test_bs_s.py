@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import FORGET, METHODS, Needs, Part
+from raymcu.methods._logits import Logits
 
 OWN = Part("forget", "sampled")
 
@@ -14,7 +15,7 @@ def test_bs_s_mixes_bs_t_on_both_answers(batches, gradient_of, renormalize):
     method = METHODS["bs_s"](lam_s=0.25, **options)
     assert method.needs() == {FORGET: Needs(), OWN: Needs()}
     table = batches.table()
-    own = batches.replace(table, logits=table.logits.detach().flip(0).requires_grad_())
+    own = batches.replace(table, current=Logits.of(table.logits.detach().flip(0).requires_grad_()))
     loss = method.loss({FORGET: table, OWN: own}).total
     bs_t = METHODS["bs_t"](**options)
     expected = 0.0

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import FORGET, METHODS, Needs
+from raymcu.methods._logits import Logits
 
 FLAT_P = (0.9, 0.5, 0.2, 0.8, 0.25)
 
@@ -48,7 +49,7 @@ def test_catnip_needs_no_start_model():
 def test_catnip_stays_finite_where_p_rounds_to_one_or_zero(batches, gradient_of, reference):
     table = batches.table()
     logits = torch.tensor([(90.0, 0, 0, 0), (0, -90, 0, 0), (0, 0, 0, 0)]).requires_grad_()
-    sure = batches.replace(table, logits=logits)
+    sure = batches.replace(table, current=Logits.of(logits))
     loss = catnip(sure, reference=reference)
     assert loss.item() == pytest.approx(2 * (90 - math.log(3) + math.log(4 / 3)) / 3, rel=1e-6)
     assert torch.isfinite(gradient_of(loss, sure)).all()

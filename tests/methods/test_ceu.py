@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import FORGET, METHODS
+from raymcu.methods._logits import Logits
 
 
 def ceu(batch, ignore_first=0):
@@ -13,7 +14,7 @@ def ceu(batch, ignore_first=0):
 def one(batches, logits):
     return batches.replace(
         batches.table(),
-        logits=torch.tensor([logits], dtype=torch.float64).requires_grad_(),
+        current=Logits.of(torch.tensor([logits], dtype=torch.float64).requires_grad_()),
         labels=torch.tensor([0]),
         sequence=torch.tensor([0]),
         num_sequences=1,
@@ -28,7 +29,7 @@ def pieces(batches, batch):
         own = batch.sequence == i
         yield batches.replace(
             batch,
-            logits=batch.logits[own],
+            current=Logits.of(batch.logits[own]),
             labels=batch.labels[own],
             sequence=torch.zeros(int(own.sum()), dtype=torch.long),
             num_sequences=1,
@@ -69,7 +70,9 @@ def test_first_tokens_of_each_sequence_are_ignored(batches, gradient_of):
     batch = batches.table()
     batch = batches.replace(
         batch,
-        logits=torch.cat([batch.logits, batch.logits + torch.arange(4)]).detach().requires_grad_(),
+        current=Logits.of(
+            torch.cat([batch.logits, batch.logits + torch.arange(4)]).detach().requires_grad_()
+        ),
         labels=torch.tensor([0, 1, 3, 0, 1, 3]),
         sequence=torch.tensor([0, 0, 0, 0, 1, 1]),
         total_positions=6,

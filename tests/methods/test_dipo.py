@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import FORGET, METHODS
+from raymcu.methods._logits import Logits
 
 OPTIONS = {"k": 1, "shift": 1.5}
 
@@ -43,7 +44,7 @@ def test_dipo_at_the_start_model_moves_from_one_distribution_to_the_other(
     batches, gradient_of, beta
 ):
     table = batches.table()
-    same = batches.replace(table, reference_logits=table.logits.detach())
+    same = batches.replace(table, reference=Logits.of(table.logits.detach()))
     loss = dipo(same, beta=beta)
     assert loss.item() == pytest.approx(2 / beta * math.log(2), rel=1e-12)
     preferred, other = pair(same.reference_logits)
@@ -56,7 +57,7 @@ def test_dipo_lowers_confident_tokens_and_fades_once_they_have_fallen(batches, g
     sizes = []
     for fall in (0.0, 5.0, 50.0):
         logits = (table.reference_logits - fall * top).requires_grad_()
-        moved = batches.replace(table, logits=logits)
+        moved = batches.replace(table, current=Logits.of(logits))
         gradient = gradient_of(dipo(moved, beta=1.0, k=2), moved)
         assert (gradient[top.bool()] >= 0).all()
         sizes.append(gradient.abs().max().item())

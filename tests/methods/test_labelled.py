@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from raymcu.methods._logits import Logits
+
 
 def test_token_mean_weighs_every_token_alike(batches):
     batch = batches.known()
@@ -24,5 +26,5 @@ def test_mean_of_sequence_means_is_another_number(batches):
 def test_nll_is_computed_in_float32_at_least(batches):
     batch = batches.known()
     assert batch.nll.dtype == torch.float64
-    half = batches.replace(batch, logits=batch.logits.detach().bfloat16())
+    half = batches.replace(batch, current=Logits.of(batch.logits.detach().bfloat16()))
     assert half.nll.dtype == torch.float32

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import FORGET, METHODS, RETAIN
+from raymcu.methods._logits import Logits
 
 PDU = METHODS["pdu"]
 
@@ -27,7 +28,7 @@ def test_forget_term_has_the_known_value_and_gradient(batches, gradient_of):
 
 
 def test_uniform_logits_are_forgotten(batches):
-    table = batches.replace(batches.table(), logits=torch.full((3, 4), 7.0).double())
+    table = batches.replace(batches.table(), current=Logits.of(torch.full((3, 4), 7.0).double()))
     assert PDU().forget_term({FORGET: table}).item() == 0
 
 
@@ -54,7 +55,7 @@ def test_pieces_share_the_bound(batches):
             own = batch.sequence == i
             step[part] = batches.replace(
                 batch,
-                logits=batch.logits[own],
+                current=Logits.of(batch.logits[own]),
                 labels=batch.labels[own],
                 sequence=batch.sequence[own] - i,
                 num_sequences=1,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import METHODS, Labelled, all_needs
+from raymcu.methods._logits import Logits
 
 METHODS_AND_OPTIONS = [
     ("idk", {}),
@@ -42,14 +43,14 @@ def pieces(count, weights):
     def labelled(first, last):
         own = (sequence >= first) & (sequence < last)
         return Labelled(
-            logits=logits[own],
+            current=Logits.of(logits[own]),
             labels=labels[own],
             sequence=sequence[own] - first,
             num_sequences=last - first,
             total_positions=len(labels),
             total_sequences=len(lengths),
             reference_nll=nll[own],
-            reference_logits=reference[own],
+            reference=Logits.of(reference[own]),
             weights=weights.repeat_interleave(count)[first:last],
         )
 

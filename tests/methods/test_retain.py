@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import FORGET, METHODS, RETAIN
+from raymcu.methods._logits import Logits
 
 DIRECTIONS = {"reference_to_current": 0.085512747, "current_to_reference": 0.081321986}
 
@@ -23,7 +24,9 @@ def test_kl_has_the_known_value(batches, direction):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_kl_vanishes_with_its_gradient_at_the_start_model(batches, gradient_of, direction):
     table = batches.table()
-    table = batches.replace(table, reference_logits=table.logits.detach() + 7)  # a shift is none
+    table = batches.replace(
+        table, reference=Logits.of(table.logits.detach() + 7)
+    )  # a shift is none
     loss = kl(table, direction).retain
     assert loss.item() == pytest.approx(0, abs=1e-15)
     assert torch.allclose(gradient_of(loss, table), torch.zeros(3, 4).double(), atol=1e-15)

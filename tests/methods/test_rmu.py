@@ -7,6 +7,7 @@ import torch
 
 from raymcu.methods import rmu
 from raymcu.methods._base import FORGET, METHODS, RETAIN, Labelled, Needs, Part
+from raymcu.methods._logits import Logits
 
 RMU = METHODS["rmu"]
 STATES = ((1, 0), (0, 1), (2, 2), (1, 1), (0, 0), (0, 0))
@@ -16,7 +17,7 @@ AT = {kind: Part(kind, read="token") for kind in ("forget", "retain")}
 
 def states(rows, sequence, reference=None):
     return Labelled(
-        logits=torch.empty(len(rows), 0),
+        current=Logits.of(torch.empty(len(rows), 0)),
         labels=torch.zeros(len(rows), dtype=torch.long),
         sequence=torch.tensor(sequence),
         num_sequences=max(sequence) + 1,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import FORGET, METHODS, RETAIN
+from raymcu.methods._logits import Logits
 
 
 def satimp(batch, **options):
@@ -47,7 +48,7 @@ def test_weights_take_no_gradient(batches, gradient_of):
 def test_certain_tokens_are_finite(batches, gradient_of):
     batch = batches.table()
     certain = batch.logits.detach().scatter(1, batch.labels[:, None], 800.0).requires_grad_()
-    batch = batches.replace(batch, logits=certain)
+    batch = batches.replace(batch, current=Logits.of(certain))
     for importance in (0, 0.1):
         loss = satimp(batch, importance=importance)
         assert loss.item() == 0

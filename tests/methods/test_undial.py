@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from raymcu.methods._base import FORGET, METHODS
+from raymcu.methods._logits import Logits
 
 
 def undial(batch, **options):
@@ -33,6 +34,8 @@ def test_gradient_is_current_minus_target(batches, gradient_of, strength):
 
 def test_distilling_the_start_model_itself_has_no_gradient(batches, gradient_of):
     table = batches.table()
-    table = batches.replace(table, reference_logits=table.logits.detach() + 7)  # a shift is none
+    table = batches.replace(
+        table, reference=Logits.of(table.logits.detach() + 7)
+    )  # a shift is none
     own = gradient_of(undial(table, strength=0), table)
     assert torch.allclose(own, torch.zeros_like(own), atol=1e-15)

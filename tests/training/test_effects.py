@@ -113,7 +113,7 @@ METHODS_HERE = {
 def objective_gradient(loop, mask=None):
     """The gradient of the whole objective in one piece, which the record never computes."""
     loop.reader.micro_batch_size = None
-    loop._evaluate(loop.observe.batch, torch.autograd.backward, remembers=False)
+    loop._evaluate(loop.observe.batch, lambda loss, _: loss.backward(), remembers=False)
     if mask is not None:
         loop.frozen.mask_gradients(loop.weights)
     found = []

@@ -58,7 +58,7 @@ def test_padding_is_asked_of_the_start_model_as_far_as_any_batch_may_need(make):
     assert len(short[0]) < len(short[1]) < len(long)
     reference = Reference()
     reference.ask(loop.scorer, reference.missing(loop.reader.needs[part], part, short), 1)
-    assert len(reference.logits(part, short, loop.scorer, loop.device)) == 2 * len(short[1])
+    assert len(reference.hidden(part, short, loop.device)) == 2 * len(short[1])
     assert reference.missing(loop.reader.needs[part], part, short) == {}
     (again,) = reference.missing(loop.reader.needs[part], part, [*short, long]).values()
     assert again == [*short, long]

@@ -17,6 +17,7 @@ class InTheLoop(Reference):
     def __init__(self, model, known):
         super().__init__(means=known.means)
         self.scorer = Scorer(copy.deepcopy(model)).eval().requires_grad_(False)
+        self.head = self.scorer.head
 
     def _inputs(self, part, rows):
         how = {"every_position": part.every_position, "read": part.read}
@@ -27,9 +28,9 @@ class InTheLoop(Reference):
         inputs, _, labels = self._inputs(part, rows)
         return torch.nn.functional.cross_entropy(self.scorer(*inputs), labels, reduction="none")
 
-    def logits(self, part, rows, scorer, device):
+    def hidden(self, part, rows, device):
         inputs, mask, _ = self._inputs(part, rows)
-        return self.scorer(*inputs, mask=mask)
+        return self.scorer.hidden(*inputs, mask)
 
     def states(self, part, needs, rows, device):
         inputs, mask, _ = self._inputs(part, rows)

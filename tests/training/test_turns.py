@@ -90,7 +90,7 @@ def test_one_graph_lives_at_a_time(make):
     def watched(*args):
         most.append(sum(one() is not None for one in alive))
         found = read(*args)
-        alive.append(weakref.ref(found.logits))
+        alive.append(weakref.ref(found.current.states))
         return found
 
     loop.reader.labelled = watched

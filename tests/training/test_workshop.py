@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from raymcu.curves._base import CURVES
 from raymcu.errors import WorkError
 from raymcu.methods._base import FORGET, METHODS, RETAIN, Labelled
+from raymcu.methods._logits import Logits
 from raymcu.models import causal_lm, files
 from raymcu.models.encoding import Encoder, collate
 from raymcu.models.scorer import Scorer
@@ -208,7 +209,8 @@ def test_a_bend_begins_with_the_loss_at_its_first_point(study, store, recipes, l
             now, then = (Scorer(model)(*inputs) for model in (phi, start))
         nll = torch.nn.functional.cross_entropy(then, batch.labels, reduction="none")
         counts = (len(rows), len(batch.labels), len(rows))
-        return Labelled(now, batch.labels, batch.row, *counts, nll, then)
+        own, cached = map(Logits.of, (now, then))
+        return Labelled(own, batch.labels, batch.row, *counts, nll, cached)
 
     step = stream.step(0)
     parts = {
