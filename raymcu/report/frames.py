@@ -21,9 +21,10 @@ def scores(run: RunFolder, *, attacked: bool = False) -> pa.Table:
     """
     points, found = run.read_table("points"), scores_of(run.read_table("scores"))
     is_attacked = pc.is_valid(points["attacked"])
+    done_to = set(points.filter(is_attacked)["point_id"].to_pylist())
     points = points.filter(is_attacked if attacked else pc.invert(is_attacked))
     ids = points["point_id"].to_pylist()
-    here = [found.get(point, {}) for point in ids]
+    here = [values for point, values in found.items() if (point in done_to) == attacked]
     known = {m for values in here for m, value in values.items() if value is not None}
     for metric in sorted(known):
         values = [found.get(point, {}).get(metric) for point in ids]
