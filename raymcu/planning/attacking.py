@@ -58,7 +58,7 @@ class Attacking(Trainings):
         """
         attack = self.around.attacks[use.title]
         if attack.way == "relearning":
-            self._relearn(use, attack, point)
+            self._relearn(use, attack, point, only)
             return
         for strength in attack.strengths():
             if strength == attack.none and strength is not None:
@@ -75,13 +75,18 @@ class Attacking(Trainings):
                 self._beside(attack, point.forget_size),
             ))  # fmt: skip
 
-    def _relearn(self, use: AttackUse, attack: Any, point: Point) -> None:
+    def _relearn(self, use: AttackUse, attack: Any, point: Point, only: Sequence[How]) -> None:
         """Train a point further, and have it measured on the way and at the end."""
-        leader = self.relearned(attack, use.title, point)
+
+        def is_asked(step: int | None) -> bool:
+            return not only or any(how.matches(use.title, step) for how in only)
+
+        leader = self.relearned(attack, use.title, point, is_asked)
         last = leader.training.steps if leader.training else None
         for recipe in (*(self.recipes.setdefault(r.id, r) for r in snapshots(leader)), leader):
-            attacked = Attacked(use.title, recipe.step or last, point.id)
-            self._attacked(point, attacked, self.alone(recipe))
+            step = recipe.step or last
+            if is_asked(step):
+                self._attacked(point, Attacked(use.title, step, point.id), self.alone(recipe))
 
     def _beside(self, attack: Any, size: str) -> Blend | None:
         other = attack.beside if attack.way == "asking" else None

@@ -1,6 +1,6 @@
 """The models of a plan: which are learned, which unlearned, which are ready, which untrained."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from raymcu.blend import Blend
@@ -171,13 +171,16 @@ class Trainings:
         blend = Blend.mixed([(1 - c, self.alone(self.original)), (c, self.alone(recipe))])
         return recipe, blend
 
-    def relearned(self, attack: Any, title: str, point: Point) -> Recipe:
+    def relearned(
+        self, attack: Any, title: str, point: Point, is_asked: Callable[[int], bool]
+    ) -> Recipe:
         """Add what an attack makes of a point by training; where it is none, its checkpoint too.
 
         Args:
             attack: A `raymcu.attacks.relearn.Relearn`.
             title: Of the attack.
             point: What is trained further.
+            is_asked: Which steps are measured, of those of the attack.
         """
         training = attack.how()
         is_other = attack.data in ("text", "benchmark")
@@ -195,7 +198,7 @@ class Trainings:
             train_sets=(learned,),
             methods=(TASK,),
             training=training,
-            at=tuple(step for step in attack.strengths() if step not in (0, training.steps)),
+            at=tuple(n for n in attack.strengths() if n not in (0, training.steps) and is_asked(n)),
             lesson=Lesson(
                 data=attack.data,
                 count=attack.count,
