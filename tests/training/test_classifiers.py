@@ -284,7 +284,6 @@ def reader():
             device=CPU,
             micro_batch_size=piece,
             is_weighed=False,
-            is_sampled=False,
             label_smoothing=0.0,
             is_bfloat16=False,
             group=Workshop(CheckpointStore("memory://"), 1e9).group,
