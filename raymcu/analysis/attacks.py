@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from raymcu.analysis.attack_curves import attack_curvatures, attack_findings
 from raymcu.analysis.audit import Chosen, audit
+from raymcu.analysis.ensembles import first_ensembles
 from raymcu.analysis.recoveries import attacked_points, recoveries
 from raymcu.analysis.recovery_parts import keep_parts
 from raymcu.analysis.relearning import relearning_curves
@@ -57,7 +58,7 @@ def analyze_attacks(run: RunFolder, space: SearchSpace, points: pa.Table, scores
     }
     curves = relearning_curves(found, from_zero(space), retrained)
     run.write_part("relearning_curves", "all", curves)
-    ensembles = {curve["id"]: curve.get("ensemble_id") for curve in run.plan["curves"]}
+    ensembles = first_ensembles(run.plan)
     along = attack_findings(points, found, run.read_table("intervals"), ensembles)
     run.write_part("attack_findings", "all", along)
     bends = attack_curvatures(run.read_table("findings"), along)

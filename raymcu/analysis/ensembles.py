@@ -70,7 +70,7 @@ class Place:
     num_inside: int | None = None
 
 
-def keep_ensembles(run: RunFolder, space: SearchSpace) -> None:
+def keepensembles_of(run: RunFolder, space: SearchSpace) -> None:
     """Write the rows of every curve with an ensemble whose points are measured, if they changed.
 
     Raises:
@@ -84,13 +84,13 @@ def keep_ensembles(run: RunFolder, space: SearchSpace) -> None:
     walks: dict[str, list[tuple[float, str]]] = {}
     for row in run.plan["curve_points"]:
         walks.setdefault(row["curve_id"], []).append((row["t"], row["point_id"]))
-    curves = {curve["id"]: curve for curve in run.plan["curves"] if _ensembles(run.plan, curve)}
+    curves = {curve["id"]: curve for curve in run.plan["curves"] if ensembles_of(run.plan, curve)}
     for key in there - set(curves):
         run.remove_part("ensembles", key)
     for key, curve in curves.items():
         places = [
             place
-            for place in _places(walks.get(key, ()), _ensembles(run.plan, curve))
+            for place in _places(walks.get(key, ()), ensembles_of(run.plan, curve))
             if place.point_id in measured
         ]
         made_of = content_id([sorted((p.kind, p.point_id) for p in places), sorted(_compared())])
@@ -113,13 +113,13 @@ def _compared() -> list[str]:
     return [entry.name for entry in METRICS if entry.component.better != "neither"]
 
 
-def _ensembles(plan: Mapping[str, Any], curve: Mapping[str, Any]) -> list[tuple[int, str]]:
+def ensembles_of(plan: Mapping[str, Any], curve: Mapping[str, Any]) -> list[tuple[int, str]]:
     """Return a curve's ensembles; a plan of before there were several names one at most."""
     if "ensembles" in curve:
         return [(int(number), point) for number, point in curve["ensembles"]]
-    number = (plan["search_space"].get("curves") or {}).get("ensemble")
     only = curve.get("ensemble_id")
-    return [(int(number), only)] if only and number else []
+    asked = plan.get("search_space", {}).get("curves") or {}
+    return [(int(asked.get("ensemble") or 1), only)] if only else []
 
 
 def _places(
@@ -200,3 +200,11 @@ def _rows(
                 "survives": bool(gained > 0 and low > 0),
             }
         yield row
+
+
+def first_ensembles(plan: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the point of each curve's first ensemble, by id of the curve."""
+    return {
+        curve["id"]: next((point for _, point in ensembles_of(plan, curve)), None)
+        for curve in plan["curves"]
+    }

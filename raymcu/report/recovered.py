@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raymcu.analysis.ensembles import first_ensembles
 from raymcu.analysis.recoveries import is_forgotten
 from raymcu.report.data import Curve, Study, Walk, unique
 from raymcu.store.run_folder import RunFolder
@@ -310,7 +311,7 @@ def stands(attacks: Attacks, study: Study, size: str) -> list[tuple[Along, list[
     """Lay out scores before and after each attack as MCU's figure 6 does, of one forget set."""
     made = []
     curves = {curve.curve_id: curve for curve in study.curves}
-    ensembles = {row["id"]: row.get("ensemble_id") for row in study.plan["curves"]}
+    ensembles = first_ensembles(study.plan)
     for one in along(attacks, study):
         how = (one.attack, one.strength, one.part)
         scores = {

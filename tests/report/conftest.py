@@ -9,6 +9,7 @@ import pytest
 
 from raymcu.analysis.attack_curves import attack_curvatures, attack_findings
 from raymcu.analysis.audit import Chosen, audit
+from raymcu.analysis.ensembles import first_ensembles
 from raymcu.analysis.recoveries import recoveries
 from raymcu.analysis.relearning import relearning_curves
 from raymcu.store import tables
@@ -538,7 +539,7 @@ def make_attacked_run(folder, run=None):
         label = f"ensemble of linear({curve['first']}, {curve['second']})"
         row = {"id": key, "forget_size": size[0], "role": "ensemble", "label": label}
         plan["points"].append(row)
-        curve["ensemble_id"] = key
+        curve["ensembles"] = [[1, key]]
         scores[key] = point_scores(curve, 0.5)
         labels[key], sizes[key] = label, size[0]
         on.append(key)
@@ -587,7 +588,7 @@ def judge_attacks(run):
             rows.append(row | {"part": "held_out", "after": after, "recovered": share})
     found = tables.from_rows("recoveries", rows)
     retrained = {p["forget_size"]: p["id"] for p in run.plan["points"] if p["role"] == "retrained"}
-    ensembles = {curve["id"]: curve.get("ensemble_id") for curve in run.plan["curves"]}
+    ensembles = first_ensembles(run.plan)
     along = attack_findings(points, found, tables.empty("intervals"), ensembles)
     chosen = Chosen(How("quantize", 4.0), How("relearn", 50.0), frozenset({"relearn"}))
     for name, table in (
