@@ -70,7 +70,7 @@ class Place:
     num_inside: int | None = None
 
 
-def keepensembles_of(run: RunFolder, space: SearchSpace) -> None:
+def keep_ensembles(run: RunFolder, space: SearchSpace) -> None:
     """Write the rows of every curve with an ensemble whose points are measured, if they changed.
 
     Raises:
