@@ -74,6 +74,8 @@ METRIC_FAMILIES = tuple(
         ("aggregates", "OpenUnlearning's aggregates", r"^ou_"),
         ("collapse", "Collapse of generations", r"_(repetition|empty|fluency|own_nll)$"),
         ("similarity", "Likeness of hidden states (CKA)", r"_cka_"),
+        ("readings", "Read inside: probes, soft prompts", r"^(linear_probe|knn|soft_prompt)_"),
+        ("sharpness", "Sharpness of losses", r"_(top_eigenvalue|hessian_trace)$"),
         ("grades", "Grades by a judge", r"_(naturalness|similarity)$"),
     )
 )

@@ -197,7 +197,7 @@ OF_QUESTIONS = [
 
 @pytest.mark.parametrize(
     ("names", "num_shown", "most"),
-    [(OF_QUESTIONS, 5, 18), (OF_CLASSES, 3, 12)],
+    [(OF_QUESTIONS, 5, 19), (OF_CLASSES, 3, 12)],
     ids=["questions", "classes"],
 )
 def test_a_page_of_every_metric_is_short_and_has_each_in_one_family(
