@@ -51,11 +51,12 @@ _TRADEOFFS = (
 """What is kept and how forgetting is told; the first that was scored is drawn."""
 OTHERS: dict[str, tuple[str, str]] = {
     "model": ("h", "ready model"),
+    "learner": ("p", "further learner"),
     "ensemble": ("o", "ensemble of a curve"),
     "blend": ("D", "blend by hand"),
     "layers": ("s", "chosen layers"),
 }
-"""Marker and legend of what the study has not trained, and is on no way."""
+"""Marker and legend of what no method has made, and is on no way."""
 MAX_NAMED = 8
 
 
@@ -286,7 +287,7 @@ def _scatter(
     for walk in walks:
         for _, xy_step in walk_path(study, walk, metrics):
             labels.mark(xy_step, 3.0)
-    named = [(end, xy) for end, xy in ends if end.role in ("blend", "model")]
+    named = [(end, xy) for end, xy in ends if end.role in ("blend", "model", "learner")]
     for end, xy_end in named if len(named) <= MAX_NAMED else []:
         labels.put(xy_end, end.label, color=INK, fontweight="bold")
     _walk_lines(study, walks, metrics, methods, labels)
