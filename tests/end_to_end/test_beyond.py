@@ -33,6 +33,7 @@ CHANGES = {
     "resolution = 0.13 }",
     "layer_choice": '{ utility = "retain_probability", forget = "forget_quality_log10", '
     "keep = 0.5 }",
+    "attacks": "[]",
     "measurement.generate": "[]",
     "measurement.probes": '["forget", "retain"]',
 }

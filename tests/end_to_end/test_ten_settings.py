@@ -20,6 +20,7 @@ CHANGES = {
     "curves.quadratic": "if_barrier",
     "curves.num_points": "3",
     "curves.bend.training.epochs": "0.5",
+    "attacks": "[]",
     "measurement.probes": '["forget", "retain"]',
     "measurement.generate": "[]",
     "analysis.tolerance": "0.02",
