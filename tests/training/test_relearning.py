@@ -121,3 +121,15 @@ def test_a_learner_learns_its_sets_and_the_forgotten_facts_in_other_words(store,
     lab.train(store, plain, told)
     steps = [lab.history(store, one)[-1]["epoch"] for one in (plain, told)]
     assert steps == [pytest.approx(5 / 45), pytest.approx(5 / 50)]  # of 180 and of 200 facts
+
+
+def test_all_of_the_forget_set_is_relearned_from_a_model_that_never_saw_it(store, recipes, lab):
+    """Until it knows it as the original does, which learned it from the beginning."""
+    much = HOW.model_copy(update={"epochs": 4.0, "steps": None, "learning_rate": 1e-2})
+    original = recipes.original(training=much)
+    retrained = recipes.original(role="retrained", train_sets=("retain90",), training=much)
+    again = relearned(recipes, retrained, steps=120, count=None)
+    lab.train(store, original, retrained, again)
+    before, after = (lab.history(store, again)[place]["loss"] for place in (0, -1))
+    known = min(row["loss"] for row in lab.history(store, original)[-20:])
+    assert after < known < before
