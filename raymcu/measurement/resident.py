@@ -25,6 +25,8 @@ from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource
 
 _RESIDENT_ENDPOINTS = 6
+_WAYS = 8
+"""Manners of asking whose rows are kept, beside the plain ones: points take turns at them."""
 
 Blends = Mapping[str, Blend]
 
@@ -139,12 +141,13 @@ class Resident(ABC):
         """Turn the examples of a probe into rows."""
 
     def _rows(self, probe: str, forget_size: str, done: Done | None = None) -> list[Row]:
-        """Return the rows of a probe, which are made once; asked otherwise, till the next way."""
+        """Return the rows of a probe, which are made once; a few ways otherwise too."""
         asking = done.key if done is not None and done.asking is not None else ""
         key = (probe, forget_size, asking)
         if key not in self._probes:
             assert self._opened is not None  # noqa: S101 - place() opened it
-            kept = {k: rows for k, rows in self._probes.items() if k[2] in ("", asking)}
+            ways = list(dict.fromkeys(how for *_, how in self._probes if how))[-_WAYS:]
+            kept = {k: rows for k, rows in self._probes.items() if k[2] in ("", asking, *ways)}
             rows = self._rows_of(probe, forget_size, self._opened[1], done if asking else None)
             self._probes = {**kept, key: rows}
         return self._probes[key]
