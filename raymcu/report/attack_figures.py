@@ -109,12 +109,17 @@ def _heat_cell(ax: Axes, x: int, y: int, cell: tuple[float, float, float] | None
     box = Rectangle((x + 0.02, y + 0.04), 0.96, 0.92, color=BARRIERS(share), lw=0)
     ax.add_patch(box)
     ink = ON_CELL if share < 0.55 else "#ffffff"
-    is_range = number(low, 2) != number(high, 2)
-    ax.text(x + (0.3 if is_range else 0.5), y + 0.5, number(middle, 2), color=ink, ha="center",
+    is_range = _share(low) != _share(high)
+    ax.text(x + (0.3 if is_range else 0.5), y + 0.5, _share(middle), color=ink, ha="center",
             va="center", fontweight="bold")  # fmt: skip
     if is_range:
-        text = f"{number(low, 2)}–{number(high, 2)}"
+        text = f"{_share(low)}–{_share(high)}"
         ax.text(x + 0.73, y + 0.5, text, color=ink, ha="center", va="center", fontsize=5.5)
+
+
+def _share(value: float) -> str:
+    """Write a share of what was taken away: a hundredth is fine enough, and fits its cell."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def _climb(attack: str, panels: Sequence[ClimbPanel]) -> Drawing:

@@ -157,7 +157,9 @@ def heats(attacks: Attacks) -> list[Heat]:
     for size in attacks.forget_sizes:
         here = [row for row in attacks.single if row["forget_size"] == size]
         here = [row for row in here if row["part"] == attacks.part_of(row["attack"])]
-        columns = unique(attack_name(row["attack"], row["strength"]) for row in here)
+        titles = unique(row["attack"] for row in here)
+        order = sorted(here, key=lambda r: (titles.index(r["attack"]), r["strength"] or 0.0))
+        columns = unique(attack_name(row["attack"], row["strength"]) for row in order)
         cells: dict[tuple[str, str], list[float]] = {}
         for row in here:
             group = group_of(row["label"], attacks.roles[row["attacked"]])
