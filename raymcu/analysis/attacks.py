@@ -85,8 +85,8 @@ def chosen_attacks(space: SearchSpace) -> Chosen:
     quantizes = [use.title for use in space.attacks if use.name == "quantize"]
     asked, strengths = space.audit or Audit(), strengths_of(space)
     return Chosen(
-        _how(asked.quantize, [How(title, strengths[title][0]) for title in quantizes]),
-        _how(asked.relearn, [How(title, strengths[title][-1]) for title in relearns]),
+        _how(asked.quantize, [How(t, strengths[t][0]) for t in quantizes if strengths[t]]),
+        _how(asked.relearn, [How(t, strengths[t][-1]) for t in relearns if strengths[t]]),
         frozenset(relearns),
     )
 

@@ -45,6 +45,10 @@ class Attack(Component, ABC):
         """Return the strengths, each of which makes a point."""
         return (None,) if self.strength is None else tuple(getattr(self, self.strength))
 
+    def own_strengths(self) -> tuple[float | None, ...]:
+        """Return those that make a point of its own: all but the one that does nothing."""
+        return tuple(one for one in self.strengths() if one is None or one != self.none)
+
     def of_strength(self, value: float | None) -> Attack:
         """Return the attack with one strength alone: a point's id knows of no other."""
         return self if self.strength is None else self.model_copy(update={self.strength: (value,)})

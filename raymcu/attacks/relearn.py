@@ -110,13 +110,13 @@ class Relearn(Relearning):
     def how(self) -> Training:
         """Return the training, as long as the last step that is measured."""
         own = PUBLISHED.get(self.published or "", {}).get("training", {})
-        last = max(self.strengths(), default=0) or None
+        last = max((step for step in self.strengths() if step), default=None)
         return Training(**merged({**_LITTLE, "steps": last, **own}, self.training))
 
-    def strengths(self) -> tuple[int, ...]:
-        """Return the steps after which it is measured."""
+    def strengths(self) -> tuple[int | None, ...]:
+        """Return the steps after which it is measured; None: at its end, however long it is."""
         own = PUBLISHED.get(self.published or "", {}).get("at", _STEPS)
-        return own if self.at is None else self.at
+        return (own if self.at is None else self.at) or (None,)
 
     def looked(self) -> Attack:
         """Return it with the fingerprint of its text file, or of the other benchmark.

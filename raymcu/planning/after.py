@@ -12,10 +12,7 @@ def strengths_of(space: SearchSpace) -> dict[str, tuple[float | None, ...]]:
     found: dict[str, tuple[float | None, ...]] = {}
     for use in space.attacks:
         try:
-            attack = ATTACKS[use.name](**use.options)
+            found[use.title] = ATTACKS[use.name](**use.options).own_strengths()
         except (KeyError, ConfigError, ValidationError):
             found[use.title] = ()
-            continue
-        told = attack.strengths()
-        found[use.title] = tuple(one for one in told if one is None or one != attack.none)
     return found

@@ -18,7 +18,10 @@ def asking_faults(space: SearchSpace) -> Iterator[str]:
         return
     manners = BENCHMARKS[space.benchmark.name].manners
     asked = [manners.get(probe, Manner()) for probe in space.measurement.probes]
-    has_original = space.original.train or space.original.path is not None
+    there = {
+        "original": (space.original.train or space.original.path is not None, "path"),
+        "retrained": (space.retrained.train or bool(space.retrained.paths), "paths"),
+    }
     for where, name, attack in _askings(space):
         if attack.beside is None and not any(map(attack.suits, asked)):
             kinds = " and ".join(sorted({_KINDS[manner.kind] for manner in asked}))
@@ -26,10 +29,11 @@ def asking_faults(space: SearchSpace) -> Iterator[str]:
                 f"{where}: '{name}' changes none of what is asked: measurement.probes are {kinds}. "
                 "Leave it out, or add a probe that it suits."
             )
-        if attack.beside == "original" and not has_original:
+        is_there, key = there.get(attack.beside or "", (True, ""))
+        if not is_there:
             yield (
-                f"{where}: '{name}' asks the original too, and original.train is false. Give "
-                "original.path, or leave the attack out."
+                f"{where}: '{name}' asks the {attack.beside} too, and {attack.beside}.train is "
+                f"false. Give {attack.beside}.{key}, or leave the attack out."
             )
 
 

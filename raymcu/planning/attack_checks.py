@@ -26,8 +26,6 @@ def attack_faults(space: SearchSpace, around: Surroundings) -> Iterator[str]:
                 f"models are of kind '{around.modality}'; it suits {', '.join(attack.modalities)}. "
                 "Leave it out."
             )
-        if attack.way == "asking" and attack.beside == "retrained" and not space.retrained.train:
-            yield f"{where}: asks the retrained model besides, and retrained.train is false."
         for name in use.on:
             if name in GROUPS:
                 continue

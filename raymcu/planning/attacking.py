@@ -60,9 +60,7 @@ class Attacking(Trainings):
         if attack.way == "relearning":
             self._relearn(use, attack, point, only)
             return
-        for strength in attack.strengths():
-            if strength == attack.none and strength is not None:
-                continue
+        for strength in attack.own_strengths():
             if only and not any(how.matches(use.title, strength) for how in only):
                 continue
             one = Choice(name=use.name, options=attack.of_strength(strength).model_dump())

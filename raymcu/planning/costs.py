@@ -95,32 +95,28 @@ def held_bytes(recipe: Recipe) -> float:
 
 def trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
     """Characters that a training reads, over all its epochs."""
-    if recipe.training is None or recipe.bend or recipe.step:  # made by its leader's training
+    training = recipe.training
+    if training is None or recipe.bend or recipe.step:  # made by its leader's training
         return 0.0
-    if recipe.lesson is not None and recipe.role == "relearned":
-        learned = learned_examples(recipe, sets)
-        steps = recipe.training.steps
-        seen = steps * recipe.training.batch_size if steps else learned * recipe.training.epochs
-        known = sets.get(recipe.train_sets[0]) or sets[recipe.forget_size or ""]
-        return seen * known.num_characters / max(1, known.num_examples)
-    if recipe.train_sets:
-        anchor = sum(sets[name].num_characters for name in recipe.train_sets)
-    else:
-        anchor = 2 * sets[recipe.forget_size or ""].num_characters  # forget, and as much retain
-    return recipe.training.epochs * anchor
+    examples, characters = anchor_of(recipe, sets)
+    if training.steps:
+        return training.steps * training.batch_size / max(1.0, examples) * characters
+    return training.epochs * characters
 
 
-def learned_examples(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:
-    """Return about how many examples a relearning learns; what is none of the study's is as long.
+def anchor_of(recipe: Recipe, sets: Mapping[str, SetSize]) -> tuple[float, float]:
+    """Return the examples of an epoch of a training, and the characters that it reads.
 
-    Args:
-        recipe: Relearned.
-        sets: Sizes of the benchmark's sets.
+    What a relearning learns that is none of the study's is taken to be as the forget set is.
     """
-    lesson = recipe.lesson
-    assert lesson is not None  # noqa: S101 - the caller saw to it
-    known = sets.get(recipe.train_sets[0]) or sets[recipe.forget_size or ""]
-    return float(lesson.count or known.num_examples * (lesson.share or 1.0))
+    if recipe.role == "relearned" and (lesson := recipe.lesson) is not None:
+        known = sets.get(recipe.train_sets[0]) or sets[recipe.forget_size or ""]
+        examples = float(lesson.count or known.num_examples * (lesson.share or 1.0))
+        return examples, examples * known.num_characters / max(1, known.num_examples)
+    names = recipe.train_sets or (recipe.forget_size or "",)
+    examples = sum(sets[name].num_examples for name in names)
+    characters = sum(sets[name].num_characters for name in names)
+    return examples, characters if recipe.train_sets else 2 * characters  # as much retain
 
 
 def probe_characters(asked: Measurement, forget_size: str, sets: Mapping[str, SetSize]) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from raymcu.errors import ConfigError, unknown_name
 from raymcu.planning.costs import (
     SetSize,
-    learned_examples,
+    anchor_of,
     probe_characters,
     trained_characters,
 )
@@ -213,12 +213,7 @@ def _training(
         return 0.0, 1
     workers = min(training.workers, on.count)
     tokens = trained_characters(recipe, sets) / _CHARACTERS
-    names = recipe.train_sets or (recipe.forget_size or "",)
-    rows = (
-        learned_examples(recipe, sets)
-        if recipe.role == "relearned"
-        else sum(sets[name].num_examples for name in names)
-    )
+    rows, _ = anchor_of(recipe, sets)
     steps = training.steps or training.epochs * rows / training.batch_size
     pieces = max(1.0, training.batch_size / (training.micro_batch_size or training.batch_size))
     calls = steps * pieces * _CALLS * layers * (1 if recipe.train_sets else 2)

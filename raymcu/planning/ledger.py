@@ -140,24 +140,26 @@ class Ledger:
         there = {parent for parent in parents if self._is_done(parent)}
         return [recipe for recipe in missing if there.issuperset(recipe.parents.values())]
 
-    def _passing(self) -> tuple[list[str], set[str]]:
-        """Return the passing checkpoints that are done, and those of them that are still needed.
+    def _passing(self) -> tuple[set[str], set[str], set[str]]:
+        """Return passing checkpoints: those with weights, those without, and all that are needed.
 
         They are needed by what is to be measured, or to be trained from them.
         """
-        passing = [r.id for r in self.plan.recipes.values() if r.role in PASSING]
-        there = [key for key in passing if self.run.checkpoints.is_done(key)]
+        passing = {r.id for r in self.plan.recipes.values() if r.role in PASSING}
+        there = {key for key in passing if self.run.checkpoints.is_done(key)}
         if not there:
-            return [], set()
-        lacking = {key for key in there if not self.run.checkpoints.has_weights(key)}
+            return set(), set(), set()
+        whole = {key for key in there if self.run.checkpoints.has_weights(key)}
+        lacking = there - whole
         told = set(self.run.parts("measurements")) | self.failed()
         needed = {key for p in self.plan.points.values() if p.id not in told for key in p.needs}
         if self._keeps_relearned:
             needed.update(r.id for r in self.plan.recipes.values() if r.role == "relearned")
         for recipe in reversed(list(self.plan.recipes.values())):  # children first
-            if not self._is_done(recipe.id) or recipe.id in needed & lacking:
+            is_made_anew = recipe.id in lacking and recipe.id in needed
+            if is_made_anew or not self._is_done(recipe.id):
                 needed.update(recipe.parents.values())
-        return there, needed
+        return whole, lacking, needed
 
     def _drop_passed(self) -> None:
         """Delete weights that were made to be measured, or to start from, and have been.
@@ -165,18 +167,16 @@ class Ledger:
         Of a store that several runs share nothing is deleted: another one may need it.
         """
         if self.run.checkpoints.folder.url == f"{self.run.url}/checkpoints":
-            there, needed = self._passing()
-            for key in there:
-                if key not in needed:
-                    self.run.checkpoints.drop_weights(key)
+            whole, _, needed = self._passing()
+            for key in whole - needed:
+                self.run.checkpoints.drop_weights(key)
 
     def _reopen(self) -> None:
         """Forget checkpoints whose weights were deleted and are needed again."""
-        there, needed = self._passing()
-        for key in there:
-            if key in needed and not self.run.checkpoints.has_weights(key):
-                self.run.checkpoints.folder.remove(key)
-                self.reused.discard(key)
+        _, lacking, needed = self._passing()
+        for key in lacking & needed:
+            self.run.checkpoints.folder.remove(key)
+            self.reused.discard(key)
 
     def missing_workers(self) -> set[int]:
         """Return by how many workers each there is to be trained of all that still can be."""

@@ -198,7 +198,7 @@ class Trainings:
             train_sets=(learned,),
             methods=(TASK,),
             training=training,
-            at=tuple(n for n in attack.strengths() if n not in (0, training.steps) and is_asked(n)),
+            at=tuple(n for n in attack.own_strengths() if n != training.steps and is_asked(n)),
             lesson=Lesson(
                 data=attack.data,
                 count=attack.count,

@@ -74,11 +74,6 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("value", pa.float64(), "what was read", "see name"),
         _field("control", pa.float64(), "the same of what cannot be known; null without"),
     ),
-    "tuned": _schema(
-        "tuned",
-        _field("point_id", _WORD, "point of a relearned model"),
-        _field("example_key", _TEXT, "example of the study's own that it has seen again"),
-    ),
     "measurements": _schema(
         "measurements",
         _field("point_id", _WORD, "point measured"),

@@ -186,6 +186,12 @@ class Training(Section):
     workers: PositiveInt = 1
     """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
 
+    def in_epochs(self, steps_per_epoch: int) -> "Training":
+        """Return it with the epochs that its ``steps`` are, which all else goes by."""
+        if self.steps is None:
+            return self
+        return self.model_copy(update={"epochs": self.steps / steps_per_epoch})
+
     @property
     def places(self) -> tuple[float, ...]:
         """The milestones as fractions of the training."""

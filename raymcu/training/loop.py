@@ -87,7 +87,7 @@ class Loop:
         turns = turns_of(methods, all_needs(methods))
         self.tied = tied_weights(scorer.model, weights) if len(turns) > 1 else []
         self.turns = turns[::-1] if self.tied else turns  # as one backward pass goes through them
-        self.num_steps = training.steps or stream.num_steps(training.epochs)
+        self.num_steps = stream.num_steps(training.epochs)
         self.progress = Progress()
         self.device = next(iter(weights.values())).device
         self.reader = Reader(

@@ -56,8 +56,7 @@ class Job:
     def sequences(self, part: Part) -> dict[Encoded, None]:
         """Return every sequence of a part that the training sees, each once."""
         found: dict[Encoded, None] = {}
-        steps = self.training.steps or self.stream.num_steps(self.training.epochs)
-        for number in range(steps):
+        for number in range(self.stream.num_steps(self.training.epochs)):
             rows = self.stream.step(number)
             epoch = number // self.stream.steps_per_epoch
             for row in rows.of(part.questions):

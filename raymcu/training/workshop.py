@@ -188,7 +188,7 @@ class Workshop:
         choice = recipe.curriculum
         return Job(
             recipe=recipe,
-            training=recipe.training,
+            training=recipe.training.in_epochs(stream.steps_per_epoch),
             model=model,
             modality=modality,
             encoder=encoder,

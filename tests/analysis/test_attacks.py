@@ -1,5 +1,7 @@
 """All that is made of attacks, from a plan: what is written, what goes again, by which attacks."""
 
+from pathlib import Path
+
 import pytest
 
 from raymcu.analysis.attacks import TABLES, analyze_attacks, chosen_attacks, from_zero
@@ -89,3 +91,9 @@ def test_strength_zero_is_the_point_and_the_audit_names_its_attacks(run):
     assert from_zero(space) == {"blur"}
     chosen = chosen_attacks(space)
     assert (chosen.quantize, chosen.relearn) == (How("blur", 0.5), None)
+
+
+def test_an_audit_takes_a_relearning_that_is_measured_at_its_end_alone():
+    preset = Path(__file__).parents[2] / "search_spaces" / "robustness_tofu.toml"
+    chosen = chosen_attacks(load_space(preset))
+    assert (chosen.quantize, chosen.relearn) == (How("NF4", 4.0), How("OU relearning"))

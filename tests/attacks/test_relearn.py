@@ -24,7 +24,7 @@ def test_it_is_as_long_as_the_last_step_that_is_measured():
 def test_openunlearnings_is_one_epoch_at_the_published_rate():
     attack = Relearn(published="openunlearning")
     training = attack.how()
-    assert (attack.strengths(), training.steps, training.epochs) == ((), None, 1.0)
+    assert (attack.strengths(), training.steps, training.epochs) == ((None,), None, 1.0)
     assert (training.learning_rate, training.batch_size) == (2e-5, 32)
 
 
