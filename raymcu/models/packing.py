@@ -94,11 +94,16 @@ def longest_packed(scorer: "Scorer") -> float:
 
 
 def _fed_packed(scorer: "Scorer") -> list[tuple[Tensor, Tensor]]:
-    ids = [(9, 8, 7, 6, 5), (4, 5, 6), (4, 7, 5, 9)]
-    batch = pack([Encoded((), row) for row in ids], scorer.device, read="token")
-    where = (batch.inputs, batch.row, batch.column, batch.mask)
-    alone = [scorer.all_states(torch.tensor([row], device=scorer.device))[0] for row in ids]
-    return [(scorer.hidden(*where), torch.cat(alone))]
+    """Feed sequences packed, and each alone; as a whole, which a sharded scorer asks for."""
+    rows = [Encoded((), ids) for ids in ((9, 8, 7, 6, 5), (4, 5, 6), (4, 7, 5, 9))]
+
+    def states(of: Sequence[Encoded]) -> Tensor:
+        one = pack(of, scorer.device, read="token")
+        where = (one.inputs, one.row, one.column, None, False)
+        found: Tensor = scorer(*where, mask=one.mask if len(of) > 1 else None)
+        return found
+
+    return [(states(rows), torch.cat([states([row]) for row in rows]))]
 
 
 class _SideBySide(torch.autograd.Function):

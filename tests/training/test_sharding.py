@@ -63,7 +63,7 @@ def made(study, recipes):
             g_effects=GEffects(every=2, examples=2),
         ),
         "packed": npo(
-            training=training.model_copy(update={"packing": "packed", "recompute": "blocks"})
+            training=whole.model_copy(update={"packing": "packed", "recompute": "blocks"})
         ),
         "pdu": npo("pdu", {"warmup_epochs": 0}),
         "superloss": npo(curriculum=superloss, training=averaged(training)),
