@@ -59,7 +59,8 @@ def read_study(run: RunFolder, label: str) -> Study:
 def _rows(run: RunFolder, name: str) -> Sequence[Row]:
     table = run.read_table(name)
     if name != "geometry":
-        return table.to_pylist()
+        rows: list[Row] = table.to_pylist()
+        return rows
     sizes = {
         row["recipe_id"]: row["forget_size"]
         for row in run.read_table("recipes").select(["recipe_id", "forget_size"]).to_pylist()
@@ -94,7 +95,7 @@ def _judged(studies: Sequence[Study]) -> Iterator[dict[str, Any]]:
             "unit": made.unit,
         }
         found = {study.label: made(study) for study in studies}
-        for label, one in {None: together(found), **found}.items():
+        for label, one in ((None, together(found)), *found.items()):
             yield told | {"study": label} | vars(one)
 
 

@@ -105,7 +105,8 @@ def _said(row: Mapping[str, Any]) -> Cell:
 
 
 def _cell(row: Mapping[str, Any]) -> Cell:
-    told = ". ".join(filter(None, (measure(row), row["note"])))
+    takes = "it takes " if row["verdict"] == UNTOLD and row["study"] is not None else ""
+    told = "; ".join(filter(None, (measure(row), takes + row["note"])))
     return Cell(f"{_MARKS[row['verdict']]} {row['verdict']}", kind=_KINDS.get(row["verdict"], ""),
                 small=told)  # fmt: skip
 

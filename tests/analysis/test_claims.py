@@ -311,7 +311,7 @@ def test_a_share_is_judged_by_its_bounds_with_wilsons_interval():
     assert share([True, False], "cases").verdict == IN_PART
     assert share([True, False, False, False], "cases").verdict == FAILS
     assert share([True], "two cases") == Found(
-        UNTOLD, num=1, note="only 1 of at least 2 cases: two cases"
+        UNTOLD, num=1, note="2 cases or more, not 1: two cases"
     )
     assert (share([False] * 3, "").low, share([True] * 3, "").high) == (0.0, 1.0)
 

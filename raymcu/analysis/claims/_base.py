@@ -199,13 +199,13 @@ def level(
 
 
 def _untold(num: int, least: int, lacks: str) -> Found:
-    why = lacks if not num else f"only {num} of at least {least} cases: {lacks}"
+    why = f"{least} cases or more, not {num}: {lacks}" if num else lacks
     return Found(UNTOLD, num=num, note=why)
 
 
 def barrier(curve: Row) -> float:
     """Return the larger of both barriers of a row of table findings, in nats."""
-    return max(curve["retain_barrier"], curve["forget_barrier"])
+    return max(float(curve["retain_barrier"]), float(curve["forget_barrier"]))
 
 
 Cell = tuple[Any, ...]
@@ -231,7 +231,7 @@ Likeness = Mapping[frozenset[str], float]
 
 def likenesses(
     study: Study, *metrics: str, families: tuple[str, ...] = ("linear",)
-) -> dict[Cell, Likeness]:
+) -> Mapping[Cell, Likeness]:
     """Return likenesses of two methods by forget set, setting, kind of curve and metric."""
     found: dict[Cell, dict[frozenset[str], float]] = {}
     for row in study.rows("similarities", family=families, metric=metrics):

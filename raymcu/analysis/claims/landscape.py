@@ -113,16 +113,19 @@ def bend_hard_to_find(study: Study) -> Found:
 )  # fmt: skip
 def effective_yet_apart(study: Study) -> Found:
     """Unlearning effectiveness does not guarantee smooth mode connectivity."""
-    losses = {
+    losses: dict[tuple[str, str], float] = {
         (row["forget_size"], row["label"] if row["role"] == "unlearner" else "retrained"):
-        row["scores"].get("forget_loss")
+        row["scores"]["forget_loss"]
         for row in study.scored(role=("unlearner", "retrained"))
+        if "forget_loss" in row["scores"]
     }  # fmt: skip
     cases = []
     for (_, size, first, second), pair in pairs_of(_settled(study)).items():
-        known = [losses.get((size, label)) for label in (first, second, "retrained")]
-        if all(loss is not None for loss in known) and min(known[:2]) >= known[2] / 2:
-            cases.append(not any(curve["is_connected"] for curve in pair))
+        wanted = [(size, label) for label in (first, second, "retrained")]
+        if all(one in losses for one in wanted):
+            *near, far = (losses[one] for one in wanted)
+            if min(near) >= far / 2:
+                cases.append(not any(curve["is_connected"] for curve in pair))
     return some(cases, "pairs whose ends both forgot half of what the retrained model never knew")
 
 
@@ -216,8 +219,11 @@ def second_order_steps(study: Study) -> Found:
     """Second-order optimizers take larger steps in parameter space than first-order ones."""
     norms = {(row["forget_size"], row["first"]): row["norm"]
              for row in study.rows("geometry", kind="update")}  # fmt: skip
-    cases = [norm > norms[plain] for (size, label), norm in norms.items()
-             if "+so/" in label and (plain := (size, label.replace("+so/", "/"))) in norms]  # fmt: skip
+    cases = [
+        norm > norms[size, label.replace("+so/", "/")]
+        for (size, label), norm in norms.items()
+        if "+so/" in label and (size, label.replace("+so/", "/")) in norms
+    ]
     return share(cases, "geometry of unlearners of both orders")
 
 

@@ -87,9 +87,9 @@ def alpha_peaks(study: Study) -> Found:
     """Forget quality is best at an alpha of about 4."""
     name, cases = "forget_quality_log10", []
     for walk in walks(study, "mox").values():
-        known = [walk.get(alpha, {}).get(name) for alpha in (2.0, 4.0, 8.0)]
-        if None not in known:
-            cases.append(known[1] > max(known[0], known[2]))
+        known = {a: walk[a][name] for a in (2.0, 4.0, 8.0) if name in walk.get(a, {})}
+        if len(known) == 3:
+            cases.append(known[4.0] > max(known[2.0], known[8.0]))
     return share(cases, _WALKS)
 
 
