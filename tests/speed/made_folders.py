@@ -132,7 +132,9 @@ def _of(key):
 
 def _value(metric, base, level, bump):
     entry = METRICS[metric]
-    own = 0.6 + 0.8 * abs(level + 0.3 * _of(metric) - 0.5) + bump * (1 if "retain" in metric else -1)
+    own = (
+        0.6 + 0.8 * abs(level + 0.3 * _of(metric) - 0.5) + bump * (1 if "retain" in metric else -1)
+    )
     return float(np.clip(base * own, max(entry.low, -1e3), min(entry.high, 1e3)))
 
 
@@ -171,5 +173,7 @@ def _measured(answers, point, level):
     ]
     for name, column in (("point_id", names), ("logprobs", found), ("generation", pa.array(said))):
         place = answers.schema.get_field_index(name)
-        answers = answers.set_column(place, answers.schema.field(name), column.cast(answers[name].type))
+        answers = answers.set_column(
+            place, answers.schema.field(name), column.cast(answers[name].type)
+        )
     return answers
