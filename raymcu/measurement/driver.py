@@ -183,7 +183,6 @@ class _Worker:
     """An actor, and what it does."""
 
     actor: Any
-    last: Point | None = None
     under_way: int = 0
     """Points that it works on."""
     is_up: bool = False
@@ -193,6 +192,11 @@ class _Worker:
     device: str | None = None
     """Where its process is; None without a GPU."""
     failed_starts: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes one more point."""
+        return self.is_up and not self.is_alone and self.under_way < _AT_ONCE
 
 
 class _Pool:
@@ -227,37 +231,42 @@ class _Pool:
         """Workers that did not answer, and when each is asked again."""
         self.trouble: str | None = None
         """Why a process did not start, the last time."""
+        self.hungry: dict[_Worker, None] = {}
+        """Workers that may have room: all that has changed since they were last looked at."""
+        self.under_way = 0
+        """Points under way."""
         for worker in self.workers:
             self.revive(worker)
 
     @property
     def is_done(self) -> bool:
         """Whether no point is left, or nobody to measure it."""
-        is_busy = any(worker.under_way for worker in self.workers)
-        return not self.workers or not (self.queue or is_busy)
+        return not self.workers or not (self.queue or self.under_way)
 
     def fill(self) -> None:
         """Hand out points: all actors get a first one before any gets a second."""
-        for depth in range(_AT_ONCE):
-            for worker in self.workers:
-                if not worker.is_up or worker.is_alone or worker.under_way > depth:
+        for depth in range(_AT_ONCE if self.queue else 0):
+            for worker in self.hungry:
+                if not worker.has_room or worker.under_way > depth:
                     continue
                 if not worker.under_way and (suspect := self._suspect_for(worker)):
                     worker.is_alone = True
                     self._send(worker, suspect)
-                elif self.queue.points:
-                    self._send(worker, self.queue.take(worker.last))
+                elif self.queue.num_points:
+                    self._send(worker, self.queue.take(worker))
+        self.hungry = {worker: None for worker in self.hungry if worker.has_room}
 
     def _suspect_for(self, worker: _Worker) -> Point | None:
         """Take a suspect; one that failed on the worker's device only if nothing else is left.
 
         So it is found out by other points, and other devices, whose fault it is.
         """
-        suspects = self.queue.suspects
+        if not (suspects := self.queue.suspects):
+            return None
         fresh = (point for point in suspects if (worker.device, point.id) not in self.failed_on)
         point = next(fresh, None)
         has_others = any(other.is_up and other.device != worker.device for other in self.workers)
-        if point is None and suspects and not has_others and not self.queue.points:
+        if point is None and suspects and not has_others and not self.queue.num_points:
             point = suspects[0]
         if point is not None:
             suspects.remove(point)
@@ -268,20 +277,23 @@ class _Pool:
         how = {"is_inside": True} if point.is_inside else {}
         attack = point.attack.call if point.attack else None
         call = worker.actor.measure.remote(point.id, blend, point.forget_size, attack, **how)
-        worker.last, worker.under_way = point, worker.under_way + 1
+        worker.under_way += 1
+        self.under_way += 1
         self.running[call] = (worker, point)
 
     def revive(self, worker: _Worker) -> None:
         """Send a worker nothing until its process has answered: Ray would fail the calls."""
         worker.is_up = False
-        worker.last = None
+        self.queue.forget(worker)
         if all(waiting is not worker or point for waiting, point in self.running.values()):
             self.running[worker.actor.where.remote()] = (worker, None)
 
     def answered(self, worker: _Worker, device: str | None) -> None:
         """Let a worker begin, unless its device takes no more."""
         worker.is_up, worker.device, worker.failed_starts = True, device, 0
+        self.hungry[worker] = None
         if self.devices.is_broken(device):
+            worker.is_up = False
             self.workers.remove(worker)
             self.retired.append(worker.actor)
             self.trouble = f"{device} takes no more work"
@@ -298,24 +310,29 @@ class _Pool:
         else:
             self.workers.remove(worker)
 
-    def wait(self) -> tuple[Any, _Worker, Point | None] | None:
-        """Return a call that has ended, its worker, and its point if it had one.
+    def wait(self) -> list[tuple[Any, _Worker, Point | None]]:
+        """Return calls that have ended, each with its worker, and its point if it had one.
 
-        None if nothing ends for a while.
+        None of them if nothing ends for a while.
         """
         while self.absent and (self.absent[0][0] < time.monotonic() or not self.running):
             due, worker = self.absent.popleft()
             time.sleep(max(0.0, due - time.monotonic()))
             self.revive(worker)
         patience = _AGAIN_S if self.absent else _TOLD_EVERY_S
-        ended, _ = ray.wait(list(self.running), num_returns=1, timeout=patience)
-        if not ended:
-            return None
-        worker, point = self.running.pop(ended[0])
-        if point is not None:
-            worker.under_way -= 1
-            worker.is_alone = worker.is_alone and worker.under_way > 0
-        return ended[0], worker, point
+        ended, others = ray.wait(list(self.running), num_returns=1, timeout=patience)
+        if ended and others:  # all that have, as a look at many calls costs the same for each
+            ended += ray.wait(others, num_returns=len(others), timeout=0)[0]
+        found = []
+        for call in ended:
+            worker, point = self.running.pop(call)
+            if point is not None:
+                worker.under_way -= 1
+                self.under_way -= 1
+                worker.is_alone = worker.is_alone and worker.under_way > 0
+                self.hungry[worker] = None
+            found.append((call, worker, point))
+        return found
 
     @property
     def shown(self) -> list[Running]:
@@ -328,36 +345,50 @@ class _Pool:
 def _drain(pool: _Pool, run: RunFolder, max_attempts: int, watch: Watch) -> None:
     """Keep every actor busy until the queue is empty."""
     attempts: Counter[str] = Counter()
+    ended: list[str] = []
     while not pool.is_done:
         pool.fill()
-        watch([], pool.shown)
-        if (ended := pool.wait()) is None:
-            continue
-        call, worker, point = ended
-        try:
-            answer = ray.get(call)
-        except (RayActorError, RayTaskError) as error:
-            if point is None:
-                pool.lost(worker, error)
-                continue
-            if (why := _fate(pool, worker, error)) is not None:
-                pool.failed_on.add((worker.device, point.id))
-                attempts[point.id] += 1
-                if attempts[point.id] < max_attempts:
-                    pool.queue.suspects.append(point)
-                    continue
-                reason = f"{why} {max_attempts} times while measuring it."
-                _record(run, point, "worker_died", reason, str(error))
-            else:
-                _record_error(run, point, error)
-        else:
-            if point is None:
-                pool.answered(worker, answer)
-                continue
-        watch([point.label], pool.shown)
+        watch(ended, pool.shown)
+        calls = pool.wait()
+        labels = [_end(pool, run, attempts, max_attempts, *call) for call in calls]
+        ended = [label for label in labels if label is not None]
+    watch(ended, pool.shown)
     for point in (*pool.queue.suspects, *pool.queue.points):
         reason = f"no measuring process could be started, in {_STARTS} attempts each."
         _record(run, point, "worker_died", reason, pool.trouble)
+
+
+def _end(  # noqa: PLR0913, PLR0917 - the pool, its bounds, and one call of it
+    pool: _Pool,
+    run: RunFolder,
+    attempts: Counter[str],
+    max_attempts: int,
+    call: Any,
+    worker: _Worker,
+    point: Point | None,
+) -> str | None:
+    """Take note of how a call ended; return the label of a point that is through with."""
+    try:
+        answer = ray.get(call)
+    except (RayActorError, RayTaskError) as error:
+        if point is None:
+            pool.lost(worker, error)
+            return None
+        if (why := _fate(pool, worker, error)) is None:
+            _record_error(run, point, error)
+            return point.label
+        pool.failed_on.add((worker.device, point.id))
+        attempts[point.id] += 1
+        if attempts[point.id] < max_attempts:
+            pool.queue.suspects.append(point)
+            return None
+        reason = f"{why} {max_attempts} times while measuring it."
+        _record(run, point, "worker_died", reason, str(error))
+        return point.label
+    if point is None:
+        pool.answered(worker, answer)
+        return None
+    return point.label
 
 
 def _fate(pool: _Pool, worker: _Worker, error: RayActorError | RayTaskError) -> str | None:
