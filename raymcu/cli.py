@@ -39,7 +39,7 @@ _STOPPED = 130
 """Exit code of who was interrupted, which typer makes of a `KeyboardInterrupt`."""
 _KINDS = (
     *("methods", "masks", "curricula", "metrics"),
-    *("curves", "walks", "attacks", "benchmarks", "settings"),
+    *("curves", "walks", "attacks", "benchmarks", "settings", "claims"),
 )
 """What `raymcu list` shows."""
 

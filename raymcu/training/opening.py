@@ -20,11 +20,16 @@ from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse
 from raymcu.training.kept import write_recipe
 from raymcu.training.progress import Progress
-from raymcu.training.whole_weights import fill, like
+from raymcu.training.whole_weights import fill
 from raymcu.training.written_blends import blend_of, opened_blend
 
 _CPU = torch.device("cpu")
 _RESIDENT_ENDS = 3
+
+
+def parent_of(recipe: Recipe) -> str | None:
+    """Return the checkpoint that a training starts from; None if it is none of the store."""
+    return recipe.parents.get("start") or recipe.parents.get("first")
 
 
 class Models:
@@ -32,21 +37,30 @@ class Models:
 
     Args:
         store: Where parents come from.
-        is_sharded: Whether several workers share each training.
     """
 
-    def __init__(self, store: CheckpointStore, *, is_sharded: bool = False) -> None:
+    def __init__(self, store: CheckpointStore) -> None:
         self.store = store
-        self.is_sharded = is_sharded
         self.device = causal_lm.best_device()
         self._benchmarks: dict[str, Benchmark] = {}
         self._warm: tuple[str, Any, Any] | None = None
         """Config, model and encoder that the next recipe may use again."""
         self._ends: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
 
-    def open(self, recipe: Recipe) -> tuple[Any, Any]:
-        """Open the weights the training starts from, in float32: they are the master copy."""
-        parent = recipe.parents.get("start") or recipe.parents.get("first")
+    def open(self, recipe: Recipe) -> tuple[Any, Any, Any]:
+        """Open the weights the training starts from, in float32: they are the master copy.
+
+        Returns:
+            Model, encoder and scorer.
+        """
+        model, encoder = self._open(recipe)
+        return model, encoder, self.modality(recipe).scorer(model, encoder)
+
+    def forget(self) -> None:
+        """Keep no model open, after one of which nobody knows where an error left it."""
+
+    def _open(self, recipe: Recipe) -> tuple[Any, Any]:
+        parent = parent_of(recipe)
         if parent is not None:
             return self._open_parent(recipe, parent)
         modality = self.modality(recipe)
@@ -69,12 +83,11 @@ class Models:
     def _open_parent(self, recipe: Recipe, parent: str) -> tuple[Any, Any]:
         """Open a checkpoint of the store, into the model that is open already if it fits.
 
-        A sharded model, or one with adapters, is no longer what it was and is not kept. Weights
-        that only carry adapters need no master copy, unless sharded: shards share one dtype.
+        One with adapters is no longer what it was and is not kept. Weights that only carry adapters
+        need no master copy.
         """
-        has_adapters = recipe.training is not None and recipe.training.lora is not None
-        is_kept = not has_adapters and not self.is_sharded
-        dtype = recipe.model.dtype if has_adapters and not self.is_sharded else "float32"
+        is_kept = recipe.training is None or recipe.training.lora is None
+        dtype = "float32" if is_kept else recipe.model.dtype
         folder = self.store.local_dir(parent)
         config = recipe.model.prompt + (folder / "config.json").read_text()
         if is_kept and self._warm is not None and self._warm[0] == config:
@@ -98,12 +111,15 @@ class Models:
     def end(self, key: str, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return an end's weights on the device; the last few stay, as bends share their ends."""
         if key not in self._ends:
-            full = load_weights(self.store.local_dir(key))
-            self._ends[key] = {name: like(weight, full[name]) for name, weight in weights.items()}
+            self._ends[key] = self._read_end(key, weights)
             if len(self._ends) > _RESIDENT_ENDS:
                 self._ends.popitem(last=False)
         self._ends.move_to_end(key)
         return self._ends[key]
+
+    def _read_end(self, key: str, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        full = load_weights(self.store.local_dir(key))
+        return {name: full[name].to(weight.device) for name, weight in weights.items()}
 
     def write(self, recipe: Recipe) -> None:
         """Write what is not trained: a blend, or a model that somebody else trained, or nobody."""

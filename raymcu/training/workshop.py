@@ -4,7 +4,6 @@ A workshop stays warm between recipes: benchmark rows and their tokens are kept.
 """
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -19,7 +18,7 @@ from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
 from raymcu.models import causal_lm
 from raymcu.models.anatomy import mlp_outputs
-from raymcu.models.scorer import Scorer
+from raymcu.models.families import empty_like
 from raymcu.planning.lessons import lesson_of
 from raymcu.planning.recipes import Recipe, leader_of, siblings, snapshots
 from raymcu.store.checkpoints import CheckpointStore
@@ -27,12 +26,14 @@ from raymcu.training.adapters import inject
 from raymcu.training.data import Stream
 from raymcu.training.effects import recorder, with_watched
 from raymcu.training.group import Alone, Group, decides
-from raymcu.training.kept import all_weights, keep_checkpoint, keep_state, resume
+from raymcu.training.kept import all_weights, keep_checkpoint
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
 from raymcu.training.opening import Models
 from raymcu.training.recompute import recompute
 from raymcu.training.refusals import refuse
+from raymcu.training.sharded_models import Shard, ShardedModels
+from raymcu.training.sharding import drop_gathered
 from raymcu.training.start_model import (
     Job,
     StartModel,
@@ -41,6 +42,7 @@ from raymcu.training.start_model import (
     movable_weights,
     order_rows,
 )
+from raymcu.training.states import States
 from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.walk import Walk
 from raymcu.training.whole_weights import fill, whole
@@ -80,7 +82,7 @@ class Workshop:
         store: CheckpointStore,
         save_every_s: float,
         group: Group | None = None,
-        shard: Callable[[Scorer, str], None] | None = None,
+        shard: Shard | None = None,
         stop: Stop | None = None,
     ) -> None:
         self.stop = stop
@@ -88,7 +90,7 @@ class Workshop:
         self.save_every_s = save_every_s
         self.group = group or Alone()
         self.shard = shard
-        self.models = Models(store, is_sharded=shard is not None)
+        self.models = Models(store) if shard is None else ShardedModels(store, self.group, shard)
         self.device = self.models.device
         if self.device.type == "cuda":  # same recipe, same bits
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -116,16 +118,19 @@ class Workshop:
                     self.models.write(recipe)
             else:
                 self._train(self._prepare(leader_of(recipe)), report, looks)
-        except torch.OutOfMemoryError as error:
-            raise WorkError(
-                "out_of_memory",
-                f"{error} Lower training.micro_batch_size or raise training.workers.",
-            ) from error
+        except BaseException as error:
+            self.models.forget()
+            if isinstance(error, torch.OutOfMemoryError):
+                raise WorkError(
+                    "out_of_memory",
+                    f"{error} Lower training.micro_batch_size or raise training.workers.",
+                ) from error
+            raise
 
     def _prepare(self, recipe: Recipe) -> Job:
         assert recipe.training is not None  # noqa: S101 - ready models are not prepared
         benchmark, modality = self.models.benchmark(recipe.benchmark), self.models.modality(recipe)
-        model, encoder = self.models.open(recipe)
+        model, encoder, scorer = self.models.open(recipe)
         home = recipe.parents.get("start") or recipe.parents.get("reference") or recipe.id
         limit = getattr(model.config, "max_position_embeddings", None)
         forget_sets = () if recipe.train_sets else (recipe.forget_size or "",)
@@ -163,6 +168,7 @@ class Workshop:
             model=model,
             modality=modality,
             encoder=encoder,
+            scorer=scorer,
             stream=stream,
             material=material,
             methods=methods,
@@ -170,12 +176,11 @@ class Workshop:
         )
 
     def _train(self, job: Job, report: Report, looks: Looks | None) -> None:
-        recipe = job.recipe
-        scorer = job.modality.scorer(job.model, job.encoder)
+        recipe, scorer = job.recipe, job.scorer
         scorer.check()
         refuse(job, scorer, self.group)
-        recompute(scorer, job.training, self.device, self.group.size)
-        order_rows(job, scorer)  # first, as it decides what the training will ask
+        recompute(scorer, job.training, self.device, self.group.size // job.training.replicas)
+        order_rows(job, scorer, self.group)  # first, as it decides what the training will ask
         reference = self._start_model.ask(
             job,
             scorer,
@@ -187,15 +192,14 @@ class Workshop:
             observe = recorder(recipe.g_effects, job.methods, job.material)
             reference = with_watched(reference, job, observe, scorer)
         is_partial = any(method.trained() != ".*" for method in job.methods)
-        # Before adapters have names of theirs.
-        llama_names = mlp_outputs(job.model) if is_partial else {}
-        if job.training.lora is not None:
+        # Of a model whose adapters have no names yet.
+        llama_names = mlp_outputs(empty_like(job.model)) if is_partial else {}
+        if job.training.lora is not None and self.shard is None:
             torch.manual_seed(recipe.seed)
             inject(job.model, job.training.lora)
-        if self.shard is not None:
-            self.shard(scorer, recipe.model.dtype)
+        drop_gathered(scorer)
         weights = movable_weights(job, llama_names)
-        walk = self._walk(recipe, job.model) if recipe.role == "bend" else None
+        walk = self._walk(job) if recipe.role == "bend" else None
         bends = siblings(recipe, len(walk.bends)) if walk is not None else []
         made = [recipe, *bends]
         missing = {one.id for one in made if not self._is_done(one.id)}
@@ -214,18 +218,22 @@ class Workshop:
             group=self.group,
             observe=observe,
         )
-        resume(self.store, self.group, recipe, loop)
+        states = States(self.store, self.group, recipe, self.save_every_s)
+        states.resume(loop)
         kept = {one.step: one for one in snapshots(recipe) if not self._is_done(one.id)}
-        self._run(job, loop, report, looks, kept)
+        try:
+            self._run(job, loop, report, looks, kept, states)
+        finally:
+            states.close()
         for one in reversed(made):  # the leader last: while it is missing, all are made with it
             if one.id in missing:
+                drop_gathered(scorer)
                 if walk is not None:
                     fill(dict(job.model.named_parameters()), walk.bends[one.bend])
                 if walk is not None or job.training.average is not None:
                     job.settle(scorer)
                 keep_checkpoint(self.store, self.group, job, one, loop.progress)
-        if self.group.rank == 0:
-            self.store.folder.remove(f".partial/{recipe.id}")
+        states.remove()
 
     def _run(
         self,
@@ -234,6 +242,7 @@ class Workshop:
         report: Report,
         looks: Looks | None,
         kept: Mapping[int | None, Recipe],
+        states: States,
     ) -> None:
         """Train to the end, telling how far it is and saving resumable states.
 
@@ -243,8 +252,8 @@ class Workshop:
             report: Told how far it is.
             looks: Looks on its way.
             kept: Recipes of weights on its way, by step.
+            states: Where resumable ones go.
         """
-        saved = time.monotonic()
         for progress in loop.run():
             report(progress.step, loop.num_steps, progress.history[-1]["loss"])
             is_last = progress.step == loop.num_steps or progress.is_finished
@@ -255,34 +264,36 @@ class Workshop:
                 looks.at(number, {**all_weights(job, torch.float32), **shown})
             if progress.step in kept:
                 keep_checkpoint(self.store, self.group, job, kept[progress.step], loop.progress)
-            if not is_last and self._is_time(time.monotonic() - saved):
-                keep_state(self.store, self.group, job.recipe, loop)
-                saved = time.monotonic()
+            if not is_last and states.settle(is_asked=self._is_time(states)):
+                states.save(loop)
                 if self.stop is not None and decides(self.group, lambda: self.is_stopping):
+                    states.finish()
                     self.stop.answer(job.recipe.id)
                     raise StoppedError(f"{job.recipe.label}: stopped at step {progress.step}.")
 
     def _is_done(self, checkpoint: str) -> bool:
         return decides(self.group, lambda: self.store.is_done(checkpoint))
 
-    def _is_time(self, waited: float) -> bool:
-        """Let worker 0 say whether to save: it is late, or the last time before the end."""
-
-        def is_time() -> bool:
+    def _is_time(self, states: States) -> bool:
+        """Say, of worker 0, whether to save: it is late, or the last time before the end."""
+        if self.group.rank == 0:
             self.is_stopping = self.stop is not None and self.stop.is_asked()
-            return waited >= self.save_every_s or self.is_stopping
+        return states.is_due or self.is_stopping
 
-        return decides(self.group, is_time)
-
-    def _walk(self, recipe: Recipe, model: Any) -> Walk:
+    def _walk(self, job: Job) -> Walk:
         """Set up the curve: both ends mapped, the bends on the chord."""
-        weights = dict(model.named_parameters())
+        recipe, weights = job.recipe, dict(job.model.named_parameters())
         first, second = (
             self.models.end(recipe.parents[end], weights) for end in ("first", "second")
         )
         family = CURVES[recipe.curve or ""](**recipe.curve_options)
         walk = Walk.on_chord(family.coefficients, weights, first, second)
-        return replace(walk, along=recipe.objective_along, group=self.group)
+        return replace(
+            walk,
+            along=recipe.objective_along,
+            group=self.group,
+            replicas=job.training.replicas,
+        )
 
     def _encode(self, recipe: Recipe, home: str, model: Any, encoder: Any, name: str) -> Rows:
         """Encode a set once per encoder; ``home`` is the checkpoint that the encoder is from."""
