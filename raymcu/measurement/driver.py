@@ -13,7 +13,9 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 
 from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.cluster.checks import passed_on
 from raymcu.cluster.gauges import Exported, speed_gauge
+from raymcu.cluster.nodes import refuse_blind_nodes
 from raymcu.errors import ConfigError, StoreError, WorkError
 from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.queue import Queue
@@ -63,9 +65,13 @@ class Crew:
     @cached_property
     def cluster(self) -> Cluster:
         """What the cluster offers; connects to it at the first call."""
-        return self._connection.enter_context(
-            connect(self.space.name, dashboard=self.ray_dashboard)
+        passed = passed_on(self.space)
+        found = self._connection.enter_context(
+            connect(self.space.name, dashboard=self.ray_dashboard, variables=passed)
         )
+        if found.may_grow:
+            refuse_blind_nodes(self.run)
+        return found
 
     def need(self, workers: Iterable[int], tell: Callable[[str], None]) -> Cluster:
         """Return the cluster once it has room for the largest of what there is to do.
