@@ -285,7 +285,7 @@ def test_ticks_have_as_many_digits_as_they_need():
 
     assert words(Axis(-0.02, 1.02)) == ["0.0", "0.3", "0.6", "0.9"]
     assert words(Axis(0.0, 0.1)) == ["0.000", "0.025", "0.050", "0.075", "0.100"]
-    assert words(Axis(-22.0, 3.0)) == ["−18", "−12", "−6", "0"]
+    assert words(Axis(-22.0, 3.0)) == ["−16", "−8", "0"]
     assert words(Axis(0.0009, 30.0, is_log=True)) == ["0.001", "0.01", "0.1", "1", "10"]
 
 
