@@ -31,6 +31,8 @@ ENDPOINTS = (
 """Roles of points that are told one by one, in the order of tables."""
 CONCLUDED = ("similarities", "difficulties", "rank_correlations", "ensembles")
 """Tables that conclude from curves."""
+MOST_ENSEMBLES = 24
+"""More of them are told in their own table, and not among the models."""
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 
 
@@ -172,6 +174,13 @@ class Study:
     difficulties: tuple[Mapping[str, Any], ...] = ()
     rank_correlations: tuple[Mapping[str, Any], ...] = ()
     ensembles: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def shown_endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints without the ensembles, where these are too many to be told one by one."""
+        others = tuple(end for end in self.endpoints if end.role != "ensemble")
+        is_crowded = len(self.endpoints) - len(others) > MOST_ENSEMBLES
+        return others if is_crowded else self.endpoints
 
     @property
     def classes(self) -> tuple[str, ...]:
