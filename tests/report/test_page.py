@@ -239,6 +239,14 @@ def test_a_page_of_every_metric_is_short_and_has_each_in_one_family(
         assert told.index("VerbMem and KnowMem") < told.index("OpenUnlearning&#39;s aggregates")
 
 
+def test_many_ensembles_are_not_among_the_models(study):
+    one = Endpoint("ensemble", "ensemble", "forget01", "e", {"forget_loss": 1.0})
+    few = replace(study, endpoints=(*study.endpoints, *[one] * 24))
+    many = replace(study, endpoints=(*study.endpoints, *[one] * 25))
+    assert few.shown_endpoints == few.endpoints
+    assert many.shown_endpoints == study.endpoints
+
+
 def test_costs_say_what_reuse_saves(study):
     rows = dict(cost_rows(study.plan))
     assert rows["endpoint trainings, one pair at a time"] == "48"
