@@ -105,8 +105,8 @@ def fragments(*values):
 
 def updates(plain, second):
     return study(geometry=[
-        {"kind": "update", "forget_size": "forget05", "first": f"{method}{mark}/seed0",
-         "norm": norm}
+        {"kind": "update", "role": "unlearner", "forget_size": "forget05",
+         "first": f"{method}{mark}/seed0", "norm": norm}
         for method in ("GA", "GD") for mark, norm in (("", plain), ("+so", second))
     ])  # fmt: skip
 

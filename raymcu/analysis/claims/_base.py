@@ -51,7 +51,8 @@ class Study:
     space: Mapping[str, Any]
     is_of_classes: bool = False
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
-    """Rows of those of `TABLES` that it has; of ``geometry`` only those of whole models."""
+    """Rows of those of `TABLES` that it has; of ``geometry`` those of whole
+    models of one forget set, with the ``forget_size`` and ``role`` of the first."""
     models: Sequence[Row] = ()
     """Single models and points of walks: ``role``, ``label``, ``forget_size``, ``family``,
     ``second`` and ``t`` as table points has them, and ``scores`` by metric."""

@@ -218,7 +218,7 @@ def second_order_smoother(study: Study) -> Found:
 def second_order_steps(study: Study) -> Found:
     """Second-order optimizers take larger steps in parameter space than first-order ones."""
     norms = {(row["forget_size"], row["first"]): row["norm"]
-             for row in study.rows("geometry", kind="update")}  # fmt: skip
+             for row in study.rows("geometry", kind="update", role="unlearner")}  # fmt: skip
     cases = [
         norm > norms[size, label.replace("+so/", "/")]
         for (size, label), norm in norms.items()
