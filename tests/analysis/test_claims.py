@@ -111,9 +111,25 @@ def updates(plain, second):
     ])  # fmt: skip
 
 
-def survivors(kind, survives, metric="forget_es"):
-    rows = [{"kind": kind, "num_inside": 3, "metric": metric, "survives": one} for one in survives]
+def survivors(kind, survives, *, done=0):
+    """Curves whose ends are at 0.5, but for the last ones, which have nothing left to forget."""
+    rows = []
+    for n, one in enumerate(survives):
+        whose = {"curve_id": str(n), "setting": "Met", "forget_size": "forget05",
+                 "metric": "forget_es"}  # fmt: skip
+        at = 0.0 if n >= len(survives) - done else 0.5
+        rows += [{**whose, "kind": end, "value": at} for end in ("first", "second")]
+        rows.append({**whose, "kind": kind, "num_inside": 3, "survives": one, "value": 0.4})
     return study(ensembles=rows)
+
+
+def traded(*curves):
+    """Ensembles by whether they surely keep more, and at most how much more they forget."""
+    whose = {"setting": "Met", "forget_size": "forget05", "kind": "ensemble", "num_inside": 3}
+    return study(ensembles=[
+        {**whose, "curve_id": str(n), "metric": metric, "survives": keeps, "gain_high": high}
+        for n, (keeps, high) in enumerate(curves) for metric in ("retain_loss", "forget_loss")
+    ])  # fmt: skip
 
 
 def relearned(*is_clear):
@@ -241,9 +257,11 @@ CASES = {
         of_curves(seeds("GA", 4.0, 4.0), seeds("GD", 5.0, 6.0), VERDICTS),
     ),
     "inside_better": (survivors("inside", [True, *[False] * 8]),
-                      survivors("inside", [True] + [False] * 50)),
+                      survivors("inside", [False] * 9 + [True] * 9, done=9)),
     "ensemble_better": (survivors("ensemble", [True, True, False]),
-                        survivors("ensemble", [False, False])),
+                        survivors("ensemble", [False, False, True], done=1)),
+    "ensemble_trades": (traded((True, 0.1), (True, 0.0), (False, 0.1)),
+                        traded((True, -0.1), (False, 0.1))),
     "ensemble_resists": (relearned(True, True, False), relearned(False, False)),
     "smooth_resists": (curvatures(0.9, 0.5), curvatures(-0.9, -0.2)),
     "memorized_harder": (ranks(0.9, 0.5), ranks(-0.9, -0.2)),
