@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from raymcu.commands import folder, studies
+from raymcu.commands import clusters, folder, studies
 from raymcu.commands.options import (
     Extend,
     Extensions,
@@ -187,6 +187,7 @@ def search(
     _end(ledger, late("report.search_words").trials_table(ledger.run), trials)
 
 
+app.registered_commands += clusters.app.registered_commands
 app.registered_commands += folder.app.registered_commands
 app.registered_commands += studies.app.registered_commands
 
