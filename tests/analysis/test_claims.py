@@ -209,10 +209,10 @@ CASES = {
     "bend_lower": (of_curves(seeds("GA", 1.0, 0.6), seeds("GD", 2.0, 0.0)),
                    of_curves(seeds("GA", 1.0, 1.1), seeds("GD", 2.0, 2.5))),
     "bend_hard_to_find": (of_curves(seeds("GA", 0.0, 0.6), seeds("GD", 0.0, 0.0)),
-                          of_curves(seeds("GA", 0.0, 0.0), seeds("GD", 0.0, 0.0))),
+                          of_curves(*(seeds(f"M{n}", 0.0, 0.0) for n in range(10)))),
     "effective_yet_apart": (
         of_curves(seeds("GA", 1.0), seeds("GD", 0.0), models=ends(9, 8, 6, 5)),
-        of_curves(seeds("GA", 0.0), seeds("GD", 0.0), models=ends(9, 8, 6, 5)),
+        of_curves(*(seeds("GA", 0.0, setting=f"{n}") for n in range(10)), models=ends(9, 8, 6, 5)),
     ),
     "rmu_rough": (hard({"RMU": [0.9], "NPO": [0.5], "GD": [0.1]}),
                   hard({"RMU": [0.1], "NPO": [0.5], "WAGLE": [0.6]})),
@@ -222,7 +222,7 @@ CASES = {
     ),
     "across_curricula": (
         of_curves(seeds("GA", 1.0, 0.0, **MIXED), seeds("GD", 1.0, **MIXED)),
-        of_curves(seeds("GA", 1.0, 1.0, **MIXED), seeds("GD", 1.0, **MIXED)),
+        of_curves(*(seeds(f"M{n}", 1.0, 1.0, **MIXED) for n in range(10))),
     ),
     "second_order_rougher": (
         of_curves(seeds("GA", 1.0, 0.5), seeds("GA", 2.0, 0.6, **SO)),
@@ -243,7 +243,7 @@ CASES = {
         study(findings=[curve("GA/seed0", "GA/seed1", 0.1, 2.0), *seeds("GD", 1.0)]),
         study(findings=[curve("GA/seed0", "GA/seed1", 2.0, 0.1), curve("a", "b", 1.0, 0.0)]),
     ),
-    "fragmented": (fragments(0.9, 0.2, 0.1), fragments(0.4, 0.2, 0.1)),
+    "fragmented": (fragments(0.9, 0.2, 0.1), fragments(*[0.4] * 10)),
     "ga_forgets_alike": (likeness("verbmem", GA_GD=0.9, GA_NPO=0.8, GD_NPO=0.0),
                          likeness("verbmem", GA_GD=0.1, GA_NPO=0.2, GD_NPO=1.0)),
     "ga_keeps_otherwise": (likeness("retain_knowmem", GA_GD=0.1, GA_NPO=0.2, GD_NPO=0.9),
@@ -337,6 +337,8 @@ def test_a_share_is_judged_by_its_bounds_with_wilsons_interval():
 def test_one_case_is_enough_for_what_may_happen():
     assert some([False] * 99 + [True], "").verdict == HOLDS
     assert some([False] * 99, "").verdict == FAILS
+    assert some([False, True], "").verdict == HOLDS
+    assert some([False] * 9, "cases").note == "10 cases or more, not 9: cases"
 
 
 def test_a_mean_is_judged_in_the_direction_of_its_bounds():

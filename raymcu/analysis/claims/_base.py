@@ -164,9 +164,21 @@ def share(
     return Found(verdict, here, max(0.0, low), min(1.0, high), len(found), note)
 
 
-def some(cases: Iterable[bool], lacks: str, *, least: int = 2, note: str = "") -> Found:
-    """Judge a claim that something occurs: one case is enough, told as the share of all."""
+def some(
+    cases: Iterable[bool], lacks: str, *, least: int = 2, enough: int = 10, note: str = ""
+) -> Found:
+    """Judge a claim that something occurs: one case is enough, told as the share of all.
+
+    Args:
+        cases: Whether it occurs in each.
+        lacks: What a study without any lacks.
+        least: Fewest cases that are told.
+        enough: Fewest cases without it of which is said that it does not occur.
+        note: What else there is to say.
+    """
     found = list(cases)
+    if len(found) >= least and not any(found):
+        least = enough
     return share(found, lacks, holds=0.5 / max(1, len(found)), fails=0.0, least=least, note=note)
 
 

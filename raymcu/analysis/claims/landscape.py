@@ -16,7 +16,7 @@ from raymcu.analysis.claims._base import (
 )
 
 _SHARE = "holds from 3/4 on, does not up to 1/4"
-_SOME = "holds if there is one"
+_SOME = "holds if there is one, does not if there is none in ten"
 
 
 def _settled(study: Study, **wanted: object) -> list[Row]:
