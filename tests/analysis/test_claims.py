@@ -97,8 +97,9 @@ def ends(*losses):
 def fragments(*values):
     rows = [
         {"curve_id": str(n), "forget_size": "forget05", "setting": "Rand", "metric": metric,
-         "fragmentation": value}
-        for n, value in enumerate(values) for metric, value in (("privleak", value), ("es", 0.1))
+         "fragmentation": value, "spread": spread}
+        for n, value in enumerate(values)
+        for metric, value, spread in (("privleak", value, 70.0), ("forget_es", 1.0, 0.05))
     ]  # fmt: skip
     return study(metric_findings=rows)
 
@@ -256,7 +257,7 @@ CASES = {
         of_curves(seeds("GA", 1.0, 1.0), seeds("GD", 0.0, 0.0), VERDICTS),
         of_curves(seeds("GA", 4.0, 4.0), seeds("GD", 5.0, 6.0), VERDICTS),
     ),
-    "inside_better": (survivors("inside", [True, *[False] * 8]),
+    "inside_better": (survivors("inside", [True] * 3 + [False] * 9),
                       survivors("inside", [False] * 9 + [True] * 9, done=9)),
     "ensemble_better": (survivors("ensemble", [True, True, False]),
                         survivors("ensemble", [False, False, True], done=1)),
@@ -331,6 +332,8 @@ def test_a_share_is_judged_by_its_bounds_with_wilsons_interval():
     assert share([True], "two cases") == Found(
         UNTOLD, num=1, note="2 cases or more, not 1: two cases"
     )
+    assert share([True] + [False] * 13, "", holds=0.1, fails=0.0).verdict == IN_PART
+    assert share([True] + [False] * 13, "", holds=0.1, chance=0.025).verdict == FAILS
     assert (share([False] * 3, "").low, share([True] * 3, "").high) == (0.0, 1.0)
 
 

@@ -136,12 +136,13 @@ def claim(
     return add
 
 
-def share(
+def share(  # noqa: PLR0913 - bounds, by name
     cases: Iterable[bool],
     lacks: str,
     *,
     holds: float = MOST,
     fails: float = FEW,
+    chance: float | None = None,
     least: int = 2,
     note: str = "",
 ) -> Found:
@@ -152,6 +153,7 @@ def share(
         lacks: What a study without any lacks.
         holds: Least share at which it holds.
         fails: Largest share at which it does not; in between it holds in part.
+        chance: Share that chance makes; where the interval reaches down to it, it does not hold.
         least: Fewest cases that are told.
         note: What else there is to say.
     """
@@ -159,8 +161,10 @@ def share(
     if len(found) < least:
         return _untold(len(found), least, lacks)
     here = sum(found) / len(found)
-    verdict = HOLDS if here >= holds else FAILS if here <= fails else IN_PART
     low, high = wilson(sum(found), len(found))
+    verdict = HOLDS if here >= holds else FAILS if here <= fails else IN_PART
+    if chance is not None and low <= chance:
+        verdict = FAILS
     return Found(verdict, here, max(0.0, low), min(1.0, high), len(found), note)
 
 
