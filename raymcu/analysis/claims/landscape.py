@@ -257,7 +257,8 @@ def retain_smoother(study: Study) -> Found:
 @claim(
     "fragmented", "MCU", "5.3, figure 4",
     by="share of connected curves along which a metric spreads over at least half of what single "
-    f"models of the forget set span, and over a tenth of its range, if that has ends, or 10; {_SOME}",
+    "models of the forget set span, and over a tenth of its range, if that has ends, or 10; "
+    f"{_SOME}",
 )  # fmt: skip
 def fragmented(study: Study) -> Found:
     """A curve can be smooth in loss and broken in another metric."""
