@@ -157,7 +157,11 @@ class Recipe(BaseModel):
             del content["lesson"]["path"]
         _drop_later_options(content["methods"])
         if self.training is not None:
-            for place in ("workers", "recompute"):  # of how it is done, not of what comes of it
+            for place in (
+                "workers",
+                "replicas",
+                "recompute",
+            ):  # of how it is done, not of what comes of it
                 del content["training"][place]
             _drop_later_keys(content["training"])
         return content_id({"version": RECIPE_VERSION, **content})
