@@ -239,7 +239,7 @@ def _end(ledger: Any, *told: Any) -> None:
     if failures.num_rows:
         console.print(late("report.status").failures_table(failures.to_pylist()))
     console.print(
-        f"report: {ledger.run.path('report/index.html')}", soft_wrap=True, highlight=False
+        f"report: {ledger.run.path_url('report/index.html')}", soft_wrap=True, highlight=False
     )
     if failures.num_rows:
         raise typer.Exit(1)

@@ -268,7 +268,7 @@ class Ledger:
         try:
             told = json.loads(checkpoints.folder.read_bytes(f"{key}/recipe.json"))
         except (OSError, ValueError) as error:
-            path = checkpoints.folder.path(f"{key}/recipe.json")
+            path = checkpoints.folder.path_url(f"{key}/recipe.json")
             raise StoreError(f"{path}: cannot be read ({error}). Delete the folder.") from error
         return {name: told[name] for name in ("num_steps", "final_loss", "train_s")}
 

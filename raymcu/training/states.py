@@ -91,9 +91,9 @@ class States:
             said = str(error).strip().split("\n")[-1]
             raise WorkError(
                 "unreadable_state",
-                f"{self.store.folder.path(found)}: the state that the training would go on from "
-                f"does not open ({type(error).__name__}: {said}); it may be of another version. "
-                "Delete it, and the training starts anew.",
+                f"{self.store.folder.path_url(found)}: the state that the training would go on "
+                f"from does not open ({type(error).__name__}: {said}); it may be of another "
+                "version. Delete it, and the training starts anew.",
             ) from error
 
     def save(self, loop: Loop) -> None:
