@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from raymcu.blend import Blend
-from raymcu.measurement.driver import _drain, _Pool
+from raymcu.measurement.pool import Pool, drain
 from raymcu.measurement.queue import RESIDENT_ENDPOINTS, Queue
 from raymcu.models.devices import Devices
 from raymcu.planning.plan import Point
@@ -117,11 +117,11 @@ class Fake:
         return 0.1
 
 
-def drain(tmp_path, points, actors, **changes):
+def drained(tmp_path, points, actors, **changes):
     """Measure points by a pool of actors; return who ended, the folder, and the pool."""
     run, seen = RunFolder(str(tmp_path / "run")), []
-    pool = _Pool(actors, Queue(points, SIZES), Devices(run), **changes)
-    _drain(pool, run, 3, lambda ended, running: seen.extend(ended))
+    pool = Pool(actors, Queue(points, SIZES), Devices(run), **changes)
+    drain(pool, run, 3, lambda ended, running: seen.extend(ended))
     return sorted(seen), run, pool
 
 
@@ -139,7 +139,7 @@ def remote(cluster):
 def test_a_point_that_kills_its_actor_is_recorded_and_the_others_are_measured(remote, tmp_path):
     actors = [remote.remote(tmp_path) for _ in range(2)]
     points = [point(name) for name in ("a", "b", "poison", "c", "d", "e")]
-    seen, run, _ = drain(tmp_path, points, actors)
+    seen, run, _ = drained(tmp_path, points, actors)
     for actor in actors:
         ray.kill(actor)
     assert seen == ["a", "b", "c", "d", "e", "poison"]
@@ -154,7 +154,7 @@ def test_a_point_that_kills_its_actor_is_recorded_and_the_others_are_measured(re
 def test_actors_that_find_no_room_are_not_waited_for(remote, tmp_path):
     """Points were sent to all seven, and those of five lay there for ever."""
     actors = [remote.remote(tmp_path) for _ in range(7)]
-    seen, run, pool = drain(tmp_path, [point(name) for name in "abcdefghij"], actors)
+    seen, run, pool = drained(tmp_path, [point(name) for name in "abcdefghij"], actors)
     assert sum(worker.is_up for worker in pool.workers) in (1, 2)
     for actor in actors:
         ray.kill(actor)

@@ -26,6 +26,7 @@ RAY_EDGES = tuple(
         "training/gang_driver.py",
         "measurement/driver.py",
         "measurement/geometry_driver.py",
+        "measurement/pool.py",
         "search/",
     )
 )
