@@ -136,7 +136,7 @@ def measure(ledger: Ledger, crew: Crew, progress: Progress) -> None:
 def score(run: RunFolder, progress: Progress) -> None:
     """Compute the metrics of every measured point whose scores lack any."""
     missing, total = unscored(run)
-    with progress.stage("score", total - len(missing), total), run.at_work(missing):
+    with progress.stage("score", total - len(missing), total):
         score_points(run, missing, progress)
 
 

@@ -18,6 +18,7 @@ from raymcu.errors import StoreError
 from raymcu.store import node_cache
 from raymcu.store.folders import Folder
 from raymcu.store.ids import content_id
+from raymcu.store.objects import Entry
 
 MANIFEST = "manifest.json"
 
@@ -38,15 +39,16 @@ class CheckpointStore:
         """
         if self.folder.is_local and not self.folder.exists(f"{checkpoint}/{MANIFEST}"):
             return False
-        sizes = {name: entry.size for name, entry in self.folder.files(checkpoint).items()}
+        there = self.folder.files(checkpoint)
+        sizes = {name: entry.size for name, entry in there.items()}
         known = self.folder.known
         if known is not None and self.folder.path(_sealed(checkpoint, sizes)) in known.files:
             return True
-        return MANIFEST in sizes and self._is_whole(checkpoint, sizes)
+        return MANIFEST in there and self._is_whole(checkpoint, sizes, there[MANIFEST])
 
-    def _is_whole(self, checkpoint: str, sizes: Mapping[str, int]) -> bool:
+    def _is_whole(self, checkpoint: str, sizes: Mapping[str, int], manifest: Entry) -> bool:
         """Compare the sizes of files with what the manifest says; never False."""
-        for name, entry in self.manifest(checkpoint)["files"].items():
+        for name, entry in self.manifest(checkpoint, manifest)["files"].items():
             if sizes.get(name) != entry["size"]:
                 raise StoreError(
                     f"{self.folder.path_url(f'{checkpoint}/{name}')}: has {sizes.get(name)} bytes, "
@@ -55,9 +57,14 @@ class CheckpointStore:
                 )
         return True
 
-    def manifest(self, checkpoint: str) -> dict[str, Any]:
-        """Return the manifest: ``files`` with size and sha256, and what the writer added."""
-        manifest = self.folder.read_json(f"{checkpoint}/{MANIFEST}")
+    def manifest(self, checkpoint: str, listed: Entry | None = None) -> dict[str, Any]:
+        """Return the manifest: ``files`` with size and sha256, and what the writer added.
+
+        Args:
+            checkpoint: Its id.
+            listed: As a listing has it.
+        """
+        manifest = self.folder.read_json(f"{checkpoint}/{MANIFEST}", listed)
         files = manifest.get("files") if isinstance(manifest, dict) else None
         if not isinstance(files, dict) or not all(
             isinstance(entry, dict) and {"size", "sha256"} <= set(entry) for entry in files.values()
@@ -239,9 +246,10 @@ class CheckpointStore:
     def _seal(self, checkpoint: str, manifest: Mapping[str, Any]) -> None:
         """Write the manifest of files that are there; a listing tells that they are all."""
         content = json.dumps(manifest, indent=1).encode()
-        self.folder.write_bytes(f"{checkpoint}/{MANIFEST}", content)
+        is_kept = not checkpoint.startswith(".")
+        self.folder.write_bytes(f"{checkpoint}/{MANIFEST}", content, is_read_again=is_kept)
         sizes = {name: entry["size"] for name, entry in manifest["files"].items()}
-        if not self.folder.is_local and not checkpoint.startswith("."):
+        if not self.folder.is_local and is_kept:
             self.folder.write_bytes(_sealed(checkpoint, {**sizes, MANIFEST: len(content)}), b"")
 
     def _digest(self, name: str) -> str:

@@ -118,13 +118,18 @@ class Folder:
         found = self.objects.listed(path) if known is None else known.below(path)
         return {file[len(path) + 1 :]: entry for file, entry in found}
 
-    def read_bytes(self, name: str) -> bytes:
-        """Return a file's content."""
+    def read_bytes(self, name: str, entry: Entry | None = None) -> bytes:
+        """Return a file's content.
+
+        Args:
+            name: The file's.
+            entry: As a listing has it, which tells whether a copy here is the same.
+        """
         known, path = self.known, self.path(name)
-        if known is None:
-            return self.objects.read(path)
-        if (entry := known.files.get(path)) is None:
+        if known is not None and (entry := known.files.get(path)) is None:
             raise FileNotFoundError(self.path_url(name))
+        if entry is None:
+            return self.objects.read(path)
         content = node_cache.kept(self._key(path, entry), entry.size) if entry.stamp else None
         if content is None:
             content = self.objects.read(path)
@@ -139,8 +144,14 @@ class Folder:
         if entry.stamp and len(content) == entry.size:
             node_cache.keep(self._key(path, entry), content)
 
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all; one that is known to be there is left as it is."""
+    def write_bytes(self, name: str, content: bytes, *, is_read_again: bool = False) -> None:
+        """Write a file, whole or not at all; one that is known to be there is left as it is.
+
+        Args:
+            name: The file's.
+            content: Of the file.
+            is_read_again: Whether this machine is to keep a copy of what goes elsewhere.
+        """
         known, path = self.known, self.path(name)
         if known is not None:
             digest = hashlib.md5(content, usedforsecurity=False).hexdigest()  # as S3 stamps files
@@ -149,6 +160,7 @@ class Folder:
         entry = Entry(len(content), self._write(path, content))
         if known is not None:
             known.add(path, entry)
+        if is_read_again:
             self._keep(path, entry, content)
 
     def _write(self, path: str, content: bytes) -> str:
@@ -177,14 +189,23 @@ class Folder:
         if known is not None:
             known.remove(path)
 
-    def read_json(self, name: str) -> Any:
-        """Return a JSON file's value.
+    def remove_file(self, name: str) -> None:
+        """Delete a file if it is there."""
+        known, path = self.known, self.path(name)
+        if known is None or path in known.files:
+            with suppress(FileNotFoundError):
+                self.fs.rm_file(path)
+        if known is not None:
+            known.remove(path)
+
+    def read_json(self, name: str, entry: Entry | None = None) -> Any:
+        """Return a JSON file's value; see `read_bytes`.
 
         Raises:
             StoreError: If it is missing or does not parse.
         """
         try:
-            return json.loads(self.read_bytes(name))
+            return json.loads(self.read_bytes(name, entry))
         except FileNotFoundError as error:
             raise StoreError(
                 f"{self.path_url(name)}: is missing. Run the command that writes it again."

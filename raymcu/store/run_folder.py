@@ -4,8 +4,11 @@ Tables are folders of Parquet parts whose names come from their content's ids, s
 twice changes nothing.
 """
 
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +18,7 @@ from raymcu.errors import ConfigError, StoreError
 from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.store.folders import Folder
+from raymcu.store.ids import content_id
 from raymcu.store.lease import held
 
 _BEFORE_WORK = {
@@ -31,6 +35,18 @@ class RunFolder(Folder):
         self.checkpoints = CheckpointStore(store or self.path_url("checkpoints"))
         if self.checkpoints.folder.root.startswith(f"{self.root}/"):
             self.checkpoints.folder.lister = self
+
+    @property
+    def tune_path(self) -> str:
+        """Where Ray keeps the state of an experiment, which nothing is read from again.
+
+        Of a run behind a URL that is a folder of this machine: a bucket would be asked a dozen
+        times for each training.
+        """
+        if self.is_local:
+            return self.path("tune")
+        name = f"raymcu-tune-{os.getuid()}"
+        return str(Path(tempfile.gettempdir()) / name / content_id(self.url))
 
     @classmethod
     def open(cls, url: str) -> "RunFolder":
@@ -75,11 +91,12 @@ class RunFolder(Folder):
         sink = pa.BufferOutputStream()
         rows = tables.check(table, rows, "rows to write")
         pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
-        self.write_bytes(f"tables/{table}/{part}.parquet", sink.getvalue().to_pybytes())
+        content = sink.getvalue().to_pybytes()
+        self.write_bytes(f"tables/{table}/{part}.parquet", content, is_read_again=True)
 
     def remove_part(self, table: str, part: str) -> None:
         """Delete one part of a table if it is there."""
-        self.remove(f"tables/{table}/{part}.parquet")
+        self.remove_file(f"tables/{table}/{part}.parquet")
 
     def read_part(self, table: str, part: str) -> pa.Table:
         """Return one part of a table.

@@ -147,7 +147,8 @@ class States:
         self.group.sum([0.0])  # all are done
         if self.group.rank == 0:
             self.store.folder.remove(self.place)
-            self.store.folder.remove(self._filling)
+            if self.store.folder.is_local:
+                self.store.folder.remove(self._filling)
 
     @property
     def _filling(self) -> str:
