@@ -215,7 +215,8 @@ def list_components(
 
 def _run(space: Path, out: str, sets: list[str], **switches: bool) -> None:
     ledger = _do(space, out, sets, **switches)
-    _end(ledger, *late("report.console").result_tables(ledger.run))
+    with ledger.run.at_rest():
+        _end(ledger, *late("report.console").result_tables(ledger.run))
 
 
 def _do(space: Path | dict[str, Any], out: str, sets: list[str], **switches: bool) -> Any:

@@ -89,7 +89,7 @@ class Progress:
         self.stage_name, self.done, self.total, self.running = name, done, total, ()
         self.stage_started = time.time()
         self._pace_from = (self.stage_started, float(done))
-        self._heartbeat(is_forced=True)
+        self._heartbeat(is_forced=self.run.is_local or total > done)
         yield self
         took = time.time() - self.stage_started
         self.times[name] = self.times.get(name, 0.0) + took

@@ -28,8 +28,6 @@ class CheckpointStore:
 
     def __init__(self, url: str) -> None:
         self.folder = Folder(url)
-        self._places: dict[str, Path] = {}
-        """Where this machine keeps checkpoints of a remote store, as far as this process asked."""
 
     def is_done(self, checkpoint: str) -> bool:
         """Say whether the checkpoint is complete.
@@ -126,25 +124,26 @@ class CheckpointStore:
         """
         if self.folder.is_local:
             return Path(self.folder.path(checkpoint))
-        known = self._places.get(checkpoint)
-        if known is not None and known.exists():
-            return known
+        is_state = checkpoint.startswith(".")  # of which there are several under one name
+        place = self._place(checkpoint)
+        if not is_state and node_cache.hold(place):
+            return place
         manifest = self.manifest(checkpoint)
-        place = self._place(checkpoint, manifest)
-        if not checkpoint.startswith("."):  # of which there are several under one name
-            self._places[checkpoint] = place
-        if not place.exists():
+        place = self._place(checkpoint, manifest) if is_state else place
+        if not node_cache.hold(place):
+            node_cache.make_room(sum(entry["size"] for entry in manifest["files"].values()))
             arriving = Path(tempfile.mkdtemp(prefix=".arriving-", dir=place.parent))
             try:
                 self._fetch(checkpoint, manifest["files"], arriving)
                 _appear(arriving, place)
+                node_cache.hold(place)
             finally:
                 shutil.rmtree(arriving, ignore_errors=True)
         return place
 
-    def _place(self, checkpoint: str, manifest: Mapping[str, Any]) -> Path:
+    def _place(self, checkpoint: str, *more: Mapping[str, Any]) -> Path:
         """Return where this machine keeps a remote checkpoint."""
-        return node_cache.place() / content_id([self.folder.url, checkpoint, manifest])
+        return node_cache.place() / content_id([self.folder.url, checkpoint, *more])
 
     def _fetch(self, checkpoint: str, files: Mapping[str, Any], folder: Path) -> None:
         """Copy a remote checkpoint's files, and compare them with what its manifest says."""
@@ -232,7 +231,7 @@ class CheckpointStore:
 
     def _send(self, filling: Path, checkpoint: str, manifest: Mapping[str, Any]) -> None:
         """Copy files to a remote store, the manifest last; they become this machine's copy."""
-        if MANIFEST in self.folder.files(checkpoint):
+        if self.folder.has_file(f"{checkpoint}/{MANIFEST}"):
             self.folder.remove(f"{checkpoint}/{MANIFEST}")  # first, so that it is never half a lie
             self.folder.remove(checkpoint)
         for name in manifest["files"]:
@@ -240,8 +239,10 @@ class CheckpointStore:
             self.folder.fs.put_file(str(filling / name), path)
         self._seal(checkpoint, manifest)
         if not checkpoint.startswith("."):  # a state is read after a death, if ever
-            self._places[checkpoint] = self._place(checkpoint, manifest)
-            _appear(filling, self._places[checkpoint])
+            place = self._place(checkpoint)
+            _replace_dir(filling, place)
+            node_cache.hold(place)
+            node_cache.make_room(0)
 
     def _seal(self, checkpoint: str, manifest: Mapping[str, Any]) -> None:
         """Write the manifest of files that are there; a listing tells that they are all."""

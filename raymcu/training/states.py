@@ -158,9 +158,10 @@ class States:
         """Return where the last complete state is, as worker 0 sees it."""
         found = -1.0
         if self.group.rank == 0:
-            names = [name for name in self.store.folder.names(self.place) if name[:5] == "step-"]
+            there = self.store.folder.names(self.place)
+            names = [name for name in there if name[:5] == "step-"]
             steps = [int(n[5:]) for n in names if self.store.is_done(f"{self.place}/{n}")]
-            found = max(steps, default=0 if self.store.is_done(self.place) else -1)
+            found = max(steps, default=0 if there and self.store.is_done(self.place) else -1)
         step = int(self.group.sum([found if self.group.rank == 0 else 0.0])[0])
         return None if step < 0 else f"{self.place}/{_name(step)}" if step else self.place
 

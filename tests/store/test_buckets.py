@@ -1,11 +1,15 @@
 """A bucket is asked as seldom as can be, and says in sentences what is wrong with it."""
 
 import hashlib
+import os
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
 from raymcu.errors import ConfigError, StoreError
-from raymcu.store import objects, tables
+from raymcu.store import node_cache, objects, tables
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.store.folders import Folder
 from raymcu.store.run_folder import RunFolder
@@ -46,7 +50,9 @@ def test_writing_is_one_request_and_so_is_reading(bucket, run):
         assert [line.split("/")[0] for line in asked] == [method]
 
 
-def test_at_rest_one_listing_tells_what_is_there_and_a_part_is_read_once(bucket, run):
+def test_at_rest_one_listing_tells_what_is_there_and_a_part_is_read_once(
+    bucket, run, tmp_path, monkeypatch
+):
     for number in range(NUM_MODELS):
         fill(run.checkpoints, f"model{number}")
     for number in range(NUM_POINTS):
@@ -62,10 +68,14 @@ def test_at_rest_one_listing_tells_what_is_there_and_a_part_is_read_once(bucket,
         run.remove_part("failures", "all")
     assert [line for line in asked if "list-type" in line] == asked
     assert len(asked) == 1
-    with bucket.counted() as asked, run.at_rest():
-        for _ in range(3):
-            assert len(run.read_table("scores")) == NUM_POINTS
-    assert len(asked) == 1 + NUM_POINTS
+    for is_elsewhere, requests in ((False, 1), (True, 1 + NUM_POINTS)):
+        if is_elsewhere:  # another machine
+            (tmp_path / "elsewhere").mkdir()
+            monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+        with bucket.counted() as asked, run.at_rest():
+            for _ in range(3):
+                assert len(run.read_table("scores")) == NUM_POINTS
+        assert len(asked) == requests
     with bucket.counted() as asked, RunFolder(run.url).at_rest():
         pass
     assert asked == []
@@ -146,8 +156,8 @@ def test_a_checkpoint_that_was_damaged_in_the_bucket_is_not_taken(run, tmp_path)
     run.checkpoints.folder.write_bytes("abc/model.safetensors", b"\1" * 1000)
     assert run.checkpoints.is_done("abc")  # by its sizes
     digest = hashlib.sha256(b"\1" * 1000).hexdigest()[:16]
-    for path in tmp_path.glob("raymcu-cache-*/*"):
-        path.rename(path.with_name("moved away"))
+    for path in tmp_path.glob("raymcu-cache-*"):
+        path.rename(path.with_name("another machine's"))
     said = rf"^s3://.*/abc/model\.safetensors: its sha256 is {digest}…, its manifest says"
     with pytest.raises(StoreError, match=said):
         run.checkpoints.local_dir("abc")
@@ -209,3 +219,54 @@ def test_without_s3fs_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
     with pytest.raises(ConfigError, match=r"^s3://b/x: cannot be opened .* install raymcu\[s3\]\."):
         Folder("s3://b/x")
+
+
+def copies(tmp_path):
+    return {path for path in tmp_path.glob("raymcu-cache-*/*") if path.is_dir()}
+
+
+def test_the_cache_of_a_machine_forgets_what_was_used_least_recently(
+    bucket, run, tmp_path, monkeypatch
+):
+    names = ("a", "b", "c")
+    for name in names:
+        fill(run.checkpoints, name, size=2**20)
+    places = {name: run.checkpoints.local_dir(name) for name in names}
+    assert copies(tmp_path) == set(places.values())
+    monkeypatch.setenv(node_cache.LIMIT, str(2.5 / 1024))
+    node_cache.make_room(0)
+    assert copies(tmp_path) == set(places.values())  # this process holds them
+    code = (  # another process asks for two of them, and gives nothing up for its first
+        "import sys\n"
+        "from raymcu.store import node_cache\n"
+        "from raymcu.store.checkpoints import CheckpointStore\n"
+        "node_cache._HELD = 1\n"
+        "store = CheckpointStore(sys.argv[1])\n"
+        "print(*(store.local_dir(name) for name in sys.argv[2:]), sep='\\n')\n"
+    )
+
+    def ask(*wanted):
+        command = [sys.executable, "-c", code, run.checkpoints.folder.url, *wanted]
+        subprocess.run(command, check=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+
+    for opened in (node_cache._held.pop(place) for place in places.values()):
+        os.close(opened)
+    for age, name in enumerate(("b", "a", "c")):
+        os.utime(places[name], (1000 - age, 1000 - age))
+    node_cache.make_room(0)
+    assert copies(tmp_path) == {places["a"], places["b"]}
+    with bucket.counted() as asked:
+        ask("b", "c")
+    assert copies(tmp_path) == {places["b"], places["c"]}
+    assert sum("/c/" in line for line in asked) == 3
+    assert (run.checkpoints.local_dir("a") / "model.safetensors").stat().st_size == 2**20
+
+
+def test_what_a_dead_process_left_in_the_cache_goes(bucket, tmp_path):
+    left = node_cache.place() / ".writing-dead"
+    left.mkdir()
+    node_cache.make_room(0)
+    assert left.exists()
+    os.utime(left, (0, 0))
+    node_cache.make_room(0)
+    assert not left.exists()
