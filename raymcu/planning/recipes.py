@@ -160,6 +160,8 @@ class Recipe(BaseModel):
             for place in ("workers", "recompute"):  # of how it is done, not of what comes of it
                 del content["training"][place]
             _drop_later_keys(content["training"])
+            if self.model.dtype == "bfloat16":  # other weights than under autocast
+                content["computed"] = "bfloat16 beside float32 masters"
         return content_id({"version": RECIPE_VERSION, **content})
 
 

@@ -186,6 +186,12 @@ class Training(Section):
     workers: PositiveInt = 1
     """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
 
+    @property
+    def at_once(self) -> int:
+        """Questions that one worker reads at once, at most."""
+        share = -(-self.batch_size // self.workers)
+        return min(self.micro_batch_size or share, share)
+
     def in_epochs(self, steps_per_epoch: int) -> "Training":
         """Return it with the epochs that its ``steps`` are, which all else goes by."""
         if self.steps is None:

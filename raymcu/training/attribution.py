@@ -11,6 +11,7 @@ from raymcu.models.causal_lm import local
 from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
 from raymcu.training.frozen import Frozen
+from raymcu.training.working import computing
 
 
 def freeze(
@@ -72,6 +73,7 @@ def gradient_norm(scorer: Scorer, weights: Mapping[str, Tensor], row: Encoded) -
 
 def _nll(scorer: Scorer, batch: Sequence[Encoded]) -> Tensor:
     piece = scorer.collate(batch)
-    states = scorer(piece.inputs, piece.row, piece.column, None, False)
-    logits = Logits(states, scorer.logits, scorer.num_tokens)
-    return read(logits, nll, piece.labels).mean()
+    with computing(scorer):
+        states = scorer(piece.inputs, piece.row, piece.column, None, False)
+        logits = Logits(states, scorer.logits, scorer.num_tokens)
+        return read(logits, nll, piece.labels).mean()

@@ -76,6 +76,8 @@ def resume(store: CheckpointStore, group: Group, recipe: Recipe, loop: Loop) -> 
 def all_weights(job: Job, dtype: torch.dtype) -> dict[str, Tensor]:
     """Return all of the open model's weights, adapters merged; collective if sharded."""
     held = causal_lm.saved_weights(job.model)
+    if job.working is not None:
+        held |= {name: w.detach() for name, w in job.working.masters.items() if name in held}
     found = {name: whole(weight).contiguous() for name, weight in held.items()}
     lora = job.training.lora
     return found if lora is None else merge(found, lora, dtype, inputs_first(job.model))

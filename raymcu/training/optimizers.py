@@ -1,7 +1,8 @@
 """Optimizers and learning-rate schedules, with states that fit into safetensors."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -158,6 +159,13 @@ class Optimizer:
                 if here.shape == weight.shape:  # laid out alike, or fused steps are refused
                     here = torch.empty_like(weight, dtype=value.dtype).copy_(here)
             owner.state[weight][what] = here
+
+
+def clip(weights: Iterable[Tensor], bound: float) -> float:
+    """Scale gradients down to a norm, of all of them together; 0 leaves them. Return the norm."""
+    gradients = [weight for weight in weights if weight.grad is not None]
+    norm: Any = torch.nn.utils.clip_grad_norm_(gradients, bound or math.inf, foreach=None)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
 def schedule(step: int, num_steps: int, training: Training) -> float:

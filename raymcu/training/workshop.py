@@ -7,7 +7,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -35,7 +35,7 @@ from raymcu.training.group import Alone, Group, decides
 from raymcu.training.kept import all_weights, keep_checkpoint, keep_state, resume, write_recipe
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
-from raymcu.training.progress import Progress
+from raymcu.training.progress import Looks, Progress, Report
 from raymcu.training.recompute import recompute
 from raymcu.training.refusals import refuse
 from raymcu.training.start_model import (
@@ -53,24 +53,6 @@ from raymcu.training.written_blends import blend_of, opened_blend
 
 _CPU = torch.device("cpu")
 _RESIDENT_ENDS = 3
-
-Report = Callable[[int, int, float | None], None]
-"""Told (steps done, steps in all, loss) after every step."""
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Looks at a training on its way, after equal parts of its steps, but for the last."""
-
-    parts: int
-    at: Callable[[int, Mapping[str, Tensor]], None]
-    """Told how many parts are done, and shown all weights as they would be saved now, in float32 on
-    the CPU, to read only. It may raise, which ends all."""
-
-    def after(self, step: int, steps: int) -> int | None:
-        """Return how many parts end with a step, from 1; None where none does, and at the last."""
-        done = step * self.parts // steps
-        return done if step < steps and done > (step - 1) * self.parts // steps else None
 
 
 class Workshop:
@@ -127,7 +109,11 @@ class Workshop:
                 if self.group.rank == 0:  # nothing is shared among workers
                     self._write(recipe)
             else:
-                self._train(self._prepare(leader_of(recipe)), report, looks)
+                job = self._prepare(leader_of(recipe))
+                try:
+                    self._train(job, report, looks)
+                finally:
+                    job.put_back()
         except torch.OutOfMemoryError as error:
             raise WorkError(
                 "out_of_memory",
@@ -224,11 +210,11 @@ class Workshop:
         """Open a checkpoint of the store, into the model that is open already if it fits.
 
         A sharded model, or one with adapters, is no longer what it was and is not kept. Weights
-        that only carry adapters need no master copy, unless sharded: shards share one dtype.
+        that only carry adapters need no master copy.
         """
         has_adapters = recipe.training is not None and recipe.training.lora is not None
         is_kept = not has_adapters and self.shard is None
-        dtype = recipe.model.dtype if has_adapters and self.shard is None else "float32"
+        dtype = recipe.model.dtype if has_adapters else "float32"
         folder = self.store.local_dir(parent)
         config = recipe.model.prompt + (folder / "config.json").read_text()
         if is_kept and self._warm is not None and self._warm[0] == config:
@@ -248,12 +234,14 @@ class Workshop:
         scorer.check()
         refuse(job, scorer, self.group)
         recompute(scorer, job.training, self.device, self.group.size)
+        job.halve()
         order_rows(job, scorer)  # first, as it decides what the training will ask
         reference = self._start_model.ask(
             job,
             scorer,
             self._opener(recipe, "reference"),  # of a bend, which starts from elsewhere itself
             self._opener(recipe, "random"),
+            self.group,
         )
         observe = None
         if recipe.g_effects is not None:
@@ -265,7 +253,8 @@ class Workshop:
         if job.training.lora is not None:
             torch.manual_seed(recipe.seed)
             inject(job.model, job.training.lora)
-        if self.shard is not None:
+        if self.shard is not None:  # shards are masters themselves
+            job.put_back()
             self.shard(scorer, recipe.model.dtype)
         weights = movable_weights(job, llama_names)
         walk = self._walk(recipe, job.model) if recipe.role == "bend" else None
@@ -286,10 +275,12 @@ class Workshop:
             dtype=recipe.model.dtype,
             group=self.group,
             observe=observe,
+            working=job.working,
         )
         resume(self.store, self.group, recipe, loop)
         kept = {one.step: one for one in snapshots(recipe) if not self._is_done(one.id)}
         self._run(job, loop, report, looks, kept)
+        job.put_back()
         for one in reversed(made):  # the leader last: while it is missing, all are made with it
             if one.id in missing:
                 if walk is not None:
