@@ -28,6 +28,9 @@ _LATER_KEYS: Mapping[str, Any] = {
 }
 """Keys of recipes that are younger than ids, likewise."""
 
+_PERTURBED = {"spsa", "zeroth", "alternating", "hybrid"}
+"""Optimizers, or orders of which they are the default, that draw directions."""
+
 Role = Literal[
     "original",
     "retrained",
@@ -177,6 +180,8 @@ def _drop_later_keys(training: dict[str, Any]) -> None:
         del training["milestones"]
     if not training["optimizer"]["nesterov"]:
         del training["optimizer"]["nesterov"]
+    if (training["optimizer"]["name"] or training["optimizer"]["order"]) in _PERTURBED:
+        training["optimizer"]["noise"] = "counted"  # as it was not before
 
 
 def _drop_later_options(methods: list[dict[str, Any]]) -> None:

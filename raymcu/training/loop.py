@@ -285,6 +285,7 @@ class Loop:
             step=number,
             scale=how.perturbation,
             num_directions=how.directions,
+            into=self.working.own if self.working is not None else None,
         )
         return replace(losses, total=mean)
 
@@ -369,7 +370,6 @@ class Loop:
 
         The estimator is n · g², g the gradient of the mean NLL of the n sampled labels.
         """
-        total = 0
         needed = self.reader.needs.items()
         total = sum(self.reader.empty(p, batch, needs).total_positions for p, needs in needed)
         for picked in self.reader.pieces(batch):

@@ -73,8 +73,8 @@ class Working:
 
     @property
     def own(self) -> Mapping[str, nn.Parameter]:
-        """The model's own weights, of those that are moved."""
-        return self._own
+        """The model's own weights, of those that are moved; nothing likewise."""
+        return self._own if self._masters else {}
 
     @torch.no_grad()
     def write(self) -> None:

@@ -25,7 +25,7 @@ KINDS = (
     "recomputed",
 )
 HALF = ("bfloat16", "bfloat16-lora", "bfloat16-wagle")
-ROUNDED = {"bend-muon": 1e-3, **dict.fromkeys(HALF, 1e-2)}
+ROUNDED = {"bend-muon": 1e-3, **dict.fromkeys(HALF, 1e-2), "bfloat16-wagle": 0.1}
 INTERRUPTED = ("bend-muon", "lora", "superloss")
 
 
@@ -48,7 +48,7 @@ def made(study, recipes):
     ends = (study.first, study.second, study.original)
     half = study.original.model.model_copy(update={"dtype": "bfloat16"})
     whole = training.model_copy(update={"batch_size": 4, "micro_batch_size": None})
-    far = whole.model_copy(update={"learning_rate": 0.05})  # what moves does so in bfloat16
+    far = whole.model_copy(update={"learning_rate": 0.02})  # what moves does so in bfloat16
     superloss = Choice(name="superloss", options={"lam": 0.5})
     return {
         "npo": npo(g_effects=GEffects(every=1, examples=3)),

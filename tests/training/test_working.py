@@ -1,10 +1,14 @@
 """Weights in bfloat16 to compute with, float32 masters beside them; and the start model alike."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from raymcu.methods._base import METHODS, Needs, Part
 from raymcu.training import asking
+from raymcu.training.group import Alone
 from raymcu.training.loop import Loop
 from raymcu.training.working import Working
 
@@ -67,11 +71,6 @@ def test_the_states_of_a_layer_begin_where_the_start_models_are(study, recipes, 
 
 def test_workers_ask_what_they_will_read_and_share_it(make, rows_of):
     """Both make as many passes; together they know what one alone knows."""
-    from dataclasses import replace  # noqa: PLC0415
-
-    from raymcu.methods._base import METHODS, Needs, Part  # noqa: PLC0415
-    from raymcu.training.group import Alone  # noqa: PLC0415
-
     loop = make(METHODS["npo"](retain="kl"), batch_size=3, epochs=2.0)
     part, needs = Part("forget"), Needs(reference_nll=True, reference_logits=True)
     passes = []
@@ -111,7 +110,7 @@ def net():
     torch.manual_seed(0)
     inner = nn.Linear(6, 6)
     model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), inner, nn.Tanh(), inner)
-    return model, {name: weight for name, weight in model.named_parameters()}
+    return model, dict(model.named_parameters())
 
 
 def test_gradients_add_up_in_float32_and_the_copy_is_the_rounded_master():
@@ -122,16 +121,18 @@ def test_gradients_add_up_in_float32_and_the_copy_is_the_rounded_master():
     assert {w.dtype for w in model.parameters()} == {torch.float32, torch.bfloat16}
     assert model[1].weight.dtype == torch.float32  # and its statistics
     assert model[2].weight is model[4].weight
-    gradients = []
+    sums = {name: torch.zeros_like(weight) for name, weight in start.items()}
     for seed in range(16):
         torch.manual_seed(seed)
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(torch.randn(4, 5)).square().mean()
-        before = {n: None if m.grad is None else m.grad.clone() for n, m in masters.items()}
+        halves = torch.autograd.grad(loss, list(weights.values()), retain_graph=True)
+        for name, half in zip(weights, halves, strict=True):
+            sums[name] += half.float()
         loss.backward()
-        gradients.append({n: m.grad - (before[n] if before[n] is not None else 0) for n, m in masters.items()})  # fmt: skip
         assert all(weights[name].grad is None for name in working.own)
-    assert {m.grad.dtype for m in masters.values()} == {torch.float32}
+    for name, master in masters.items():
+        assert torch.equal(master.grad, sums[name])
     for name, master in masters.items():
         assert torch.equal(master, start[name])
         master.data.add_(1e-4)  # less than bfloat16 tells
