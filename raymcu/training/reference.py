@@ -144,8 +144,13 @@ def _where(piece: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _nll(scorer: Scorer, piece: Batch) -> Tensor:
-    logits = Logits(scorer.hidden(*_where(piece)), scorer.logits, scorer.num_tokens)
-    return read(logits, nll, piece.labels)
+    return read(logits_of(scorer, scorer.hidden(*_where(piece))), nll, piece.labels)
+
+
+def logits_of(scorer: Scorer, states: Tensor) -> Logits:
+    """Return the logits that a model makes of final states, not made yet."""
+    linear = getattr(scorer, "linear_head", None)  # a classifier's are few
+    return Logits(states, scorer.logits, scorer.num_tokens, linear)
 
 
 @torch.no_grad()
