@@ -26,10 +26,10 @@ from raymcu.training.frozen import Frozen
 from raymcu.training.group import Alone, Group
 from raymcu.training.material import Material
 from raymcu.training.optimizers import Optimizer, clip, schedule
-from raymcu.training.progress import Losses, Progress
-from raymcu.training.reading import Batch, Picked, Reader
+from raymcu.training.progress import Losses, Progress, weighted
+from raymcu.training.reading import Batch, Picked, Reader, longest_packed
 from raymcu.training.reference import Reference
-from raymcu.training.sharding import drop_gathered
+from raymcu.training.sharding import drop_gathered, sync_gradients
 from raymcu.training.turns import Turn, backward, check_apart, tied_weights, turns_of
 from raymcu.training.walk import Walk
 from raymcu.training.working import Working
@@ -107,6 +107,7 @@ class Loop:
             label_smoothing=training.label_smoothing,
             is_bfloat16=dtype == "bfloat16",
             group=self.group,
+            longest_packed=longest_packed(scorer, training, self.device),
         )
 
     def run(self) -> Iterator[Progress]:
@@ -303,7 +304,9 @@ class Loop:
         found: list[StepLoss] = []
         scales: list[float] = []
         seen: dict[Part, Tensor] = {}
-        for picked in self.reader.pieces(batch):
+        pieces = list(self.reader.pieces(batch))
+        for number, picked in enumerate(pieces, 1):
+            sync_gradients(self.scorer, is_last=number == len(pieces))
             added: list[StepLoss] = []
             scale = picked.is_real / len(self.methods)
             for turn in self.turns:
@@ -323,9 +326,9 @@ class Loop:
                 self.progress.memory[_key(part)] = dict(now)
         forget, retain = [one.forget for one in found], [one.retain for one in found]
         count = len(self.methods)
-        own = [_weighted(retain[i::count], scales[i::count]) * count for i in range(count)]
+        own = [weighted(retain[i::count], scales[i::count]) * count for i in range(count)]
         terms = ([one.total for one in found], forget, retain)
-        sums = self.group.sum([*(_weighted(values, scales) for values in terms), *own])
+        sums = self.group.sum([*(weighted(values, scales) for values in terms), *own])
         has = [any(value is not None for value in values) for values in terms]
         known = [value if is_there else None for value, is_there in zip(sums, has, strict=False)]
         return Losses(sums[0], known[1], known[2], tuple(sums[3:]))
@@ -385,11 +388,6 @@ class Loop:
         self.optimizer.update_curvature(total**0.5)
         for weight in self.moved.values():
             weight.grad = None
-
-
-def _weighted(values: Sequence[Tensor | None], scales: Sequence[float]) -> float:
-    there = [(v, s) for v, s in zip(values, scales, strict=True) if v is not None]
-    return sum(float(value) * scale for value, scale in there)
 
 
 def _drawn(logits: Tensor) -> Tensor:

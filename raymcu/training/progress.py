@@ -1,6 +1,6 @@
 """How far a training is, and what one step came to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,3 +49,9 @@ class Losses:
     retain: float | None
     own_retain: tuple[float, ...] = ()
     """The retain term of each method by itself; 0 where it has none."""
+
+
+def weighted(values: Sequence[Tensor | None], scales: Sequence[float]) -> float:
+    """Return the sum of those values that there are, each times its scale."""
+    there = [(v, s) for v, s in zip(values, scales, strict=True) if v is not None]
+    return sum(float(value) * scale for value, scale in there)

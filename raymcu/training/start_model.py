@@ -4,6 +4,7 @@ Its loglikelihoods and hidden states where a method needs them, its own answers,
 finds each row, and which weights an update mask holds.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,13 +28,14 @@ from raymcu.planning.recipes import Recipe
 from raymcu.study.training_tables import Training
 from raymcu.training.adapters import base_name
 from raymcu.training.asking import ask_by_pieces
-from raymcu.training.attribution import freeze, gradient_norm
+from raymcu.training.attribution import freeze, gradient_square
 from raymcu.training.data import Stream
 from raymcu.training.frozen import Frozen
-from raymcu.training.group import Alone, Group
+from raymcu.training.group import Alone, Group, sum_of_shards
 from raymcu.training.material import Material
-from raymcu.training.reading import Reader
+from raymcu.training.reading import Reader, longest_packed
 from raymcu.training.reference import Asked, Reference, ask, sample
+from raymcu.training.sharding import drop_gathered, gather_rest
 from raymcu.training.working import Working
 
 
@@ -46,6 +48,8 @@ class Job:
     model: Any
     modality: Modality
     encoder: Any
+    scorer: Any
+    """Computes with the model; perhaps sharded, its adapters put in."""
     stream: Stream
     material: Material
     methods: list[Method]
@@ -121,7 +125,7 @@ class StartModel:
         needs = all_needs(job.methods)
         for part in needs:
             if part.answers == "sampled":
-                job.material.sampled[part] = self._answers(job, part, lambda: opened().model)
+                job.material.sampled[part] = self._answers(job, part, opened)
         for part, need in needs.items():
             _check_layer(need.layer, len(scorer.layers))
             has_drawn = part.answers != "true"
@@ -143,15 +147,19 @@ class StartModel:
                 reference.means[part] = float(nll.double().mean())
         return reference
 
-    def _answers(self, job: Job, part: Part, model: Callable[[], Any]) -> dict[int, list[Encoded]]:
+    def _answers(
+        self, job: Job, part: Part, opened: Callable[[], Scorer]
+    ) -> dict[int, list[Encoded]]:
         """Let the start model answer every question of a part by itself."""
         recipe = job.recipe
         key = (recipe.seed, recipe.fingerprint, recipe.forget_size, recipe.retain_set, part)
         if key not in self._sampled:
             count = max(part.pool, part.count)
+            scorer = opened()
+            gather_rest(scorer)
             self._sampled[key] = {
                 number: sample(
-                    model(),
+                    scorer.model,
                     job.encoder,
                     row.prompt,
                     count,
@@ -172,18 +180,20 @@ def _halved(job: Job, scorer: Scorer) -> Scorer:
 
 def _reader(job: Job, scorer: Scorer) -> Reader:
     """Return what reads the training's steps with a model as the training reads them."""
+    device = next(scorer.parameters()).device
     return Reader(
         scorer=scorer,
         needs={},
         stream=job.stream,
         material=job.material,
         reference=Reference(),
-        device=next(scorer.parameters()).device,
+        device=device,
         micro_batch_size=job.training.micro_batch_size,
         is_weighed=False,
         label_smoothing=0.0,
         is_bfloat16=job.recipe.model.dtype == "bfloat16",
         group=Alone(),
+        longest_packed=longest_packed(scorer, job.training, device),
     )
 
 
@@ -227,7 +237,7 @@ def _check_layer(layer: int | None, num_layers: int) -> None:
         )
 
 
-def order_rows(job: Job, scorer: Scorer) -> None:
+def order_rows(job: Job, scorer: Scorer, group: Group) -> None:
     """Rank the anchor rows by what the start model finds difficult, if the curriculum orders."""
     curriculum = job.curriculum
     if not isinstance(curriculum, Ordering):
@@ -239,8 +249,10 @@ def order_rows(job: Job, scorer: Scorer) -> None:
         said = ask(scorer, rows, Asked("nll", False), job.training.at_once)
         difficulty = [float(said[row].double().mean()) for row in rows]
     else:
+        drop_gathered(scorer)
         weights = causal_lm.trainable(job.model)
-        difficulty = [gradient_norm(scorer, weights, row) for row in rows]
+        squares = [gradient_square(scorer, weights, row) for row in rows]
+        difficulty = [math.sqrt(s) for s in sum_of_shards(group, squares, job.training.replicas)]
     job.stream.follow(curriculum, np.asarray(difficulty), job.training.epochs)
 
 
@@ -293,6 +305,7 @@ def freeze_weights(
     retain = [[job.stream.retain[i] for i in step.retain] for step in steps]
 
     def add(histogram: Tensor) -> Tensor:
-        return torch.tensor(group.sum(histogram.tolist()), dtype=torch.float64).to(torch.int64)
+        added = sum_of_shards(group, histogram.tolist(), job.training.replicas)
+        return torch.tensor(added, dtype=torch.float64).to(torch.int64)
 
     return freeze(mask, scorer, weights, forget, retain, add)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -20,7 +21,8 @@ class Working:
 
     Args:
         model: In float32; from now on in bfloat16, what it held beside it. Weights that are in
-            bfloat16 already, as those that only carry adapters, have nothing beside them.
+            bfloat16 already, as those that only carry adapters, have nothing beside them. Shards
+            stay: they are masters of what is gathered in bfloat16.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -30,10 +32,11 @@ class Working:
         """Weights, and what they hold in float32."""
         self._halved: list[nn.Parameter] = []
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
-        self._own: dict[str, nn.Parameter] = {}
+        self._own: dict[str, Tensor] = {}
         self._masters: Mapping[str, Tensor] = {}
         for weight in model.parameters():
-            if weight.dtype == torch.float32 and id(weight) not in kept:
+            is_shard = isinstance(weight, DTensor)
+            if weight.dtype == torch.float32 and id(weight) not in kept and not is_shard:
                 self._wide.append((weight, weight.data))
                 self._halved.append(weight)
                 weight.data = weight.data.bfloat16()
@@ -51,7 +54,7 @@ class Working:
         held = {id(weight): wide for weight, wide in self._wide}
         found: dict[str, Tensor] = {}
         for name, weight in weights.items():
-            if id(weight) in self._kept or not isinstance(weight, nn.Parameter):
+            if id(weight) in self._kept or isinstance(weight, DTensor):
                 found[name] = weight
                 continue
             if has_masters:
@@ -72,14 +75,14 @@ class Working:
         return self._masters
 
     @property
-    def own(self) -> Mapping[str, nn.Parameter]:
+    def own(self) -> Mapping[str, Tensor]:
         """The model's own weights, of those that are moved; nothing likewise."""
         return self._own if self._masters else {}
 
     @torch.no_grad()
     def write(self) -> None:
         """Write the masters, rounded, into the model."""
-        if self._masters:
+        if self._masters and self._own:
             names = list(self._own)
             torch._foreach_copy_(
                 [self._own[name].data for name in names], [self._masters[n].data for n in names]

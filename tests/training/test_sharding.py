@@ -23,6 +23,7 @@ KINDS = (
     "pdu",
     "superloss",
     "recomputed",
+    "packed",
 )
 HALF = ("bfloat16", "bfloat16-lora", "bfloat16-wagle")
 ROUNDED = {"bend-muon": 1e-3, **dict.fromkeys(HALF, 1e-2), "bfloat16-wagle": 0.1}
@@ -76,6 +77,9 @@ def made(study, recipes):
             {"layer": 1, "variant": "ou"},
             training=training.model_copy(update={"recompute": "blocks"}),
             g_effects=GEffects(every=2, examples=2),
+        ),
+        "packed": npo(
+            training=whole.model_copy(update={"packing": "packed", "recompute": "blocks"})
         ),
         "pdu": npo("pdu", {"warmup_epochs": 0}),
         "superloss": npo(curriculum=superloss, training=averaged(training)),
