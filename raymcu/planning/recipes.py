@@ -164,6 +164,7 @@ class Recipe(BaseModel):
                 "workers",
                 "replicas",
                 "recompute",
+                "offload",
             ):  # of how it is done, not of what comes of it
                 del content["training"][place]
             _drop_later_keys(content["training"])
@@ -175,12 +176,14 @@ class Recipe(BaseModel):
 def _drop_later_keys(training: dict[str, Any]) -> None:
     """Drop what a training that does without them does not have, and what it does not read."""
     later: dict[str, Any] = {"average": None, "label_smoothing": 0.0, "augmentation": None}
-    later |= {"steps": None, "packing": "auto"}
+    later |= {"steps": None, "packing": "auto", "weights": "float32"}
     for key, default in later.items():
         if training[key] == default:
             del training[key]
     if training.get("steps"):  # which is how long it is
         del training["epochs"]
+    if training["lora"] is not None and training["lora"]["base"] is None:
+        del training["lora"]["base"]
     if training["schedule"] != "multi_step":
         del training["milestones"]
     if not training["optimizer"]["nesterov"]:

@@ -88,7 +88,7 @@ class Loop:
         self.working = working
         self.moved: Mapping[str, Tensor] = weights if walk is None else walk.movable(weights)
         self.average = MovingAverage(self.moved, training.average) if training.average else None
-        self.optimizer = Optimizer(self.moved, training)
+        self.optimizer = Optimizer(self.moved, training, stream.seed)
         turns = turns_of(methods, all_needs(methods))
         self.tied = tied_weights(scorer.model, weights) if len(turns) > 1 else []
         self.turns = turns[::-1] if self.tied else turns  # as one backward pass goes through them
@@ -232,8 +232,9 @@ class Loop:
         """Let the optimizer move what may move, and the average follow."""
         if self.frozen is not None:
             self.frozen.mask_gradients(self.moved)
-        before = sampled(self.moved) if number == 0 else None
-        self.optimizer.step(factor)
+        is_seen = number == 0 and self.training.weights == "float32"  # others move by less
+        before = sampled(self.moved) if is_seen else None
+        self.optimizer.step(factor, number)
         if self.frozen is not None:
             self.frozen.restore(self.moved)
         for weight in self.moved.values():

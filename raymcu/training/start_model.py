@@ -33,6 +33,7 @@ from raymcu.training.data import Stream
 from raymcu.training.frozen import Frozen
 from raymcu.training.group import Alone, Group, sum_of_shards
 from raymcu.training.material import Material
+from raymcu.training.nf4 import quantize_base
 from raymcu.training.reading import Reader, longest_packed
 from raymcu.training.reference import Asked, Reference, ask, sample
 from raymcu.training.sharding import drop_gathered, gather_rest
@@ -57,13 +58,15 @@ class Job:
     working: Working | None = None
     """Holds the model's weights in bfloat16, if they are so."""
 
-    def halve(self) -> None:
-        """Let the model compute in bfloat16, if it is asked to."""
+    def hold(self) -> None:
+        """Hold the model as it is computed with: in bfloat16, its base in 4 bits, if asked to."""
+        if self.training.lora is not None and self.training.lora.base is not None:
+            quantize_base(self.model)
         if self.recipe.model.dtype == "bfloat16":
             self.working = Working(self.model)
 
     def put_back(self) -> None:
-        """Make the weights that `halve` took float32 again."""
+        """Make the weights that `hold` took float32 again."""
         if self.working is not None:
             self.working.put_back()
             self.working = None
@@ -285,6 +288,9 @@ def movable_weights(job: Job, llama_names: Mapping[str, str]) -> dict[str, Tenso
             "Set the method's layer or variant to suit the model, or leave out lora.",
         )
     if job.working is not None:
+        if job.training.weights != "float32":  # without masters
+            job.working.move({})
+            return weights
         return job.working.move(weights, has_masters=job.recipe.role != "bend")
     return weights
 

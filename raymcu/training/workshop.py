@@ -166,7 +166,7 @@ class Workshop:
         scorer.check()
         refuse(job, scorer, self.group)
         recompute(scorer, job.training, self.device, self.group.size // job.training.replicas)
-        job.halve()
+        job.hold()
         order_rows(job, scorer, self.group)  # first, as it decides what the training will ask
         reference = self._start_model.ask(
             job,
