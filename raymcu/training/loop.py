@@ -273,6 +273,7 @@ class Loop:
             scale=how.perturbation,
             num_directions=how.directions,
         )
+        drop_gathered(self.scorer)  # the last place tried
         return replace(losses, total=mean)
 
     def _evaluate(

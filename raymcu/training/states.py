@@ -6,9 +6,11 @@ done, and then the one before goes. Either is read by any number of workers.
 """
 
 import json
+import pickle
 import shutil
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from raymcu.training.whole_weights import fill
 _SHARE = 0.1
 """Of the time, at most: what saving keeps the training from."""
 _UNREADABLE = (CheckpointException, SafetensorError, OSError, LookupError, TypeError, ValueError,
-               RuntimeError, EOFError)  # fmt: skip
+               RuntimeError, EOFError, pickle.PickleError)  # fmt: skip
 """What a state that is damaged, or of another version, raises; the first is no `Exception`."""
 
 
@@ -218,7 +220,9 @@ class States:
             if kind == "optimizer" and isinstance(what, TensorStorageMetadata):
                 loop.optimizer.make_room(name, torch.Size(what.size), what.properties.dtype)
         group = self.group.saving if isinstance(self.group, Distributed) else None
-        load(_held(loop), checkpoint_id=folder, process_group=group, no_dist=group is None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # so it is, alone
+            load(_held(loop), checkpoint_id=folder, process_group=group, no_dist=group is None)
 
 
 def _name(step: int) -> str:
