@@ -1,5 +1,7 @@
 """Worker processes without Ray, against one: all kinds of training, two workers and four."""
 
+from functools import cache
+
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -143,19 +145,30 @@ def alone(study, made, lab, tmp_path_factory):
     return make
 
 
-@pytest.fixture(scope="module", params=gangs("two", "four"))
-def stores(request, study, alone, made, lab, gang, tmp_path_factory):
-    """The recipes made by one worker, by several, and by several that died on the way."""
-    size, kinds = GANGS[request.param]
-    kinds = (*kinds, "away")
-    found = {"one": alone(*kinds)}
-    for name in ("many", "interrupted"):
-        found[name] = study.copy(tmp_path_factory.mktemp(name))
-    tasks = [gang.task(found["many"], made[kind], is_roomy=kind == "whole") for kind in kinds]
-    if kinds[0] == KINDS[0]:
-        tasks += [gang.task(found["interrupted"], made[kind], (2,)) for kind in INTERRUPTED]
-    gang(*tasks, size=size)
-    return found
+@pytest.fixture(scope="module")
+def gangs_made(study, alone, made, lab, gang, tmp_path_factory):
+    """Makes a gang's recipes by one worker, by several, and by several that died on the way."""
+
+    @cache
+    def make(name):
+        size, kinds = GANGS[name]
+        kinds = (*kinds, "away")
+        found = {"one": alone(*kinds)}
+        for name in ("many", "interrupted"):
+            found[name] = study.copy(tmp_path_factory.mktemp(name))
+        tasks = [gang.task(found["many"], made[kind], is_roomy=kind == "whole") for kind in kinds]
+        dying = [kind for kind in INTERRUPTED if kind in kinds]
+        tasks += [gang.task(found["interrupted"], made[kind], (2,)) for kind in dying]
+        gang(*tasks, size=size)
+        return found
+
+    return make
+
+
+@pytest.fixture(params=gangs("two", "four"))
+def stores(request, gangs_made):
+    """Where a gang's recipes are, by who made them."""
+    return gangs_made(request.param)
 
 
 @pytest.mark.parametrize(
