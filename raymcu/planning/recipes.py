@@ -169,7 +169,8 @@ class Recipe(BaseModel):
 
 def _drop_later_keys(training: dict[str, Any]) -> None:
     """Drop what a training that does without them does not have, and what it does not read."""
-    later = {"average": None, "label_smoothing": 0.0, "augmentation": None, "steps": None}
+    later: dict[str, Any] = {"average": None, "label_smoothing": 0.0, "augmentation": None}
+    later |= {"steps": None, "packing": "auto"}
     for key, default in later.items():
         if training[key] == default:
             del training[key]

@@ -314,6 +314,9 @@ class Execution(Section):
     deterministic: bool = True
     """Whether trainings on a GPU give the same bits when they are run again, on the same machines;
     false lets CUDA choose kernels that are faster and add up in any order."""
+    variables: Annotated[tuple[str, ...], AfterValidator(unique)] = ()
+    """Names of environment variables that workers on a cluster get from who starts the study, e.g.
+    ``["WANDB_API_KEY"]``, besides the hub's; whoever may use the cluster can read them there."""
     keep_relearned: bool = False
     """Keep the weights that attacks have trained once they are measured, e.g. to export them."""
     max_attempts: PositiveInt = 3

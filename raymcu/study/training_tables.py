@@ -187,6 +187,11 @@ class Training(Section):
     """``blocks``: keep only the input of each of the model's blocks and compute the rest again in
     the backward pass: the same gradients, less memory, up to a third more time. ``auto``: on a GPU
     of which what is trained takes a quarter or more. Not part of the recipe's id."""
+    packing: Literal["auto", "none", "packed"] = "auto"
+    """``packed``: the sequences of a pass stand one behind the other, without padding. Each sees
+    itself alone, so losses and gradients are those of the padded pass but for rounding; a pass
+    takes as many questions as have the tokens of ``micro_batch_size`` of the step's longest. Causal
+    LMs whose attention is transformers' ``sdpa`` can. ``auto``: on a GPU, models that can."""
     workers: PositiveInt = 1
     """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
     replicas: PositiveInt = 1

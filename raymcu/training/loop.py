@@ -27,7 +27,7 @@ from raymcu.training.group import Alone, Group
 from raymcu.training.material import Material
 from raymcu.training.optimizers import Optimizer, schedule
 from raymcu.training.progress import Losses, Progress
-from raymcu.training.reading import Batch, Picked, Reader
+from raymcu.training.reading import Batch, Picked, Reader, longest_packed
 from raymcu.training.reference import Reference
 from raymcu.training.sharding import drop_gathered, sync_gradients
 from raymcu.training.turns import Turn, backward, check_apart, tied_weights, turns_of
@@ -102,6 +102,7 @@ class Loop:
             label_smoothing=training.label_smoothing,
             is_bfloat16=dtype == "bfloat16",
             group=self.group,
+            longest_packed=longest_packed(scorer, training, self.device),
         )
 
     def run(self) -> Iterator[Progress]:

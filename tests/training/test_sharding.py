@@ -35,6 +35,7 @@ KINDS = (
     "recomputed",
     "replicas",
     "whole",
+    "packed",
 )
 ROUNDED = {"bend-muon": 1e-3, "bfloat16": 1e-2, "bfloat16-lora": 1e-2, "sophia_g": 1e-4}
 DIFFERENCES = ("spsa", "alternating")
@@ -109,6 +110,9 @@ def made(study, recipes):
             {"layer": 1, "variant": "ou"},
             training=with_(recompute="blocks"),
             g_effects=GEffects(every=2, examples=2),
+        ),
+        "packed": npo(
+            training=whole.model_copy(update={"packing": "packed", "recompute": "blocks"})
         ),
         "pdu": unlearner("pdu", {"warmup_epochs": 0}),
         "superloss": npo(curriculum=superloss, training=averaged(training)),
