@@ -65,7 +65,7 @@ def estimates(
     }
 
 
-_STATES = {"sgd": 4, "sign_sgd": 0, "spsa": 0}
+_STATES = {"sgd": 4, "sign_sgd": 0, "spsa": 0, "adamw_8bit": 2}
 """Bytes of a weight's optimizer states, where they are not two in float32. Muon has one for
 matrices and two for the rest, and counts as two."""
 
@@ -82,11 +82,16 @@ def held_bytes(recipe: Recipe) -> float:
         return 0.0
     is_half = recipe.model.dtype == "bfloat16"
     is_alone = training.workers == 1
+    if training.lora is not None and training.lora.base is not None:
+        return 0.5 + 4 / 64
     if training.lora is not None:
         return 2.0 if is_half and is_alone else 4.0 / training.workers
     use = training.optimizer
     states = 0 if use.resolved == "sgd" and not use.momentum else _STATES.get(use.resolved, 8)
+    states = 0 if training.offload else states
     held = 4.0 + 4.0 + states + 2.0 * (is_half and is_alone)
+    if training.weights != "float32":  # no masters, and gradients in bfloat16
+        held -= 4.0 if training.weights == "kahan" else 6.0
     held += 4.0 * (training.average is not None) + 1.0 * (recipe.mask is not None)
     if recipe.role == "bend":
         held += 3 * 4.0

@@ -21,6 +21,8 @@ def held_by(loop):
 @pytest.mark.parametrize("average", [None, Average(every="step")], ids=["last", "averaged"])
 @pytest.mark.parametrize("name", NAMES)
 def test_states_of_every_optimizer_are_counted(make, recipes, study, name, average):
+    if name == "adamw_8bit":
+        pytest.skip("its small weights have states of 32 bits")
     training = recipes.training(name, average=average)
     recipe = recipes.unlearner(study.original, "grad_ascent", training=training)
     found = held_by(make("grad_ascent", training=training))
@@ -38,6 +40,11 @@ def test_workers_share_it_and_a_half_precision_model_is_computed_with_a_copy(rec
 
     assert held() == 16
     assert held(model=half) == 18
+    assert held(model=half, training=recipes.training("adamw_8bit")) == 12
+    assert held(model=half, training=recipes.training(offload=True)) == 10
+    assert held(model=half, training=recipes.training(weights="kahan")) == 14
+    assert held(model=half, training=recipes.training(weights="stochastic")) == 12
+    assert held(training=recipes.training(lora=recipes.lora(base="nf4"))) == 0.5625
     assert held(model=half, training=recipes.training(workers=4)) == 4
     assert held(model=half, training=recipes.training(lora=recipes.lora())) == 2
     assert held(training=recipes.training(lora=recipes.lora())) == 4

@@ -1,5 +1,6 @@
 """Worker processes without Ray, against one: all kinds of training, two workers and four."""
 
+import math
 from functools import cache
 
 import pyarrow.parquet as pq
@@ -21,10 +22,11 @@ KINDS = (
     "bends",
     "bend-muon",
     "bfloat16",
-    "bfloat16-lora",
     "lora",
+    "bfloat16-lora",
     "spsa",
     "wagle",
+    "bfloat16-wagle",
     "salun",
     "rmu",
     "pdu",
@@ -37,7 +39,8 @@ KINDS = (
     "whole",
     "packed",
 )
-ROUNDED = {"bend-muon": 1e-3, "bfloat16": 1e-2, "bfloat16-lora": 1e-2, "sophia_g": 1e-4}
+HALF = ("bfloat16", "bfloat16-lora", "bfloat16-wagle")
+ROUNDED = {"bend-muon": 1e-3, "sophia_g": 1e-4, **dict.fromkeys(HALF, 1e-2), "bfloat16-wagle": 0.1}
 DIFFERENCES = ("spsa", "alternating")
 """Their gradients are differences of losses, in which rounding counts for more."""
 INTERRUPTED = ("bend-muon", "lora", "superloss")
@@ -79,6 +82,7 @@ def made(study, recipes):
     ends = (study.first, study.second, study.original)
     half = study.original.model.model_copy(update={"dtype": "bfloat16"})
     whole = with_(batch_size=4, micro_batch_size=None)
+    far = whole.model_copy(update={"learning_rate": 0.02})  # what moves does so in bfloat16
     superloss = Choice(name="superloss", options={"lam": 0.5})
     gentle = with_(learning_rate=1e-4)  # where a loss is steep, rounding grows from step to step
     found = {name: unlearner(name, training=gentle) for name in (*FAMILIES, *MORE)}
@@ -92,9 +96,15 @@ def made(study, recipes):
         "bends": bend(training, curve="bezier"),
         "bend-muon": bend(averaged(muon)),
         "arc": bend(training, objective_along="arc_length"),
-        "bfloat16": recipes.unlearner(study.original, model=half, training=whole),
+        "bfloat16": npo(model=half, training=whole),
         "bfloat16-lora": npo(
-            model=half, training=whole.model_copy(update={"lora": Lora(dropout=0.0)})
+            model=half, training=recipes.training(lora=Lora(), batch_size=4, epochs=0.58)
+        ),
+        "bfloat16-wagle": unlearner(
+            "grad_diff",
+            model=half,
+            training=far,
+            mask=Choice(name="wagle", options={"keep": 0.3}),
         ),
         "lora": npo(
             training=recipes.training(lora=Lora(), **few), g_effects=GEffects(every=2, examples=3)
@@ -236,7 +246,7 @@ def test_sharded_checkpoints_are_whole_and_in_their_precision(stores, made, lab)
         assert {n: (w.shape, w.dtype) for n, w in one.items()} == {
             n: (w.shape, w.dtype) for n, w in many.items()
         }
-        expected = torch.bfloat16 if "bfloat16" in kind else torch.float32
+        expected = torch.bfloat16 if kind in HALF else torch.float32
         assert {w.dtype for w in many.values()} == {expected}
         folders = [stores[name].local_dir(made[kind].id) for name in ("one", "many")]
         assert len({frozenset(path.name for path in folder.iterdir()) for folder in folders}) == 1
@@ -244,12 +254,21 @@ def test_sharded_checkpoints_are_whole_and_in_their_precision(stores, made, lab)
             assert len({(folder / name).read_bytes() for folder in folders}) == 1, name
 
 
-def test_several_workers_hold_the_same_weights_still(study, stores, made, lab):
+@pytest.mark.parametrize("kind", ["npo", "bfloat16", "bfloat16-lora"])
+def test_all_begin_where_the_start_model_is(stores, made, lab, kind):
+    for name in ("one", "many"):
+        first = lab.history(stores[name], made[kind])[0]
+        assert first["retain_loss"] == 0
+        assert first["forget_loss"] == pytest.approx(20 * math.log(2), rel=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["wagle", "salun", "bfloat16-wagle"])
+def test_several_workers_hold_the_same_weights_still(study, stores, made, lab, kind):
     start = lab.weights(study.store, study.original)
-    for kind in ("wagle", "salun"):
-        one, many = (lab.weights(stores[name], made[kind]) for name in ("one", "many"))
-        still = {name: [own[name].eq(start[name]) for own in (one, many)] for name in start}
-        assert all(torch.equal(*masks) for masks in still.values())
-        share = sum(float(masks[0].sum()) for masks in still.values())
-        share /= sum(weight.numel() for weight in start.values())
-        assert share == pytest.approx(0.7, abs=0.01)
+    one, many = (lab.weights(stores[name], made[kind]) for name in ("one", "many"))
+    start = {name: weight.to(one[name].dtype) for name, weight in start.items()}
+    still = {name: [own[name].eq(start[name]) for own in (one, many)] for name in start}
+    assert all(torch.equal(*masks) for masks in still.values())
+    share = sum(float(masks[0].sum()) for masks in still.values())
+    share /= sum(weight.numel() for weight in start.values())
+    assert share == pytest.approx(0.7, abs=0.01)
