@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
@@ -32,6 +31,7 @@ from raymcu.training.group import Group
 from raymcu.training.loop import Loop
 from raymcu.training.progress import Progress
 from raymcu.training.sharding import Distributed
+from raymcu.training.shared_files import INDEX, Planner, Reader
 from raymcu.training.whole_weights import fill
 
 _SHARE = 0.1
@@ -84,7 +84,7 @@ class States:
             return
         folder = self.store.local_dir(found)
         try:
-            if (folder / ".metadata").exists():
+            if (folder / INDEX).exists():
                 self._load_shared(loop, folder)
             else:
                 _load(loop, folder)
@@ -214,7 +214,8 @@ class States:
 
     def _load_shared(self, loop: Loop, folder: Path) -> None:
         """Read this worker's part of what any number of workers wrote, in place."""
-        known = FileSystemReader(folder).read_metadata().state_dict_metadata
+        reader = Reader(folder)
+        known = reader.read_metadata().state_dict_metadata
         for key, what in known.items():
             kind, _, name = key.partition("|")
             if kind == "optimizer" and isinstance(what, TensorStorageMetadata):
@@ -222,7 +223,13 @@ class States:
         group = self.group.saving if isinstance(self.group, Distributed) else None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # so it is, alone
-            load(_held(loop), checkpoint_id=folder, process_group=group, no_dist=group is None)
+            load(
+                _held(loop),
+                storage_reader=reader,
+                planner=Planner(),
+                process_group=group,
+                no_dist=group is None,
+            )
 
 
 def _name(step: int) -> str:

@@ -1,18 +1,23 @@
 """How several workers open, save and go on: no Ray, two plain processes or a single one."""
 
 import os
+import pickle
 import random
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint import load, save
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from raymcu.errors import WorkError
 from raymcu.models import families
 from raymcu.study.search_space import ModelSource
-from raymcu.training import states
+from raymcu.training import shared_files, states
 from raymcu.training.group import Alone
 from raymcu.training.states import States
 
@@ -93,6 +98,7 @@ def test_a_gang_opens_row_by_row_writes_the_bytes_of_one_worker_and_shares_its_s
         ("progress.json", '{"step": 2, "speed": 1}', "speed"),
         ("weights.safetensors", "not one", "Safetensor"),
         (".metadata", "not one", "step-2"),
+        (".metadata", pickle.dumps(print, protocol=0).decode(), "print"),
     ],
 )
 def test_a_state_that_does_not_open_is_refused_with_its_place(
@@ -115,6 +121,40 @@ def test_a_state_that_does_not_open_is_refused_with_its_place(
     store.folder.remove(f".partial/{on_the_way.id}")
     lab.train(store, on_the_way)
     assert store.is_done(on_the_way.id)
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled", "ignore::FutureWarning")
+@pytest.mark.parametrize("place", ["index", "index beside", "entry"])
+def test_nothing_that_a_state_says_is_run(tmp_path, place):
+    """Torch's own reader runs it, wherever it stands."""
+    sprung, folder = tmp_path / "sprung", tmp_path / "state"
+    tensors = {"a": torch.ones(3), "b": torch.ones(2, dtype=torch.bfloat16)}
+    trap = Trap(sprung)
+    save({**tensors, "a": trap} if place == "entry" else tensors, checkpoint_id=folder)
+    index = folder / shared_files.INDEX
+    if place == "index":
+        index.write_bytes(pickle.dumps(trap))
+    elif place == "index beside":
+        known = pickle.loads(index.read_bytes())
+        known.planner_data = trap
+        index.write_bytes(pickle.dumps(known))
+    into = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+    with pytest.raises(CheckpointException):
+        load(into, storage_reader=shared_files.Reader(folder), planner=shared_files.Planner())
+    assert not sprung.exists()
+    with suppress(CheckpointException, AttributeError):
+        load(into, checkpoint_id=folder)
+    assert sprung.exists(), "the trap is one"
 
 
 def test_saving_takes_at_most_a_tenth_of_the_time(store, study, monkeypatch):
