@@ -1,16 +1,10 @@
-"""One worker of a gang: python gang.py JOB RANK, as Ray Train would start it."""
+"""One worker of a gang, as Ray Train would start it."""
 
-import json
-import sys
 from contextlib import suppress
-from pathlib import Path
-
-import torch
-from torch import distributed
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 import gang_checks
+import torch
+from torch import distributed
 
 from raymcu.planning.recipes import Recipe
 from raymcu.store.checkpoints import CheckpointStore
@@ -64,7 +58,3 @@ def main(job, rank):
     for name, arguments in job["checks"]:
         getattr(gang_checks, name)(group, *arguments)
     distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), int(sys.argv[2]))

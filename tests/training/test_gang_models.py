@@ -1,9 +1,7 @@
 """How several workers open, save and go on: no Ray, two plain processes or a single one."""
 
-import os
 import pickle
 import random
-import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -183,6 +181,7 @@ def test_saving_takes_at_most_a_tenth_of_the_time(store, study, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["npo", "muon", "bend"])
 def test_killed_ten_times_at_a_random_moment_it_ends_with_the_bits_of_the_undisturbed(
     study, recipes, lab, gang, tmp_path, kind
@@ -203,15 +202,15 @@ def test_killed_ten_times_at_a_random_moment_it_ends_with_the_bits_of_the_undist
         begun = time.monotonic()
         names = lambda: killed.folder.names(f".partial/{recipe.id}")  # noqa: E731
         before = names()
-        while names() == before and any(worker.poll() is None for worker in workers):
+        while names() == before and all(worker.is_alive() for worker in workers):
             time.sleep(0.01)
             assert time.monotonic() - begun < 300
         time.sleep(chance.uniform(0.0, 0.5))
         for worker in workers:
-            assert worker.poll() is None, "it ended before it was killed"
-            os.kill(worker.pid, signal.SIGKILL)
+            assert worker.is_alive(), "it ended before it was killed"
+            worker.kill()
         for worker in workers:
-            worker.wait()
+            worker.join()
         found += names()
     assert len(set(found)) >= 5, "it went on from where it was"
     gang(gang.task(killed, recipe), save_every_s=0)
