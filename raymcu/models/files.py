@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from raymcu.models.shapes import known_shape
 from raymcu.store.ids import content_id
 from raymcu.study.search_space import ModelSource, ScratchModel
 
@@ -47,12 +48,14 @@ def is_of_tested_family(path: str) -> bool:
 def count_parameters(source: ModelSource) -> int | None:
     """Return a model's size without opening it; of one on a hub what its name says, or None.
 
-    ``meta-llama/Llama-3.2-1B`` has a thousand million: near enough for estimates.
+    A common one is known; of others ``1B`` is a thousand million: near enough for estimates.
     """
     if source.path is None:
         return getattr(source.scratch, "num_parameters", None)
     if shapes := _shapes(source.path):
         return sum(map(prod, shapes.values()))
+    if (known := known_shape(source.path)) is not None:
+        return known.num_parameters
     said = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z])", source.path.lower())
     return int(float(said[-1][0]) * {"m": 1e6, "b": 1e9}[said[-1][1]]) if said else None
 

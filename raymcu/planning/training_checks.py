@@ -7,7 +7,7 @@ from raymcu.planning.facts import Surroundings
 from raymcu.planning.recipes import Choice, Recipe
 from raymcu.study.training_tables import Training
 
-_TABLES = {
+TABLES = {
     "original": "original.training",
     "retrained": "original.training",
     "bend": "curves.bend.training",
@@ -26,7 +26,7 @@ def training_faults(
         asking: Methods, with their options, that learn from what another model says.
     """
     found = (
-        f"{_TABLES.get(recipe.role, 'unlearning.training')}.{fault}"
+        f"{TABLES.get(recipe.role, 'unlearning.training')}.{fault}"
         for recipe in recipes
         for fault in (
             *_keys(recipe.training),
@@ -79,9 +79,9 @@ def _networks(recipe: Recipe) -> Iterator[str]:
     training = recipe.training
     if training is None or getattr(recipe.model.scratch, "architecture", "") != "cifar_resnet":
         return
-    if training.workers > 1:
+    if training.world > 1:
         yield (
-            f"workers: is {training.workers}, and model.scratch is a network with batch "
+            f"workers: is {training.world}, and model.scratch is a network with batch "
             "normalisation: each worker would normalise by its share of a batch, and the model "
             "would depend on their number. Set workers = 1."
         )

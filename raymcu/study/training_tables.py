@@ -183,14 +183,21 @@ class Training(Section):
     """``blocks``: keep only the input of each of the model's blocks and compute the rest again in
     the backward pass: the same gradients, less memory, up to a third more time. ``auto``: on a GPU
     of which what is trained takes a quarter or more. Not part of the recipe's id."""
-    workers: PositiveInt = 1
-    """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
+    workers: PositiveInt | Literal["auto"] = 1
+    """Processes that share one training, sharded by FSDP2; not part of the recipe's id. ``auto``:
+    the fewest of 1, 2, 4, … with which it fits into the GPUs, see ``execution.device_gib``; 1 where
+    their memory is not known."""
 
     def in_epochs(self, steps_per_epoch: int) -> "Training":
         """Return it with the epochs that its ``steps`` are, which all else goes by."""
         if self.steps is None:
             return self
         return self.model_copy(update={"epochs": self.steps / steps_per_epoch})
+
+    @property
+    def world(self) -> int:
+        """How many workers; of ``auto``, which a plan replaces in its recipes, one."""
+        return 1 if self.workers == "auto" else self.workers
 
     @property
     def places(self) -> tuple[float, ...]:

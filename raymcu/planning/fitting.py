@@ -1,0 +1,286 @@
+"""Whether trainings fit the devices, in how many workers, and what would help those that do not."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raymcu.errors import ConfigError
+from raymcu.methods._parts import Part
+from raymcu.planning.costs import SetSize
+from raymcu.planning.facts import Surroundings
+from raymcu.planning.memory import GIB, Peak, peak, room
+from raymcu.planning.plan import Plan
+from raymcu.planning.recipes import Recipe
+from raymcu.planning.training_checks import TABLES
+from raymcu.study.search_space import SearchSpace
+from raymcu.study.table_kinds import merged
+from raymcu.study.training_tables import Training
+
+_MOST_WORKERS = 64
+"""Of one training, where it is not known how many devices there are."""
+_CHARACTERS = 3.5
+"""Of a token of a long sequence, a few less than of most."""
+_TEMPLATE = 16
+"""Tokens that a prompt puts around a question and its answer."""
+_PIECE = 2048
+"""Tokens of the longest piece that a text is cut into."""
+_UNEVEN = 3
+"""How many times the mean the longest sequence is taken to be, where it is not known."""
+_SAMPLED = 200
+"""Tokens of the longest answer that a model gives by itself."""
+
+HELPS: Sequence[tuple[str, Mapping[str, Any]]] = (
+    ('recompute = "blocks"', {"recompute": "blocks"}),
+    ("micro_batch_size = 1", {"micro_batch_size": 1}),
+    ('optimizer = { name = "sgd" }', {"optimizer": {"order": "first", "name": "sgd"}}),
+    ("lora = {}", {"lora": {}}),
+    (
+        'lora = {}, recompute = "blocks", micro_batch_size = 1',
+        {"lora": {}, "recompute": "blocks", "micro_batch_size": 1},
+    ),
+)
+"""Changes to a training that make it smaller: how they are written in the file, and what they are.
+None is made unasked."""
+
+
+@dataclass(frozen=True)
+class Help:
+    """What a change to a training brings."""
+
+    key: str
+    """As it is written in the file."""
+    gib: float
+    """What a device then holds at most."""
+    fits: bool
+
+
+class Fitting:
+    """What the trainings of a study take of each device.
+
+    Args:
+        space: The study; of its ``execution`` what a worker computes on.
+        around: Shape of the model, sizes of the sets, this machine's devices.
+    """
+
+    def __init__(self, space: SearchSpace, around: Surroundings) -> None:
+        self.space = space
+        self.sets = around.sets
+        self.shape = around.shape
+        execution = space.execution
+        is_on_gpu = execution.gpus_per_worker != 0
+        found = around.gpus if is_on_gpu else None
+        self.device_gib = execution.device_gib or (found.gib if found else None)
+        is_counted = found is not None and execution.device_gib is None
+        self.most = (found and found.count if is_counted else None) or _MOST_WORKERS
+        self.share = min(1.0, execution.gpus_per_worker or 1.0)
+        """Of a device that a training of one worker has; workers of a gang have one each."""
+        self._peaks: dict[str, Peak] = {}
+        self.ends: set[str] = set()
+        """Of all curves."""
+
+    def room(self, world: int) -> float | None:
+        """Return the GiB that a worker may fill; None if that is not known."""
+        if self.device_gib is None:
+            return None
+        return room(self.device_gib * (self.share if world == 1 else 1.0))
+
+    def peak(self, recipe: Recipe, training: Training | None = None) -> Peak | None:
+        """Return what a device holds at most; None if the model's size is not known.
+
+        Args:
+            recipe: What is trained.
+            training: In place of the recipe's.
+        """
+        if self.shape is None:
+            return None
+        told = recipe.model_copy(update={"training": training}) if training else recipe
+        out = {"label", "parents", "seed", "benchmark", "at", "model_fingerprint", "fingerprint"}
+        key = told.model_dump_json(exclude=out)
+        if key not in self._peaks:
+            self._peaks[key] = peak(
+                told,
+                self.shape,
+                self._lengths(told),
+                device_gib=self.device_gib,
+                num_ends=len(self.ends),
+            )
+        return self._peaks[key]
+
+    def fits(self, recipe: Recipe, training: Training | None = None) -> bool:
+        """Say whether a training fits; what is not known does."""
+        how = training or recipe.training
+        if how is None or (bound := self.room(how.world)) is None:
+            return True
+        found = self.peak(recipe, how)
+        return found is None or found.gib <= bound
+
+    def settled(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with a number in place of ``workers = "auto"``."""
+        if recipe.role == "bend":
+            self.ends |= {recipe.parents["first"], recipe.parents["second"]}
+        training = recipe.training
+        if training is None or training.workers != "auto":
+            return recipe
+        return recipe.model_copy(update={"training": _among(training, self._world(recipe))})
+
+    def most_gib(self, recipes: Collection[Recipe]) -> float | None:
+        """Return what a device holds at most of the largest training; None if that is unknown."""
+        if self.shape is None:
+            return None
+        return max((_gib(self.peak(recipe)) for recipe in recipes), default=0.0)
+
+    def over_all_workers(self, recipe: Recipe) -> float:
+        """Return what all devices of a training hold together, in GiB."""
+        world = recipe.training.world if recipe.training else 1
+        return world * _gib(self.peak(recipe))
+
+    def helps(self, recipe: Recipe) -> list[Help]:
+        """Return what would make a training smaller, and how small: changes, and more workers."""
+        training = recipe.training
+        if training is None or self.peak(recipe) is None:
+            return []
+        is_whole = recipe.role == "bend" or recipe.mask or training.average
+        tried = [(key, changes) for key, changes in HELPS if not (is_whole and "lora" in changes)]
+        found = [self._help(recipe, key, _changed(training, changes)) for key, changes in tried]
+        world = self._world(recipe, from_world=2 * training.world)
+        if world > training.world:
+            found.append(self._help(recipe, f"workers = {world}", _among(training, world)))
+        before = self.peak(recipe)
+        return [one for one in found if before is not None and one.gib < 0.95 * before.gib]
+
+    def _help(self, recipe: Recipe, key: str, training: Training) -> Help:
+        found = self.peak(recipe, training)
+        assert found is not None  # noqa: S101 - the shape is known
+        return Help(key, found.gib, self.fits(recipe, training))
+
+    def _world(self, recipe: Recipe, from_world: int = 1) -> int:
+        """Return the fewest workers with which a recipe fits; if none do, as many as may be."""
+        assert recipe.training is not None  # noqa: S101 - asked of trainings only
+        if self.device_gib is None or self.shape is None:
+            return 1
+        worlds = [2**n for n in range(_MOST_WORKERS) if from_world <= 2**n <= self.most]
+        fitting = (n for n in worlds if self.fits(recipe, _among(recipe.training, n)))
+        return next(fitting, max(worlds, default=1))
+
+    def _lengths(self, recipe: Recipe) -> Callable[[Part], tuple[int, int]]:
+        """Return what tells a part's longest sequences, all of whose tokens may be labelled."""
+        forget = (recipe.forget_size or "",)
+        retain = recipe.train_sets or (recipe.retain_set or "",)
+
+        def lengths(part: Part) -> tuple[int, int]:
+            names = forget if part.questions == "forget" and not recipe.train_sets else retain
+            known = [self.sets[n] for n in names if n in self.sets] or list(self.sets.values())
+            tokens = max(_longest(one) for one in known) + _TEMPLATE
+            if part.answers == "sampled":
+                tokens += _SAMPLED
+            limit = self.shape.longest if self.shape else None
+            tokens = min(tokens, _PIECE, limit or _PIECE)
+            return tokens, tokens
+
+        return lengths
+
+
+def refuse(fitting: Fitting, recipes: Collection[Recipe]) -> None:
+    """Refuse trainings that do not fit the devices, before one of them starts.
+
+    Raises:
+        ConfigError: For each table of the file the largest of its trainings, what it takes and what
+            would help.
+    """
+    worst: dict[tuple[str, str], Recipe] = {}
+    for recipe in recipes:
+        if not fitting.fits(recipe):
+            key = (table_of(recipe), recipe.role)
+            worst[key] = max(worst.get(key, recipe), recipe, key=lambda r: _gib(fitting.peak(r)))
+    if worst:
+        raise ConfigError([_fault(fitting, recipe) for recipe in worst.values()])
+
+
+def table_of(recipe: Recipe) -> str:
+    """Return the key of the table that says how a recipe is trained."""
+    return TABLES.get(recipe.role, "unlearning.training")
+
+
+def _fault(fitting: Fitting, recipe: Recipe) -> str:
+    found, training = fitting.peak(recipe), recipe.training
+    assert found is not None  # noqa: S101
+    assert training is not None  # noqa: S101
+    told = ", ".join(
+        f"{kind} {size / GIB:.3g}" for kind, size in found.parts.items() if size >= 0.01 * GIB
+    )
+    helps = "; ".join(
+        f"{one.key}: {one.gib:.3g} GiB" + (", which fits" if one.fits else "")
+        for one in fitting.helps(recipe)
+    )
+    world = training.world
+    return (
+        f"{table_of(recipe)}: {recipe.role} '{recipe.label}' takes {found.gib:.3g} GiB of "
+        f"{'a device' if world == 1 else f'each of {world} devices'} ({told}), and of "
+        f"{fitting.device_gib:g} GiB (execution.device_gib) {fitting.room(world):.3g} are for it. "
+        f"What helps, in that table: {helps or 'nothing that is known; use larger devices'}."
+    )
+
+
+def _longest(size: SetSize) -> int:
+    characters = size.longest or _UNEVEN * size.num_characters / max(1, size.num_answers)
+    return math.ceil(characters / _CHARACTERS)
+
+
+def _among(training: Training, world: int) -> Training:
+    return training.model_copy(update={"workers": world})
+
+
+def _changed(training: Training, changes: Mapping[str, Any]) -> Training:
+    return Training(**merged(training.model_dump(), changes))
+
+
+def _gib(found: Peak | None) -> float:
+    return 0.0 if found is None else found.gib
+
+
+def memory_of(
+    space: SearchSpace, around: Surroundings, plan: Plan, hours: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return what a device holds in each role: its largest training, and what would make it less.
+
+    Args:
+        space: The study.
+        around: What it was planned in.
+        plan: The study's.
+        hours: Of all trainings of a role.
+    """
+    fitting = Fitting(space, around)
+    by_role: dict[str, list[Recipe]] = {}
+    for recipe in map(fitting.settled, plan.recipes.values()):
+        if recipe.training is not None and not recipe.bend and recipe.step is None:
+            by_role.setdefault(recipe.role, []).append(recipe)
+    rows = [_role_row(fitting, role, those, hours.get(role)) for role, those in by_role.items()]
+    return {
+        "device_gib": fitting.device_gib,
+        "room_gib": fitting.room(1),
+        "roles": rows if fitting.shape else [],
+    }
+
+
+def _role_row(
+    fitting: Fitting, role: str, recipes: Sequence[Recipe], hours: float | None
+) -> dict[str, Any]:
+    largest = max(recipes, key=fitting.over_all_workers)
+    found, training = fitting.peak(largest), largest.training
+    assert training is not None  # noqa: S101 - they are trainings
+    is_crowded = training.world > 1 or not fitting.fits(largest)
+    alone = largest.model_copy(update={"training": _among(training, 1)})
+    return {
+        "role": role,
+        "label": largest.label,
+        "table": table_of(largest),
+        "trainings": len(recipes),
+        "workers": training.world,
+        "gib": _gib(found),
+        "parts": {kind: size / GIB for kind, size in found.parts.items()} if found else {},
+        "fits": fitting.fits(largest),
+        "hours": hours,
+        "alone": _gib(fitting.peak(alone)),
+        "helps": [vars(one) for one in fitting.helps(alone)] if is_crowded else [],
+    }

@@ -1,0 +1,257 @@
+"""What one device holds at most while a checkpoint is made: a formula, checked against trainings.
+
+Of the moments of a training the fullest counts. Each is a sum of what is held throughout (weights,
+optimizer states, what a method asks for besides), gradients, what autograd keeps of the sequences
+that are read at once, logits, and for sharded models what is gathered.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from raymcu.curves._base import CURVES
+from raymcu.masks._base import MASKS
+from raymcu.methods._parts import Part, turns_of
+from raymcu.models.shapes import Shape
+from raymcu.planning.passes import Lengths, Passes
+from raymcu.planning.recipes import Recipe
+from raymcu.study.training_tables import Training
+
+GIB = 2**30
+KINDS = ("weights", "gradients", "states", "beside", "activations", "logits", "gathered")
+"""What a device's memory goes to, in the order in which it is told."""
+
+STATES = {"sgd": 4.0, "sign_sgd": 0.0, "spsa": 0.0}
+"""Bytes of a weight's optimizer states, where they are not two numbers in float32."""
+_COPIED = {"sophia_g": 4.0, "soul": 4.0, "spsa": 4.0, "alternating": 4.0}
+"""Bytes of a weight that a step of the optimizer holds for a while: scaled gradients, or the
+weights that a difference of losses returns to."""
+_LARGEST = {"sgd": 1.0, "sign_sgd": 1.0, "sophia_g": 3.0, "soul": 3.0, "spsa": 3.0, "muon": 5.0}
+"""How many times the largest weight it holds besides, in float32."""
+_QUARTER = 0.25
+"""Of a GPU: where what is trained takes less, there is room for what blocks compute."""
+_RESIDENT_ENDS = 3
+"""Ends of curves that a process keeps, where there are so many."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a device holds at the fullest moment, in bytes."""
+
+    parts: Mapping[str, float]
+    """By `KINDS`."""
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(self.parts.values())
+
+    @property
+    def gib(self) -> float:
+        """All of it, in GiB."""
+        return self.total / GIB
+
+
+def peak(
+    recipe: Recipe,
+    shape: Shape,
+    lengths: Lengths,
+    *,
+    device_gib: float | None = None,
+    num_ends: int = 2,
+) -> Peak:
+    """Predict what a device holds at most while it trains a recipe.
+
+    Within 15% of what tensors take on a CPU. A GPU's context, libraries and fragments are not
+    tensors: `room` leaves space for them. Dropout of attention, which a CPU holds for every pair of
+    tokens, is left out.
+
+    Args:
+        recipe: What is made; one without a training takes no device.
+        shape: Of its model.
+        lengths: Of the sequences of a step.
+        device_gib: Memory of a GPU, by which ``recompute = "auto"`` goes; None of a CPU.
+        num_ends: Different ends of all curves of the study, of which a process keeps some.
+    """
+    if recipe.training is None:
+        return Peak(dict.fromkeys(KINDS, 0.0))
+    is_again = recomputes(recipe.training, shape.num_parameters, device_gib)
+    making = _Making(Passes(recipe, recipe.training, shape, lengths, is_again=is_again), num_ends)
+    moments = [_filled(moment) for moment in making.moments()]
+    return Peak(max(moments, key=lambda moment: sum(moment.values())))
+
+
+def room(device_gib: float) -> float:
+    """Return the GiB of a device that tensors may take: the rest is its libraries' and lost."""
+    return max(0.0, 0.9 * device_gib - 2.0)
+
+
+def recomputes(training: Training, num_parameters: int, device_gib: float | None) -> bool:
+    """Say whether blocks are computed again in the backward pass.
+
+    ``auto`` does so on a GPU of which what is trained takes a quarter or more.
+    """
+    if training.recompute != "auto" or device_gib is None:
+        return training.recompute == "blocks"
+    each = 16 if training.lora is None else 4  # adapters are small, what they adapt stays
+    return each * num_parameters / training.world >= _QUARTER * device_gib * GIB
+
+
+def _filled(moment: Mapping[str, float]) -> dict[str, float]:
+    return {kind: float(moment.get(kind, 0.0)) for kind in KINDS}
+
+
+class _Making:
+    """One training, from one moment to the next."""
+
+    def __init__(self, passes: Passes, num_ends: int) -> None:
+        self.passes = passes
+        self.recipe, self.training, self.shape = passes.recipe, passes.training, passes.shape
+        self.workers = passes.workers
+        self.num_ends = num_ends
+        self.bends = 1
+        if self.recipe.role == "bend":
+            self.bends = CURVES[self.recipe.curve or ""](**self.recipe.curve_options).num_bends
+
+    @cached_property
+    def held(self) -> dict[str, float]:
+        """What is held throughout, of one worker."""
+        shape, training = self.shape, self.training
+        base = 4.0 * shape.num_parameters
+        if self.passes.is_half and self.workers == 1 and training.lora is not None:
+            base = 2.0 * shape.num_parameters
+        weights = base + 4.0 * sum(self.passes.adapted.values()) * shape.layers
+        copies, beside = self.bends, 0.0
+        if self.recipe.role == "bend":
+            ends = min(_RESIDENT_ENDS, max(2, self.num_ends))
+            weights += 4.0 * copies * self.passes.num_moved
+            beside += 4.0 * ends * shape.num_parameters
+        if training.average is not None:
+            beside += 4.0 * copies * self.passes.num_moved
+        if self.recipe.mask is not None:  # which elements, and the values that those keep
+            keep = float(self.recipe.mask.options["keep"])
+            beside += (1.0 + 4.0 * (1.0 - keep)) * self.passes.num_moved * (keep < 1)
+        beside /= self.workers
+        heads = sum(
+            any(getattr(needs, key) for needs in self.passes.needs.values())
+            for key in ("reference_logits", "random_logits")
+        )
+        beside += 4.0 * heads * shape.embedding
+        return {
+            "weights": weights / self.workers,
+            "states": copies * self._states() / self.workers,
+            "beside": beside,
+        }
+
+    def _states(self) -> float:
+        use = self.training.optimizer
+        if use.resolved == "sgd" and not use.momentum:
+            return 0.0
+        each = STATES.get(use.resolved, 8.0)
+        if use.resolved == "muon" and not self.passes.adapted:
+            matrices = self.passes.num_moved - (self.shape.root if self.passes.is_whole else 0)
+            return each * self.passes.num_moved - 4.0 * matrices
+        return each * self.passes.num_moved
+
+    def moments(self) -> Iterator[dict[str, float]]:
+        """Yield what is held at the moments that may be the fullest."""
+        yield from self.preparing()
+        use = self.training.optimizer
+        gradients = 4.0 * self.passes.num_moved / self.workers
+        copied = _COPIED.get(use.resolved, 0.0) * self.passes.num_moved / self.workers
+        scratch = _LARGEST.get(use.resolved, 0.0) * 4.0 * self.passes.largest / self.workers
+        yield {**self.held, "gradients": self.bends * (gradients + copied) + scratch}
+        turns = turns_of(self.passes.methods, self.passes.needs)
+        if use.resolved in {"spsa", "alternating"}:
+            most = max(self.passes.tokens(turn, self.passes.questions) for turn in turns)
+            yield {
+                **self.held,
+                "gradients": self.bends * (gradients + copied),
+                **self.passes.forward(*most),
+                "gathered": self.gathered,
+            }
+        if use.resolved != "spsa":
+            for number, turn in enumerate(turns):
+                is_later = number > 0 or self.passes.rounds > 1
+                yield from self.reading(turn, gradients, is_later=is_later)
+        if self.recipe.g_effects is not None:
+            for turn in turns:
+                for moment in self.reading(turn, gradients, is_later=False):
+                    yield {**moment, "beside": moment["beside"] + 2 * gradients}
+
+    def preparing(self) -> Iterator[dict[str, float]]:
+        """Yield what is held while the start model is asked, and a mask is found."""
+        held = {**self.held, "states": 0.0}
+        rows = self.training.batch_size
+        for part, needs in self.passes.needs.items():
+            if needs.reads_reference or needs.random_logits:
+                is_other = self.recipe.role == "bend" or needs.random_logits
+                other = 4.0 * self.shape.num_parameters * is_other
+                yield {
+                    **held,
+                    **self.passes.forward(*self.passes.tokens((part,), rows)),
+                    "beside": other,
+                }
+        if self.recipe.mask is not None:
+            both = MASKS[self.recipe.mask.name].needs_retain
+            part = next(iter(self.passes.needs))
+            gradients = 4.0 * self.passes.num_moved / self.workers
+            for moment in self.reading((part,), gradients, is_later=True, questions=rows):
+                more = moment["gradients"] + both * gradients
+                yield {**moment, "states": 0.0, "beside": 0.0, "gradients": more}
+
+    @property
+    def gathered(self) -> float:
+        """What is gathered of a sharded model: what lies in no layer, and two layers."""
+        if self.workers == 1:
+            return 0.0
+        return float(self.passes.itemsize * (self.shape.root + 2 * self.shape.block))
+
+    def reading(
+        self, turn: tuple[Part, ...], gradients: float, *, is_later: bool, questions: int = 0
+    ) -> Iterator[dict[str, float]]:
+        """Yield what is held in the forward and backward pass of a turn.
+
+        Args:
+            turn: Parts that are read together.
+            gradients: Of all weights, of one worker.
+            is_later: Whether there are gradients of an earlier turn.
+            questions: In place of a piece's.
+        """
+        shape, number = self.shape, questions or self.passes.questions
+        tokens, positions = self.passes.tokens(turn, number)
+        kept, behind, _ = self.passes.graph(tokens, positions)
+        one, read = max(self.passes.tokens((part,), number) for part in turn)
+        under_way = self.passes.graph(one, read)[2] * one
+        once = self.passes.itemsize * shape.hidden * tokens
+        of_head = 4.0 * shape.embedding * self.passes.is_whole
+        of_block = 4.0 * shape.block * self.passes.is_whole
+        if self.workers > 1:  # whole, till they are added up and shared out
+            of_head, of_block = (
+                (self.passes.itemsize / 4 + 1) * of_head,
+                (self.passes.itemsize / 4 + 1) * of_block,
+            )
+        earlier = gradients if is_later else 0.0
+        temporary = (
+            4.0 * shape.hidden * shape.inner * self.passes.is_whole if is_later else of_block
+        )
+        alone = {**self.held, "gathered": self.gathered}
+        in_chunks = of_head * (read > self.passes.at_once) * (not is_later or not shape.is_tied)
+        yield {
+            **alone,
+            "gradients": earlier + in_chunks,
+            "activations": kept + behind,
+            "logits": self.passes.logits(read) + self.passes.kept_logits(positions - read),
+        }
+        yield {
+            **alone,
+            "gradients": earlier + (temporary if is_later else of_head + of_block),
+            "activations": kept + under_way,
+        }
+        if not is_later and self.workers == 1:  # the first layer, the last to get its gradients
+            rest = max(0.0, gradients - of_block - of_head * (not shape.is_tied))
+            first = once if self.passes.is_again else kept / max(1, shape.layers)
+            yield {**alone, "gradients": rest, "activations": first + under_way}
+        # Gradients of an embedding that is read at both ends, or by several parts, come together.
+        at_last = 2 + (self.passes.rounds > 1) if shape.is_tied else 2 * (len(turn) > 1) + is_later
+        yield {**alone, "gradients": gradients + max(at_last, self.workers > 1) * of_head}

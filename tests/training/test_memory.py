@@ -1,0 +1,175 @@
+"""What a plan predicts of a device, against all tensors that live in a training."""
+
+import types
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from raymcu.curves._base import CURVES
+from raymcu.methods._base import METHODS, all_needs
+from raymcu.models.encoding import Encoded
+from raymcu.models.scorer import Scorer
+from raymcu.models.shapes import of_config
+from raymcu.planning.memory import peak
+from raymcu.planning.recipes import Choice
+from raymcu.study.training_tables import ORDERS, Average, Lora, OptimizerUse, Training
+from raymcu.training.adapters import inject
+from raymcu.training.data import Stream
+from raymcu.training.frozen import Frozen
+from raymcu.training.loop import Loop
+from raymcu.training.material import Material, Rows
+from raymcu.training.recompute import recompute
+from raymcu.training.reference import Reference
+from raymcu.training.start_model import movable_weights
+from raymcu.training.walk import Walk
+
+LENGTH, PROMPT = 40, 8
+LLAMA = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 160,
+    "vocab_size": 500,
+    "tie_word_embeddings": True,
+}
+UNTIED = LLAMA | {"num_hidden_layers": 4, "hidden_size": 96, "tie_word_embeddings": False}
+WIDE = LLAMA | {"num_hidden_layers": 2, "vocab_size": 12_000}
+GPT2 = {
+    "n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 500, "n_positions": 64,
+    "attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+    "bos_token_id": 0, "eos_token_id": 0,
+}  # fmt: skip
+MODELS = {"llama": LLAMA, "untied": UNTIED, "wide": WIDE, "gpt2": GPT2}
+FAST = Training(batch_size=4, epochs=3, warmup=0.0, recompute="none")
+AGAIN = {"recompute": "blocks"}
+
+
+class Peak(TorchDispatchMode):
+    """Most bytes of all storages that live at once: those given, and those that are made."""
+
+    def __init__(self, held):
+        super().__init__()
+        self.live, self.now, self.most = {}, 0, 0
+        for tensor in held:
+            self.see(tensor)
+
+    def see(self, tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.live:
+            weakref.finalize(storage, self.gone, storage._cdata)
+        self.now += storage.nbytes() - self.live.get(storage._cdata, 0)
+        self.live[storage._cdata] = storage.nbytes()
+        self.most = max(self.most, self.now)
+
+    def gone(self, key):
+        self.now -= self.live.pop(key, 0)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, self.see, out)
+        return out
+
+
+def rows(number, size):
+    """Sequences of one length; which tokens they have changes no memory."""
+    random = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, size, (number, LENGTH), generator=random).tolist()
+    encoded = tuple(Encoded(tuple(row[:PROMPT]), tuple(row[PROMPT:])) for row in ids)
+    return Rows(encoded, ("",) * number, ("",) * number)
+
+
+def loop_of(model, choice, training, curve, mask):
+    """Make a training, and list what it holds from its beginning."""
+    size = model.config.vocab_size
+    forget, retain = rows(8, size), rows(8, size)
+    encoder = types.SimpleNamespace(
+        encode=lambda *_, **__: retain.encoded[0], start=1, is_chat=False, eos=2
+    )
+    material = Material(encoder, forget, retain, ("I don't know",), 0)
+    method, scorer, reference = METHODS[choice.name](**choice.options), Scorer(model), Reference()
+    recompute(scorer, training, torch.device("cpu"), 1)
+    for part, needs in all_needs([method]).items():
+        asked = [row for n in range(8) for row in material.sequences(part, n, 0)]
+        reference.ask(scorer, reference.missing(needs, part, asked), 8)
+        reference.means[part] = 1.0
+    if training.lora is not None:
+        inject(model, training.lora)
+    weights = movable_weights(types.SimpleNamespace(methods=[method], model=model), {})
+    held = [*model.parameters(), *model.buffers()]
+    held += reference.head.parameters() if reference.head is not None else []
+    walk = frozen = None
+    if curve is not None:
+        ends = [{name: weight.detach() + 0.01 for name, weight in weights.items()} for _ in (0, 1)]
+        walk = Walk.on_chord(CURVES[curve]().coefficients, weights, *ends)
+        held += [weight for found in (*ends, *walk.bends) for weight in found.values()]
+    if mask is not None:
+        kept = {n: torch.rand_like(w) < mask.options["keep"] for n, w in weights.items()}
+        frozen = Frozen(weights, kept)
+        held += [tensor for pair in frozen._held.values() for tensor in pair]
+    loop = Loop(
+        scorer=scorer,
+        weights=weights,
+        methods=[method],
+        stream=Stream(forget.encoded, retain.encoded, training.batch_size, 0),
+        material=material,
+        training=training,
+        reference=reference,
+        walk=walk,
+        frozen=frozen,
+    )
+    return loop, held + (list(loop.average.values.values()) if loop.average else [])
+
+
+def use(name, **more):
+    order = next(order for order, names in ORDERS.items() if name in names)
+    return {"optimizer": OptimizerUse(order=order, name=name, **more)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "changes", "more"),
+    [
+        ("llama", "grad_ascent", {}, {}),
+        ("untied", "grad_diff", AGAIN, {}),
+        ("gpt2", "npo", {}, {}),
+        ("gpt2", "grad_diff", AGAIN, {}),
+        ("wide", "grad_diff", {"micro_batch_size": 1}, {}),
+        ("wide", "idk_ap", AGAIN, {}),
+        ("llama", Choice(name="npo", options={"retain": "kl"}), {}, {}),
+        ("llama", Choice(name="rmu", options={"layer": 1}), {}, {}),
+        ("untied", "grad_diff", {**AGAIN, "lora": Lora(rank=4)}, {}),
+        ("llama", "grad_diff", {"lora": Lora(rank=4, targets=("q_proj", "v_proj"))}, {}),
+        ("untied", "grad_ascent", {**AGAIN, "average": Average(every="step")}, {}),
+        ("llama", "grad_diff", {}, {"mask": Choice(name="salun", options={"keep": 0.5})}),
+        ("untied", "grad_diff", AGAIN, {"role": "bend", "curve": "quadratic"}),
+        ("llama", "grad_diff", {}, {"role": "bend", "curve": "bezier"}),
+        ("untied", "grad_ascent", {**AGAIN, **use("sgd")}, {}),
+        ("untied", "grad_ascent", {**AGAIN, **use("muon")}, {}),
+        ("untied", "grad_ascent", {**AGAIN, **use("sophia_g", curvature_every=1)}, {}),
+        ("untied", "grad_ascent", {**AGAIN, **use("soul")}, {}),
+        ("untied", "grad_ascent", {**AGAIN, **use("spsa")}, {}),
+        ("untied", "grad_ascent", {**AGAIN, **use("alternating")}, {}),
+    ],
+)
+def test_a_prediction_is_within_a_seventh_of_what_lives(recipes, kind, method, changes, more):
+    torch.manual_seed(0)
+    name = "gpt2" if kind == "gpt2" else "llama"
+    config = AutoConfig.for_model(name, **MODELS[kind])
+    model = AutoModelForCausalLM.from_config(config)
+    shape = of_config(config.to_dict())
+    assert shape.num_parameters == pytest.approx(model.num_parameters(), rel=0.02)
+    choice = Choice(name=method, options={}) if isinstance(method, str) else method
+    training = FAST.model_copy(update=changes)
+    asked = {"methods": (choice,), "training": training, "forget_size": "forget10", **more}
+    recipe = recipes.unlearner(recipes.original()).model_copy(update={"role": "unlearner", **asked})
+    loop, held = loop_of(model, choice, training, more.get("curve"), more.get("mask"))
+    with Peak(held) as found:
+        steps = loop.run()
+        next(steps)
+        next(steps)
+    told = peak(recipe, shape, lambda part: (LENGTH, LENGTH - PROMPT))
+    assert told.total == pytest.approx(found.most, rel=0.15)
