@@ -32,6 +32,7 @@ KINDS = {
     "attacks": "Attacks",
     "benchmarks": "Benchmarks",
     "settings": "Settings",
+    "claims": "Claims of papers",
 }
 SCHEMA = "search_space.schema.json"
 _WORD = "dictionary<values=string, indices=int32, ordered=0>"
@@ -188,6 +189,11 @@ def _components(kind: str, title: str) -> str:
     if kind == "settings":
         names = tuple(rows[0])
         return f"# {title}\n\n" + _table(names, [tuple(row.values()) for row in rows])
+    if kind == "claims":
+        heads = ("claim", "where", "tested by", "value")
+        names = ("summary", "source", "tested by", "unit")
+        told = [tuple(row[name] for name in names) for row in rows]
+        return f"# {title}\n\n" + _table(heads, told)
     registry = components()[kind]
     text = [f"# {title}\n"]
     if kind == "metrics":

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from raymcu.commands import folder, studies
+from raymcu.commands import clusters, folder, studies
 from raymcu.commands.options import (
     Extend,
     Extensions,
@@ -39,7 +39,7 @@ _STOPPED = 130
 """Exit code of who was interrupted, which typer makes of a `KeyboardInterrupt`."""
 _KINDS = (
     *("methods", "masks", "curricula", "metrics"),
-    *("curves", "walks", "attacks", "benchmarks", "settings"),
+    *("curves", "walks", "attacks", "benchmarks", "settings", "claims"),
 )
 """What `raymcu list` shows."""
 
@@ -195,6 +195,7 @@ def search(
     _end(ledger, late("report.search_words").trials_table(ledger.run), trials)
 
 
+app.registered_commands += clusters.app.registered_commands
 app.registered_commands += folder.app.registered_commands
 app.registered_commands += studies.app.registered_commands
 

@@ -84,7 +84,7 @@ def report(
     pdf: Annotated[
         bool,
         typer.Option(
-            "--pdf", help="Also write the figures along curves as PDF, as the others are."
+            "--pdf", help="Also write the figures along curves as files: SVG, PNG and PDF."
         ),
     ] = False,
 ) -> None:

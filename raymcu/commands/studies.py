@@ -48,3 +48,18 @@ def unpack(
     """Make a run folder of a packed study, if every byte is as it was packed."""
     number = late("store.packing").unpack(file, out.absolute())
     console.print(f"{number} files, verified, in {out}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def claims(
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Run folders: one or more paths or URLs.", show_default=False),
+    ],
+    out: Annotated[str, typer.Option("--out", help="Folder to write.")] = "claims",
+) -> None:
+    """Put the claims of papers to studies: what holds, what does not, what cannot be told."""
+    telling = late("report.claimed")
+    page, found = telling.write_claims([opened(run) for run in runs], out)
+    console.print(telling.claims_table(found.to_pylist()), highlight=False)
+    console.print(page, soft_wrap=True, highlight=False)

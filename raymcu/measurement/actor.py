@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from raymcu.attacks._base import Reading
@@ -51,6 +52,8 @@ class PointActor:
         """Forget sets whose questions are written."""
         self.devices = Devices(self.run)
         self.is_device_sound = False
+        self.num_tokens = 0
+        """Read for the last point: prompts and answers."""
         self.lock = threading.Lock()
         self.measurer = measurer_of(
             self.run.checkpoints,
@@ -97,6 +100,7 @@ class PointActor:
                     raise self.devices.failed(point_id, error) from error
                 raise
             took = time.perf_counter() - started
+            self.num_tokens = _tokens_of(rows)
         if not self.is_device_sound:
             self.devices.worked()
             self.is_device_sound = True
@@ -192,6 +196,12 @@ class PointActor:
         if key not in self.references:
             self.references[key] = Measured(self.run.read_part("measurements", key))
         return self.references[key]
+
+
+def _tokens_of(rows: pa.Table) -> int:
+    """Count the tokens that are read for rows of table ``measurements``; 0 for classifiers."""
+    answers = pc.sum(pc.list_value_length(rows["logprobs"])).as_py() or 0
+    return answers + (pc.sum(rows["num_prompt_tokens"]).as_py() or 0)
 
 
 def setup_of(run: RunFolder, space: SearchSpace) -> dict[str, Any]:

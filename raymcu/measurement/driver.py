@@ -13,6 +13,7 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 
 from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.cluster.gauges import Exported, speed_gauge
 from raymcu.errors import ConfigError, StoreError, WorkError
 from raymcu.measurement.actor import PointActor, setup_of
 from raymcu.measurement.queue import Queue
@@ -108,6 +109,7 @@ class Crew:
             StoreError: If a checkpoint is damaged.
         """
         start = self._starter()
+        watch = Exported(watch, self.run, self.space.name, "measure", len(points))
 
         def replace() -> Any | None:
             held = len(pool.retired) + len(self._retired) + len(pool.workers)
@@ -156,7 +158,17 @@ class Crew:
             max_restarts=-1,
             max_task_retries=0,  # attempts are counted here: a poison point must not loop
             scheduling_strategy="DEFAULT",  # not within what a trial that measures was given
-        )(PointActor)
+        )(MeasuringActor)
+
+
+class MeasuringActor(PointActor):
+    """Exports how fast it reads."""
+
+    def measure(self, *point: Any, **how: Any) -> float:
+        """Measure a point, see `PointActor.measure`."""
+        took = super().measure(*point, **how)
+        speed_gauge().set(self.num_tokens / took)
+        return took
 
 
 def _sizes(space: SearchSpace) -> dict[str, float]:

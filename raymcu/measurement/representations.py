@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raymcu.measurement.sharing import batches
+from raymcu.models.anatomy import layer_states
 from raymcu.models.encoding import Batch, Encoded
-from raymcu.models.scorer import Scorer, layer_states
+from raymcu.models.scorer import Scorer
 
 _CONSTANT = 1e-6
 """States that vary by less of their size than this are constant but for rounding."""

@@ -106,3 +106,9 @@ def _part(name: str) -> str:
 
 def _word(name: str) -> str:
     return name.removesuffix(".weight").rpartition(".")[2]
+
+
+def layer_states(output: Any) -> Tensor:
+    """Return the states among what a decoder layer gives."""
+    states: Tensor = output[0] if isinstance(output, tuple | list) else output
+    return states

@@ -64,10 +64,13 @@ def open_tokenizer(folder: str | Path, source: ModelSource | None = None) -> Any
     return tokenizer
 
 
-def _tokenizer_of(source: ModelSource) -> Any:
-    if source.tokenizer is None:
-        return open_tokenizer(str(source.path), source)
-    return open_tokenizer(source.tokenizer)
+def named_tokenizer(source: ModelSource) -> Any:
+    """Open the tokenizer of a model that a search space names; without one it pads with its EOS."""
+    named = source.tokenizer
+    tokenizer = open_tokenizer(named or str(source.path), None if named else source)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token_id = tokenizer.eos_token_id
+    return tokenizer
 
 
 def open_model(
@@ -132,14 +135,12 @@ def start_from(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
             trust_remote_code=source.trust_remote_code,
             revision=source.revision,
         )
-        tokenizer = _tokenizer_of(source)
+        tokenizer = named_tokenizer(source)
     except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
         raise ConfigError(
             f"model.path: '{source.path}' cannot be opened as a causal LM ({error}). Give a "
             "folder with config.json, tokenizer and safetensors, or a hub id you can reach."
         ) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token_id = tokenizer.eos_token_id
     return model.to(device), tokenizer
 
 
@@ -150,15 +151,13 @@ def redraw(source: ModelSource, seed: int) -> tuple[Any, Any]:
         ConfigError: If config or tokenizer cannot be found or read.
     """
     try:
-        config, tokenizer = _config_of(source), _tokenizer_of(source)
+        config, tokenizer = _config_of(source), named_tokenizer(source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             trusted = {"trust_remote_code": source.trust_remote_code}
             model = AutoModelForCausalLM.from_config(config, **trusted)
     except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:
         raise ConfigError(_unreadable(source, "model.path", error)) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token_id = tokenizer.eos_token_id
     return model.to(DTYPES[source.dtype]).eval(), tokenizer
 
 
@@ -172,7 +171,7 @@ def preflight(source: ModelSource, key: str) -> str | None:
         return f"{key}: there is no folder '{path}'. Correct it, or give a hub id (owner/name)."
     try:
         refused = families.refusal(_config_of(source), trusts_code=source.trust_remote_code)
-        Encoder(_tokenizer_of(source), source.prompt)
+        Encoder(named_tokenizer(source), source.prompt)
     except ConfigError as error:
         return str(error)
     except (*UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled) as error:

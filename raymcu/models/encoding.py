@@ -186,17 +186,18 @@ Read = Literal["prediction", "token", "padded"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences padded on the right, and which of their positions are read."""
+    """Sequences padded on the right, or packed, and which of their positions are read."""
 
     inputs: Any
     """What the model takes: of a causal LM the tokens, (batch, seq)."""
     row: Int[Tensor, " positions"]
     """Sequence of each position read."""
     column: Int[Tensor, " positions"]
-    """Where in its sequence: where the label is predicted, one before it, or at the label."""
+    """Where in its sequence, or in the pack: where the label is predicted, one before it, or at the
+    label."""
     labels: Int[Tensor, " positions"]
-    mask: Int[Tensor, "batch seq"] | None = None
-    """0 for padding, where that is read too."""
+    mask: Tensor | None = None
+    """(batch, seq): 0 for padding, where that is read too; of a pack see `packing.pack`."""
 
 
 def collate(

@@ -9,7 +9,8 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreT
 from raymcu.errors import ConfigError
 from raymcu.models.anatomy import Anatomy
 from raymcu.models.files import TESTED
-from raymcu.models.scorer import REFUSALS, Scorer, short
+from raymcu.models.scorer import Scorer
+from raymcu.models.trials import REFUSALS, short
 
 _SIZES = {
     48: "intermediate_size decoder_ffn_dim ffn_dim ffn_hidden_size n_inner",

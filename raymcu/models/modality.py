@@ -19,6 +19,7 @@ from raymcu.errors import ConfigError, StoreError
 from raymcu.models import causal_lm
 from raymcu.models.class_scorer import ClassScorer
 from raymcu.models.classifying import Classifiers
+from raymcu.models.empty import folder_of, open_empty
 from raymcu.models.encoding import Encoder, train_tokenizer
 from raymcu.models.image_classifier import ImageClassifiers
 from raymcu.models.image_text_classifier import ImageTextClassifiers
@@ -56,6 +57,12 @@ class Modality(Protocol):
         self, folder: Path, source: ModelSource, dtype: str, device: torch.device
     ) -> tuple[Any, Any]:
         """Open a checkpoint of the store, and its encoder."""
+
+    def empty(self, source: ModelSource, folder: Path | None, dtype: str) -> tuple[Any, Any] | None:
+        """Open a checkpoint of the store, or the model that a search space names, without weights.
+
+        None for kinds that are opened whole.
+        """
 
     def create(
         self, source: ModelSource, benchmark: Benchmark, sets: Sequence[str], seed: int
@@ -120,6 +127,23 @@ class CausalLM:
         trusts_code = source.trust_remote_code
         model = causal_lm.open_model(folder, dtype, device, trusts_code=trusts_code)
         return model, Encoder(causal_lm.open_tokenizer(folder, source), source.prompt)
+
+    def empty(
+        self, source: ModelSource, folder: Path | None, dtype: str
+    ) -> tuple[Any, Encoder] | None:
+        """Open a checkpoint of the store, or the model that a search space names, without weights.
+
+        Raises:
+            OSError, ValueError, RuntimeError: If its files do not load.
+        """
+        place = folder or folder_of(source)
+        model = open_empty(place, dtype, trusts_code=source.trust_remote_code)
+        tokenizer = (
+            causal_lm.named_tokenizer(source)
+            if folder is None
+            else causal_lm.open_tokenizer(folder, source)
+        )
+        return model, Encoder(tokenizer, source.prompt)
 
     def create(
         self, source: ModelSource, benchmark: Benchmark, sets: Sequence[str], seed: int
@@ -209,6 +233,11 @@ class Classifier:
             StoreError: If its files do not load.
         """
         return self.kind.open_model(folder, dtype, device), self.kind.open_encoder(folder, source)
+
+    def empty(self, source: ModelSource, folder: Path | None, dtype: str) -> tuple[Any, Any] | None:
+        """Return None: classifiers are opened whole."""
+        del source, folder, dtype
+        return None
 
     def create(
         self, source: ModelSource, benchmark: Benchmark, sets: Sequence[str], seed: int

@@ -2,8 +2,7 @@
 
 import inspect
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,10 +11,11 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from raymcu.errors import ConfigError
-from raymcu.models.anatomy import Anatomy
+from raymcu.models import packing
+from raymcu.models.anatomy import Anatomy, layer_states
 from raymcu.models.caches import RoomyLayer, cache_name
 from raymcu.models.encoding import Batch, Encoded, Read, collate
+from raymcu.models.trials import try_out
 
 _SCALES = {
     "logit_scale": 1,
@@ -24,10 +24,6 @@ _SCALES = {
     "logits_mup_width_multiplier": -1,
 }
 """What configs call a factor of the logits, and to which power it is one."""
-
-REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
-             RuntimeError, TypeError, ValueError)  # fmt: skip
-"""What a model raises that does not take what it is given."""
 
 
 class Scorer(nn.Module):
@@ -69,7 +65,7 @@ class Scorer(nn.Module):
         column: Int[Tensor, " positions"],
         layer: int | None = None,
         wants_logits: bool = True,
-        mask: Int[Tensor, "batch seq"] | None = None,
+        mask: Tensor | None = None,
         final_norm: bool = False,
     ) -> Any:
         """Return the logits at (row, column): (positions, vocab).
@@ -77,7 +73,7 @@ class Scorer(nn.Module):
         Without ``wants_logits`` it is the final states, of which `logits` makes them. With a layer,
         return the pair of either and that decoder layer's output at (row, column): (positions,
         hidden); with ``final_norm`` the last layer's is the final states, behind the norm. ``mask``
-        is 0 for padding that is read itself.
+        is 0 for padding that is read itself, or says where the sequences of a pack are.
         """
         if layer is None:
             hidden = self.hidden(input_ids, row, column, mask)
@@ -95,6 +91,8 @@ class Scorer(nn.Module):
             hook.remove()
         logits = self.logits(hidden) if wants_logits else hidden
         is_final = final_norm and layer == len(self.layers) - 1
+        if packing.is_pack(mask):
+            row = torch.zeros_like(row)
         return logits, hidden if is_final else caught[0][row, column]
 
     def collate(
@@ -109,6 +107,13 @@ class Scorer(nn.Module):
         device = next(self.parameters()).device
         how: dict[str, Any] = {"every_position": every_position, "read": read, "longest": longest}
         return collate(rows, self.pad, device, **how)
+
+    def pack(self, rows: Sequence[Encoded], **how: Any) -> Batch:
+        """Put sequences where the model is, one behind the other: see `packing.pack`.
+
+        None of them is longer than `packing.longest_packed` says.
+        """
+        return packing.pack(rows, next(self.parameters()).device, **how)
 
     @property
     def device(self) -> torch.device:
@@ -148,7 +153,7 @@ class Scorer(nn.Module):
         row: Int[Tensor, " positions"],
         column: Int[Tensor, " positions"],
         layer: int | None,
-        mask: Int[Tensor, "batch seq"] | None = None,
+        mask: Tensor | None = None,
         final_norm: bool = False,
     ) -> Float[Tensor, "positions hidden"]:
         """Return a decoder layer's output at (row, column)."""
@@ -162,20 +167,26 @@ class Scorer(nn.Module):
         input_ids: Int[Tensor, "batch seq"],
         row: Int[Tensor, " positions"],
         column: Int[Tensor, " positions"],
-        mask: Int[Tensor, "batch seq"] | None = None,
+        mask: Tensor | None = None,
     ) -> Float[Tensor, "positions hidden"]:
         """Return the final hidden states at (row, column)."""
         where = (input_ids,) if mask is None else (input_ids, mask)
         states = self.all_states(*where)
+        if packing.is_pack(mask):
+            row = torch.zeros_like(row)
         return states[row.to(states.device), column.to(states.device)]
 
     def all_states(
-        self, input_ids: Int[Tensor, "batch seq"], mask: Int[Tensor, "batch seq"] | None = None
+        self, input_ids: Int[Tensor, "batch seq"], mask: Tensor | None = None
     ) -> Float[Tensor, "batch seq hidden"]:
-        """Return the final states of every position; ``mask`` is 0 where nobody may look."""
-        states: Tensor = self.body(
-            input_ids=input_ids, attention_mask=mask, use_cache=False
-        ).last_hidden_state
+        """Return the final states of every position; ``mask`` is 0 where nobody may look.
+
+        Or it is that of a pack: see `packing.pack`.
+        """
+        told: dict[str, Any] = {"attention_mask": mask}
+        if mask is not None and packing.is_pack(mask):
+            told = packing.arguments(input_ids.shape[1], mask)
+        states: Tensor = self.body(input_ids=input_ids, use_cache=False, **told).last_hidden_state
         return states
 
     def tree_states(
@@ -269,7 +280,6 @@ class Scorer(nn.Module):
         """Size of the vocabulary: how many logits a position has."""
         return int(self.model.get_output_embeddings().weight.shape[0])
 
-    @torch.no_grad()
     def check(self) -> None:
         """Compare with the model's own forward on a few tokens.
 
@@ -280,119 +290,4 @@ class Scorer(nn.Module):
             ConfigError: If they differ, so that the architecture does something this class does not
                 know; if the model sees what comes later, or has no states by layer.
         """
-        was_training = self.training
-        self.eval()
-        name = type(self.model).__name__
-        ids = torch.arange(4, 10, device=self.device)[None]
-        try:
-            own = self(ids, torch.zeros_like(ids[0]), torch.arange(6, device=ids.device)).float()
-            difference = (own - self.model(input_ids=ids).logits[0].float()).abs().max()
-            outputs = self._outputs(ids)
-        except REFUSALS as error:
-            raise ConfigError(
-                f"model.path: {name} cannot be fed as raymcu feeds a causal LM ({short(error)}). "
-                "Use another model."
-            ) from error
-        if not difference <= 1e-2 * own.abs().max():
-            raise ConfigError(
-                f"model.path: {name} changes its logits in a way raymcu does not know; its scores "
-                "would be wrong. Please report the architecture."
-            )
-        holders = Counter(id(w) for layer in self.layers for w in set(layer.parameters()))
-        if max(holders.values(), default=1) > 1:
-            raise ConfigError(
-                f"model.path: layers of {name} share weights, so no layer can be replaced by "
-                "itself. Use another model."
-            )
-        if not self._is_close(self.all_states(ids)[0, :3], self.all_states(ids[:, :3])[0]):
-            raise ConfigError(
-                f"model.path: {name} sees tokens that come later, so it is no causal LM as it is "
-                "configured. Use another one, or set is_decoder in config.json if that has it."
-            )
-        if (
-            odd := next((n for n, one in enumerate(outputs) if one != [ids.shape]), None)
-        ) is not None:
-            raise ConfigError(
-                f"model.path: layer {odd} of {name} gives {outputs[odd] or 'nothing'} where one "
-                f"state for each of {tuple(ids.shape)} tokens is due, so its layers cannot be read "
-                "or compared. Use another model."
-            )
-        if not self._takes_trees(ids):
-            self.longest_shared = 0
-        if not self._takes(self._fed_padded, ids):
-            self.caching = "alone" if self._takes(self._fed_alone, ids) else "none"
-        self.train(was_training)
-
-    def _outputs(self, ids: Tensor) -> list[list[torch.Size]]:
-        """Return the shapes of what each layer gives in a pass, but for the last dimension."""
-        shapes: list[list[torch.Size]] = [[] for _ in self.layers]
-
-        def noting(own: list[torch.Size]) -> Any:
-            return lambda module, inputs, output: own.append(layer_states(output).shape[:-1])
-
-        hooks = [
-            layer.register_forward_hook(noting(own))
-            for layer, own in zip(self.layers, shapes, strict=True)
-        ]
-        try:
-            self.all_states(ids)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return shapes
-
-    def _takes_trees(self, ids: Tensor) -> bool:
-        """Whether two branches of a tree have the states that each has alone."""
-        tree = [[4, 5, 6, 7, 8, 9]], [[0, 1, 2, 3, 2, 3]], [[6, 6, 4, 4, 6, 6]]
-        branches = ([0, 1, 2, 3], [0, 1, 4, 5])
-        return self._takes(
-            lambda ids: [
-                (found[branch], self.all_states(ids[:, branch])[0])
-                for found in self.tree_states(*map(torch.tensor, tree))
-                for branch in branches
-            ],
-            ids,
-        )
-
-    def _takes(self, feed: Callable[[Tensor], list[tuple[Tensor, Tensor]]], ids: Tensor) -> bool:
-        """Whether states found in one way are those expected, and nothing is refused."""
-        try:
-            return all(self._is_close(found, expected) for found, expected in feed(ids))
-        except REFUSALS:
-            return False
-
-    def _fed_padded(self, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Feed two rows in pieces, one of them padded and the other dropped on the way."""
-        mask = torch.ones(2, 6, dtype=torch.long, device=ids.device)
-        mask[1, :2] = 0
-        position = (mask.cumsum(1) - 1).clamp(min=0)
-        rows, cache = torch.cat([ids, ids.roll(2)]), self.new_cache()
-        self.extend(rows[:, :3], cache, mask[:, :3], position[:, :3])
-        both = self.extend(rows[:, 3:5], cache, mask[:, :5], position[:, 3:5])
-        cache.batch_select_indices(torch.tensor([1], device=ids.device))
-        last = self.extend(rows[1:, 5:], cache, mask[1:], position[1:, 5:])
-        first, second = self.all_states(ids)[0], self.all_states(ids[:, :4])[0]
-        return [(both[0], first[3:5]), (both[1], second[1:3]), (last[0], second[3:])]
-
-    def _fed_alone(self, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Feed a row's beginning at once and its end token by token."""
-        cache = self.new_cache()
-        pieces = [self.extend(p, cache) for p in (ids[:, :4], ids[:, 4:5], ids[:, 5:])]
-        return [(torch.cat(pieces, dim=1), self.all_states(ids))]
-
-    @staticmethod
-    def _is_close(found: Tensor, expected: Tensor) -> bool:
-        close = 1e-3 if expected.dtype == torch.float32 else 5e-2
-        return bool((found - expected).float().abs().max() <= close * expected.abs().max())
-
-
-def layer_states(output: Any) -> Tensor:
-    """Return the states among what a decoder layer gives."""
-    states: Tensor = output[0] if isinstance(output, tuple | list) else output
-    return states
-
-
-def short(error: Exception) -> str:
-    """Return an error's first line, with its type where that says more."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+        try_out(self)

@@ -157,7 +157,11 @@ class Recipe(BaseModel):
             del content["lesson"]["path"]
         _drop_later_options(content["methods"])
         if self.training is not None:
-            for place in ("workers", "recompute"):  # of how it is done, not of what comes of it
+            for place in (
+                "workers",
+                "replicas",
+                "recompute",
+            ):  # of how it is done, not of what comes of it
                 del content["training"][place]
             _drop_later_keys(content["training"])
         return content_id({"version": RECIPE_VERSION, **content})
@@ -165,7 +169,8 @@ class Recipe(BaseModel):
 
 def _drop_later_keys(training: dict[str, Any]) -> None:
     """Drop what a training that does without them does not have, and what it does not read."""
-    later = {"average": None, "label_smoothing": 0.0, "augmentation": None, "steps": None}
+    later: dict[str, Any] = {"average": None, "label_smoothing": 0.0, "augmentation": None}
+    later |= {"steps": None, "packing": "auto"}
     for key, default in later.items():
         if training[key] == default:
             del training[key]

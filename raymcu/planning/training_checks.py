@@ -31,7 +31,7 @@ def training_faults(
         for fault in (
             *_keys(recipe.training),
             *_augmentation(recipe, around, asking),
-            *_networks(recipe),
+            *_networks(recipe, around),
         )
     )
     orders = (fault for recipe in recipes for fault in _orders(recipe, around))
@@ -75,8 +75,13 @@ def _augmentation(recipe: Recipe, around: Surroundings, asking: Sequence[Choice]
             )
 
 
-def _networks(recipe: Recipe) -> Iterator[str]:
+def _networks(recipe: Recipe, around: Surroundings) -> Iterator[str]:
     training = recipe.training
+    if training is not None and training.packing == "packed" and around.is_classifier:
+        yield (
+            f"packing: is 'packed', and benchmark '{recipe.benchmark.name}' is of classes: a "
+            "classifier looks at one input in a row. Set packing = 'auto'."
+        )
     if training is None or getattr(recipe.model.scratch, "architecture", "") != "cifar_resnet":
         return
     if training.world > 1:

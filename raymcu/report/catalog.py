@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from raymcu.analysis.claims._base import CLAIMS, Claim
 from raymcu.attacks._base import Attack
 from raymcu.errors import ConfigError
 from raymcu.methods._base import Method, Needs, Part
@@ -47,7 +48,7 @@ def catalog(kind: str, extensions: Sequence[str] = ()) -> list[dict[str, Any]]:
             }
             for name, setting in SETTINGS.items()
         ]
-    registries = components()
+    registries = {**components(), "claims": CLAIMS}
     if kind not in registries:
         raise ConfigError(f"'{kind}': list one of {', '.join([*registries, 'settings'])}.")
     return [
@@ -94,6 +95,8 @@ def print_catalog(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
             differs = f"; but {published['differs']}" if published["differs"] else ""
             as_there = f"{options or 'the defaults'}{differs}"
             console.print(f"    as OpenUnlearning: {as_there}", highlight=False, markup=False)
+        if "tested by" in row:
+            console.print(f"    tested by: {row['tested by']}", highlight=False, markup=False)
         told = [f"{key}: {row[key]}" for key in _IN_A_ROW if key in row]
         if told:
             console.print(f"    {', '.join(told)}", highlight=False, markup=False)
@@ -135,6 +138,8 @@ def _details(component: Any) -> dict[str, Any]:
                 none = "" if component.none is None else f", where {component.none:g} is none"
                 told["strengths"] = component.strength + none
         return told
+    if isinstance(component, Claim):
+        return {"summary": component.says, "tested by": component.tested_by, "unit": component.unit}
     return {
         "better": component.better,
         "range": f"[{component.low:g}, {component.high:g}]",

@@ -5,14 +5,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from jinja2 import Environment
 
 from raymcu.analysis.side_by_side import Side, compare, read_side
 from raymcu.errors import ConfigError
-from raymcu.report.assets import asset
 from raymcu.report.console import number
 from raymcu.report.data import metric_info, pair_label
+from raymcu.report.plain import fill, write_table
 from raymcu.report.tabular import Cell, Column, Row, Table
 from raymcu.store.folders import Folder
 from raymcu.store.run_folder import RunFolder
@@ -45,9 +43,7 @@ def write_comparison(runs: Sequence[RunFolder], out: str) -> str:
     sides = [read_side(run, label) for run, label in zip(runs, labels_of(runs), strict=True)]
     found, folder = compare(sides), Folder(out)
     for name, table in found.items():
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        folder.write_bytes(f"tables/{name}.parquet", sink.getvalue().to_pybytes())
+        write_table(folder, name, table)
     folder.write_bytes("index.html", render(sides, found).encode())
     return folder.path("index.html")
 
@@ -64,7 +60,6 @@ def labels_of(runs: Sequence[RunFolder]) -> list[str]:
 
 def render(sides: Sequence[Side], found: Mapping[str, pa.Table]) -> str:
     """Return the page as HTML."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     labels = [side.label for side in sides]
     rows = {name: table.to_pylist() for name, table in found.items()}
     keys = {row["key"]: row["is_same"] for row in rows["asked"]}
@@ -74,7 +69,8 @@ def render(sides: Sequence[Side], found: Mapping[str, pa.Table]) -> str:
         "curves": _curves(rows["curves"], labels),
         "models": _models(rows["models"], labels),
     }
-    return environment.from_string(asset("comparison.html")).render(
+    return fill(
+        "comparison.html",
         labels=labels,
         summary=summary(rows["claims"], len(labels)),
         notes=[*_shared_note(rows["models"]), *filter(None, map(_seed_note, sides))],

@@ -182,7 +182,7 @@ def _draw(
         figure.text(0.1 / width, 1 - 0.1 / height, f"What is hard to unlearn: {setting}", va="top",
                     fontsize=10.5, fontweight="bold")  # fmt: skip
         draw_legend(figure, legend, 0.2)
-        files = render(figure, name)
+        files = render(figure, name, pdf=is_headline)
     caption = (
         "Hardest first, by the mean over kinds of curve; a line spans the single curves of a "
         "method, where there are several. Bold: all methods together."

@@ -21,6 +21,11 @@ _HEARTBEAT_S = 2.0
 _ALIVE_S = 10.0
 """Heartbeats come that often at least, also while nothing is told: processes start for minutes."""
 _LINE_S = 15.0
+"""A line in a log comes that often at most, while things are told."""
+_SILENT_S = 60.0
+"""And that often at least, while nothing is."""
+_NAMED = 4
+"""What is running that a line names."""
 
 
 class Progress:
@@ -88,8 +93,7 @@ class Progress:
         took = time.time() - self.stage_started
         self.times[name] = self.times.get(name, 0.0) + took
         if not self.is_quiet and total > done:
-            text = f"{name:<8} {self.done}/{total} in {duration(took)}"
-            self.console.print(text, highlight=False)
+            self._print(f"{name:<8} {self.done}/{total} in {duration(took)}")
 
     def __call__(self, ended: Sequence[str], running: Sequence[Running]) -> None:
         """Take note of what ended and what is running."""
@@ -98,18 +102,13 @@ class Progress:
         self.done += len(ended)
         self.running = running
         self._heartbeat()
-        now = time.time()
-        if self._live is None and not self.is_quiet and now - self._line > _LINE_S:
-            self._line = now
-            names = ", ".join(item.label for item in running[:4])
-            line = f"{self.stage_name:<8} {self.done}/{self.total}, {self._left_text()}: {names}"
-            self.console.print(line, highlight=False)
+        self._log(_LINE_S)
 
     def say(self, text: str) -> None:
         """Print a sentence that nobody must miss, and show it as what is under way."""
         self.running = (Running(text),)
         self._heartbeat(is_forced=True)
-        self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
+        self._print(text, style="yellow")
 
     @property
     def advanced(self) -> float:
@@ -124,6 +123,26 @@ class Progress:
         if gained <= 0 or gained < 0.02 * self.total or time.time() - since < 2:
             return None
         return max(0.0, (time.time() - since) / gained * (self.total - self.advanced))
+
+    def _log(self, every_s: float) -> None:
+        """Print a line where there is no display, unless one was printed a moment ago."""
+        now = time.time()
+        if self._live is not None or self.is_quiet or now - self._line <= every_s:
+            return
+        self._line = now
+        share = min(1.0, self.advanced / max(1, self.total))
+        known = [_told(item) for item in self.running[:_NAMED]]
+        more = len(self.running) - len(known)
+        what = ", ".join([*known, *([f"and {more} more"] if more > 0 else [])])
+        self._print(
+            f"{self.stage_name:<8} {self.done}/{self.total} {share:4.0%}, {self._left_text()}: "
+            f"{what or 'waiting for processes to start'}"
+        )
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        """Print a line; in a log it begins with the time."""
+        when = "" if self.console.is_terminal else time.strftime("%H:%M:%S ")
+        self.console.print(when + text, style=style, highlight=False, soft_wrap=True, markup=False)
 
     def _left_text(self) -> str:
         left = self.seconds_left
@@ -149,6 +168,7 @@ class Progress:
         while not self._has_ended.wait(_ALIVE_S):
             if time.time() - self._beat > _ALIVE_S:
                 self._heartbeat(is_forced=True)
+            self._log(_SILENT_S)
 
     def _heartbeat(self, *, is_forced: bool = False) -> None:
         if is_forced or time.time() - self._beat >= _HEARTBEAT_S:
@@ -170,3 +190,10 @@ class Progress:
                 "updated": now,
             },
         )
+
+
+def _told(item: Running) -> str:
+    """Write how far something is, in a few words."""
+    share = f" {item.fraction:.0%}" if item.fraction else ""
+    loss = "" if item.loss is None else f" loss {item.loss:.3g}"
+    return f"{item.label}{share}{loss}"

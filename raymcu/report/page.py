@@ -27,9 +27,10 @@ from raymcu.report.audited import Audited, audit_drawings, audit_table, read_aud
 from raymcu.report.calibrated import best_calibrated, calibration_drawings
 from raymcu.report.console import headline_metrics, number
 from raymcu.report.costs import cost_rows
+from raymcu.report.curve_figures import curve_drawings
 from raymcu.report.data import CONCLUDED, TARGETS, Curve, Study, load_study, metric_info
 from raymcu.report.ensembled import ensembles_table, gains_table
-from raymcu.report.figures import GRID, INK, MUTED, PALETTE, Drawing, curve_drawings
+from raymcu.report.figures import THEMED, Drawing
 from raymcu.report.fragments import fragmented_table
 from raymcu.report.geometry import curve_geometry, geometry_drawings
 from raymcu.report.hard import (
@@ -40,13 +41,14 @@ from raymcu.report.hard import (
 )
 from raymcu.report.losses import FILE, read_trainings
 from raymcu.report.overview import barrier_grid, barrier_maps
-from raymcu.report.panels import metric_families
+from raymcu.report.panels import MAX_BUNDLE, metric_families
 from raymcu.report.recovered import Attacks, read_attacks
 from raymcu.report.said_after import read_answers_after
 from raymcu.report.search import Searched, read_search
 from raymcu.report.search_figures import search_drawings
 from raymcu.report.search_words import best_found, tally
 from raymcu.report.similar_figures import similarity_drawings
+from raymcu.report.sketches import marks
 from raymcu.report.status import duration
 from raymcu.report.surface_figures import surface_drawings
 from raymcu.report.tabular import Table
@@ -138,7 +140,7 @@ def write_report(run: RunFolder, *, pdf: bool = False) -> str:
 
     Args:
         run: A run folder with scores.
-        pdf: Whether the many figures along curves are written as PDF too, as the others are.
+        pdf: Whether the many figures along curves are written as files too, as the others are.
 
     Raises:
         ConfigError: If nothing was scored yet.
@@ -210,9 +212,9 @@ def draw_all(study: Study, *, pdf: bool = False) -> list[Drawing]:
         *walk_drawings(study),
         *calibration_drawings(study),
         *layer_drawings(study),
-        *similarity_drawings(study, pdf=pdf),
+        *similarity_drawings(study, has_files=pdf),
         *difficulty_drawings(study),
-        *curve_drawings(study, pdf=pdf),
+        *curve_drawings(study, has_files=pdf),
     ]
 
 
@@ -245,6 +247,7 @@ def render_page(told: Told) -> str:
         answers_after=told.answers_after,
         metric_families=metric_families(endpoint_metrics(study)),
         questions=page_tables.question_counts(study, shown),
+        marks=Markup(marks(max(MAX_BUNDLE, len(study.families)))),
         parts=_parts(drawings),
         layer_choice=study.plan["search_space"].get("layer_choice") or {},
         sections=[(setting, *_figures_of(setting, drawings)) for setting in study.settings],
@@ -340,7 +343,7 @@ def endpoint_metrics(study: Study) -> list[str]:
 
 
 def _figure(drawing: Drawing) -> Mapping[str, Any]:
-    return {"drawing": drawing, "svg": Markup(themed(drawing))}
+    return {"drawing": drawing, "svg": Markup(drawing.inline or themed(drawing))}
 
 
 def _parts(drawings: Sequence[Drawing]) -> Mapping[str, list[Mapping[str, Any]]]:
@@ -364,14 +367,13 @@ def _figures_of(
 
 
 PIXELS_PER_POINT = 1.42
-_INKS = {INK: "ink", MUTED: "muted", GRID: "line", PALETTE[0]: "plot-blue"}
 
 
 def themed(drawing: Drawing) -> str:
     """Return the SVG for use inside the page: inks follow the page's theme, size its width."""
     svg = drawing.svg.decode()
     svg = svg[svg.index("<svg") :]
-    for color, name in _INKS.items():
+    for color, name in THEMED.items():
         svg = svg.replace(color, f"var(--{name}, {color})")
     svg = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", svg, flags=re.DOTALL)
     svg = svg.replace("xlink:href", "href")

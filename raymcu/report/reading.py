@@ -170,7 +170,7 @@ class StudyReader:
             >>> figure.savefig("runs/rand.pdf")
         """
         page = curve_page(load_study(self.run), name, metric)
-        drawn: Figure = importlib.import_module("raymcu.report.figures").page_figure(page)
+        drawn: Figure = importlib.import_module("raymcu.report.curve_figures").page_figure(page)
         return drawn
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,35 @@ class CheckpointStore:
             self._publish(filling, checkpoint)
         finally:
             shutil.rmtree(filling, ignore_errors=True)
+
+    def publish_unhashed(self, filling: Path, name: str, more: Mapping[str, str]) -> None:
+        """Let files that workers wrote appear at once as a folder of the store.
+
+        The manifest says their sizes alone: to read all of them again would take its time.
+
+        Args:
+            filling: A folder beside its place; of a remote store, whose files are there already,
+                any.
+            name: Its name in the store.
+            more: Texts to put in, by file name.
+        """
+        target = self.folder.path(name)
+        if self.folder.is_local:
+            for file, text in more.items():
+                (filling / file).write_text(text)
+            sizes = {path.name: path.stat().st_size for path in filling.iterdir()}
+        else:
+            for file, text in more.items():
+                self.folder.write_bytes(f"{name}/{file}", text.encode())
+            sizes = {
+                file: self.folder.fs.size(f"{target}/{file}") for file in self.folder.names(name)
+            }
+        files = {file: {"size": size, "sha256": None} for file, size in sorted(sizes.items())}
+        if self.folder.is_local:
+            (filling / MANIFEST).write_text(json.dumps({"files": files}, indent=1))
+            _replace_dir(filling, Path(target))
+        else:
+            self.folder.write_json(f"{name}/{MANIFEST}", {"files": files})
 
     def _publish(self, filling: Path, checkpoint: str) -> None:
         if self.folder.is_local:

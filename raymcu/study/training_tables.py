@@ -138,6 +138,10 @@ class Augmentation(Section):
     """Mirror half of the images; false for digits, or whatever has a left and a right."""
 
 
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
 class Training(Section):
     """How long, how fast and with what one checkpoint is trained."""
 
@@ -183,10 +187,28 @@ class Training(Section):
     """``blocks``: keep only the input of each of the model's blocks and compute the rest again in
     the backward pass: the same gradients, less memory, up to a third more time. ``auto``: on a GPU
     of which what is trained takes a quarter or more. Not part of the recipe's id."""
+    packing: Literal["auto", "none", "packed"] = "auto"
+    """``packed``: the sequences of a pass stand one behind the other, without padding. Each sees
+    itself alone, so losses and gradients are those of the padded pass but for rounding; a pass
+    takes as many questions as have the tokens of ``micro_batch_size`` of the step's longest. Causal
+    LMs whose attention is transformers' ``sdpa`` can. ``auto``: on a GPU, models that can."""
     workers: PositiveInt | Literal["auto"] = 1
     """Processes that share one training, sharded by FSDP2; not part of the recipe's id. ``auto``:
     the fewest of 1, 2, 4, … with which it fits into the GPUs, see ``execution.device_gib``; 1 where
     their memory is not known."""
+    replicas: PositiveInt = 1
+    """Sets of workers that hold all weights each, sharded within a set (HSDP): as many as nodes,
+    so that weights are gathered within a node. A divisor of ``workers``; not part of the recipe's
+    id."""
+
+    @model_validator(mode="after")
+    def _replicas_share_workers(self) -> Self:
+        if self.workers != "auto" and self.replicas > 1 and self.workers % self.replicas:
+            raise ValueError(
+                f"replicas = {self.replicas} does not divide workers = {self.workers}. Set it to "
+                f"{' or '.join(str(n) for n in _divisors(self.workers))}"
+            )
+        return self
 
     def in_epochs(self, steps_per_epoch: int) -> "Training":
         """Return it with the epochs that its ``steps`` are, which all else goes by."""
@@ -196,8 +218,8 @@ class Training(Section):
 
     @property
     def world(self) -> int:
-        """How many workers; of ``auto``, which a plan replaces in its recipes, one."""
-        return 1 if self.workers == "auto" else self.workers
+        """How many workers; of ``auto``, which a plan replaces in its recipes, as few as may be."""
+        return self.replicas if self.workers == "auto" else self.workers
 
     @property
     def places(self) -> tuple[float, ...]:

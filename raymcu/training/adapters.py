@@ -6,7 +6,7 @@ of the store is whole, so curves and blends never see an adapter.
 
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -70,7 +70,7 @@ def inject(model: Any, lora: Lora) -> None:
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
         inject_adapter_in_model(config, wrapped)
     for name, weight in model.named_parameters():
-        if _ADAPTER.search(name):  # small, and trained: never in half precision
+        if is_adapter(name):  # small, and trained: never in half precision
             weight.data = weight.data.float()
 
 
@@ -78,6 +78,11 @@ def _is_linear(module: nn.Module) -> bool:
     """Whether a module is a linear layer; routers of experts are made of one but give more."""
     is_plain = isinstance(module, nn.Linear) and type(module).__name__.endswith("Linear")
     return is_plain or isinstance(module, Conv1D)
+
+
+def is_adapter(name: str) -> bool:
+    """Say whether a weight is an adapter's A or B."""
+    return _ADAPTER.search(name) is not None
 
 
 def base_name(name: str) -> str:
@@ -108,15 +113,33 @@ def merge(
     """
     merged = {}
     for name, value in state.items():
-        if _ADAPTER.search(name):
+        if is_adapter(name):
             continue
         plain = base_name(name)
-        down = state.get(plain.removesuffix(".weight") + ".lora_A.default.weight")
-        up = state.get(plain.removesuffix(".weight") + ".lora_B.default.weight")
-        if down is not None and up is not None:
-            update = (up.float() @ down.float()).mul_(lora.alpha / lora.rank)
-            update = update.T if plain in transposed else update
-            merged[plain] = (value.float() + update).to(dtype)
-        else:
-            merged[plain] = value
+        update = update_of(state, plain, lora, transposed)
+        merged[plain] = value if update is None else (value.float() + update()).to(dtype)
     return merged
+
+
+def update_of(
+    state: Mapping[str, Tensor], plain: str, lora: Lora, transposed: Collection[str] = ()
+) -> Callable[[], Tensor] | None:
+    """Return what makes alpha/rank · B·A, in float32, of a weight; None if it has no adapter.
+
+    Args:
+        state: Full adapters by the names of the model with adapters.
+        plain: The weight's name in the plain model.
+        lora: What was put in.
+        transposed: Names of weights that are (inputs, outputs).
+    """
+    stem = plain.removesuffix(".weight")
+    down = state.get(f"{stem}.lora_A.default.weight")
+    up = state.get(f"{stem}.lora_B.default.weight")
+    if down is None or up is None:
+        return None
+
+    def make() -> Tensor:
+        update = (up.float() @ down.float()).mul_(lora.alpha / lora.rank)
+        return update.T if plain in transposed else update
+
+    return make

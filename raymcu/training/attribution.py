@@ -64,10 +64,13 @@ def loss_gradients(
     return found
 
 
-def gradient_norm(scorer: Scorer, weights: Mapping[str, Tensor], row: Encoded) -> float:
-    """Return the Euclidean norm of the gradient of one sequence's mean NLL per token."""
+def gradient_square(scorer: Scorer, weights: Mapping[str, Tensor], row: Encoded) -> float:
+    """Return the squared norm of the gradient of one sequence's mean NLL per token.
+
+    Of sharded weights, of this worker's shards.
+    """
     gradients = loss_gradients(scorer, weights, [[row]])
-    return float(torch.stack([g.double().square().sum() for g in gradients.values()]).sum().sqrt())
+    return float(torch.stack([g.double().square().sum() for g in gradients.values()]).sum())
 
 
 def _nll(scorer: Scorer, batch: Sequence[Encoded]) -> Tensor:

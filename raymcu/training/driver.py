@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from raymcu.cluster.gauges import Exported
 from raymcu.errors import StoreError, WorkError
 from raymcu.models.devices import Devices, device_name, is_device_error
 from raymcu.planning.recipes import Recipe
@@ -66,6 +67,7 @@ def train_level(
     Raises:
         StoreError: If a parent's checkpoint is damaged.
     """
+    watch = Exported(watch, run, space.name, stage, len(recipes))
     common = common_of(stage, run, space)
     if single := [recipe for recipe in recipes if _workers(recipe) == 1]:
         slots = cluster.workers(space.execution)

@@ -20,6 +20,7 @@ from raymcu.methods._base import FORGET, RETAIN, Method, Needs, Part, all_needs
 from raymcu.models.causal_lm import local
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import GEffects
+from raymcu.training.group import sum_of_shards
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material
 from raymcu.training.reading import Batch, Picked
@@ -234,7 +235,7 @@ def _over_all_workers(
 ) -> dict[str, list[_Effect]]:
     """Add up the products of all workers' shards; every worker has seen every question."""
     flat = torch.stack(list(chain.from_iterable(found.values()))).flatten()
-    sums = iter(loop.group.sum(flat.tolist()))
+    sums = iter(sum_of_shards(loop.group, flat.tolist(), loop.training.replicas))
     return {
         term: [tuple(tuple(islice(sums, len(GROUPS))) for _ in _SETS) for _ in effects]
         for term, effects in found.items()

@@ -38,3 +38,8 @@ class Alone:
 def decides(group: Group, is_so: Callable[[], bool]) -> bool:
     """Let worker 0 look and decide for all: what each sees of a shared folder may differ."""
     return group.sum([float(is_so()) if group.rank == 0 else 0.0])[0] > 0
+
+
+def sum_of_shards(group: Group, values: Sequence[float], replicas: int) -> list[float]:
+    """Add up what each worker has found of its shards, which as many sets of workers hold alike."""
+    return [value / replicas for value in group.sum(values)]

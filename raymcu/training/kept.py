@@ -1,4 +1,4 @@
-"""What is kept of a training: states that it can go on from, then its checkpoint and what it tells.
+"""What is kept of a training: its checkpoint and what it tells.
 
 Beside a checkpoint's weights stand its recipe, its losses, and what was asked of it besides.
 """
@@ -8,20 +8,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from raymcu.models import causal_lm
-from raymcu.models.batch_norm import statistics_of
+from raymcu.models.modality import CausalLM
 from raymcu.planning.recipes import Recipe
 from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
-from raymcu.training.adapters import inputs_first, merge
-from raymcu.training.group import Group, decides
-from raymcu.training.loop import Loop
+from raymcu.training.adapters import base_name, inputs_first, is_adapter, merge, update_of
+from raymcu.training.group import Group
 from raymcu.training.progress import Progress
+from raymcu.training.sharding import Distributed, drop_gathered
 from raymcu.training.start_model import Job
-from raymcu.training.whole_weights import fill, whole
+from raymcu.training.whole_weights import Kept, whole, write_together
 
 
 def keep_checkpoint(
@@ -33,44 +32,39 @@ def keep_checkpoint(
     rounds off a weight is more than a small rate moves it by.
     """
     dtype = causal_lm.DTYPES["float32" if recipe.role == "memorizer" else recipe.model.dtype]
-    found = all_weights(job, dtype)
+    together = group.moving if isinstance(group, Distributed) else None
+    is_shared = together is not None and isinstance(job.modality, CausalLM)
+    shared = _as_kept(job, dtype) if is_shared else {}
+    found = {} if is_shared else all_weights(job, dtype)
     weights = {n: w.to(dtype) if w.is_floating_point() else w for n, w in found.items()}
-    if group.rank == 0:
-        with store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
-            job.modality.save(job.model, job.encoder, folder, weights)
-            write_recipe(recipe, folder, progress)
-            _write_samples(job, folder)
-
-
-def keep_state(store: CheckpointStore, group: Group, recipe: Recipe, loop: Loop) -> None:
-    """Write all that a training needs to go on; collective if sharded."""
-    moved = {name: whole(weight).contiguous() for name, weight in loop.moved.items()}
-    optimizer = loop.optimizer.state()
-    averaged = loop.average.values if loop.average is not None else {}
-    average = {name: whole(weight).contiguous() for name, weight in averaged.items()}
-    if group.rank == 0:
-        with store.writing(f".partial/{recipe.id}") as folder:
-            save_file(moved, folder / "weights.safetensors")
-            save_file(optimizer, folder / "optimizer.safetensors")
-            if statistics := statistics_of(loop.scorer):
-                save_file(statistics, folder / "statistics.safetensors")
-            if average:
-                save_file(average, folder / "average.safetensors")
-            (folder / "progress.json").write_text(json.dumps(vars(loop.progress)))
-
-
-def resume(store: CheckpointStore, group: Group, recipe: Recipe, loop: Loop) -> None:
-    """Put a training where its last state was saved, if one was."""
-    if not decides(group, lambda: store.is_done(f".partial/{recipe.id}")):
+    if group.rank:
+        if shared:
+            write_together(None, shared, together)
         return
-    folder = store.local_dir(f".partial/{recipe.id}")
-    fill(loop.moved, load_file(folder / "weights.safetensors"))
-    loop.optimizer.load(load_file(folder / "optimizer.safetensors"))
-    if statistics := statistics_of(loop.scorer):
-        fill(statistics, load_file(folder / "statistics.safetensors"))
-    if loop.average is not None:
-        fill(loop.average.values, load_file(folder / "average.safetensors"))
-    loop.progress = Progress(**json.loads((folder / "progress.json").read_text()))
+    with store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
+        job.modality.save(job.model, job.encoder, folder, weights)
+        if shared:
+            write_together(folder / "model.safetensors", shared, together)
+            job.model.config.dtype = dtype  # of what is saved, not of the open model
+            job.model.config.save_pretrained(folder)
+        write_recipe(recipe, folder, progress)
+        _write_samples(job, folder)
+
+
+def _as_kept(job: Job, dtype: torch.dtype) -> dict[str, Kept]:
+    """Return the open model's weights as they are to be written, adapters merged; collective."""
+    drop_gathered(job.scorer)
+    held = causal_lm.saved_weights(job.model)
+    small = {name: whole(weight) for name, weight in held.items() if is_adapter(name)}
+    lora, transposed = job.training.lora, inputs_first(job.model)
+    kept = {}
+    for name, weight in held.items():
+        if not is_adapter(name):
+            plain = base_name(name)
+            update = None if lora is None else update_of(small, plain, lora, transposed)
+            own = dtype if weight.is_floating_point() else weight.dtype
+            kept[plain] = Kept(weight, own, update)
+    return kept
 
 
 def all_weights(job: Job, dtype: torch.dtype) -> dict[str, Tensor]:

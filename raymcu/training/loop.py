@@ -27,9 +27,9 @@ from raymcu.training.group import Alone, Group
 from raymcu.training.material import Material
 from raymcu.training.optimizers import Optimizer, schedule
 from raymcu.training.progress import Losses, Progress
-from raymcu.training.reading import Batch, Picked, Reader
+from raymcu.training.reading import Batch, Picked, Reader, longest_packed
 from raymcu.training.reference import Reference
-from raymcu.training.sharding import drop_gathered
+from raymcu.training.sharding import drop_gathered, sync_gradients
 from raymcu.training.turns import Turn, backward, check_apart, tied_weights, turns_of
 from raymcu.training.walk import Walk
 from raymcu.training.zeroth_order import estimate
@@ -102,6 +102,7 @@ class Loop:
             label_smoothing=training.label_smoothing,
             is_bfloat16=dtype == "bfloat16",
             group=self.group,
+            longest_packed=longest_packed(scorer, training, self.device),
         )
 
     def run(self) -> Iterator[Progress]:
@@ -289,7 +290,9 @@ class Loop:
         found: list[StepLoss] = []
         scales: list[float] = []
         seen: dict[Part, Tensor] = {}
-        for picked in self.reader.pieces(batch):
+        pieces = list(self.reader.pieces(batch))
+        for number, picked in enumerate(pieces, 1):
+            sync_gradients(self.scorer, is_last=number == len(pieces))
             added: list[StepLoss] = []
             scale = picked.is_real / len(self.methods)
             for turn in self.turns:

@@ -138,17 +138,46 @@ class Optimizer:
                     found[f"{name}|{what}"] = torch.as_tensor(full).detach().cpu().contiguous()
         return found
 
+    def held(self) -> dict[str, Tensor]:
+        """Return the state by the names of `state`, as this worker holds it: what is sharded is."""
+        return {
+            f"{name}|{what}": value
+            for name, weight in self.weights.items()
+            for optimizer, _ in self.parts
+            for what, value in optimizer.state.get(weight, {}).items()
+        }
+
+    def make_room(self, key: str, shape: torch.Size, dtype: torch.dtype) -> None:
+        """Make a tensor of the state that `held` then has, sharded as its weight if it is like it.
+
+        Args:
+            key: As in `state`.
+            shape: Of the whole.
+            dtype: Of it.
+        """
+        name, what = key.split("|")
+        weight = self.weights[name]
+        made = (
+            torch.zeros_like(weight, dtype=dtype)
+            if shape == weight.shape
+            else torch.zeros(shape, dtype=dtype, device=weight.device)
+        )
+        self._owner(weight).state[weight][what] = made.detach()
+
+    def _owner(self, weight: Tensor) -> torch.optim.Optimizer:
+        return next(
+            optimizer
+            for optimizer, _ in self.parts
+            for group in optimizer.param_groups
+            if any(weight is member for member in group["params"])
+        )
+
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over a state that `state` returned."""
         for key, value in state.items():
             name, what = key.split("|")
             weight = self.weights[name]
-            owner = next(
-                optimizer
-                for optimizer, _ in self.parts
-                for group in optimizer.param_groups
-                if any(weight is member for member in group["params"])
-            )
+            owner = self._owner(weight)
             if isinstance(weight, DTensor) and value.ndim:
                 here: Tensor = distribute_tensor(
                     value.to(weight.device), weight.device_mesh, weight.placements

@@ -1,21 +1,27 @@
 """How a step is read: its sequences, piece by piece, and what the model says of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raymcu.errors import WorkError
 from raymcu.methods._base import Labelled, Needs, Part
 from raymcu.methods._logits import Logits
+from raymcu.models import packing
 from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
+from raymcu.study.training_tables import Training
 from raymcu.training.data import Stream
 from raymcu.training.group import Group
 from raymcu.training.material import Material, num_labelled
 from raymcu.training.reference import Reference
+from raymcu.training.sharding import drop_gathered
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class Reader:
     """Whether it computes under autocast; weights stay float32."""
     group: Group
     """Workers that share each step."""
+    longest_packed: float = 0
+    """Tokens of the longest sequence that may be packed with others; 0 packs none."""
 
     def batch(self, number: int) -> Batch:
         """Return the sequences of a step."""
@@ -80,11 +88,40 @@ class Reader:
 
         Every worker makes as many passes as the others, or a sharded model would hang.
         """
-        share = -(-batch.size // self.group.size)
-        piece = min(self.micro_batch_size or share, share)
-        for start in range(0, share, piece):
-            own = range(batch.size)[self.group.rank :: self.group.size][start : start + piece]
-            yield Picked(tuple(own) or (0,), bool(own))
+        cuts = [
+            self._cut(batch, range(batch.size)[rank :: self.group.size])
+            for rank in range(self.group.size)
+        ]
+        own = cuts[self.group.rank]
+        for number in range(max(map(len, cuts))):
+            is_real = number < len(own)
+            yield Picked(own[number] if is_real else (0,), is_real)
+
+    def _cut(self, batch: Batch, share: Sequence[int]) -> list[tuple[int, ...]]:
+        """Cut a worker's questions into pieces.
+
+        Packed, a piece takes questions while they have, in every part, no more tokens than
+        ``micro_batch_size`` of the step's longest.
+        """
+        most = self.micro_batch_size or max(1, len(share))
+        if not all(self._is_packed(part, chain(*rows)) for part, rows in batch.sequences.items()):
+            return [tuple(share[i : i + most]) for i in range(0, len(share), most)]
+        tokens = np.array(
+            [[sum(map(len, rows)) for rows in of] for of in batch.sequences.values()]
+        )  # (parts, questions)
+        room = most * tokens.max(axis=1)
+        cuts: list[tuple[int, ...]] = []
+        for question in share:
+            if cuts and (tokens[:, [*cuts[-1], question]].sum(axis=1) <= room).all():
+                cuts[-1] = (*cuts[-1], question)
+            else:
+                cuts.append((question,))
+        return cuts
+
+    def _is_packed(self, part: Part, rows: Iterable[Encoded]) -> bool:
+        """Whether sequences of a part may be packed: none of them is too long, no padding read."""
+        can = self.longest_packed > 0 and part.read != "padded"
+        return can and max(map(len, rows)) <= self.longest_packed
 
     def sequence_losses(self, part: Part, piece: Labelled, batch: Batch, picked: Picked) -> Tensor:
         """Return the mean NLL per token of each sequence: what a curriculum calls its loss."""
@@ -102,7 +139,9 @@ class Reader:
         shown = rows
         if self.material.augmentation is not None and batch.step is not None:
             shown = self.material.augmented(part, questions, picked.questions, batch.step)
-        items = self.scorer.collate(shown, every_position=part.every_position, read=part.read)
+        is_packed = self._is_packed(part, shown) and len({len(row) for row in shown}) > 1
+        together = self.scorer.pack if is_packed else self.scorer.collate
+        items = together(shown, every_position=part.every_position, read=part.read)
         states = None
         with self._autocast():
             where = (items.inputs, items.row, items.column, needs.layer, False)
@@ -181,3 +220,29 @@ class Reader:
         if self.is_bfloat16:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
+
+
+def longest_packed(scorer: Any, training: Training, device: torch.device) -> float:
+    """Return how many tokens the longest sequence may have that a training packs; 0 packs none.
+
+    Args:
+        scorer: Holds the model, perhaps sharded, which is tried.
+        training: Says whether to pack.
+        device: Where it trains.
+
+    Raises:
+        WorkError: ``cannot_pack`` if it is to, and the model cannot.
+    """
+    is_asked = training.packing == "packed"
+    if not is_asked and (training.packing == "none" or device.type != "cuda"):
+        return 0
+    found = packing.longest_packed(scorer) if isinstance(scorer, Scorer) else 0
+    drop_gathered(scorer)  # as no backward pass followed
+    if is_asked and not found:
+        raise WorkError(
+            "cannot_pack",
+            f"training.packing is 'packed', and {type(scorer.model).__name__} cannot be fed "
+            "several sequences in one row: its attention is not transformers' 'sdpa', or what it "
+            "keeps from token to token goes on into the next. Set training.packing = 'auto'.",
+        )
+    return found

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from raymcu.methods._base import Needs, Part
 from raymcu.methods._logits import Logits, nll, read
@@ -110,7 +111,7 @@ def ask(scorer: Scorer, rows: Sequence[Encoded], asked: Asked, batch: int) -> di
     """
     answers: Callable[[Batch], Tensor] = {
         "nll": lambda piece: _nll(scorer, piece),
-        "hidden": lambda piece: scorer.hidden(*_where(piece), piece.mask),
+        "hidden": lambda piece: scorer(*_where(piece), None, False, mask=piece.mask),
         "states": lambda piece: scorer.states(
             *_where(piece), asked.layer, piece.mask, asked.final_norm
         ),
@@ -136,7 +137,8 @@ def _where(piece: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _nll(scorer: Scorer, piece: Batch) -> Tensor:
-    logits = Logits(scorer.hidden(*_where(piece)), scorer.logits, scorer.num_tokens)
+    hidden = scorer(*_where(piece), None, False)  # the pass that gathers a sharded model's head
+    logits = Logits(hidden, scorer.logits, scorer.num_tokens)
     return read(logits, nll, piece.labels)
 
 
@@ -168,6 +170,8 @@ def sample(
             num_return_sequences=count if temperature else 1,
             eos_token_id=encoder.eos,
             pad_token_id=encoder.pad,
+            # Workers that share a model go on together till the last has finished.
+            synced_gpus=any(isinstance(weight, DTensor) for weight in model.parameters()),
             **(how if temperature else {"do_sample": False}),
         )
     answers = []

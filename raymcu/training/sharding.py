@@ -6,16 +6,19 @@ each batch; weights are gathered block by block when a pass needs them.
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
+from typing import Any
 
 import torch
-from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
+from torch import distributed, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-
-from raymcu.models.scorer import Scorer
 
 _MEETING_S = 20
 """How long a worker with an error waits for the others to come with theirs."""
+_ROOMY = 0.25
+"""Of a GPU: where a whole copy of what is computed with, and of its gradients, takes no more, they
+stay whole through a pass and through the pieces of a step."""
 
 
 class Distributed:
@@ -23,6 +26,10 @@ class Distributed:
 
     def __init__(self) -> None:
         self._meeting = distributed.new_group(backend="gloo", timeout=timedelta(seconds=_MEETING_S))
+        self.moving = distributed.new_group(backend="gloo")
+        """Hands over what is on CPUs."""
+        self.saving = distributed.new_group(backend="gloo")
+        """For states that are saved beside the training: a thread of its own talks in it."""
 
     @property
     def rank(self) -> int:
@@ -60,30 +67,79 @@ def is_of_peer(error: BaseException) -> bool:
     return isinstance(error, distributed.DistError) or "gloo/transport" in str(error)
 
 
-def shard(scorer: Scorer, dtype: str) -> None:
-    """Shard a scorer's weights over all workers of the group, in place.
+@cache
+def mesh_of(device: torch.device, replicas: int) -> DeviceMesh:
+    """Return the workers in a row; with replicas in so many rows, of which each has all weights.
+
+    Collective where it is asked for first.
+    """
+    size = distributed.get_world_size()
+    if replicas == 1:
+        return init_device_mesh(device.type, (size,))
+    shape = (replicas, size // replicas)
+    return init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
+
+
+def shard(scorer: Any, dtype: str, device: torch.device, replicas: int = 1) -> None:
+    """Shard a scorer's weights over all workers of the group, in place, onto a device.
 
     Each decoder block is gathered on its own; what lies outside the blocks belongs to the scorer.
 
     Args:
-        scorer: The same full model on every worker.
+        scorer: The same full model on every worker; weights may be empty (meta), and are then
+            places to be filled.
         dtype: ``bfloat16`` gathers and computes in bfloat16 and adds gradients up in float32; the
             weights held stay as they are.
+        device: This worker's.
+        replicas: Sets of workers that hold all weights each; neighbours are of one set. Gradients
+            are added up within a set, then among the sets.
     """
-    device = next(scorer.parameters()).device
-    mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
+    mesh = mesh_of(device, replicas)
     policy = (
         MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         if dtype == "bfloat16"
         else MixedPrecisionPolicy()
     )
+    stays = _is_roomy(scorer, dtype, device)
     for block in scorer.layers:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=not stays)
     fully_shard(scorer, mesh=mesh, mp_policy=policy)
+    scorer.stays_whole = stays
+    scorer._apply(lambda held: torch.empty_like(held, device=device) if held.is_meta else held)
 
 
-def drop_gathered(scorer: Scorer) -> None:
+def _is_roomy(scorer: nn.Module, dtype: str, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    each = 2 if dtype == "bfloat16" else 4
+    size = sum(w.numel() * (each + 4 * w.requires_grad) for w in scorer.parameters())
+    return size <= _ROOMY * torch.cuda.get_device_properties(device).total_memory
+
+
+def drop_gathered(scorer: nn.Module) -> None:
     """Let a sharded model gather its weights anew: without a backward pass it keeps the old."""
     for module in scorer.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
+
+
+@torch.no_grad()
+def gather_rest(scorer: Any) -> None:
+    """Gather what lies outside the blocks, for passes of the model that do not begin here."""
+    if isinstance(scorer, FSDPModule):
+        shared: Any = scorer
+        at = torch.zeros(1, dtype=torch.long, device=shared.device)
+        shared(at[None], at, at, None, False)
+
+
+def sync_gradients(scorer: nn.Module, *, is_last: bool) -> None:
+    """Say whether the next backward passes are those of a step's last piece.
+
+    Before it, gradients are added up among replicas no more than they must, and where there is room
+    not among workers at all.
+    """
+    if isinstance(scorer, FSDPModule):
+        if scorer.stays_whole:
+            scorer.set_requires_gradient_sync(is_last)
+        else:
+            scorer.set_requires_all_reduce(is_last)

@@ -4,6 +4,7 @@ Its loglikelihoods and hidden states where a method needs them, its own answers,
 finds each row, and which weights an update mask holds.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,12 +27,13 @@ from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe
 from raymcu.study.training_tables import Training
 from raymcu.training.adapters import base_name
-from raymcu.training.attribution import freeze, gradient_norm
+from raymcu.training.attribution import freeze, gradient_square
 from raymcu.training.data import Stream
 from raymcu.training.frozen import Frozen
-from raymcu.training.group import Group
+from raymcu.training.group import Group, sum_of_shards
 from raymcu.training.material import Material
 from raymcu.training.reference import Asked, Reference, ask, sample
+from raymcu.training.sharding import drop_gathered, gather_rest
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Job:
     model: Any
     modality: Modality
     encoder: Any
+    scorer: Any
+    """Computes with the model; perhaps sharded, its adapters put in."""
     stream: Stream
     material: Material
     methods: list[Method]
@@ -101,7 +105,7 @@ class StartModel:
         needs = all_needs(job.methods)
         for part in needs:
             if part.answers == "sampled":
-                job.material.sampled[part] = self._answers(job, part, lambda: opened().model)
+                job.material.sampled[part] = self._answers(job, part, opened)
         for part, need in needs.items():
             _check_layer(need.layer, len(scorer.layers))
             has_drawn = part.answers != "true"
@@ -117,15 +121,19 @@ class StartModel:
                 self._reference.means[part] = float(nll.double().mean())
         return self._reference
 
-    def _answers(self, job: Job, part: Part, model: Callable[[], Any]) -> dict[int, list[Encoded]]:
+    def _answers(
+        self, job: Job, part: Part, opened: Callable[[], Scorer]
+    ) -> dict[int, list[Encoded]]:
         """Let the start model answer every question of a part by itself."""
         recipe = job.recipe
         key = (recipe.seed, recipe.fingerprint, recipe.forget_size, recipe.retain_set, part)
         if key not in self._sampled:
             count = max(part.pool, part.count)
+            scorer = opened()
+            gather_rest(scorer)
             self._sampled[key] = {
                 number: sample(
-                    model(),
+                    scorer.model,
                     job.encoder,
                     row.prompt,
                     count,
@@ -177,7 +185,7 @@ def _check_layer(layer: int | None, num_layers: int) -> None:
         )
 
 
-def order_rows(job: Job, scorer: Scorer) -> None:
+def order_rows(job: Job, scorer: Scorer, group: Group) -> None:
     """Rank the anchor rows by what the start model finds difficult, if the curriculum orders."""
     curriculum = job.curriculum
     if not isinstance(curriculum, Ordering):
@@ -189,8 +197,10 @@ def order_rows(job: Job, scorer: Scorer) -> None:
         said = ask(scorer, rows, Asked("nll", False), job.training.batch_size)
         difficulty = [float(said[row].double().mean()) for row in rows]
     else:
+        drop_gathered(scorer)
         weights = causal_lm.trainable(job.model)
-        difficulty = [gradient_norm(scorer, weights, row) for row in rows]
+        squares = [gradient_square(scorer, weights, row) for row in rows]
+        difficulty = [math.sqrt(s) for s in sum_of_shards(group, squares, job.training.replicas)]
     job.stream.follow(curriculum, np.asarray(difficulty), job.training.epochs)
 
 
@@ -239,6 +249,7 @@ def freeze_weights(
     retain = [[job.stream.retain[i] for i in step.retain] for step in steps]
 
     def add(histogram: Tensor) -> Tensor:
-        return torch.tensor(group.sum(histogram.tolist()), dtype=torch.float64).to(torch.int64)
+        added = sum_of_shards(group, histogram.tolist(), job.training.replicas)
+        return torch.tensor(added, dtype=torch.float64).to(torch.int64)
 
     return freeze(mask, scorer, weights, forget, retain, add)

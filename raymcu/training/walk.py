@@ -11,7 +11,7 @@ from torch import Tensor
 from raymcu.curves._length import Reals, position_at
 from raymcu.models.blending import combine
 from raymcu.models.causal_lm import local
-from raymcu.training.group import Alone, Group
+from raymcu.training.group import Alone, Group, sum_of_shards
 
 _PIECE = 1 << 20
 """Numbers of each control point whose products are taken at once."""
@@ -35,6 +35,8 @@ class Walk:
     """What positions are drawn from: all t alike, or all of the curve's length alike."""
     group: Group = field(default_factory=Alone)
     """Workers of which each holds a part of every weight."""
+    replicas: int = 1
+    """Sets of them that hold all weights each."""
 
     @classmethod
     def on_chord(
@@ -78,7 +80,8 @@ class Walk:
                 piece = [one[start : start + _PIECE].double() for one in controls]
                 ways = torch.stack([one - piece[0] for one in piece])
                 found += (ways @ ways.T).cpu()
-        return np.array(self.group.sum(found.flatten().tolist())).reshape(count, count)
+        added = sum_of_shards(self.group, found.flatten().tolist(), self.replicas)
+        return np.array(added).reshape(count, count)
 
     def place(self, t: float) -> None:
         """Write phi(t) into the model in place."""

@@ -4,8 +4,6 @@ A workshop stays warm between recipes: benchmark rows and their tokens are kept.
 """
 
 import os
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -14,30 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.curricula._base import CURRICULA, Weighing
 from raymcu.curves._base import CURVES
 from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
 from raymcu.models import causal_lm
 from raymcu.models.anatomy import mlp_outputs
-from raymcu.models.blending import load_weights
-from raymcu.models.modality import MODALITIES, Modality
-from raymcu.models.scorer import Scorer
+from raymcu.models.families import empty_like
 from raymcu.planning.lessons import lesson_of
 from raymcu.planning.recipes import Recipe, leader_of, siblings, snapshots
 from raymcu.store.checkpoints import CheckpointStore
-from raymcu.study.search_space import BenchmarkUse
 from raymcu.training.adapters import inject
 from raymcu.training.data import Stream
 from raymcu.training.effects import recorder, with_watched
 from raymcu.training.group import Alone, Group, decides
-from raymcu.training.kept import all_weights, keep_checkpoint, keep_state, resume, write_recipe
+from raymcu.training.kept import all_weights, keep_checkpoint
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
-from raymcu.training.progress import Progress
+from raymcu.training.opening import Models
 from raymcu.training.recompute import recompute
 from raymcu.training.refusals import refuse
+from raymcu.training.sharded_models import Shard, ShardedModels
+from raymcu.training.sharding import drop_gathered
 from raymcu.training.start_model import (
     Job,
     StartModel,
@@ -46,13 +42,10 @@ from raymcu.training.start_model import (
     movable_weights,
     order_rows,
 )
+from raymcu.training.states import States
 from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.walk import Walk
-from raymcu.training.whole_weights import fill, like, whole
-from raymcu.training.written_blends import blend_of, opened_blend
-
-_CPU = torch.device("cpu")
-_RESIDENT_ENDS = 3
+from raymcu.training.whole_weights import fill, whole
 
 Report = Callable[[int, int, float | None], None]
 """Told (steps done, steps in all, loss) after every step."""
@@ -89,7 +82,7 @@ class Workshop:
         store: CheckpointStore,
         save_every_s: float,
         group: Group | None = None,
-        shard: Callable[[Scorer, str], None] | None = None,
+        shard: Shard | None = None,
         stop: Stop | None = None,
     ) -> None:
         self.stop = stop
@@ -97,18 +90,15 @@ class Workshop:
         self.save_every_s = save_every_s
         self.group = group or Alone()
         self.shard = shard
-        self.device = causal_lm.best_device()
+        self.models = Models(store) if shard is None else ShardedModels(store, self.group, shard)
+        self.device = self.models.device
         if self.device.type == "cuda":  # same recipe, same bits
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
-        self._benchmarks: dict[str, Benchmark] = {}
         self._encoded: dict[tuple[str, ...], Rows] = {}
         self.is_stopping = False
         """Whether the run was asked to stop, as worker 0 knows."""
-        self._warm: tuple[str, Any, Any] | None = None
-        """Config, model and encoder that the next recipe may use again."""
         self._start_model = StartModel()
-        self._ends: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
         causal_lm.quiet()
 
     def make(self, recipe: Recipe, report: Report, looks: Looks | None = None) -> None:
@@ -125,36 +115,22 @@ class Workshop:
         try:
             if recipe.training is None:
                 if self.group.rank == 0:  # nothing is shared among workers
-                    self._write(recipe)
+                    self.models.write(recipe)
             else:
                 self._train(self._prepare(leader_of(recipe)), report, looks)
-        except torch.OutOfMemoryError as error:
-            raise WorkError(
-                "out_of_memory",
-                f"{error} Lower training.micro_batch_size or raise training.workers.",
-            ) from error
-
-    def _write(self, recipe: Recipe) -> None:
-        """Write what is not trained: a blend, or a model that somebody else trained, or nobody."""
-        modality = self._modality(recipe)
-        blend = blend_of(recipe)
-        if blend is not None:
-            learned = self._benchmark(recipe.benchmark).training_set
-            model, encoder = opened_blend(
-                self.store, modality, recipe.model, blend, lambda: learned("full")
-            )
-        elif recipe.role == "random":
-            model, encoder = self._create(recipe)
-        else:
-            model, encoder = modality.start_from(recipe.model, _CPU)
-        with self.store.writing(recipe.id, role=recipe.role, label=recipe.label) as folder:
-            modality.save(model, encoder, folder)
-            write_recipe(recipe, folder, Progress())
+        except BaseException as error:
+            self.models.forget()
+            if isinstance(error, torch.OutOfMemoryError):
+                raise WorkError(
+                    "out_of_memory",
+                    f"{error} Lower training.micro_batch_size or raise training.workers.",
+                ) from error
+            raise
 
     def _prepare(self, recipe: Recipe) -> Job:
         assert recipe.training is not None  # noqa: S101 - ready models are not prepared
-        benchmark, modality = self._benchmark(recipe.benchmark), self._modality(recipe)
-        model, encoder = self._open(recipe)
+        benchmark, modality = self.models.benchmark(recipe.benchmark), self.models.modality(recipe)
+        model, encoder, scorer = self.models.open(recipe)
         home = recipe.parents.get("start") or recipe.parents.get("reference") or recipe.id
         limit = getattr(model.config, "max_position_embeddings", None)
         forget_sets = () if recipe.train_sets else (recipe.forget_size or "",)
@@ -192,83 +168,38 @@ class Workshop:
             model=model,
             modality=modality,
             encoder=encoder,
+            scorer=scorer,
             stream=stream,
             material=material,
             methods=methods,
             curriculum=CURRICULA[choice.name](**choice.options) if choice else None,
         )
 
-    def _open(self, recipe: Recipe) -> tuple[Any, Any]:
-        """Open the weights the training starts from, in float32: they are the master copy."""
-        parent = recipe.parents.get("start") or recipe.parents.get("first")
-        if parent is not None:
-            return self._open_parent(recipe, parent)
-        modality = self._modality(recipe)
-        if recipe.model.path is not None:
-            source = recipe.model.model_copy(update={"dtype": "float32"})
-            benchmark = self._benchmark(recipe.benchmark)
-            return modality.adopt(source, benchmark, recipe.seed, self.device)
-        model, encoder = self._create(recipe)
-        return model.to(self.device), encoder
-
-    def _create(self, recipe: Recipe) -> tuple[Any, Any]:
-        """Make a model with random weights of the recipe's seed."""
-        benchmark = self._benchmark(recipe.benchmark)
-        if recipe.model.path is not None:
-            return self._modality(recipe).redraw(recipe.model, benchmark, recipe.seed)
-        # All models of a study share the original's tokenizer, or they could not be compared.
-        sets = dict.fromkeys(("full", *(s for s in recipe.train_sets if s[:6] != "retain")))
-        return self._modality(recipe).create(recipe.model, benchmark, tuple(sets), recipe.seed)
-
-    def _open_parent(self, recipe: Recipe, parent: str) -> tuple[Any, Any]:
-        """Open a checkpoint of the store, into the model that is open already if it fits.
-
-        A sharded model, or one with adapters, is no longer what it was and is not kept. Weights
-        that only carry adapters need no master copy, unless sharded: shards share one dtype.
-        """
-        has_adapters = recipe.training is not None and recipe.training.lora is not None
-        is_kept = not has_adapters and self.shard is None
-        dtype = recipe.model.dtype if has_adapters and self.shard is None else "float32"
-        folder = self.store.local_dir(parent)
-        config = recipe.model.prompt + (folder / "config.json").read_text()
-        if is_kept and self._warm is not None and self._warm[0] == config:
-            _, model, encoder = self._warm
-            fill(causal_lm.saved_weights(model), load_weights(folder))
-            for weight in model.parameters():
-                weight.requires_grad_(True)
-                weight.grad = None  # a training that diverged leaves gradients
-            return model.eval(), encoder
-        model, encoder = self._modality(recipe).open(folder, recipe.model, dtype, self.device)
-        self._warm = (config, model, encoder) if is_kept else None
-        return model, encoder
-
     def _train(self, job: Job, report: Report, looks: Looks | None) -> None:
-        recipe = job.recipe
-        scorer = job.modality.scorer(job.model, job.encoder)
+        recipe, scorer = job.recipe, job.scorer
         scorer.check()
         refuse(job, scorer, self.group)
-        recompute(scorer, job.training, self.device, self.group.size)
-        order_rows(job, scorer)  # first, as it decides what the training will ask
+        recompute(scorer, job.training, self.device, self.group.size // job.training.replicas)
+        order_rows(job, scorer, self.group)  # first, as it decides what the training will ask
         reference = self._start_model.ask(
             job,
             scorer,
-            self._opener(recipe, "reference"),  # of a bend, which starts from elsewhere itself
-            self._opener(recipe, "random"),
+            self.models.asked(recipe, "reference"),  # of a bend, which starts from elsewhere itself
+            self.models.asked(recipe, "random"),
         )
         observe = None
         if recipe.g_effects is not None:
             observe = recorder(recipe.g_effects, job.methods, job.material)
             reference = with_watched(reference, job, observe, scorer)
         is_partial = any(method.trained() != ".*" for method in job.methods)
-        # Before adapters have names of theirs.
-        llama_names = mlp_outputs(job.model) if is_partial else {}
-        if job.training.lora is not None:
+        # Of a model whose adapters have no names yet.
+        llama_names = mlp_outputs(empty_like(job.model)) if is_partial else {}
+        if job.training.lora is not None and self.shard is None:
             torch.manual_seed(recipe.seed)
             inject(job.model, job.training.lora)
-        if self.shard is not None:
-            self.shard(scorer, recipe.model.dtype)
+        drop_gathered(scorer)
         weights = movable_weights(job, llama_names)
-        walk = self._walk(recipe, job.model) if recipe.role == "bend" else None
+        walk = self._walk(job) if recipe.role == "bend" else None
         bends = siblings(recipe, len(walk.bends)) if walk is not None else []
         made = [recipe, *bends]
         missing = {one.id for one in made if not self._is_done(one.id)}
@@ -287,18 +218,22 @@ class Workshop:
             group=self.group,
             observe=observe,
         )
-        resume(self.store, self.group, recipe, loop)
+        states = States(self.store, self.group, recipe, self.save_every_s)
+        states.resume(loop)
         kept = {one.step: one for one in snapshots(recipe) if not self._is_done(one.id)}
-        self._run(job, loop, report, looks, kept)
+        try:
+            self._run(job, loop, report, looks, kept, states)
+        finally:
+            states.close()
         for one in reversed(made):  # the leader last: while it is missing, all are made with it
             if one.id in missing:
+                drop_gathered(scorer)
                 if walk is not None:
                     fill(dict(job.model.named_parameters()), walk.bends[one.bend])
                 if walk is not None or job.training.average is not None:
                     job.settle(scorer)
                 keep_checkpoint(self.store, self.group, job, one, loop.progress)
-        if self.group.rank == 0:
-            self.store.folder.remove(f".partial/{recipe.id}")
+        states.remove()
 
     def _run(
         self,
@@ -307,6 +242,7 @@ class Workshop:
         report: Report,
         looks: Looks | None,
         kept: Mapping[int | None, Recipe],
+        states: States,
     ) -> None:
         """Train to the end, telling how far it is and saving resumable states.
 
@@ -316,8 +252,8 @@ class Workshop:
             report: Told how far it is.
             looks: Looks on its way.
             kept: Recipes of weights on its way, by step.
+            states: Where resumable ones go.
         """
-        saved = time.monotonic()
         for progress in loop.run():
             report(progress.step, loop.num_steps, progress.history[-1]["loss"])
             is_last = progress.step == loop.num_steps or progress.is_finished
@@ -328,65 +264,43 @@ class Workshop:
                 looks.at(number, {**all_weights(job, torch.float32), **shown})
             if progress.step in kept:
                 keep_checkpoint(self.store, self.group, job, kept[progress.step], loop.progress)
-            if not is_last and self._is_time(time.monotonic() - saved):
-                keep_state(self.store, self.group, job.recipe, loop)
-                saved = time.monotonic()
+            if not is_last and states.settle(is_asked=self._is_time(states)):
+                states.save(loop)
                 if self.stop is not None and decides(self.group, lambda: self.is_stopping):
+                    states.finish()
                     self.stop.answer(job.recipe.id)
                     raise StoppedError(f"{job.recipe.label}: stopped at step {progress.step}.")
-
-    def _opener(self, recipe: Recipe, parent: str) -> Callable[[], Scorer] | None:
-        """Return how to open a parent that is asked and not trained; None if there is none."""
-        if parent not in recipe.parents:
-            return None
-        modality, folder = self._modality(recipe), self.store.local_dir(recipe.parents[parent])
-        return lambda: modality.scorer(*modality.open(folder, recipe.model, "float32", self.device))
 
     def _is_done(self, checkpoint: str) -> bool:
         return decides(self.group, lambda: self.store.is_done(checkpoint))
 
-    def _is_time(self, waited: float) -> bool:
-        """Let worker 0 say whether to save: it is late, or the last time before the end."""
-
-        def is_time() -> bool:
+    def _is_time(self, states: States) -> bool:
+        """Say, of worker 0, whether to save: it is late, or the last time before the end."""
+        if self.group.rank == 0:
             self.is_stopping = self.stop is not None and self.stop.is_asked()
-            return waited >= self.save_every_s or self.is_stopping
+        return states.is_due or self.is_stopping
 
-        return decides(self.group, is_time)
-
-    def _walk(self, recipe: Recipe, model: Any) -> Walk:
+    def _walk(self, job: Job) -> Walk:
         """Set up the curve: both ends mapped, the bends on the chord."""
-        weights = dict(model.named_parameters())
-        first, second = (self._end(recipe.parents[end], weights) for end in ("first", "second"))
+        recipe, weights = job.recipe, dict(job.model.named_parameters())
+        first, second = (
+            self.models.end(recipe.parents[end], weights) for end in ("first", "second")
+        )
         family = CURVES[recipe.curve or ""](**recipe.curve_options)
         walk = Walk.on_chord(family.coefficients, weights, first, second)
-        return replace(walk, along=recipe.objective_along, group=self.group)
-
-    def _end(self, key: str, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return an end's weights on the device; the last few stay, as bends share their ends."""
-        if key not in self._ends:
-            full = load_weights(self.store.local_dir(key))
-            self._ends[key] = {name: like(weight, full[name]) for name, weight in weights.items()}
-            if len(self._ends) > _RESIDENT_ENDS:
-                self._ends.popitem(last=False)
-        self._ends.move_to_end(key)
-        return self._ends[key]
-
-    def _benchmark(self, use: BenchmarkUse) -> Benchmark:
-        key = use.model_dump_json()
-        if key not in self._benchmarks:
-            self._benchmarks[key] = BENCHMARKS[use.name](**use.options)
-        return self._benchmarks[key]
-
-    def _modality(self, recipe: Recipe) -> Modality:
-        return MODALITIES[self._benchmark(recipe.benchmark).modality]
+        return replace(
+            walk,
+            along=recipe.objective_along,
+            group=self.group,
+            replicas=job.training.replicas,
+        )
 
     def _encode(self, recipe: Recipe, home: str, model: Any, encoder: Any, name: str) -> Rows:
         """Encode a set once per encoder; ``home`` is the checkpoint that the encoder is from."""
         key = (recipe.benchmark.model_dump_json(), home, recipe.model.prompt, name)
         if key not in self._encoded:
-            examples = self._benchmark(recipe.benchmark).training_set(name)
-            items = self._modality(recipe).encode(model, encoder, examples)
+            examples = self.models.benchmark(recipe.benchmark).training_set(name)
+            items = self.models.modality(recipe).encode(model, encoder, examples)
             self._encoded[key] = Rows.of(items, examples)
         return self._encoded[key]
 

@@ -21,6 +21,7 @@ from raymcu.models import causal_lm, families
 from raymcu.models.anatomy import mlp_outputs
 from raymcu.models.files import TESTED
 from raymcu.models.scorer import Scorer
+from raymcu.models.trials import is_close
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import Measurement, ModelSource
 from raymcu.training.workshop import Workshop
@@ -155,11 +156,11 @@ def test_a_layer_can_be_the_last_and_states_be_shaken(family):
         if scorer.longest_shared:
             place = torch.arange(IDS.shape[1])[None]
             tree = scorer.tree_states(IDS, place, torch.full_like(place, IDS.shape[1]))
-            assert scorer._is_close(tree, at_once)
+            assert is_close(tree, at_once)
         if scorer.caching != "none":
             cache = scorer.new_cache()
             pieces = [scorer.extend(piece, cache) for piece in IDS.split((5, 1, 1, 1), 1)]
-            assert scorer._is_close(torch.cat(pieces, 1), at_once)
+            assert is_close(torch.cat(pieces, 1), at_once)
     assert not torch.allclose(at_once, scorer.all_states(IDS), atol=1e-2)
 
 

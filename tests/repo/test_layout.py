@@ -20,6 +20,7 @@ RAY_EDGES = tuple(
     f"raymcu/{edge}"
     for edge in (
         "session.py",
+        "cluster/gauges.py",
         "training/driver.py",
         "training/gang_driver.py",
         "measurement/driver.py",

@@ -11,7 +11,7 @@ from raymcu.report.catalog import catalog, print_catalog
 
 KINDS = (
     *("methods", "masks", "curricula", "metrics", "curves"),
-    *("walks", "attacks", "benchmarks", "settings"),
+    *("walks", "attacks", "benchmarks", "settings", "claims"),
 )
 
 
@@ -136,6 +136,13 @@ def test_settings_are_listed_as_a_table():
     assert head.split() == ["name", "pairs", "first", "second", "source"]
     assert first.split()[0] == "Rand"
     assert len(others) == 9
+
+
+def test_claims_are_listed_with_where_they_are_and_how_they_are_tested():
+    told = printed("claims")
+    assert "fragmented  A curve can be smooth in loss and broken in another metric.\n" in told
+    assert "source: MCU, 5.3, figure 4\n" in told
+    assert "tested by: share of connected curves along which a metric spreads" in told
 
 
 def test_metrics_are_listed_a_block_each():

@@ -1,5 +1,6 @@
 """What the report says of likeness of methods, difficulty and fragmented curves."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -91,13 +92,16 @@ def test_alike_is_a_method_with_itself_and_less_so_two_methods(study):
 
 def test_a_matrix_is_drawn_with_every_name_and_score(study):
     matrix = matrices(study)[0]
-    drawing = draw_matrix(matrix)
+    drawing = draw_matrix(matrix, has_files=True)
     text = drawing.svg.decode()
     for method in matrix.methods:
         assert text.count(f">{method}<") == 2
     assert ">above the diagonal: forget loss ↑<" in text
     assert f">{matrix.cells[0, 1].score:.2f}<" in text
-    assert draw_matrix(matrix).files == drawing.files, "the same bytes"
+    assert draw_matrix(matrix, has_files=True).files == drawing.files, "the same bytes"
+    words = re.compile(r"<text[^>]*>([^<]+)</text>")
+    file = drawing.files["svg"].decode()
+    assert sorted(words.findall(drawing.inline)) == sorted(words.findall(file))
     assert "<svg" in themed(drawing)
 
 

@@ -10,8 +10,7 @@ from rich.console import Console
 
 from raymcu.errors import ConfigError
 from raymcu.metrics._base import METRICS
-from raymcu.report import figures as figures_module
-from raymcu.report import overview, page_tables
+from raymcu.report import curve_figures, overview, page_tables
 from raymcu.report.console import (
     HEADLINE_METRICS,
     endpoints_table,
@@ -21,13 +20,15 @@ from raymcu.report.console import (
     settings_table,
 )
 from raymcu.report.costs import cost_rows, quantity
+from raymcu.report.curve_figures import curve_drawings, page_files
 from raymcu.report.data import Endpoint, load_study, metric_info
-from raymcu.report.figures import curve_drawings, draw_page
 from raymcu.report.gains import gain_rows
 from raymcu.report.names import export_names
 from raymcu.report.overview import barrier_grid, map_rows
 from raymcu.report.page import doubts_of, headline, is_drawn, moment, write_report
-from raymcu.report.panels import groups, pages
+from raymcu.report.panel_layout import ticks, value_label
+from raymcu.report.panels import Axis, groups, pages
+from raymcu.report.sketches import way
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
 
@@ -119,27 +120,36 @@ def test_a_label_cannot_become_markup(half_run):
     assert all("/" not in name for name in half_run.names("report/figures"))
 
 
-def test_the_same_tables_give_the_same_bytes(finished_run, html):
-    figures = {n: finished_run.read_bytes(f"report/figures/{n}") for n in
-               finished_run.names("report/figures") if n.endswith(".svg")}  # fmt: skip
-    study = load_study(finished_run)
+def test_the_same_tables_give_the_same_bytes(finished_run, html, study):
+    again = write_report(finished_run)
+    assert again.endswith("report/index.html")
+    assert finished_run.read_bytes("report/index.html").decode() == html
     (page,) = pages(study, "Rand", groups(study.metrics)[0])
-    assert draw_page(page).svg == figures["rand_losses.svg"]
-    assert b"<dc:date>" not in figures["rand_losses.svg"]
+    files = page_files(page)
+    assert files == page_files(page)
+    assert b"<dc:date>" not in files["svg"]
 
 
-def test_each_figure_is_written_as_svg_and_png_and_old_ones_go(finished_run, html):
-    names = finished_run.names("report/figures")
-    stems = {name.rsplit(".", 1)[0] for name in names}
-    assert {"barriers", "tradeoff", "rand_losses", "met_rouge"} <= stems
-    kinds = {
-        stem: {n.rsplit(".", 1)[1] for n in names if n.startswith(f"{stem}.")} for stem in stems
-    }
-    assert all({"png", "svg"} <= found for found in kinds.values())
-    have_pdf = {stem for stem, found in kinds.items() if "pdf" in found}
-    assert have_pdf == {"barriers", "tradeoff"}
-    assert finished_run.read_bytes("report/figures/barriers.pdf")[:5] == b"%PDF-"
-    assert finished_run.read_bytes("report/figures/met_losses.png")[:4] == b"\x89PNG"
+def test_figures_along_curves_are_files_where_asked_for_and_old_ones_go(half_run):
+    def kinds():
+        found = {}
+        for name in half_run.names("report/figures"):
+            found.setdefault(name.rsplit(".", 1)[0], set()).add(name.rsplit(".", 1)[1])
+        return found
+
+    whole = {"svg", "png", "pdf"}
+    write_report(half_run, pdf=True)
+    asked = kinds()
+    assert {"tradeoff", "rand_losses", "met_rouge"} <= asked.keys()
+    assert all(found == whole for found in asked.values())
+    assert half_run.read_bytes("report/figures/met_losses.png")[:4] == b"\x89PNG"
+    html = half_run.read_bytes("report/index.html").decode()
+    assert 'href="figures/rand_losses.pdf"' in html
+    write_report(half_run)
+    assert kinds() == {"tradeoff": whole}
+    html = half_run.read_bytes("report/index.html").decode()
+    assert "figures/rand_losses" not in html
+    assert 'aria-label="Rand: Losses"' in html
 
 
 def test_the_report_goes_to_a_remote_folder(finished_run):
@@ -218,13 +228,10 @@ def test_a_page_of_every_metric_is_short_and_has_each_in_one_family(
     write_report(run)
     html = run.read_bytes("report/index.html").decode()
     assert len(html) < 1_500_000
-    figures = {name for name in run.names("report/figures") if name.endswith(".svg")}
-    assert len(figures) <= most
     (section,) = re.findall(r'<section id="setting-1">.*?</section>', html, flags=re.DOTALL)
     shown, _, folded = section.partition("<details>")
     assert shown.count("<figure>") == num_shown
-    in_overview = sum(name.startswith("tradeoff") for name in figures)
-    assert folded.count("<figure>") == len(figures) - num_shown - in_overview
+    assert 0 < folded.count("<figure>") <= most - num_shown
     told = html[html.index("All metrics, by family") : html.index('id="setting-1"')]
     for name in names:
         assert told.count(f">{metric_info(name).label}</button>") == 1, name
@@ -246,11 +253,40 @@ def test_numbers_for_people():
     assert [quantity(v) for v in (0, 0.42, 1234, 3.2e15)] == ["0", "0.42", "1,234", "3.20 × 10^15"]
 
 
-def test_many_pages_are_drawn_in_several_processes_alike(study, monkeypatch):
-    alone = figures_module.curve_drawings(study)
-    monkeypatch.setattr(figures_module, "_PAGES_PER_WORKER", 2)
-    monkeypatch.setattr(figures_module.os, "cpu_count", lambda: 2)
-    assert figures_module.curve_drawings(study) == alone
+def test_many_files_are_drawn_in_several_processes_alike(study, monkeypatch):
+    alone = curve_drawings(study, has_files=True)
+    monkeypatch.setattr(curve_figures, "_PAGES_PER_WORKER", 2)
+    monkeypatch.setattr(curve_figures.os, "cpu_count", lambda: 2)
+    assert curve_drawings(study, has_files=True) == alone
+
+
+def test_what_is_drawn_on_the_page_is_what_the_file_shows(study):
+    (page,) = pages(study, "Rand", groups(study.metrics)[0])
+    (drawing,) = [one for one in curve_drawings(study) if one.name == page.name]
+    file = page_files(page)["svg"].decode()
+    words = re.compile(r"<text[^>]*>([^<]+)</text>")
+    assert sorted(words.findall(drawing.inline)) == sorted(words.findall(file))
+    lines = [line for row in page.rows for panel in row.panels for line in panel]
+    drawn = re.findall(r'<path class="k(\d)" d="M\d+ \d+l([^"]+)"', drawing.inline)
+    assert len(drawn) == len(lines)
+    assert {index for index, _ in drawn} == {"0", "1"}
+    assert all(len(re.findall(r"-?\d+", path)) == 2 * (len(line.values) - 1)
+               for (_, path), line in zip(drawn, lines, strict=True))  # fmt: skip
+    assert len(drawing.inline) < len(file) / 5
+
+
+def test_a_way_goes_on_from_the_last_place():
+    assert way([(10.4, 20), (30, 15), (25, 15.6), (40, 30)]) == "M10 20l20-5 -5 1 15 14"
+
+
+def test_ticks_have_as_many_digits_as_they_need():
+    def words(axis):
+        return [text for _, text in ticks(axis)]
+
+    assert words(Axis(-0.02, 1.02)) == ["0.0", "0.3", "0.6", "0.9"]
+    assert words(Axis(0.0, 0.1)) == ["0.000", "0.025", "0.050", "0.075", "0.100"]
+    assert words(Axis(-22.0, 3.0)) == ["−18", "−12", "−6", "0"]
+    assert words(Axis(0.0009, 30.0, is_log=True)) == ["0.001", "0.01", "0.1", "1", "10"]
 
 
 def printed(renderable):
@@ -463,7 +499,7 @@ def test_a_long_map_is_cut_between_settings(study):
 
 
 def test_lines_that_coincide_are_told_apart():
-    first, second = figures_module._line_style(0), figures_module._line_style(1)
+    first, second = curve_figures._line_style(0), curve_figures._line_style(1)
     assert first["lw"] > 2 * second["lw"]
     assert first["color"] != second["color"]
 
@@ -471,8 +507,8 @@ def test_lines_that_coincide_are_told_apart():
 def test_a_logarithmic_axis_says_so(study):
     (page,) = pages(study, "Rand", groups(study.metrics)[0])
     row = replace(page.rows[0], axis=replace(page.rows[0].axis, is_log=True))
-    assert figures_module._value_label(row) == "retain loss ↓\n(nats, log)"
-    assert "log" not in figures_module._value_label(page.rows[0])
+    assert value_label(row) == "retain loss ↓\n(nats, log)"
+    assert "log" not in value_label(page.rows[0])
 
 
 OWN_METRIC = """
@@ -496,7 +532,7 @@ def test_processes_that_draw_know_the_users_own_metrics(tmp_path, monkeypatch):
         for point in run.parts("scores")
     ]
     run.write_part("scores", "own", tables.from_rows("scores", rows))
-    monkeypatch.setattr(figures_module, "_PAGES_PER_WORKER", 1)
-    monkeypatch.setattr(figures_module.os, "cpu_count", lambda: 2)
-    drawn = curve_drawings(load_study(run))
+    monkeypatch.setattr(curve_figures, "_PAGES_PER_WORKER", 1)
+    monkeypatch.setattr(curve_figures.os, "cpu_count", lambda: 2)
+    drawn = curve_drawings(load_study(run), has_files=True)
     assert any("own drawn ↑" in drawing.svg.decode() for drawing in drawn)

@@ -366,6 +366,12 @@ def test_blocks_with_batch_normalisation_are_not_recomputed(planned):
         planned({"name": "grad_diff"}, {"recompute": "blocks"})
 
 
+def test_classifiers_are_not_packed(planned):
+    told = r"unlearning\.training\.packing: is 'packed', and benchmark 'digits' is of classes"
+    with pytest.raises(ConfigError, match=told):
+        planned({"name": "grad_diff"}, {"packing": "packed"})
+
+
 def test_the_original_may_be_augmented_whatever_unlearns_it(planned):
     augmented = {"augmentation": {"padding": 1, "flips": False}}
     plan = planned({"name": "npo"}, original=augmented)

@@ -7,6 +7,7 @@ import torch
 from raymcu.curricula.difficulty import Difficulty
 from raymcu.models.scorer import Scorer
 from raymcu.training import loop as loops
+from raymcu.training.group import Alone
 from raymcu.training.start_model import order_rows
 from raymcu.training.workshop import Workshop
 
@@ -125,7 +126,7 @@ def test_rows_come_in_the_order_of_their_difficulty(study, store, recipes, by, d
         study.original, curriculum=curriculum, training=recipes.training(epochs=4.0)
     )
     job = Workshop(store, 1e9)._prepare(recipe)
-    order_rows(job, Scorer(job.model))
+    order_rows(job, Scorer(job.model), Alone())
     found = [difficulty(job, row, by) for row in job.stream.forget]
     order = np.argsort(found if direction == "ascending" else np.negative(found), kind="stable")
     per_epoch = job.stream.steps_per_epoch

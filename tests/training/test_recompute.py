@@ -142,5 +142,5 @@ def test_a_warm_model_forgets_that_it_was_asked(study, recipes, tmp_path):
     workshop = Workshop(store, 1e9)
     for how, seed in (("blocks", 0), ("none", 1)):
         workshop.make(recipe_of(study, recipes, how, seed=seed), lambda *_: None)
-        layers = Scorer(workshop._warm[1]).layers
+        layers = Scorer(workshop.models._warm[1]).layers
         assert {"forward" in vars(layer) for layer in layers} == {how == "blocks"}

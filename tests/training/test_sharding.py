@@ -19,6 +19,7 @@ KINDS = (
     "pdu",
     "superloss",
     "recomputed",
+    "packed",
 )
 ROUNDED = {"bend-muon": 1e-3, "bfloat16": 1e-2}
 INTERRUPTED = ("bend-muon", "lora", "superloss")
@@ -60,6 +61,9 @@ def made(study, recipes):
             {"layer": 1, "variant": "ou"},
             training=training.model_copy(update={"recompute": "blocks"}),
             g_effects=GEffects(every=2, examples=2),
+        ),
+        "packed": npo(
+            training=whole.model_copy(update={"packing": "packed", "recompute": "blocks"})
         ),
         "pdu": npo("pdu", {"warmup_epochs": 0}),
         "superloss": npo(curriculum=superloss, training=averaged(training)),

@@ -1,0 +1,1 @@
+"""How a study gets onto a cluster: what it needs there, files that start it, checks before it."""
