@@ -76,7 +76,8 @@ def peak(
     if recipe.training is None:
         return Peak(dict.fromkeys(KINDS, 0.0))
     is_again = recomputes(recipe.training, shape.num_parameters, device_gib)
-    making = _Making(Passes(recipe, recipe.training, shape, lengths, is_again=is_again), num_ends)
+    passes = Passes(recipe, recipe.training, shape, lengths, is_again=is_again)
+    making = _Making(passes, num_ends, device_gib)
     moments = [_filled(moment) for moment in making.moments()]
     return Peak(max(moments, key=lambda moment: sum(moment.values())))
 
@@ -94,7 +95,9 @@ def recomputes(training: Training, num_parameters: int, device_gib: float | None
     if training.recompute != "auto" or device_gib is None:
         return training.recompute == "blocks"
     each = 16 if training.lora is None else 4  # adapters are small, what they adapt stays
-    return each * num_parameters / training.world >= _QUARTER * device_gib * GIB
+    return (
+        each * num_parameters / (training.world // training.replicas) >= _QUARTER * device_gib * GIB
+    )
 
 
 def _filled(moment: Mapping[str, float]) -> dict[str, float]:
@@ -104,10 +107,16 @@ def _filled(moment: Mapping[str, float]) -> dict[str, float]:
 class _Making:
     """One training, from one moment to the next."""
 
-    def __init__(self, passes: Passes, num_ends: int) -> None:
+    def __init__(self, passes: Passes, num_ends: int, device_gib: float | None) -> None:
         self.passes = passes
         self.recipe, self.training, self.shape = passes.recipe, passes.training, passes.shape
         self.workers = passes.workers
+        self.shards = self.workers // self.training.replicas
+        self.is_working = passes.is_half and self.workers == 1
+        """Whether it computes with a copy in bfloat16; several workers gather one in its place."""
+        whole = passes.itemsize * self.shape.num_parameters + 4.0 * passes.num_moved
+        self.stays = device_gib is not None and whole <= _QUARTER * device_gib * GIB
+        """Whether a sharded model stays gathered through a step, where there is so much room."""
         self.num_ends = num_ends
         self.bends = 1
         if self.recipe.role == "bend":
@@ -116,32 +125,35 @@ class _Making:
     @cached_property
     def held(self) -> dict[str, float]:
         """What is held throughout, of one worker."""
-        shape, training = self.shape, self.training
-        base = 4.0 * shape.num_parameters
-        if self.passes.is_half and self.workers == 1 and training.lora is not None:
-            base = 2.0 * shape.num_parameters
-        weights = base + 4.0 * sum(self.passes.adapted.values()) * shape.layers
-        copies, beside = self.bends, 0.0
+        shape, moved = self.shape, self.passes.num_moved
+        adapters = sum(self.passes.adapted.values()) * shape.layers
+        if self.is_working:  # a copy to compute with, and float32 beside what is trained of it
+            weights = 2.0 * (shape.num_parameters + adapters) + 4.0 * moved * self.bends
+        else:
+            weights = 4.0 * (shape.num_parameters + adapters)
+            weights += 4.0 * moved * self.bends * (self.recipe.role == "bend")
+        beside = 0.0
         if self.recipe.role == "bend":
-            ends = min(_RESIDENT_ENDS, max(2, self.num_ends))
-            weights += 4.0 * copies * self.passes.num_moved
-            beside += 4.0 * ends * shape.num_parameters
-        if training.average is not None:
-            beside += 4.0 * copies * self.passes.num_moved
+            beside += 4.0 * min(_RESIDENT_ENDS, max(2, self.num_ends)) * shape.num_parameters
+        if self.training.average is not None:
+            beside += 4.0 * moved * self.bends
         if self.recipe.mask is not None:  # which elements, and the values that those keep
             keep = float(self.recipe.mask.options["keep"])
-            beside += (1.0 + 4.0 * (1.0 - keep)) * self.passes.num_moved * (keep < 1)
-        beside /= self.workers
+            beside += (1.0 + 4.0 * (1.0 - keep)) * moved * (keep < 1)
         heads = sum(
             any(getattr(needs, key) for needs in self.passes.needs.values())
             for key in ("reference_logits", "random_logits")
         )
-        beside += 4.0 * heads * shape.embedding
         return {
-            "weights": weights / self.workers,
-            "states": copies * self._states() / self.workers,
-            "beside": beside,
+            "weights": weights / self.shards,
+            "states": self.bends * self._states() / self.shards,
+            "beside": beside / self.shards + self._width * heads * shape.embedding,
         }
+
+    @property
+    def _width(self) -> float:
+        """Bytes of a weight of another model that is opened whole."""
+        return 2.0 if self.is_working else 4.0
 
     def _states(self) -> float:
         use = self.training.optimizer
@@ -157,9 +169,9 @@ class _Making:
         """Yield what is held at the moments that may be the fullest."""
         yield from self.preparing()
         use = self.training.optimizer
-        gradients = 4.0 * self.passes.num_moved / self.workers
-        copied = _COPIED.get(use.resolved, 0.0) * self.passes.num_moved / self.workers
-        scratch = _LARGEST.get(use.resolved, 0.0) * 4.0 * self.passes.largest / self.workers
+        gradients = 4.0 * self.passes.num_moved / self.shards
+        copied = _COPIED.get(use.resolved, 0.0) * self.passes.num_moved / self.shards
+        scratch = _LARGEST.get(use.resolved, 0.0) * 4.0 * self.passes.largest / self.shards
         yield {**self.held, "gradients": self.bends * (gradients + copied) + scratch}
         turns = turns_of(self.passes.methods, self.passes.needs)
         if use.resolved in {"spsa", "alternating"}:
@@ -182,30 +194,28 @@ class _Making:
     def preparing(self) -> Iterator[dict[str, float]]:
         """Yield what is held while the start model is asked, and a mask is found."""
         held = {**self.held, "states": 0.0}
-        rows = self.training.batch_size
         for part, needs in self.passes.needs.items():
             if needs.reads_reference or needs.random_logits:
                 is_other = self.recipe.role == "bend" or needs.random_logits
-                other = 4.0 * self.shape.num_parameters * is_other
-                yield {
-                    **held,
-                    **self.passes.forward(*self.passes.tokens((part,), rows)),
-                    "beside": other,
-                }
+                other = self._width * self.shape.num_parameters * is_other
+                asked = self.passes.tokens((part,), self.passes.questions)
+                yield {**held, **self.passes.forward(*asked), "beside": other}
         if self.recipe.mask is not None:
             both = MASKS[self.recipe.mask.name].needs_retain
             part = next(iter(self.passes.needs))
-            gradients = 4.0 * self.passes.num_moved / self.workers
+            gradients = 4.0 * self.passes.num_moved / self.shards
+            rows = self.training.batch_size
             for moment in self.reading((part,), gradients, is_later=True, questions=rows):
                 more = moment["gradients"] + both * gradients
                 yield {**moment, "states": 0.0, "beside": 0.0, "gradients": more}
 
     @property
     def gathered(self) -> float:
-        """What is gathered of a sharded model: what lies in no layer, and two layers."""
+        """What is gathered of a sharded model: what lies in no layer, and two layers, or all."""
         if self.workers == 1:
             return 0.0
-        return float(self.passes.itemsize * (self.shape.root + 2 * self.shape.block))
+        own = self.shape.num_parameters if self.stays else self.shape.root + 2 * self.shape.block
+        return float(self.passes.itemsize * own) + 4.0 * self.passes.num_moved * self.stays
 
     def reading(
         self, turn: tuple[Part, ...], gradients: float, *, is_later: bool, questions: int = 0
@@ -218,40 +228,42 @@ class _Making:
             is_later: Whether there are gradients of an earlier turn.
             questions: In place of a piece's.
         """
-        shape, number = self.shape, questions or self.passes.questions
-        tokens, positions = self.passes.tokens(turn, number)
-        kept, behind, _ = self.passes.graph(tokens, positions)
-        one, read = max(self.passes.tokens((part,), number) for part in turn)
-        under_way = self.passes.graph(one, read)[2] * one
-        once = self.passes.itemsize * shape.hidden * tokens
-        of_head = 4.0 * shape.embedding * self.passes.is_whole
-        of_block = 4.0 * shape.block * self.passes.is_whole
-        if self.workers > 1:  # whole, till they are added up and shared out
-            of_head, of_block = (
-                (self.passes.itemsize / 4 + 1) * of_head,
-                (self.passes.itemsize / 4 + 1) * of_block,
-            )
+        shape, passes, number = self.shape, self.passes, questions or self.passes.questions
+        tokens, positions = passes.tokens(turn, number)
+        kept, behind, _ = passes.graph(tokens, positions)
+        one, read = max(passes.tokens((part,), number) for part in turn)
+        under_way = passes.graph(one, read)[2] * one
+        # Of a weight whose gradient is being added up or shared out.
+        each = 4.0 + passes.itemsize * (self.workers > 1)
+        of_head = 4.0 * shape.embedding * passes.is_whole
+        of_block = each * shape.block * passes.is_whole
+        is_apart = is_later and self.workers == 1  # gradients are there, and one is added at a time
+        of_layer = each * shape.hidden * shape.inner * passes.is_whole if is_apart else of_block
+        in_chunks = of_head * (read > passes.at_once)  # added up beside the gradient
         earlier = gradients if is_later else 0.0
-        temporary = (
-            4.0 * shape.hidden * shape.inner * self.passes.is_whole if is_later else of_block
-        )
         alone = {**self.held, "gathered": self.gathered}
-        in_chunks = of_head * (read > self.passes.at_once) * (not is_later or not shape.is_tied)
         yield {
             **alone,
             "gradients": earlier + in_chunks,
             "activations": kept + behind,
-            "logits": self.passes.logits(read) + self.passes.kept_logits(positions - read),
+            "logits": passes.logits(read) + passes.kept_logits(positions - read),
         }
+        of_root = of_head * (not is_apart)
+        if self.workers > 1:  # which waits, as it was computed, for the rest of what is outside
+            of_root = passes.itemsize / 4 * of_head
         yield {
             **alone,
-            "gradients": earlier + (temporary if is_later else of_head + of_block),
+            "gradients": earlier + of_root + of_layer,
             "activations": kept + under_way,
         }
         if not is_later and self.workers == 1:  # the first layer, the last to get its gradients
             rest = max(0.0, gradients - of_block - of_head * (not shape.is_tied))
-            first = once if self.passes.is_again else kept / max(1, shape.layers)
+            first = kept / max(1, shape.layers)
             yield {**alone, "gradients": rest, "activations": first + under_way}
         # Gradients of an embedding that is read at both ends, or by several parts, come together.
-        at_last = 2 + (self.passes.rounds > 1) if shape.is_tied else 2 * (len(turn) > 1) + is_later
-        yield {**alone, "gradients": gradients + max(at_last, self.workers > 1) * of_head}
+        if self.workers > 1:
+            at_last = each * shape.root * passes.is_whole
+        else:
+            times = 2 + (passes.rounds > 1) if shape.is_tied else 2 * (len(turn) > 1) + is_later
+            at_last = float(passes.itemsize * times * shape.embedding * passes.is_whole)
+        yield {**self.held, "gradients": gradients + at_last}

@@ -117,8 +117,6 @@ class Passes:
         numbers = widths + attention + 3 * shape.inner
         states = 2 * shape.hidden  # and what norms read, in float32 whatever the weights are
         found = float(self.itemsize * (numbers + normed) + 4 * states + 4 * shape.heads + 8)
-        if self.is_half and self.workers == 1:  # autocast keeps more in float32
-            found += 10.0 * shape.hidden
         return found + 4.0 * sum(self.training.lora.rank for _ in own if self.training.lora)
 
     def tokens(self, turn: tuple[Part, ...], questions: int) -> tuple[int, int]:
@@ -136,12 +134,10 @@ class Passes:
         own = [self.kept_of_token(layer) for layer in range(first, self.shape.layers)]
         once = self.itemsize * self.shape.hidden
         kept = float(len(own) * once) if self.is_again else sum(own)
-        behind: float = (3 * once + 8) * tokens + 2 * once * positions
-        if self.is_half and self.workers == 1 and self.training.lora is None:
-            behind += 2.0 * self.shape.num_parameters  # autocast's copy
+        behind = (3 * once + 8) * tokens + 2 * once * positions
         slopes = (2.0 if self.shape.is_gated else 2.5) * self.itemsize * self.shape.inner
         under_way = (max(own, default=0.0) if self.is_again else 0.0) + slopes
-        return kept * tokens, behind, under_way
+        return kept * tokens, float(behind), under_way
 
     def forward(self, tokens: int, positions: int) -> dict[str, float]:
         """Return what a pass without a gradient takes."""
@@ -158,9 +154,10 @@ class Passes:
         """Return what reading the logits takes, those that are made at once alone."""
         reads = any(needs.logits for needs in self.needs.values())
         is_pair = any(n.reference_logits or n.random_logits for n in self.needs.values())
-        units = 6.0 if is_pair else 3.0 if positions <= self.at_once else 2.0
+        several = 3.0 if positions <= self.at_once else 2.0 + 0.5 * self.is_half
+        units = 6.0 + self.is_half if is_pair else several
         made = 4.0 * min(positions, self.at_once) * self.shape.vocabulary
-        return (units + self.is_half) * reads * made
+        return units * reads * made
 
     def kept_logits(self, positions: int) -> float:
         """Return what is kept of logits of which none are made again."""

@@ -1,7 +1,11 @@
 """What a plan predicts of a device, against all tensors that live in a training."""
 
+import subprocess
+import sys
 import types
 import weakref
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +17,7 @@ from raymcu.curves._base import CURVES
 from raymcu.methods._base import METHODS, all_needs
 from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
-from raymcu.models.shapes import of_config
+from raymcu.models.shapes import known_shape, of_config
 from raymcu.planning.memory import peak
 from raymcu.planning.recipes import Choice
 from raymcu.study.training_tables import ORDERS, Average, Lora, OptimizerUse, Training
@@ -27,6 +31,7 @@ from raymcu.training.reference import Reference
 from raymcu.training.start_model import movable_weights
 from raymcu.training.walk import Walk
 
+SIMULATED = Path(__file__).with_name("simulated.py")
 LENGTH, PROMPT = 40, 8
 LLAMA = {
     "hidden_size": 64,
@@ -173,3 +178,20 @@ def test_a_prediction_is_within_a_seventh_of_what_lives(recipes, kind, method, c
         next(steps)
     told = peak(recipe, shape, lambda part: (LENGTH, LENGTH - PROMPT))
     assert told.total == pytest.approx(found.most, rel=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("workers", "layers", "tokens"), [(4, 32, 2048), (8, 32, 2048), (2, 6, 512), (8, 6, 4096)]
+)
+def test_a_prediction_of_8b_over_workers_is_near_a_step_that_allocates_nothing(
+    recipes, workers, layers, tokens
+):
+    command = [sys.executable, str(SIMULATED), *map(str, (workers, layers, tokens))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    shape = replace(known_shape("meta-llama/Llama-3.1-8B"), layers=layers)
+    training = Training(batch_size=workers, workers=workers, recompute="blocks")
+    half = recipes.original().model.model_copy(update={"dtype": "bfloat16"})
+    recipe = recipes.unlearner(recipes.original(), "grad_diff", training=training, model=half)
+    told = peak(recipe, shape, lambda part: (tokens, tokens))
+    assert told.total == pytest.approx(int(done.stdout.split()[-1]), rel=0.15)
