@@ -96,7 +96,7 @@ def needs(
     if lasts is not None:
         told.append(f"time: {lasts.sentence}")
     if held:
-        told.append(f"memory of the largest training: {held:.1f} GiB a worker, and activations")
+        told.append(f"memory of the largest training: {held:.1f} GiB a worker")
     return Needs(
         nodes=nodes,
         cpus=per_node * space.execution.cpus_per_worker,

@@ -50,11 +50,15 @@ def submit(  # noqa: PLR0917 - each of its options by name
     jobs = late("cluster.submission")
     way = jobs.way(to)
     wanted = planning.load_space(space, sets or [])
+    gib = late("planning.durations").device(device).gib if device else None
+    if gib is not None and wanted.execution.device_gib is None:  # which the job cannot see at once
+        sets = [*(sets or []), f"execution.device_gib={gib:g}"]
+        wanted = planning.load_space(space, sets)
     around = planning.look_around(wanted)
     per_node = 1 if per_node is None and to == "kubernetes" else per_node
     wish = asking.Wish(workers, per_node, device, hours, memory)
     plan = planning.make_plan(wanted, around)
-    needs = asking.needs(plan, wanted, around.sets, len(around.layers), wish)
+    needs = asking.needs(plan, wanted, around.sets, around.num_layers, wish)
     job = jobs.Job(wanted, space, out, tuple(sets or ()), needs, image, queue, address)
     text = way.write(job)
     if dry_run:

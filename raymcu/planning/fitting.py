@@ -1,11 +1,11 @@
 """Whether trainings fit the devices, in how many workers, and what would help those that do not."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raymcu.errors import ConfigError
 from raymcu.methods._parts import Part
 from raymcu.planning.costs import SetSize
 from raymcu.planning.facts import Surroundings
@@ -68,8 +68,8 @@ class Fitting:
         self.sets = around.sets
         self.shape = around.shape
         execution = space.execution
-        is_on_gpu = execution.gpus_per_worker != 0
-        found = around.gpus if is_on_gpu else None
+        self.is_on_gpu = execution.gpus_per_worker != 0
+        found = around.gpus if self.is_on_gpu else None
         self.device_gib = execution.device_gib or (found.gib if found else None)
         is_counted = found is not None and execution.device_gib is None
         self.most = (found and found.count if is_counted else None) or _MOST_WORKERS
@@ -158,10 +158,11 @@ class Fitting:
         """Return the fewest workers with which a recipe fits; if none do, as many as may be."""
         assert recipe.training is not None  # noqa: S101 - asked of trainings only
         if self.device_gib is None or self.shape is None:
-            return 1
-        worlds = [2**n for n in range(_MOST_WORKERS) if from_world <= 2**n <= self.most]
+            return recipe.training.replicas
+        sets = recipe.training.replicas
+        worlds = [sets * 2**n for n in range(7) if from_world <= sets * 2**n <= self.most]
         fitting = (n for n in worlds if self.fits(recipe, _among(recipe.training, n)))
-        return next(fitting, max(worlds, default=1))
+        return next(fitting, max(worlds, default=recipe.training.world))
 
     def _lengths(self, recipe: Recipe) -> Callable[[Part], tuple[int, int]]:
         """Return what tells a part's longest sequences, all of whose tokens may be labelled."""
@@ -181,20 +182,41 @@ class Fitting:
         return lengths
 
 
-def refuse(fitting: Fitting, recipes: Collection[Recipe]) -> None:
-    """Refuse trainings that do not fit the devices, before one of them starts.
+def unfit(
+    space: SearchSpace, around: Surroundings, plan: Plan, made: Collection[str] = ()
+) -> Iterator[str]:
+    """Say which trainings do not fit the devices: for each table of the file the largest.
 
-    Raises:
-        ConfigError: For each table of the file the largest of its trainings, what it takes and what
-            would help.
+    With what it takes and what would help.
+
+    Args:
+        space: The study.
+        around: What it was planned in.
+        plan: The study's.
+        made: Recipes that need no training any more.
     """
+    fitting = Fitting(space, around)
+    recipes = [fitting.settled(r) for key, r in plan.recipes.items() if key not in made]
+    if fitting.device_gib is None and fitting.is_on_gpu and os.environ.get("RAY_ADDRESS"):
+        if tables := [key for key, how in _trainings(space) if how.workers == "auto"]:
+            yield (
+                f"execution.device_gib: is not said and nvidia-smi tells none on this machine, so "
+                f"workers = 'auto' in {', '.join(tables)} cannot be found for the GPUs of the "
+                "cluster. Set it, e.g. to 80; without GPUs set execution.gpus_per_worker = 0."
+            )
     worst: dict[tuple[str, str], Recipe] = {}
     for recipe in recipes:
         if not fitting.fits(recipe):
             key = (table_of(recipe), recipe.role)
-            worst[key] = max(worst.get(key, recipe), recipe, key=lambda r: _gib(fitting.peak(r)))
-    if worst:
-        raise ConfigError([_fault(fitting, recipe) for recipe in worst.values()])
+            worst[key] = max(worst.get(key, recipe), recipe, key=fitting.over_all_workers)
+    for recipe in worst.values():
+        yield _fault(fitting, recipe)
+
+
+def _trainings(space: SearchSpace) -> Iterator[tuple[str, Training]]:
+    yield "original.training", space.original.training
+    yield "unlearning.training", space.unlearning.training
+    yield "curves.bend.training", space.curves.bend.training
 
 
 def table_of(recipe: Recipe) -> str:
