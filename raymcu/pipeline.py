@@ -7,10 +7,10 @@ finds bends and measures; the rest is made from tables alone. The same command r
 from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, called_for, score_points, unscored
+from raymcu.cluster.checks import check_before
 from raymcu.measurement.driver import Crew
 from raymcu.measurement.geometry_driver import measure_geometry
 from raymcu.planning.fitting import unfit
-from raymcu.planning.inputs import check_inputs
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import look_around
@@ -47,7 +47,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
         ledger = Ledger(folder, todo, lambda more: make_plan(space, around, more))
         has_points = todo.points.keys() <= set(folder.parts("measurements"))
         if ledger.reused < todo.recipes.keys() or not has_points:
-            check_inputs(space, unfit(space, around, todo, ledger.reused))
+            check_before(space, todo, folder, unfit(space, around, todo, ledger.reused))
         check_loggers(folder, space)
         ledger.begin(space, command, extend=extend)
         with (
@@ -83,7 +83,7 @@ def search_study(  # noqa: PLR0913 - likewise
     folder = RunFolder(out, space.store)
     with folder.claim():
         ledger = Ledger(folder, reference_plan(space, around))
-        check_inputs(space, unfit(base, around, ledger.plan, ledger.reused))
+        check_before(space, ledger.plan, folder, unfit(base, around, ledger.plan, ledger.reused))
         check_loggers(folder, space)
         is_another = adopt(folder, space, extend=extend)
         ledger.begin(space, command, extend=is_another or None)

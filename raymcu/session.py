@@ -1,5 +1,6 @@
 """The one place that connects to Ray: an existing cluster, or a local one on loopback."""
 
+import json
 import logging
 import os
 import re
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,12 @@ class Cluster:
 
 @contextmanager
 def connect(
-    name: str, *, num_cpus: int | None = None, num_gpus: int | None = None, dashboard: bool = False
+    name: str,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    dashboard: bool = False,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Cluster]:
     """Connect to Ray for the length of the block.
 
@@ -117,6 +123,7 @@ def connect(
         num_cpus: CPUs of a local cluster; None takes what this process may use.
         num_gpus: GPUs of a local cluster; None takes what there are.
         dashboard: Whether a local cluster serves Ray's own dashboard on loopback.
+        variables: Environment of workers on a cluster that was there; a local one has ours.
 
     Raises:
         ConfigError: If the cluster cannot be reached.
@@ -137,6 +144,8 @@ def connect(
             cpus = num_cpus or len(os.sched_getaffinity(0))
             options |= {"num_cpus": cpus, "num_gpus": num_gpus, "include_dashboard": dashboard}
             options |= {"dashboard_host": "127.0.0.1"}
+        elif passed := _not_the_jobs(variables or {}):
+            options |= {"runtime_env": {"env_vars": passed}}
         _init(address, options)
     try:
         yield Cluster(_nodes(), may_grow=not is_ours or address is not None)
@@ -239,6 +248,13 @@ def _init(address: str | None, options: dict[str, object]) -> None:
             f"RAY_ADDRESS={address}: Ray answers there, but this machine cannot join it ({told}). "
             "Run raymcu on a node of the cluster, or submit it with `ray job submit`."
         ) from error
+
+
+def _not_the_jobs(variables: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what a submitted job's own environment has: Ray refuses what both set."""
+    of_job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    has = (of_job.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in variables.items() if name not in has}
 
 
 def _address() -> str | None:

@@ -155,7 +155,7 @@ def work():
 threads = [threading.Thread(target=work) for _ in range(2)]
 [thread.start() for thread in threads], [thread.join() for thread in threads]
 assert len(METRICS._entries) > 60
-assert all(is_whole(table) for table in found), "one of them had no whole registry"
+assert all(is_whole(table.schema.metadata) for table in found), "one of them had no whole registry"
 print(*(len(table) for table in found))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -61,13 +61,12 @@ def _rows(run: RunFolder, name: str) -> Sequence[Row]:
     if name != "geometry":
         rows: list[Row] = table.to_pylist()
         return rows
-    sizes = {
-        row["recipe_id"]: row["forget_size"]
-        for row in run.read_table("recipes").select(["recipe_id", "forget_size"]).to_pylist()
-    }
+    recipes = run.read_table("recipes").select(["recipe_id", "forget_size", "role"]).to_pylist()
+    sizes = {row["recipe_id"]: row["forget_size"] for row in recipes}
+    roles = {row["recipe_id"]: row["role"] for row in recipes}
     whole = table.filter(pc.is_null(table["layer"])).to_pylist()
     return [
-        row | {"forget_size": sizes.get(row["first_id"])}
+        row | {"forget_size": sizes.get(row["first_id"]), "role": roles.get(row["first_id"])}
         for row in whole
         if row["second_id"] is None or sizes.get(row["second_id"]) == sizes.get(row["first_id"])
     ]

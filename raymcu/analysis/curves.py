@@ -135,9 +135,10 @@ def _curves(
 def values_of(scores: pa.Table) -> dict[str, dict[str, float]]:
     """Return the scores that have a value, by point and metric."""
     values: dict[str, dict[str, float]] = {}
-    for row in scores.select(["point_id", "metric", "value"]).to_pylist():
-        if row["value"] is not None:
-            values.setdefault(row["point_id"], {})[row["metric"]] = row["value"]
+    rows = zip(*tables.columns(scores, "point_id", "metric", "value"), strict=True)
+    for point, metric, value in rows:
+        if value is not None:
+            values.setdefault(point, {})[metric] = value
     return values
 
 

@@ -13,11 +13,10 @@ question by question.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from raymcu.analysis.intervals import SHARE, Combine, Samples, resampled, samples_of
 from raymcu.metrics._base import METRICS, Measured
@@ -81,32 +80,31 @@ def keep_ensembles(run: RunFolder, space: SearchSpace) -> None:
         for key in there:  # which another search space asked for
             run.remove_part("ensembles", key)
         return
+    plan = run.plan
     walks: dict[str, list[tuple[float, str]]] = {}
-    for row in run.plan["curve_points"]:
+    for row in plan["curve_points"]:
         walks.setdefault(row["curve_id"], []).append((row["t"], row["point_id"]))
-    curves = {curve["id"]: curve for curve in run.plan["curves"] if ensembles_of(run.plan, curve)}
+    curves = {curve["id"]: curve for curve in plan["curves"] if ensembles_of(plan, curve)}
     for key in there - set(curves):
         run.remove_part("ensembles", key)
+    read = lru_cache(maxsize=64)(partial(_read, run))  # curves that meet share their ends
+    metrics = sorted(_compared())
     for key, curve in curves.items():
         places = [
             place
-            for place in _places(walks.get(key, ()), ensembles_of(run.plan, curve))
+            for place in _places(walks.get(key, ()), ensembles_of(plan, curve))
             if place.point_id in measured
         ]
-        made_of = content_id([sorted((p.kind, p.point_id) for p in places), sorted(_compared())])
-        if key in there and _origin(run.read_part("ensembles", key)) == made_of:
+        made_of = content_id([sorted((p.kind, p.point_id) for p in places), metrics])
+        if key in there and run.read_notes("ensembles", key).get(_MADE_OF) == made_of.encode():
             continue
         head = {
             name: curve[name] for name in ("setting", "family", "forget_size", "first", "second")
         }
-        points = {place: _read(run.url, place.point_id) for place in places}
+        points = {place: read(place.point_id) for place in places}
         table = tables.from_rows("ensembles", compared({"curve_id": key, **head}, points))
         marked = {**(table.schema.metadata or {}), _MADE_OF: made_of.encode()}
         run.write_part("ensembles", key, table.replace_schema_metadata(marked))
-
-
-def _origin(table: pa.Table) -> str:
-    return str((table.schema.metadata or {}).get(_MADE_OF, b"").decode())
 
 
 def _compared() -> list[str]:
@@ -131,10 +129,9 @@ def _places(
         yield Place("ensemble", point, None, number)
 
 
-@lru_cache(maxsize=64)
-def _read(url: str, point: str) -> dict[str, Halved]:
-    """Read a point's metrics; curves that meet share their ends."""
-    rows = RunFolder(url).read_part("measurements", point)
+def _read(run: RunFolder, point: str) -> dict[str, Halved]:
+    """Read a point's metrics."""
+    rows = run.read_part("measurements", point)
     return {name: Halved(*parts) for name, parts in samples_of(Measured(rows)).items()}
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raymcu.analysis.curves import values_of
 from raymcu.curves._base import CURVES
 from raymcu.curves._length import Coefficients, bend_distance, lengths
 from raymcu.planning.geometry import NUM_LAYERS, WHOLE, is_asked
@@ -151,11 +152,7 @@ def losses_of(run: RunFolder) -> Mapping[str, Mapping[str, float]]:
     """Return by point its forget and retain loss, where it has them."""
     scores = run.read_table("scores")
     scores = scores.filter(pc.is_in(scores["metric"].cast(pa.string()), pa.array(_LOSSES)))
-    found: dict[str, dict[str, float]] = {}
-    for row in scores.select(["point_id", "metric", "value"]).to_pylist():
-        if row["value"] is not None:
-            found.setdefault(row["point_id"], {})[row["metric"]] = row["value"]
-    return found
+    return values_of(scores)
 
 
 def _means(

@@ -41,7 +41,7 @@ def unscored(run: RunFolder) -> tuple[list[dict[str, str]], int]:
     """
     measured, scored = set(run.parts("measurements")), set(run.parts("scores"))
     points = [point for point in run.plan["points"] if point["id"] in measured]
-    whole = {key for key in scored & measured if is_whole(run.read_part("scores", key))}
+    whole = {key for key in scored & measured if is_whole(run.read_notes("scores", key))}
     return [point for point in points if point["id"] not in whole], len(points)
 
 
@@ -135,7 +135,7 @@ def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
     """
     points = tables.from_rows("points", plan.point_rows())
     done = set(run.parts("scores")) | set(run.parts("failures"))
-    ids, curves = (points[name].to_pylist() for name in ("point_id", "curve_id"))
+    ids, curves = tables.columns(points, "point_id", "curve_id")
     waiting = {curve for point, curve in zip(ids, curves, strict=True) if point not in done}
     positions = {key: set(ts) for key, ts in plan.more.positions.items()}
     layers = dict(plan.more.layers)

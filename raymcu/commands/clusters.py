@@ -1,13 +1,51 @@
 """Commands for clusters: checked before anything starts, and started elsewhere."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from raymcu.commands.options import Out, Set, Space, console, late
+from raymcu.commands.options import Json, Out, Set, Space, console, late, print_json
 
 app = typer.Typer()
+
+
+_MARKS = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: "[dim]–[/]"}
+
+
+@app.command()
+def check(
+    space: Space,
+    out: Out,
+    sets: Set = None,
+    nodes: Annotated[
+        bool, typer.Option(help="Whether to connect to Ray and ask every node.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Look before anything starts: inputs, hub, disk, and every node. Exit code 1 if one is red."""
+    planning, checking = late("planning.surroundings"), late("cluster.checks")
+    wanted = planning.load_space(space, sets or [])
+    plan = planning.plan_study(wanted)
+    run = late("store.run_folder").RunFolder(out, wanted.store)
+    found = []
+
+    def tell(lines: Iterable[Any]) -> None:
+        for line in lines:
+            found.append(line)
+            if not as_json:
+                told = f"{_MARKS[line.is_good]} {line.subject}: {escape(line.text)}"
+                console.print(told, highlight=False, soft_wrap=True)
+
+    tell(checking.look_here(wanted, plan, run))
+    if nodes:
+        tell(late("cluster.nodes").every_node(wanted, plan, run))
+    if as_json:
+        print_json([{"subject": x.subject, "is_good": x.is_good, "text": x.text} for x in found])
+    if any(line.is_good is False for line in found):
+        raise typer.Exit(1)
 
 
 @app.command()

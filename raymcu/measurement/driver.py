@@ -1,38 +1,28 @@
-"""A pool of Ray actors that measure and score points: bounded queue, retries, streamed tables."""
+"""Warm Ray actors that measure and score points, from the first need to the end of a run."""
 
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Self
 
 import ray
-import torch
-from ray.exceptions import RayActorError, RayTaskError
 
 from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.cluster.checks import passed_on
 from raymcu.cluster.gauges import Exported, speed_gauge
-from raymcu.errors import ConfigError, StoreError, WorkError
+from raymcu.cluster.nodes import refuse_blind_nodes
+from raymcu.errors import ConfigError
 from raymcu.measurement.actor import PointActor, setup_of
+from raymcu.measurement.pool import AT_ONCE, Pool, drain
 from raymcu.measurement.queue import Queue
-from raymcu.models.devices import DeviceError, Devices
+from raymcu.models.devices import Devices
 from raymcu.planning.costs import probe_characters
 from raymcu.planning.plan import Point
-from raymcu.progress import Running, Watch
+from raymcu.progress import Watch
 from raymcu.session import Cluster, connect, wait_for_room
-from raymcu.store.run_folder import RunFolder, failure_row
+from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
-
-_AT_ONCE = 2
-"""Points an actor works on: one is measured, the other scored and written."""
-_STARTS = 60
-"""Times that a process which does not answer is asked for."""
-_AGAIN_S = 2.0
-"""How long after one time the next one comes: Ray may answer for it at once, and in vain."""
-_TOLD_EVERY_S = 15.0
-"""How long nothing may end till whoever watches is told what is under way, once more."""
 
 
 class Crew:
@@ -63,9 +53,13 @@ class Crew:
     @cached_property
     def cluster(self) -> Cluster:
         """What the cluster offers; connects to it at the first call."""
-        return self._connection.enter_context(
-            connect(self.space.name, dashboard=self.ray_dashboard)
+        passed = passed_on(self.space)
+        found = self._connection.enter_context(
+            connect(self.space.name, dashboard=self.ray_dashboard, variables=passed)
         )
+        if found.may_grow:
+            refuse_blind_nodes(self.run)
+        return found
 
     def need(self, workers: Iterable[int], tell: Callable[[str], None]) -> Cluster:
         """Return the cluster once it has room for the largest of what there is to do.
@@ -115,11 +109,11 @@ class Crew:
             held = len(pool.retired) + len(self._retired) + len(pool.workers)
             return start() if held < self.cluster.workers(self.space.execution) else None
 
-        pool = _Pool(
+        pool = Pool(
             self.actors(len(points)), Queue(points, self._sizes), Devices(self.run), replace
         )
         try:
-            _drain(pool, self.run, self.space.execution.max_attempts, watch)
+            drain(pool, self.run, self.space.execution.max_attempts, watch)
         finally:
             self._retired += pool.retired
             self._keep([worker.actor for worker in pool.workers if worker.is_up])
@@ -154,7 +148,7 @@ class Crew:
         return ray.remote(
             num_cpus=execution.cpus_per_worker,
             num_gpus=self.cluster.gpus_per_worker(execution),
-            max_concurrency=_AT_ONCE,
+            max_concurrency=AT_ONCE,
             max_restarts=-1,
             max_task_retries=0,  # attempts are counted here: a poison point must not loop
             scheduling_strategy="DEFAULT",  # not within what a trial that measures was given
@@ -176,214 +170,3 @@ def _sizes(space: SearchSpace) -> dict[str, float]:
     use = space.benchmark
     sets = BENCHMARKS[use.name](**use.options).facts().sets
     return {size: probe_characters(space.measurement, size, sets) for size in use.forget_sizes}
-
-
-@dataclass(eq=False)
-class _Worker:
-    """An actor, and what it does."""
-
-    actor: Any
-    last: Point | None = None
-    under_way: int = 0
-    """Points that it works on."""
-    is_up: bool = False
-    """Whether its process has answered; it is sent no point before."""
-    is_alone: bool = False
-    """Whether it takes no more: it tries a suspect."""
-    device: str | None = None
-    """Where its process is; None without a GPU."""
-    failed_starts: int = 0
-
-
-class _Pool:
-    """Actors that each have one point to measure, and one that they score and write.
-
-    Args:
-        actors: Those there are; they may still be starting.
-        queue: What to measure.
-        devices: Which devices take no more work.
-        replace: Starts an actor in place of one whose device takes no more; None where there is
-            no room for one.
-    """
-
-    def __init__(
-        self,
-        actors: Sequence[Any],
-        queue: Queue,
-        devices: Devices,
-        replace: Callable[[], Any | None] = lambda: None,
-    ) -> None:
-        self.workers = [_Worker(actor) for actor in actors]
-        self.queue = queue
-        self.devices = devices
-        self.replace = replace
-        self.retired: list[Any] = []
-        """Actors of devices that take no more work: they hold them, so that nobody else does."""
-        self.running: dict[Any, tuple[_Worker, Point | None]] = {}
-        """Calls under way; without a point, one that asks whether a process has started."""
-        self.failed_on: set[tuple[str | None, str]] = set()
-        """Devices, each with the id of a point that failed on it."""
-        self.absent: deque[tuple[float, _Worker]] = deque()
-        """Workers that did not answer, and when each is asked again."""
-        self.trouble: str | None = None
-        """Why a process did not start, the last time."""
-        for worker in self.workers:
-            self.revive(worker)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether no point is left, or nobody to measure it."""
-        is_busy = any(worker.under_way for worker in self.workers)
-        return not self.workers or not (self.queue or is_busy)
-
-    def fill(self) -> None:
-        """Hand out points: all actors get a first one before any gets a second."""
-        for depth in range(_AT_ONCE):
-            for worker in self.workers:
-                if not worker.is_up or worker.is_alone or worker.under_way > depth:
-                    continue
-                if not worker.under_way and (suspect := self._suspect_for(worker)):
-                    worker.is_alone = True
-                    self._send(worker, suspect)
-                elif self.queue.points:
-                    self._send(worker, self.queue.take(worker.last))
-
-    def _suspect_for(self, worker: _Worker) -> Point | None:
-        """Take a suspect; one that failed on the worker's device only if nothing else is left.
-
-        So it is found out by other points, and other devices, whose fault it is.
-        """
-        suspects = self.queue.suspects
-        fresh = (point for point in suspects if (worker.device, point.id) not in self.failed_on)
-        point = next(fresh, None)
-        has_others = any(other.is_up and other.device != worker.device for other in self.workers)
-        if point is None and suspects and not has_others and not self.queue.points:
-            point = suspects[0]
-        if point is not None:
-            suspects.remove(point)
-        return point
-
-    def _send(self, worker: _Worker, point: Point) -> None:
-        blend = point.blend.model_dump_json()
-        how = {"is_inside": True} if point.is_inside else {}
-        attack = point.attack.call if point.attack else None
-        call = worker.actor.measure.remote(point.id, blend, point.forget_size, attack, **how)
-        worker.last, worker.under_way = point, worker.under_way + 1
-        self.running[call] = (worker, point)
-
-    def revive(self, worker: _Worker) -> None:
-        """Send a worker nothing until its process has answered: Ray would fail the calls."""
-        worker.is_up = False
-        worker.last = None
-        if all(waiting is not worker or point for waiting, point in self.running.values()):
-            self.running[worker.actor.where.remote()] = (worker, None)
-
-    def answered(self, worker: _Worker, device: str | None) -> None:
-        """Let a worker begin, unless its device takes no more."""
-        worker.is_up, worker.device, worker.failed_starts = True, device, 0
-        if self.devices.is_broken(device):
-            self.workers.remove(worker)
-            self.retired.append(worker.actor)
-            self.trouble = f"{device} takes no more work"
-            if (actor := self.replace()) is not None:
-                self.workers.append(_Worker(actor))
-                self.revive(self.workers[-1])
-
-    def lost(self, worker: _Worker, error: Exception) -> None:
-        """Try again to reach a process that does not start; give the worker up in the end."""
-        self.trouble = str(error)
-        worker.failed_starts += 1
-        if worker.failed_starts < _STARTS:
-            self.absent.append((time.monotonic() + _AGAIN_S, worker))
-        else:
-            self.workers.remove(worker)
-
-    def wait(self) -> tuple[Any, _Worker, Point | None] | None:
-        """Return a call that has ended, its worker, and its point if it had one.
-
-        None if nothing ends for a while.
-        """
-        while self.absent and (self.absent[0][0] < time.monotonic() or not self.running):
-            due, worker = self.absent.popleft()
-            time.sleep(max(0.0, due - time.monotonic()))
-            self.revive(worker)
-        patience = _AGAIN_S if self.absent else _TOLD_EVERY_S
-        ended, _ = ray.wait(list(self.running), num_returns=1, timeout=patience)
-        if not ended:
-            return None
-        worker, point = self.running.pop(ended[0])
-        if point is not None:
-            worker.under_way -= 1
-            worker.is_alone = worker.is_alone and worker.under_way > 0
-        return ended[0], worker, point
-
-    @property
-    def shown(self) -> list[Running]:
-        """What is under way, for who watches."""
-        if not any(worker.is_up for worker in self.workers):
-            return [Running("waiting for a measuring process to start")]
-        return [Running(point.label) for _, point in self.running.values() if point]
-
-
-def _drain(pool: _Pool, run: RunFolder, max_attempts: int, watch: Watch) -> None:
-    """Keep every actor busy until the queue is empty."""
-    attempts: Counter[str] = Counter()
-    while not pool.is_done:
-        pool.fill()
-        watch([], pool.shown)
-        if (ended := pool.wait()) is None:
-            continue
-        call, worker, point = ended
-        try:
-            answer = ray.get(call)
-        except (RayActorError, RayTaskError) as error:
-            if point is None:
-                pool.lost(worker, error)
-                continue
-            if (why := _fate(pool, worker, error)) is not None:
-                pool.failed_on.add((worker.device, point.id))
-                attempts[point.id] += 1
-                if attempts[point.id] < max_attempts:
-                    pool.queue.suspects.append(point)
-                    continue
-                reason = f"{why} {max_attempts} times while measuring it."
-                _record(run, point, "worker_died", reason, str(error))
-            else:
-                _record_error(run, point, error)
-        else:
-            if point is None:
-                pool.answered(worker, answer)
-                continue
-        watch([point.label], pool.shown)
-    for point in (*pool.queue.suspects, *pool.queue.points):
-        reason = f"no measuring process could be started, in {_STARTS} attempts each."
-        _record(run, point, "worker_died", reason, pool.trouble)
-
-
-def _fate(pool: _Pool, worker: _Worker, error: RayActorError | RayTaskError) -> str | None:
-    """Say what befell a worker's process, which starts anew; None if only its point failed."""
-    if isinstance(error, RayActorError):
-        pool.revive(worker)
-        return "its process died"
-    if isinstance(error.cause, DeviceError):
-        ray.kill(worker.actor, no_restart=False)  # its device fails everything it is asked for
-        pool.revive(worker)
-        return "its device failed"
-    return None
-
-
-def _record_error(run: RunFolder, point: Point, error: RayTaskError) -> None:
-    cause = error.cause
-    if isinstance(cause, StoreError):
-        raise StoreError(str(cause)) from error
-    if isinstance(cause, WorkError):
-        _record(run, point, cause.reason, str(cause), None)
-    elif isinstance(cause, torch.OutOfMemoryError):
-        advice = "Lower measurement.memory_gib or batch_tokens."
-        _record(run, point, "out_of_memory", f"{cause} {advice}", str(error))
-    else:
-        _record(run, point, "error", f"{type(cause).__name__}: {cause}", str(error))
-
-
-def _record(run: RunFolder, point: Point, reason: str, message: str, trace: str | None) -> None:
-    run.record_failure(failure_row(point.id, "measure", point.label, reason, message, trace))

@@ -1,21 +1,24 @@
-"""Which point an actor measures next."""
+"""Which point an actor measures next: one of the checkpoints it holds, as long as there is any."""
 
-from collections import deque
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from raymcu.metrics._base import REFERENCES
 from raymcu.planning.plan import Point
 
-_NEAR = 64
-"""How far ahead of the queue an actor may look for a point of the checkpoints it holds."""
+RESIDENT_ENDPOINTS = 8
+"""Checkpoints that a process holds: those it used last."""
+
+_Batch = deque[Point]
 
 
 class Queue:
-    """Points in the order that keeps actors busy to the end, and near what they hold.
+    """Points in batches of the same checkpoints, each batch for one actor.
 
     Reference models come first, as the scores of others need them; then the largest forget set. An
-    actor gets the next point that needs no other checkpoints than its last one, if there is any.
+    actor that is through with a batch begins the one of whose checkpoints it holds most. Where none
+    is left that nobody has begun, it takes half of what is left of the longest.
 
     Args:
         points: In the order of their curves.
@@ -26,25 +29,86 @@ class Queue:
         def rank(point: Point) -> tuple[bool, float]:
             return point.role not in REFERENCES, -sizes[point.forget_size]
 
-        self.points = deque(sorted(points, key=rank))
+        batches: dict[Hashable, _Batch] = {}
+        for point in points:
+            key = rank(point), point.forget_size, point.needs
+            batches.setdefault(key, deque()).append(point)
+        levels: dict[tuple[bool, float], list[_Batch]] = {}
+        for batch in batches.values():
+            levels.setdefault(rank(batch[0]), []).append(batch)
+        self._levels = deque(_Level(levels[key]) for key in sorted(levels))
+        """Batches that nobody has begun."""
+        self._begun: dict[Hashable, _Batch] = {}
+        """What is left of each actor's batch."""
+        self._held: dict[Hashable, OrderedDict[str, None]] = {}
+        """Checkpoints that each actor holds, the last used last."""
         self.suspects: deque[Point] = deque()
         """Points that were under way when a process died: each is tried again with no other."""
+        self.num_points = len(points)
+        """Points to be handed out yet, but for suspects."""
 
     def __bool__(self) -> bool:
-        return bool(self.points or self.suspects)
+        return bool(self.num_points or self.suspects)
 
-    def take(self, last: Point | None) -> Point:
-        """Return the next point for an actor that measured ``last`` before."""
-        number = 0
-        if last is not None:
-            held = set(last.blend.checkpoints)
-            near = (
-                number
-                for number, point in enumerate(islice(self.points, _NEAR))
-                if held.issuperset(point.blend.checkpoints)
-                and point.forget_size == last.forget_size
-            )
-            number = next(near, 0)
-        point = self.points[number]
-        del self.points[number]
+    @property
+    def points(self) -> Iterator[Point]:
+        """Those to be handed out yet, but for suspects."""
+        untouched = chain.from_iterable(level.batches.values() for level in self._levels)
+        return chain.from_iterable((*self._begun.values(), *untouched))
+
+    def take(self, actor: Hashable) -> Point:
+        """Return the next point for an actor; there must be one."""
+        batch = self._begun.get(actor) or self._next(actor)
+        self._begun[actor] = batch
+        self.num_points -= 1
+        point = batch.popleft()
+        held = self._held.setdefault(actor, OrderedDict())
+        for key in point.needs:
+            held[key] = None
+            held.move_to_end(key)
+        while len(held) > RESIDENT_ENDPOINTS:
+            held.popitem(last=False)
         return point
+
+    def forget(self, actor: Hashable) -> None:
+        """Take note that an actor holds nothing any more; what was left for it is for all."""
+        self._held.pop(actor, None)
+        if batch := self._begun.pop(actor, None):
+            self._levels.appendleft(_Level([batch]))
+
+    def _next(self, actor: Hashable) -> _Batch:
+        while self._levels and not self._levels[0].batches:
+            self._levels.popleft()
+        if self._levels:
+            return self._levels[0].take(self._held.get(actor, ()))
+        longest = max(self._begun.values(), key=len)
+        half = [longest.pop() for _ in range((len(longest) + 1) // 2)]
+        return deque(reversed(half))
+
+
+class _Level:
+    """Batches of one rank that nobody has begun, in their order and by checkpoint."""
+
+    def __init__(self, batches: Sequence[_Batch]) -> None:
+        self.batches = dict(enumerate(batches))
+        self._of: dict[str, dict[int, None]] = {}
+        for number, batch in self.batches.items():
+            for key in batch[0].needs:
+                self._of.setdefault(key, {})[number] = None
+
+    def take(self, held: Sequence[str] | OrderedDict[str, None]) -> _Batch:
+        """Return the batch that needs the fewest checkpoints besides; or the next."""
+        shared: dict[int, int] = {}
+        for key in held:
+            for number in self._of.get(key, ()):
+                shared[number] = shared.get(number, 0) + 1
+
+        def cost(number: int) -> tuple[int, int, int]:
+            missing = len(self.batches[number][0].needs) - shared[number]
+            return missing, -shared[number], number
+
+        number = min(shared, key=cost) if shared else next(iter(self.batches))
+        batch = self.batches.pop(number)
+        for key in batch[0].needs:
+            del self._of[key][number]
+        return batch

@@ -15,6 +15,7 @@ from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.blend import Blend
 from raymcu.measurement.attacked import Done
 from raymcu.measurement.joined import Joined
+from raymcu.measurement.queue import RESIDENT_ENDPOINTS
 from raymcu.measurement.rows import Row
 from raymcu.measurement.sharpness import sharpness
 from raymcu.models import causal_lm
@@ -24,7 +25,6 @@ from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource
 
-_RESIDENT_ENDPOINTS = 6
 _WAYS = 8
 """Manners of asking whose rows are kept, beside the plain ones: points take turns at them."""
 
@@ -205,7 +205,7 @@ class Resident(ABC):
             if self._fits(weights):
                 weights = {name: w.to(self.device) for name, w in weights.items()}
             self._endpoints[key] = weights
-            if len(self._endpoints) > _RESIDENT_ENDPOINTS:
+            if len(self._endpoints) > RESIDENT_ENDPOINTS:
                 self._endpoints.popitem(last=False)
         self._endpoints.move_to_end(key)
         return self._endpoints[key]

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import cache, cached_property, wraps
+from itertools import pairwise
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -26,16 +27,22 @@ class Rows:
     A column is read when a metric first asks for it.
     """
 
-    table: pa.Table
-    """All measurements of the point."""
-    places: Ints  # (rows,) which of them, ordered by (example, answer_index)
+    columns: Callable[[str], pa.Array]
+    """Gives a column of all rows of the point, ordered so that those of one kind are side by side,
+    by (example, answer_index)."""
+    start: int
+    number: int
 
     def __len__(self) -> int:
-        return len(self.places)
+        return self.number
+
+    def first(self, number: int) -> "Rows":
+        """Return the first so many rows, or all if there are fewer."""
+        return Rows(self.columns, self.start, min(number, self.number))
 
     def column(self, name: str) -> pa.Array:
         """Return a column of table ``measurements``: (rows,)."""
-        return self.table[name].combine_chunks().take(pa.array(self.places))
+        return self.columns(name).slice(self.start, self.number)
 
     def tokens(self, name: str) -> npt.NDArray[Any]:
         """Return a column with a value for each answer token, flat: (tokens,)."""
@@ -170,7 +177,7 @@ class Measured:
 
         Empty if that was not measured; a metric then returns ``Score(None, 0, note)``.
         """
-        nothing = Rows(self._table, np.zeros(0, dtype=np.int64))
+        nothing = Rows(lambda name: self._table[name].combine_chunks(), 0, 0)
         return self._rows.get((probe, answer_kind, question_kind), nothing)
 
     def labels(self, probe: str) -> Rows:
@@ -192,12 +199,13 @@ class Measured:
         group = (codes[0] * len(names[1]) + codes[1]) * len(names[2]) + codes[2]
         index, example = (self._table[c].to_numpy() for c in ("answer_index", "example"))
         places = np.lexsort((index, example, group))
-        starts = np.flatnonzero(np.diff(group[places], prepend=-1))
+        columns = cache(lambda name: self._table[name].combine_chunks().take(pa.array(places)))
+        starts = [*np.flatnonzero(np.diff(group[places], prepend=-1)).tolist(), len(places)]
         return {
-            tuple(found[code[here[0]]] for found, code in zip(names, codes, strict=True)): Rows(
-                self._table, here
+            tuple(found[code[places[start]]] for found, code in zip(names, codes, strict=True)): (
+                Rows(columns, start, end - start)
             )
-            for here in np.split(places, starts)[1:]
+            for start, end in pairwise(starts)
         }
 
     def _codes(self, column: str) -> tuple[list[str], Ints]:

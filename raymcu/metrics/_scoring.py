@@ -49,13 +49,15 @@ def score_point(
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _TRIED: tried})
 
 
-def is_whole(scores: pa.Table) -> bool:
+def is_whole(notes: Mapping[bytes, bytes]) -> bool:
     """Say whether every metric there is now was tried on a point's measurements.
 
     Not so where a newer raymcu or an extension knows more, nor in folders that do not say it.
+
+    Args:
+        notes: Metadata of the point's part of table ``scores``.
     """
-    tried = (scores.schema.metadata or {}).get(_TRIED)
-    return bool(tried == _digest([entry.name for entry in METRICS]))
+    return notes.get(_TRIED) == _digest([entry.name for entry in METRICS])
 
 
 def _digest(names: list[str]) -> bytes:

@@ -108,7 +108,7 @@ def nonmember_share(point: Measured, attack: str) -> Score:
     for probe, rows in zip(probes, (members, others, forget), strict=True):
         if not len(rows):
             return Score(None, 0, f"no input of probe '{probe}' was measured")
-    members = Rows(members.table, members.places[: len(others)])
+    members = members.first(len(others))
     values = [_values(rows, ATTACKS[attack]) for rows in (members, others, forget)]
     if any(found is None for found in values):
         return Score(None, len(forget), "the probabilities are not finite: the model has diverged")

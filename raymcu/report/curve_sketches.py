@@ -117,12 +117,12 @@ def _axes(row: Row, layout: Layout, scale: _Scale, *, is_last: bool) -> Iterator
             for at, words in zip(middles, ("0", "0.5", "1"), strict=True):
                 yield text((at, bottom + 121), words, "m")
     yield f'<path class="g" d="{grid}"/><path class="a" d="{axes}"/>'
-    x = UNIT * LEFT
+    edge = UNIT * LEFT
     for value, words in named:
-        yield text((x - 60, scale(value) + 30), words, "e")
+        yield text((edge - 60, scale(value) + 30), words, "e")
     lines = value_label(row).split("\n")
     for number, words in enumerate(reversed(lines)):
-        yield text((x - 387 - 96 * number, (top + bottom) / 2), words, "m", "rotate(-90)")
+        yield text((edge - 387 - 96 * number, (top + bottom) / 2), words, "m", "rotate(-90)")
 
 
 def _panel(page: Page, row: Row, lines: Sequence[Line], panel: _Panel) -> Iterator[str]:

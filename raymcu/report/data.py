@@ -5,18 +5,18 @@ each number is testable without a figure. Nothing here draws.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
 from raymcu.metrics._base import METRICS
 from raymcu.report.train_times import train_seconds
+from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.after import Asked
 
-T = TypeVar("T")
 Scores = Mapping[str, Mapping[str, float | None]]
 """Point id to metric to value."""
 
@@ -31,6 +31,8 @@ ENDPOINTS = (
 """Roles of points that are told one by one, in the order of tables."""
 CONCLUDED = ("similarities", "difficulties", "rank_correlations", "ensembles")
 """Tables that conclude from curves."""
+MOST_ENSEMBLES = 24
+"""More of them are told in their own table, and not among the models."""
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 
 
@@ -174,6 +176,13 @@ class Study:
     ensembles: tuple[Mapping[str, Any], ...] = ()
 
     @property
+    def shown_endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints without the ensembles, where these are too many to be told one by one."""
+        others = tuple(end for end in self.endpoints if end.role != "ensemble")
+        is_crowded = len(self.endpoints) - len(others) > MOST_ENSEMBLES
+        return others if is_crowded else self.endpoints
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes; none of question answering."""
         return tuple(self.plan.get("classes") or ())
@@ -287,14 +296,15 @@ def _unique_pair(row: Mapping[str, Any], taken: Counter[tuple[str, str]]) -> str
 
 def scores_of(table: pa.Table) -> dict[str, dict[str, float | None]]:
     """Turn a scores table into point id -> metric -> value."""
-    return by_metric(table, table["value"].to_pylist())
+    return by_metric(table, "value")
 
 
-def by_metric(table: pa.Table, values: Sequence[T]) -> dict[str, dict[str, T]]:
-    """Turn values of the rows of a table into point id -> metric -> value."""
-    found: dict[str, dict[str, T]] = {}
-    columns = (table[name].to_pylist() for name in ("point_id", "metric"))
-    for point, metric, value in zip(*columns, values, strict=True):
+def by_metric(table: pa.Table, *names: str) -> dict[str, dict[str, Any]]:
+    """Turn a column of a table into point id -> metric -> value; several make a tuple a row."""
+    found: dict[str, dict[str, Any]] = {}
+    points, metrics, *values = tables.columns(table, "point_id", "metric", *names)
+    told = values[0] if len(names) == 1 else zip(*values, strict=True)
+    for point, metric, value in zip(points, metrics, told, strict=True):
         found.setdefault(point, {})[metric] = value
     return found
 
@@ -356,7 +366,6 @@ def load_study(run: RunFolder) -> Study:
     plan = run.plan
     table, sure = run.read_table("scores"), run.read_table("intervals")
     scores = scores_of(table)
-    ends = [sure[name].to_pylist() for name in ("low", "high")]
     curves, walks = read_curves(plan), read_walks(plan)
     known = {curve.curve_id for curve in curves}
     lines = known | {walk.walk_id for walk in walks}
@@ -380,8 +389,8 @@ def load_study(run: RunFolder) -> Study:
         calibrations=tuple(row for row in calibrations if row["curve_id"] in lines),
         layer_choices=layer_choices,
         failures=tuple(run.read_table("failures").to_pylist()),
-        counts=by_metric(table, table["num_examples"].to_pylist()),
-        intervals=by_metric(sure, list(zip(*ends, strict=True))),
+        counts=by_metric(table, "num_examples"),
+        intervals=by_metric(sure, "low", "high"),
         train_s=train_seconds(run.read_table("points"), run.read_table("recipes")),
         **{name: tuple(run.read_table(name).to_pylist()) for name in CONCLUDED},
     )

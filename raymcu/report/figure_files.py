@@ -30,7 +30,16 @@ def _slim(svg: str) -> str:
     used = set(re.findall(r"#([\w.-]+)", svg))
     svg = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
     svg = _NUMBERS.sub(lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), svg)
-    return _MARKS.sub(_style_once, re.sub(r"\n\s*", "\n", svg))
+    svg = _ALONE.sub(_together, re.sub(r"\n\s*", "\n", svg))
+    return _MARKS.sub(_style_once, svg)
+
+
+_ALONE = re.compile(r'(<g clip-path="[^"]*">\n)<use [^>]*/>\n</g>\n(?:\1<use [^>]*/>\n</g>\n)+')
+
+
+def _together(match: re.Match[str]) -> str:
+    """Put marks that stand in groups of their own, as those of a scatter do, into one."""
+    return match[0].replace(f"</g>\n{match[1]}", "")
 
 
 _MARKS = re.compile(r"<g([^>]*)>\n((?:<use [^>]*/>\n){2,})</g>")

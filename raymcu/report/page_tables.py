@@ -143,14 +143,15 @@ def endpoints(study: Study, metrics: Sequence[str], name: str) -> Table:
         *([Column("training (s)", is_number=True, note=TRAIN_TIME)] if is_timed else []),
         Column("for raymcu export", note=EXPORT),
     )
-    rows = []
+    rows, shown = [], {end.point_id for end in study.shown_endpoints}
     for number_, end in enumerate(study.endpoints):
         starts = number_ and end.forget_size != study.endpoints[number_ - 1].forget_size
         kind = ("reference" if end.role in REFERENCES else "") + (" starts" if starts else "")
         cells = [Cell(end.forget_size), Cell(end.label)]
         cells += [_scored(study, end, metric) for metric in metrics]
         cells += [_number(study.train_s.get(end.point_id))] * is_timed
-        rows.append(Row((*cells, _name(names, end.point_id)), kind.strip()))
+        cells.append(_name(names, end.point_id))
+        rows.append(Row(tuple(cells), kind.strip(), in_csv_only=end.point_id not in shown))
     return Table(name, columns, tuple(rows))
 
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+MOST_ON_PAGE = 1000
+"""Rows of a table that the page shows; files have all."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -48,6 +51,7 @@ class Row:
     cells: tuple[Cell, ...]
     kind: str = ""
     """``reference`` or ``starts``: stands out, begins a group."""
+    in_csv_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,11 @@ class Table:
     def shown(self) -> tuple[int, ...]:
         """Places of the columns that are on the page."""
         return tuple(n for n, column in enumerate(self.columns) if not column.in_files_only)
+
+    @property
+    def on_page(self) -> tuple[Row, ...]:
+        """Rows that are on the page."""
+        return tuple(row for row in self.rows if not row.in_csv_only)[:MOST_ON_PAGE]
 
     def csv(self) -> bytes:
         """Return the table with a line of heads, in full precision, as UTF-8."""
@@ -86,7 +95,7 @@ class Table:
         lines = [f"\\begin{{tabular}}{{{align}}}", r"\toprule"]
         lines += [" & ".join(_tex(self.columns[place].head) for place in shown) + r" \\"]
         lines += [r"\midrule"]
-        for number, row in enumerate(self.rows):
+        for number, row in enumerate(self.on_page):
             if number and "starts" in row.kind:
                 lines.append(r"\midrule")
             lines.append(" & ".join(_tex_cell(row.cells[place]) for place in shown) + r" \\")

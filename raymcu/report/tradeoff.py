@@ -64,7 +64,7 @@ def tradeoff(study: Study) -> Drawing | None:
     """Draw forgetting against utility for every point; None if there is nothing to compare."""
     if not (study.curves or study.walks or any(e.role not in REFERENCES for e in study.endpoints)):
         return None
-    shown = tuple(end for end in study.endpoints if end.role != "random")
+    shown = tuple(end for end in study.shown_endpoints if end.role != "random")
     study = replace(study, endpoints=shown)
     found = ((x, [y for y in ys if _points(study, (x, y))]) for x, ys in _TRADEOFFS)
     x, ys = next(((x, ys) for x, ys in found if ys), ("", []))

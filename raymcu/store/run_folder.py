@@ -88,12 +88,26 @@ class RunFolder(Folder):
         Raises:
             StoreError: If the file is cut short, damaged, or another table.
         """
+        with self._opened(table, part) as file:
+            found = file.read(use_threads=False)  # parts are small
+            found.validate(full=True)
+            return tables.check(table, found, self.path(f"tables/{table}/{part}.parquet"))
+
+    def read_notes(self, table: str, part: str) -> Mapping[bytes, bytes]:
+        """Return the metadata of one part of a table, without its rows.
+
+        Raises:
+            StoreError: If the file is cut short or damaged where they are.
+        """
+        with self._opened(table, part) as file:
+            return file.schema_arrow.metadata or {}
+
+    @contextmanager
+    def _opened(self, table: str, part: str) -> Iterator[pq.ParquetFile]:
         name = f"tables/{table}/{part}.parquet"
         try:
             content = pa.BufferReader(self.read_bytes(name))
-            found = pq.read_table(content, page_checksum_verification=True)
-            found.validate(full=True)
-            return tables.check(table, found, self.path(name))
+            yield pq.ParquetFile(content, page_checksum_verification=True)
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             raise StoreError(
                 f"{self.path(name)}: is damaged ({error}). Delete it and run the same command "

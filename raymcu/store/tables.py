@@ -356,6 +356,15 @@ def from_rows(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
+def columns(table: pa.Table, *names: str) -> list[list[Any]]:
+    """Return columns as lists; words in a dictionary are looked up at once, not one by one."""
+    found = (table[name] for name in names)
+    return [
+        (column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column).to_pylist()
+        for column in found
+    ]
+
+
 def check(name: str, table: pa.Table, origin: str) -> pa.Table:
     """Return ``table`` in the schema of that name, with what its metadata says besides.
 

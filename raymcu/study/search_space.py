@@ -313,6 +313,9 @@ class Execution(Section):
     """Measuring processes; None fills the cluster."""
     save_every_s: NonNegativeFloat = 60.0
     """Seconds between the resumable states of a training; 0 saves after every step."""
+    variables: Annotated[tuple[str, ...], AfterValidator(unique)] = ()
+    """Names of environment variables that workers on a cluster get from who starts the study, e.g.
+    ``["WANDB_API_KEY"]``, besides the hub's; whoever may use the cluster can read them there."""
     keep_relearned: bool = False
     """Keep the weights that attacks have trained once they are measured, e.g. to export them."""
     max_attempts: PositiveInt = 3

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from ray import tune
+from ray.tune.search import Searcher
 
 from raymcu.cluster.gauges import Exported
 from raymcu.errors import StoreError, WorkError
@@ -144,7 +145,6 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
         whose process died, and those that came to a device which failed.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    encoded = [[recipe.model_dump_json() for recipe in job] for job in jobs]
     labels = {recipe.id: recipe.label for job in jobs for recipe in job}
     name = f"{common['stage']}-{content_id(sorted(labels))}-{time.time_ns()}"
     interrupt = Interrupt(run)
@@ -152,8 +152,10 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     results = interrupt.fit(
         tune.Tuner(
             trainable,
-            param_space={**common, "recipes": tune.grid_search(encoded)},
+            param_space=common,
             tune_config=tune.TuneConfig(
+                search_alg=_InTurn(jobs),
+                num_samples=len(jobs),
                 reuse_actors=True,
                 max_concurrent_trials=concurrent,
                 trial_name_creator=_trial_name,
@@ -189,6 +191,30 @@ def _trial_name(trial: Any) -> str:
     recipes = [Recipe.model_validate_json(text) for text in trial.config["recipes"]]
     more = f" and {len(recipes) - 1} more" if len(recipes) > 1 else ""
     return f"raymcu {recipes[0].label}{more}".replace("/", " ")
+
+
+class _InTurn(Searcher):  # type: ignore[misc] # Ray is untyped
+    """Gives each trial its job. Of a grid, Tune copies the whole for every trial."""
+
+    def __init__(self, jobs: Sequence[Sequence[Recipe]]) -> None:
+        super().__init__()
+        self.jobs = iter(jobs)
+
+    def suggest(self, trial_id: str) -> dict[str, list[str]] | str:
+        """Return the next job; FINISHED: there is none."""
+        job = next(self.jobs, None)
+        if job is None:
+            return str(Searcher.FINISHED)
+        return {"recipes": [recipe.model_dump_json() for recipe in job]}
+
+    def on_trial_complete(self, trial_id: str, **_: Any) -> None:
+        """Nothing is to be learned from it."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing is to be kept: the store says what is done."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was kept."""
 
 
 class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped

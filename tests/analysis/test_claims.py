@@ -97,23 +97,40 @@ def ends(*losses):
 def fragments(*values):
     rows = [
         {"curve_id": str(n), "forget_size": "forget05", "setting": "Rand", "metric": metric,
-         "fragmentation": value}
-        for n, value in enumerate(values) for metric, value in (("privleak", value), ("es", 0.1))
+         "fragmentation": value, "spread": spread}
+        for n, value in enumerate(values)
+        for metric, value, spread in (("privleak", value, 70.0), ("forget_es", 1.0, 0.05))
     ]  # fmt: skip
     return study(metric_findings=rows)
 
 
 def updates(plain, second):
     return study(geometry=[
-        {"kind": "update", "forget_size": "forget05", "first": f"{method}{mark}/seed0",
-         "norm": norm}
+        {"kind": "update", "role": "unlearner", "forget_size": "forget05",
+         "first": f"{method}{mark}/seed0", "norm": norm}
         for method in ("GA", "GD") for mark, norm in (("", plain), ("+so", second))
     ])  # fmt: skip
 
 
-def survivors(kind, survives, metric="forget_es"):
-    rows = [{"kind": kind, "num_inside": 3, "metric": metric, "survives": one} for one in survives]
+def survivors(kind, survives, *, done=0):
+    """Curves whose ends are at 0.5, but for the last ones, which have nothing left to forget."""
+    rows = []
+    for n, one in enumerate(survives):
+        whose = {"curve_id": str(n), "setting": "Met", "forget_size": "forget05",
+                 "metric": "forget_es"}  # fmt: skip
+        at = 0.0 if n >= len(survives) - done else 0.5
+        rows += [{**whose, "kind": end, "value": at} for end in ("first", "second")]
+        rows.append({**whose, "kind": kind, "num_inside": 3, "survives": one, "value": 0.4})
     return study(ensembles=rows)
+
+
+def traded(*curves):
+    """Ensembles by whether they surely keep more, and at most how much more they forget."""
+    whose = {"setting": "Met", "forget_size": "forget05", "kind": "ensemble", "num_inside": 3}
+    return study(ensembles=[
+        {**whose, "curve_id": str(n), "metric": metric, "survives": keeps, "gain_high": high}
+        for n, (keeps, high) in enumerate(curves) for metric in ("retain_loss", "forget_loss")
+    ])  # fmt: skip
 
 
 def relearned(*is_clear):
@@ -193,10 +210,10 @@ CASES = {
     "bend_lower": (of_curves(seeds("GA", 1.0, 0.6), seeds("GD", 2.0, 0.0)),
                    of_curves(seeds("GA", 1.0, 1.1), seeds("GD", 2.0, 2.5))),
     "bend_hard_to_find": (of_curves(seeds("GA", 0.0, 0.6), seeds("GD", 0.0, 0.0)),
-                          of_curves(seeds("GA", 0.0, 0.0), seeds("GD", 0.0, 0.0))),
+                          of_curves(*(seeds(f"M{n}", 0.0, 0.0) for n in range(10)))),
     "effective_yet_apart": (
         of_curves(seeds("GA", 1.0), seeds("GD", 0.0), models=ends(9, 8, 6, 5)),
-        of_curves(seeds("GA", 0.0), seeds("GD", 0.0), models=ends(9, 8, 6, 5)),
+        of_curves(*(seeds("GA", 0.0, setting=f"{n}") for n in range(10)), models=ends(9, 8, 6, 5)),
     ),
     "rmu_rough": (hard({"RMU": [0.9], "NPO": [0.5], "GD": [0.1]}),
                   hard({"RMU": [0.1], "NPO": [0.5], "WAGLE": [0.6]})),
@@ -206,7 +223,7 @@ CASES = {
     ),
     "across_curricula": (
         of_curves(seeds("GA", 1.0, 0.0, **MIXED), seeds("GD", 1.0, **MIXED)),
-        of_curves(seeds("GA", 1.0, 1.0, **MIXED), seeds("GD", 1.0, **MIXED)),
+        of_curves(*(seeds(f"M{n}", 1.0, 1.0, **MIXED) for n in range(10))),
     ),
     "second_order_rougher": (
         of_curves(seeds("GA", 1.0, 0.5), seeds("GA", 2.0, 0.6, **SO)),
@@ -227,7 +244,7 @@ CASES = {
         study(findings=[curve("GA/seed0", "GA/seed1", 0.1, 2.0), *seeds("GD", 1.0)]),
         study(findings=[curve("GA/seed0", "GA/seed1", 2.0, 0.1), curve("a", "b", 1.0, 0.0)]),
     ),
-    "fragmented": (fragments(0.9, 0.2, 0.1), fragments(0.4, 0.2, 0.1)),
+    "fragmented": (fragments(0.9, 0.2, 0.1), fragments(*[0.4] * 10)),
     "ga_forgets_alike": (likeness("verbmem", GA_GD=0.9, GA_NPO=0.8, GD_NPO=0.0),
                          likeness("verbmem", GA_GD=0.1, GA_NPO=0.2, GD_NPO=1.0)),
     "ga_keeps_otherwise": (likeness("retain_knowmem", GA_GD=0.1, GA_NPO=0.2, GD_NPO=0.9),
@@ -240,10 +257,12 @@ CASES = {
         of_curves(seeds("GA", 1.0, 1.0), seeds("GD", 0.0, 0.0), VERDICTS),
         of_curves(seeds("GA", 4.0, 4.0), seeds("GD", 5.0, 6.0), VERDICTS),
     ),
-    "inside_better": (survivors("inside", [True, *[False] * 8]),
-                      survivors("inside", [True] + [False] * 50)),
+    "inside_better": (survivors("inside", [True] * 3 + [False] * 9),
+                      survivors("inside", [False] * 9 + [True] * 9, done=9)),
     "ensemble_better": (survivors("ensemble", [True, True, False]),
-                        survivors("ensemble", [False, False])),
+                        survivors("ensemble", [False, False, True], done=1)),
+    "ensemble_trades": (traded((True, 0.1), (True, 0.0), (False, 0.1)),
+                        traded((True, -0.1), (False, 0.1))),
     "ensemble_resists": (relearned(True, True, False), relearned(False, False)),
     "smooth_resists": (curvatures(0.9, 0.5), curvatures(-0.9, -0.2)),
     "memorized_harder": (ranks(0.9, 0.5), ranks(-0.9, -0.2)),
@@ -313,12 +332,16 @@ def test_a_share_is_judged_by_its_bounds_with_wilsons_interval():
     assert share([True], "two cases") == Found(
         UNTOLD, num=1, note="2 cases or more, not 1: two cases"
     )
+    assert share([True] + [False] * 13, "", holds=0.1, fails=0.0).verdict == IN_PART
+    assert share([True] + [False] * 13, "", holds=0.1, chance=0.025).verdict == FAILS
     assert (share([False] * 3, "").low, share([True] * 3, "").high) == (0.0, 1.0)
 
 
 def test_one_case_is_enough_for_what_may_happen():
     assert some([False] * 99 + [True], "").verdict == HOLDS
     assert some([False] * 99, "").verdict == FAILS
+    assert some([False, True], "").verdict == HOLDS
+    assert some([False] * 9, "cases").note == "10 cases or more, not 9: cases"
 
 
 def test_a_mean_is_judged_in_the_direction_of_its_bounds():

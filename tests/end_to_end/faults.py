@@ -12,7 +12,7 @@ from faulty_methods import Faulty
 
 import raymcu
 from raymcu.blend import Blend
-from raymcu.measurement.driver import _drain, _Pool
+from raymcu.measurement.pool import Pool, drain
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import Devices, device_name
 from raymcu.planning.plan import Point
@@ -86,8 +86,8 @@ def devices(space, folder):
             return actors[-1]
 
         points = [Point(f"p{n}", Blend.of({"a": 1.0}), "all", "curve", f"p{n}") for n in range(6)]
-        pool = _Pool(actors, Queue(points, {"all": 1.0}), Devices(run), replace)
-        _drain(pool, run, 3, lambda ended, running: None)
+        pool = Pool(actors, Queue(points, {"all": 1.0}), Devices(run), replace)
+        drain(pool, run, 3, lambda ended, running: None)
         told["workers"], told["retired"] = len(pool.workers), len(pool.retired)
         told["measured"], told["measuring"] = run.names("measured"), outcome(run, [])
         for actor in actors:

@@ -1,5 +1,7 @@
-"""What these tests need: a CUDA device, and a way to work as if there were none."""
+"""What these tests need: a CUDA device, time, and a way to work as if there were no device."""
 
+import os
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -7,14 +9,27 @@ import torch
 
 from raymcu.models import causal_lm
 
-PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 FLOPs a second, by the vendor's data sheets."""
+from . import place
+
+ALLOWED_S = 60 * float(os.environ.get("RAYMCU_GPU_MINUTES", "8"))
+"""What has not begun by then is left out, and said to be."""
+BEGUN = time.monotonic()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _device():
-    if not torch.cuda.is_available():
-        pytest.exit("torch sees no CUDA device, and these tests are of nothing else", 2)
+    if not place.IS_REHEARSAL and not torch.cuda.is_available():
+        pytest.exit(
+            "torch sees no CUDA device, and these tests are of nothing else. "
+            "RAYMCU_GPU_TESTS_ON=cpu rehearses them.",
+            2,
+        )
+
+
+@pytest.fixture(autouse=True)
+def _time():
+    if time.monotonic() - BEGUN > ALLOWED_S:
+        pytest.skip(f"{ALLOWED_S / 60:g} minutes are over (RAYMCU_GPU_MINUTES)")
 
 
 @pytest.fixture
@@ -28,3 +43,16 @@ def on_cpu(monkeypatch):
             yield
 
     return hidden
+
+
+def pytest_collection_modifyitems(items):
+    """Speed first, as its figures are wanted most and it takes the same time everywhere."""
+    items.sort(key=lambda item: "speed" not in item.path.name)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Show all figures together."""
+    if place.told:
+        terminalreporter.section("figures")
+        for line in place.told:
+            terminalreporter.line(line)

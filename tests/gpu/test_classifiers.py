@@ -17,9 +17,11 @@ from raymcu.study.scratch_classifiers import (
 from raymcu.study.training_tables import Training
 from raymcu.training.optimizers import Optimizer
 
+from .place import DEVICE
+
 pytestmark = pytest.mark.gpu
 
-CPU, DEVICE = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
 DRAWN = np.random.default_rng(0)
 IMAGES = [DRAWN.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(24)]
 ROWS = [
@@ -82,7 +84,7 @@ def test_a_network_with_batch_normalisation_lies_channel_by_channel():
     optimizer = Optimizer(weights, Training())
     batch = scorer.collate([*map(encoder.encode, ROWS)])
     for _ in range(2):
-        with torch.autocast("cuda", dtype=torch.bfloat16):
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
             logits = scorer(batch.inputs, batch.row, batch.column)
         torch.nn.functional.cross_entropy(logits.float(), batch.labels).backward()
         optimizer.step(1.0)

@@ -10,6 +10,8 @@ from raymcu.models import causal_lm
 from raymcu.models.blending import load_weights, write_blend
 from raymcu.study.search_space import Measurement
 
+from .place import DEVICE
+
 pytestmark = pytest.mark.gpu
 
 ASKED = Measurement(
@@ -43,7 +45,7 @@ def test_a_point_is_the_same_in_both_places(study, blend, on_cpu):
     table, alike, place = look()
     with on_cpu():
         their_table, their_alike, their_place = look()
-    assert (place, their_place) == ("cuda", "cpu")
+    assert (place, their_place) == (DEVICE.type, "cpu")
     assert table.schema == their_table.schema
     assert len(table) == len(their_table) > 0
     for ours, theirs in zip(table.to_pylist(), their_table.to_pylist(), strict=True):
@@ -82,11 +84,11 @@ def test_bfloat16_is_near_float32(study, blend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("place", ["cpu", "cuda"])
+@pytest.mark.parametrize("place", sorted({"cpu", DEVICE.type}))
 def test_blends_are_those_of_the_cpu_wherever_their_terms_are(study, blend, dtype, place):
     folder = study.store.local_dir(study.original.id)
     found = []
-    for device in ("cpu", "cuda"):
+    for device in ("cpu", DEVICE.type):
         model = causal_lm.open_model(
             folder, str(dtype).removeprefix("torch."), torch.device(device)
         )

@@ -22,20 +22,37 @@ from raymcu.study.training_tables import Training
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
+from raymcu.training.recompute import recompute
 from raymcu.training.reference import Reference
 
-from .conftest import PEAK
+from .place import (
+    DEVICE,
+    IS_REHEARSAL,
+    SHAPES,
+    most_bytes,
+    name,
+    share_of_peak,
+    start_afresh,
+    tell,
+    wait,
+)
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(400)]
 
-SHAPES = {
-    "135M": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-             "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152},
-    "1B": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
-           "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256},
-}  # fmt: skip
-"""SmolLM's 135M and Llama 3.2's 1B."""
 STEPS, WARM = 9, 3
+
+
+KINDS = {
+    "2,048-token texts": {"answer": (2040, 2040), "batch": 4},
+    "2,048-token texts, blocks recomputed": {
+        "answer": (2040, 2040), "batch": 4, "recompute": "blocks",
+    },
+    "short answers, packed": {"answer": (15, 90), "batch": 32, "packing": "packed"},
+    "short answers, padded": {"answer": (15, 90), "batch": 32, "packing": "none"},
+}  # fmt: skip
+if IS_REHEARSAL:
+    STEPS, WARM = 3, 1
+    KINDS = {name: {**kind, "answer": (4, 24), "batch": 4} for name, kind in KINDS.items()}
 
 
 @pytest.fixture(params=SHAPES)
@@ -45,11 +62,11 @@ def model(request):
     config = LlamaConfig(
         **SHAPES[request.param], max_position_embeddings=4096, tie_word_embeddings=True
     )
-    with torch.device("cuda"):
+    with DEVICE:
         made = LlamaForCausalLM(config)
     yield made
     del made
-    torch.cuda.empty_cache()
+    start_afresh()
 
 
 def rows(count, answer, vocabulary, prompt=8):
@@ -66,56 +83,63 @@ def rows(count, answer, vocabulary, prompt=8):
 
 
 def flops(model, sequences):
-    """FLOPs of a forward and a backward pass: of all products of matrices, and of attention."""
+    """FLOPs of a forward and a backward pass: of all products of matrices, and of attention.
+
+    The product with the vocabulary is that of the answers alone, as no other is needed.
+    """
     config = model.config
-    num = sum(weight.numel() for weight in model.parameters())
+    head = model.get_output_embeddings().weight.numel()
+    body = sum(weight.numel() for weight in model.parameters()) - head
     attended = 6 * config.num_hidden_layers * config.hidden_size  # half of each square is masked
-    return sum(6 * num * len(row) + attended * len(row) ** 2 for row in sequences)
+    return sum(
+        6 * body * len(row) + 6 * head * len(row.answer) + attended * len(row) ** 2
+        for row in sequences
+    )
 
 
 @pytest.mark.parametrize("method", ["grad_diff", "npo"])
-@pytest.mark.parametrize("kind", ["2,048-token texts", "short answers"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_training(model, method, kind):
-    answer, batch = ((2040, 2040), 4) if kind.startswith("2") else ((15, 90), 32)
+    how = dict(KINDS[kind])
+    answer, batch = how.pop("answer"), how.pop("batch")
     encoder = Encoder.__new__(Encoder)  # nothing is tokenised here
     forget, retain = (rows(batch * n, answer, model.config.vocab_size) for n in (1, 2))
-    training = Training(learning_rate=1e-6, batch_size=batch, epochs=STEPS, warmup=0.2)
+    training = Training(learning_rate=1e-6, batch_size=batch, epochs=STEPS, warmup=0.2, **how)
     scorer = Scorer(model)
+    recompute(scorer, training, DEVICE, 1)
     reference = Reference(means={FORGET: 0.0})
     one = METHODS[method](retain="nll")
     for part, need in one.needs().items():
         of = forget if part == FORGET else retain
         reference.ask(scorer, reference.missing(need, part, of), 8)
+    start_afresh()
     loop = Loop(
         scorer=scorer,
-        weights=trainable(model),
+        weights=trainable(scorer.model),
         methods=[one],
         stream=Stream(forget, retain, batch, 0),
-        material=Material(encoder, Rows(tuple(forget)), Rows(tuple(retain))),
+        material=Material(encoder, Rows(forget), Rows(retain)),
         training=training,
         reference=reference,
         dtype="bfloat16",
     )
-    torch.cuda.reset_peak_memory_stats()
     seen = time.perf_counter()
     for progress in loop.run():
         if progress.step == WARM:
-            torch.cuda.synchronize()
+            wait()
             seen = time.perf_counter()
-    torch.cuda.synchronize()
+    wait()
     took = time.perf_counter() - seen
     steps = [loop.stream.step(number) for number in range(WARM, STEPS)]
     read = [s for step in steps for s in
             [*(forget[i] for i in step.forget), *(retain[i] for i in step.retain)]]  # fmt: skip
-    name = torch.cuda.get_device_name()
-    peak = next((rate for card, rate in PEAK.items() if card in name), None)
-    share = "?" if peak is None else f"{flops(model, read) / took / peak:.1%}"
     num = sum(weight.numel() for weight in model.parameters())
-    print(
-        f"\n{name}, {num / 1e6:,.0f}M, {method}, {kind}: MFU {share}, "
+    tell(
+        f"{name()}, {num / 1e6:,.0f}M, {method}, {kind}: "
+        f"MFU {share_of_peak(flops(model, read), took)}, "
         f"{sum(map(len, read)) / took:,.0f} tokens/s, {took / len(steps):.3f} s a step of "
-        f"{sum(map(len, read)) // len(steps):,} tokens, peak "
-        f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+        f"{sum(map(len, read)) // len(steps):,} tokens, peak {most_bytes() / 2**30:.1f} GiB, of "
+        f"which weights, gradients and AdamW's states {16 * num / 2**30:.1f}"
     )
     assert len(progress.history) == STEPS
 
@@ -130,19 +154,19 @@ class Folder:
         return self.folder / key
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_measuring(name, tiny_tokenizer, tmp_path):
+@pytest.mark.parametrize("shape", SHAPES)
+def test_measuring(shape, tiny_tokenizer, tmp_path):
     config = LlamaConfig(
-        **SHAPES[name], max_position_embeddings=4096, tie_word_embeddings=True,
+        **SHAPES[shape], max_position_embeddings=4096, tie_word_embeddings=True,
         bos_token_id=tiny_tokenizer.bos_token_id, eos_token_id=tiny_tokenizer.eos_token_id,
     )  # fmt: skip
     for seed, key in enumerate(("one", "two")):
         torch.manual_seed(seed)
-        with torch.device("cuda"):
+        with DEVICE:
             made = LlamaForCausalLM(config).to(torch.bfloat16)
         save_checkpoint(made.cpu(), tiny_tokenizer, tmp_path / key)
     del made
-    torch.cuda.empty_cache()
+    start_afresh()
     measurer = Measurer(
         Folder(tmp_path),
         BenchmarkUse(name="authors", forget_sizes=("forget10",), num_authors=10),
@@ -151,17 +175,17 @@ def test_measuring(name, tiny_tokenizer, tmp_path):
     )
     blends = [Blend.of({"one": 1 - t, "two": t}) for t in (0.5, 0.25, 0.75)]
     measurer.measure("warm", blends[0], "forget10")
-    torch.cuda.synchronize()
+    wait()
     for blend in blends[1:]:
         started = time.perf_counter()
         measurer.place(blend)
-        torch.cuda.synchronize()
+        wait()
         placed = time.perf_counter()
         table = measurer.measure("p", blend, "forget10")
         took = time.perf_counter() - placed
         tokens = sum(len(row or ()) for row in table["logprobs"].to_pylist())
-        print(
-            f"\n{torch.cuda.get_device_name()}, {name}, bfloat16: a blend of two in "
+        tell(
+            f"{name()}, {shape}, bfloat16: a blend of two in "
             f"{placed - started:.3f} s; {len(table)} answers of {tokens:,} tokens scored and 20 "
             f"texts of up to 64 tokens written in {took:.2f} s"
         )

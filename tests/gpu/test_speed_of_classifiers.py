@@ -12,7 +12,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from raymcu.benchmarks import BENCHMARKS, classified
@@ -24,7 +23,7 @@ from raymcu.planning.surroundings import load_space, plan_study
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.training.workshop import Workshop
 
-from .conftest import PEAK
+from .place import IS_REHEARSAL, most_bytes, name, share_of_peak, start_afresh, tell, wait
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(480)]
 
@@ -38,6 +37,15 @@ FULL_SIZE = {
     "num_points": 16,
     "images": 10_000,
 }
+if IS_REHEARSAL:
+    FULL_SIZE = {
+        "depth": 8,
+        "width": 8,
+        "dtype": "bfloat16",
+        "steps": 8,
+        "num_points": 3,
+        "images": 60,
+    }
 
 
 @pytest.fixture
@@ -110,14 +118,10 @@ def flops_of_an_image(space):
     return counter.get_total_flops() / len(rows)
 
 
-def wait():
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def told(benchmark, size, folder):
     """Train, unlearn and walk; return what to print, by what was done."""
     space = study(benchmark, size)
+    start_afresh()
     plan, store = plan_study(space), CheckpointStore(str(folder))
     workshop, moments = Workshop(store, 1e9), {}
     for level in plan.levels:
@@ -126,14 +130,11 @@ def told(benchmark, size, folder):
             workshop.make(recipe, lambda *_, at=steps: (wait(), at.append(time.perf_counter())))
     taken = np.diff(moments["original"])[min(WARM, size["steps"] // 2) :]
     images = 256 * len(taken) / taken.sum()
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    peak = next((rate for card, rate in PEAK.items() if card in name), None)
-    share = "?" if peak is None else f"{flops_of_an_image(space) * images / peak:.1%}"
-    held = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
     training = (
-        f"{name}, ResNet-{size['depth']}, {benchmark['name']}: {images:,.0f} images/s, "
-        f"MFU {share}, "
-        f"{taken.mean():.4f} s a step of 256 (the slowest {taken.max():.3f}), peak {held:.1f} GiB"
+        f"{name()}, ResNet-{size['depth']}, {benchmark['name']}: {images:,.0f} images/s, "
+        f"MFU {share_of_peak(flops_of_an_image(space) * images, 1)}, "
+        f"{taken.mean():.4f} s a step of 256 (the slowest {taken.max():.3f}), "
+        f"peak {most_bytes() / 2**30:.1f} GiB"
     )
     (curve,) = plan.curves.values()
     measurer = measurer_of(store, space.benchmark, space.model, space.measurement)
@@ -145,7 +146,7 @@ def told(benchmark, size, folder):
         table = measurer.measure(point, plan.points[point].blend, "class3")
         times.append(time.perf_counter() - begun)
     walk = (
-        f"{name}: a walk of {len(times)} points in {sum(times):.1f} s, {len(table):,} images and "
+        f"{name()}: a walk of {len(times)} points in {sum(times):.1f} s, {len(table):,} images and "
         f"statistics of up to {size['images']:,} at each ({max(times):.2f} s at most; the first "
         f"point, models opened and images prepared, {opened - started:.1f} s)"
     )
@@ -154,4 +155,4 @@ def told(benchmark, size, folder):
 
 def test_a_resnet_is_trained_and_walked_through(benchmark, tmp_path):
     for line in told(benchmark, FULL_SIZE, tmp_path).values():
-        print(f"\n{line}")
+        tell(line)

@@ -10,9 +10,13 @@ import torch
 
 from raymcu.errors import WorkError
 from raymcu.methods._base import METHODS
+from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Choice
-from raymcu.study.training_tables import Average, Lora
+from raymcu.study.training_tables import Average, Lora, Training
+from raymcu.training.reading import longest_packed
 from raymcu.training.workshop import Workshop
+
+from .place import DEVICE, IS_REHEARSAL
 
 pytestmark = pytest.mark.gpu
 
@@ -25,6 +29,9 @@ KINDS = {
     "lora": {"lora": Lora()},
     "average": {"average": Average(every="step")},
     "pieces": {"micro_batch_size": 3},
+    "packed": {"packing": "packed", "micro_batch_size": 3},
+    "padded": {"packing": "none"},
+    "recomputed": {"recompute": "blocks"},
 }
 """Changes to the training. Sophia samples labels, from a generator of the device's own."""
 CHANGES = {
@@ -50,7 +57,7 @@ class Two:
 
     def compare(self, recipe, loss=1e-3, update=2e-2):
         """Compare the losses of all steps, and the way that the weights went."""
-        ours, our_steps = self.train(recipe, "cuda")
+        ours, our_steps = self.train(recipe, "device")
         with self.on_cpu():
             theirs, their_steps = self.train(recipe, "cpu")
         assert len(our_steps) == len(their_steps) > 1
@@ -111,6 +118,48 @@ def test_the_same_recipe_gives_the_same_bits(two, recipes, study, kind, dtype):
     assert one[1] == other[1]
 
 
+@pytest.mark.parametrize("kind", ["plain", "muon", "packed"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_training_that_was_killed_ends_with_the_same_bits(two, recipes, study, kind, dtype):
+    model = study.original.model.model_copy(update={"dtype": dtype})
+    training = recipes.training(**KINDS.get(kind, {}))
+    recipe = recipes.unlearner(study.original, "npo", model=model, training=training)
+    whole = two.train(recipe, "whole")
+    (two.folder / "killed").mkdir()
+    store = two.study.copy(two.folder / "killed")
+    two.lab.train(store, recipe, save_every_s=0, stop_after=2)
+    assert not store.is_done(recipe.id)
+    two.lab.train(store, recipe)
+    assert two.lab.same_bits(whole[0], two.lab.weights(store, recipe))
+    assert whole[1] == two.lab.history(store, recipe)
+
+
+@pytest.mark.parametrize("recompute", ["none", "blocks"])
+@pytest.mark.parametrize("method", ["grad_diff", "npo", "rmu", "dpo"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_packed_passes_are_the_padded_ones(two, recipes, study, method, dtype, recompute):
+    model = study.original.model.model_copy(update={"dtype": dtype})
+    options = NEEDED.get(method, {})
+    found = []
+    for packing in ("packed", "none"):
+        training = recipes.training(packing=packing, recompute=recompute)
+        recipe = recipes.unlearner(
+            study.original, method, options=options, model=model, training=training
+        )
+        found.append(two.train(recipe, packing)[1])
+    bound = 1e-4 if dtype == "float32" else 3e-2
+    assert [row["loss"] for row in found[0]] == pytest.approx(
+        [row["loss"] for row in found[1]], rel=bound, abs=bound
+    )
+
+
+def test_what_can_be_packed_is_packed_here(tiny_llama):
+    """On a device without being asked; in a rehearsal, as on any CPU, not."""
+    scorer = Scorer(tiny_llama.to(DEVICE))
+    assert (longest_packed(scorer, Training(), DEVICE) > 0) == (not IS_REHEARSAL)
+    assert longest_packed(scorer, Training(packing="packed"), DEVICE) > 0
+
+
 @pytest.mark.parametrize("method", ["npo", "grad_diff", "rmu", "undial"])
 def test_bfloat16_follows_float32(two, recipes, study, method):
     options = NEEDED.get(method, {})
@@ -134,7 +183,7 @@ def test_a_sharded_training_is_that_of_one_worker(two, recipes, study, dtype):
     store = two.study.copy(two.folder / "gang")
     worker = Path(__file__).with_name("worker.py")
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541"}
-    command = [sys.executable, worker, store.folder.url, recipe.model_dump_json()]
+    command = [sys.executable, worker, store.folder.url, recipe.model_dump_json(), DEVICE.type]
     subprocess.run(command, check=True, env=environment, timeout=300)
     shared = two.lab.weights(store, recipe), two.lab.history(store, recipe)
     bound = 1e-4 if dtype == "float32" else 3e-2
@@ -145,6 +194,7 @@ def test_a_sharded_training_is_that_of_one_worker(two, recipes, study, dtype):
         assert two.lab.distance(alone[0], shared[0]) < bound
 
 
+@pytest.mark.skipif(IS_REHEARSAL, reason="a CPU's memory is not bounded")
 def test_what_does_not_fit_is_told_and_the_workshop_goes_on(study, recipes, store):
     workshop = Workshop(store, 1e9)
     workshop.make(recipes.unlearner(study.original, "npo", seed=2), lambda *_: None)

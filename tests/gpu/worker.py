@@ -1,4 +1,4 @@
-"""The only worker of a gang on a CUDA device: python worker.py STORE RECIPE, as Ray Train would."""
+"""The only worker of a gang: python worker.py STORE RECIPE DEVICE, as Ray Train would start it."""
 
 import sys
 
@@ -11,8 +11,12 @@ from raymcu.training.sharding import Distributed, shard
 from raymcu.training.workshop import Workshop
 
 if __name__ == "__main__":
-    torch.cuda.set_device(0)
-    distributed.init_process_group("nccl", rank=0, world_size=1, device_id=torch.device("cuda:0"))
+    if sys.argv[3] == "cuda":
+        torch.cuda.set_device(0)
+        options = {"backend": "nccl", "device_id": torch.device("cuda:0")}
+    else:
+        options = {"backend": "gloo"}
+    distributed.init_process_group(**options, rank=0, world_size=1)
     workshop = Workshop(CheckpointStore(sys.argv[1]), 1e9, Distributed(), shard)
     workshop.make(Recipe.model_validate_json(sys.argv[2]), lambda *_: None)
     distributed.destroy_process_group()

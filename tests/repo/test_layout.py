@@ -21,10 +21,12 @@ RAY_EDGES = tuple(
     for edge in (
         "session.py",
         "cluster/gauges.py",
+        "cluster/nodes.py",
         "training/driver.py",
         "training/gang_driver.py",
         "measurement/driver.py",
         "measurement/geometry_driver.py",
+        "measurement/pool.py",
         "search/",
     )
 )

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from html import unescape
 
 import pytest
 
@@ -101,7 +102,7 @@ def test_a_matrix_is_drawn_with_every_name_and_score(study):
     assert draw_matrix(matrix, has_files=True).files == drawing.files, "the same bytes"
     words = re.compile(r"<text[^>]*>([^<]+)</text>")
     file = drawing.files["svg"].decode()
-    assert sorted(words.findall(drawing.inline)) == sorted(words.findall(file))
+    assert sorted(words.findall(unescape(drawing.inline))) == sorted(words.findall(unescape(file)))
     assert "<svg" in themed(drawing)
 
 

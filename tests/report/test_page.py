@@ -239,6 +239,14 @@ def test_a_page_of_every_metric_is_short_and_has_each_in_one_family(
         assert told.index("VerbMem and KnowMem") < told.index("OpenUnlearning&#39;s aggregates")
 
 
+def test_many_ensembles_are_not_among_the_models(study):
+    one = Endpoint("ensemble", "ensemble", "forget01", "e", {"forget_loss": 1.0})
+    few = replace(study, endpoints=(*study.endpoints, *[one] * 24))
+    many = replace(study, endpoints=(*study.endpoints, *[one] * 25))
+    assert few.shown_endpoints == few.endpoints
+    assert many.shown_endpoints == study.endpoints
+
+
 def test_costs_say_what_reuse_saves(study):
     rows = dict(cost_rows(study.plan))
     assert rows["endpoint trainings, one pair at a time"] == "48"
@@ -285,7 +293,7 @@ def test_ticks_have_as_many_digits_as_they_need():
 
     assert words(Axis(-0.02, 1.02)) == ["0.0", "0.3", "0.6", "0.9"]
     assert words(Axis(0.0, 0.1)) == ["0.000", "0.025", "0.050", "0.075", "0.100"]
-    assert words(Axis(-22.0, 3.0)) == ["−18", "−12", "−6", "0"]
+    assert words(Axis(-22.0, 3.0)) == ["−16", "−8", "0"]
     assert words(Axis(0.0009, 30.0, is_log=True)) == ["0.001", "0.01", "0.1", "1", "10"]
 
 

@@ -48,3 +48,12 @@ def test_no_sign_of_a_label_is_a_command_of_latex():
     cell = Cell("\\input{x} ~ ^ $#")
     text = Table("t", (Column("h"),), (Row((cell,)),)).latex().decode()
     assert r"\textbackslash{}input\{x\} \textasciitilde{} \textasciicircum{} \$\#" in text
+
+
+def test_a_page_shows_a_thousand_rows_and_files_have_all():
+    rows = tuple(Row((Cell(str(n)),), in_csv_only=n == 1) for n in range(1500))
+    table = Table("long", (Column("n"),), rows)
+    assert len(table.on_page) == 1000
+    assert [row.cells[0].text for row in table.on_page[:3]] == ["0", "2", "3"]
+    assert table.csv().count(b"\n") == 1501
+    assert table.latex().count(b"\\\\") == 1001

@@ -12,17 +12,17 @@ from raymcu.measurement.generation import generate, stop_tokens
 from raymcu.measurement.likelihood import Bounds, measure_likelihood
 from raymcu.methods._base import FORGET, METHODS
 from raymcu.models.blending import load_weights
-from raymcu.models.causal_lm import create, save_checkpoint, trainable
+from raymcu.models.causal_lm import create, save_checkpoint
 from raymcu.models.encoding import Encoder, collate, train_tokenizer
 from raymcu.models.scorer import Scorer
 from raymcu.planning.surroundings import load_space, plan_study
 from raymcu.study.search_space import ScratchModel
 from raymcu.study.training_tables import OptimizerUse, Training
 from raymcu.training.data import Stream
-from raymcu.training.loop import Loop
-from raymcu.training.material import Material, Rows
 from raymcu.training.reference import Reference
 from raymcu.training.walk import Walk
+
+from .loops import make_loop
 
 pytestmark = [pytest.mark.speed, pytest.mark.timeout(900)]
 
@@ -59,20 +59,6 @@ def memorised(authors):
     losses = [progress.history[-1]["loss"] for progress in loop.run()]
     print(f"\ntrained to a loss of {losses[-1]:.3g}")
     return model, encoder, encoded
-
-
-def make_loop(scorer, encoder, training, forget, retain, reference, method, walk=None):
-    methods = [METHODS[method](**({"retain": "kl"} if method == "npo" else {}))]
-    return Loop(
-        scorer=scorer,
-        weights=trainable(scorer.model),
-        methods=methods,
-        stream=Stream(forget, retain, training.batch_size, 0),
-        material=Material(encoder, Rows(forget), Rows(retain)),
-        training=training,
-        reference=reference,
-        walk=None if walk is None else walk(dict(scorer.model.named_parameters())),
-    )
 
 
 def asked(scorer, encoder, training, forget, retain):
@@ -227,7 +213,7 @@ def test_memory_of_a_bend_against_plain_training(large, tmp_path, peak_of):
 
     def walk(weights):
         bend = {name: weight.detach().clone() for name, weight in weights.items()}
-        return Walk(Quadratic().coefficients, weights, *map(load_weights, ends), bend)
+        return Walk(Quadratic().coefficients, weights, *map(load_weights, ends), [bend])
 
     def bend():
         arguments = (rows[:40], rows[40:], Reference(), "grad_diff", walk)
@@ -242,41 +228,6 @@ def test_memory_of_a_bend_against_plain_training(large, tmp_path, peak_of):
         f"{peaks['bend'] - peaks['plain']:.2f} more"
     )
     assert peaks["bend"] - peaks["plain"] < 1.2
-
-
-def test_a_step_of_a_bend_against_a_plain_step(memorised):
-    model, encoder, rows = memorised
-    training = Training(learning_rate=1e-4, batch_size=8, epochs=10)
-
-    def plain():
-        scorer = Scorer(copy.deepcopy(model))
-        return make_loop(scorer, encoder, training, rows[:40], rows[40:], Reference(), "grad_diff")
-
-    def walk(weights):
-        ends = [{n: w.detach().clone() for n, w in model.named_parameters()} for _ in range(2)]
-        bend = {n: w.clone() for n, w in ends[0].items()}
-        return Walk(Quadratic().coefficients, weights, *ends, bend)
-
-    def bend():
-        scorer = Scorer(copy.deepcopy(model))
-        arguments = (rows[:40], rows[40:], Reference(), "grad_diff", walk)
-        return make_loop(scorer, encoder, training, *arguments)
-
-    # Step by step in turns: what else the machine does then meets both alike.
-    loops = [iter(make().run()) for make in (plain, bend)]
-    ratios = []
-    for _ in range(ROUNDS):
-        took = [0.0, 0.0]
-        for _ in range(10):
-            for way, loop in enumerate(loops):
-                started = time.perf_counter()
-                next(loop)
-                took[way] += time.perf_counter() - started
-        ratios.append(took[1] / took[0])
-    print(
-        f"\na step of a bend takes {statistics.median(ratios):.3f} of a plain one "
-        f"({min(ratios):.3f} to {max(ratios):.3f} over {ROUNDS} rounds of 10)"
-    )
 
 
 def test_the_papers_grid_is_planned_in_seconds():

@@ -144,6 +144,7 @@ def test_variants_that_the_files_name_plan_too(name, overrides):
 def test_all_of_them_come_with_the_wheel():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     included = build["targets"]["wheel"]["force-include"]
+    included = {k: to for k, to in included.items() if k.startswith("search_spaces/")}
     wanted = {f"search_spaces/{name}.toml": f"raymcu/search_spaces/{name}.toml" for name in SHIPPED}
     assert included == wanted
     assert sorted(presets.shipped()) == SHIPPED

@@ -51,7 +51,8 @@ class Study:
     space: Mapping[str, Any]
     is_of_classes: bool = False
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
-    """Rows of those of `TABLES` that it has; of ``geometry`` only those of whole models."""
+    """Rows of those of `TABLES` that it has; of ``geometry`` those of whole
+    models of one forget set, with the ``forget_size`` and ``role`` of the first."""
     models: Sequence[Row] = ()
     """Single models and points of walks: ``role``, ``label``, ``forget_size``, ``family``,
     ``second`` and ``t`` as table points has them, and ``scores`` by metric."""
@@ -135,12 +136,13 @@ def claim(
     return add
 
 
-def share(
+def share(  # noqa: PLR0913 - bounds, by name
     cases: Iterable[bool],
     lacks: str,
     *,
     holds: float = MOST,
     fails: float = FEW,
+    chance: float | None = None,
     least: int = 2,
     note: str = "",
 ) -> Found:
@@ -151,6 +153,7 @@ def share(
         lacks: What a study without any lacks.
         holds: Least share at which it holds.
         fails: Largest share at which it does not; in between it holds in part.
+        chance: Share that chance makes; where the interval reaches down to it, it does not hold.
         least: Fewest cases that are told.
         note: What else there is to say.
     """
@@ -158,14 +161,28 @@ def share(
     if len(found) < least:
         return _untold(len(found), least, lacks)
     here = sum(found) / len(found)
-    verdict = HOLDS if here >= holds else FAILS if here <= fails else IN_PART
     low, high = wilson(sum(found), len(found))
+    verdict = HOLDS if here >= holds else FAILS if here <= fails else IN_PART
+    if chance is not None and low <= chance:
+        verdict = FAILS
     return Found(verdict, here, max(0.0, low), min(1.0, high), len(found), note)
 
 
-def some(cases: Iterable[bool], lacks: str, *, least: int = 2, note: str = "") -> Found:
-    """Judge a claim that something occurs: one case is enough, told as the share of all."""
+def some(
+    cases: Iterable[bool], lacks: str, *, least: int = 2, enough: int = 10, note: str = ""
+) -> Found:
+    """Judge a claim that something occurs: one case is enough, told as the share of all.
+
+    Args:
+        cases: Whether it occurs in each.
+        lacks: What a study without any lacks.
+        least: Fewest cases that are told.
+        enough: Fewest cases without it of which is said that it does not occur.
+        note: What else there is to say.
+    """
     found = list(cases)
+    if len(found) >= least and not any(found):
+        least = enough
     return share(found, lacks, holds=0.5 / max(1, len(found)), fails=0.0, least=least, note=note)
 
 

@@ -1,0 +1,269 @@
+"""The pool of measuring actors: bounded queue, retries, whose fault a failure is."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayActorError, RayTaskError
+
+from raymcu.errors import StoreError, WorkError
+from raymcu.measurement.queue import Queue
+from raymcu.models.devices import DeviceError, Devices
+from raymcu.planning.plan import Point
+from raymcu.progress import Running, Watch
+from raymcu.store.run_folder import RunFolder, failure_row
+
+AT_ONCE = 2
+"""Points an actor works on: one is measured, the other scored and written."""
+_STARTS = 60
+"""Times that a process which does not answer is asked for."""
+_AGAIN_S = 2.0
+"""How long after one time the next one comes: Ray may answer for it at once, and in vain."""
+_TOLD_EVERY_S = 15.0
+"""How long nothing may end till whoever watches is told what is under way, once more."""
+
+
+@dataclass(eq=False)
+class Worker:
+    """An actor, and what it does."""
+
+    actor: Any
+    under_way: int = 0
+    """Points that it works on."""
+    is_up: bool = False
+    """Whether its process has answered; it is sent no point before."""
+    is_alone: bool = False
+    """Whether it takes no more: it tries a suspect."""
+    device: str | None = None
+    """Where its process is; None without a GPU."""
+    failed_starts: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes one more point."""
+        return self.is_up and not self.is_alone and self.under_way < AT_ONCE
+
+
+class Pool:
+    """Actors that each have one point to measure, and one that they score and write.
+
+    Args:
+        actors: Those there are; they may still be starting.
+        queue: What to measure.
+        devices: Which devices take no more work.
+        replace: Starts an actor in place of one whose device takes no more; None where there is
+            no room for one.
+    """
+
+    def __init__(
+        self,
+        actors: Sequence[Any],
+        queue: Queue,
+        devices: Devices,
+        replace: Callable[[], Any | None] = lambda: None,
+    ) -> None:
+        self.workers = [Worker(actor) for actor in actors]
+        self.queue = queue
+        self.devices = devices
+        self.replace = replace
+        self.retired: list[Any] = []
+        """Actors of devices that take no more work: they hold them, so that nobody else does."""
+        self.running: dict[Any, tuple[Worker, Point | None]] = {}
+        """Calls under way; without a point, one that asks whether a process has started."""
+        self.failed_on: set[tuple[str | None, str]] = set()
+        """Devices, each with the id of a point that failed on it."""
+        self.absent: deque[tuple[float, Worker]] = deque()
+        """Workers that did not answer, and when each is asked again."""
+        self.trouble: str | None = None
+        """Why a process did not start, the last time."""
+        self.hungry: dict[Worker, None] = {}
+        """Workers that may have room: all that has changed since they were last looked at."""
+        self.under_way = 0
+        """Points under way."""
+        for worker in self.workers:
+            self.revive(worker)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no point is left, or nobody to measure it."""
+        return not self.workers or not (self.queue or self.under_way)
+
+    def fill(self) -> None:
+        """Hand out points: all actors get a first one before any gets a second."""
+        for depth in range(AT_ONCE if self.queue else 0):
+            for worker in self.hungry:
+                if not worker.has_room or worker.under_way > depth:
+                    continue
+                if not worker.under_way and (suspect := self._suspect_for(worker)):
+                    worker.is_alone = True
+                    self._send(worker, suspect)
+                elif self.queue.num_points:
+                    self._send(worker, self.queue.take(worker))
+        self.hungry = {worker: None for worker in self.hungry if worker.has_room}
+
+    def _suspect_for(self, worker: Worker) -> Point | None:
+        """Take a suspect; one that failed on the worker's device only if nothing else is left.
+
+        So it is found out by other points, and other devices, whose fault it is.
+        """
+        if not (suspects := self.queue.suspects):
+            return None
+        fresh = (point for point in suspects if (worker.device, point.id) not in self.failed_on)
+        point = next(fresh, None)
+        has_others = any(other.is_up and other.device != worker.device for other in self.workers)
+        if point is None and suspects and not has_others and not self.queue.num_points:
+            point = suspects[0]
+        if point is not None:
+            suspects.remove(point)
+        return point
+
+    def _send(self, worker: Worker, point: Point) -> None:
+        blend = point.blend.model_dump_json()
+        how = {"is_inside": True} if point.is_inside else {}
+        attack = point.attack.call if point.attack else None
+        call = worker.actor.measure.remote(point.id, blend, point.forget_size, attack, **how)
+        worker.under_way += 1
+        self.under_way += 1
+        self.running[call] = (worker, point)
+
+    def revive(self, worker: Worker) -> None:
+        """Send a worker nothing until its process has answered: Ray would fail the calls."""
+        worker.is_up = False
+        self.queue.forget(worker)
+        if all(waiting is not worker or point for waiting, point in self.running.values()):
+            self.running[worker.actor.where.remote()] = (worker, None)
+
+    def answered(self, worker: Worker, device: str | None) -> None:
+        """Let a worker begin, unless its device takes no more."""
+        worker.is_up, worker.device, worker.failed_starts = True, device, 0
+        self.hungry[worker] = None
+        if self.devices.is_broken(device):
+            worker.is_up = False
+            self.workers.remove(worker)
+            self.retired.append(worker.actor)
+            self.trouble = f"{device} takes no more work"
+            if (actor := self.replace()) is not None:
+                self.workers.append(Worker(actor))
+                self.revive(self.workers[-1])
+
+    def lost(self, worker: Worker, error: Exception) -> None:
+        """Try again to reach a process that does not start; give the worker up in the end."""
+        self.trouble = str(error)
+        worker.failed_starts += 1
+        if worker.failed_starts < _STARTS:
+            self.absent.append((time.monotonic() + _AGAIN_S, worker))
+        else:
+            self.workers.remove(worker)
+
+    def wait(self) -> list[tuple[Any, Worker, Point | None]]:
+        """Return calls that have ended, each with its worker, and its point if it had one.
+
+        None of them if nothing ends for a while.
+        """
+        while self.absent and (self.absent[0][0] < time.monotonic() or not self.running):
+            due, worker = self.absent.popleft()
+            time.sleep(max(0.0, due - time.monotonic()))
+            self.revive(worker)
+        patience = _AGAIN_S if self.absent else _TOLD_EVERY_S
+        ended, others = ray.wait(list(self.running), num_returns=1, timeout=patience)
+        if ended and others:  # all that have, as a look at many calls costs the same for each
+            ended += ray.wait(others, num_returns=len(others), timeout=0)[0]
+        found = []
+        for call in ended:
+            worker, point = self.running.pop(call)
+            if point is not None:
+                worker.under_way -= 1
+                self.under_way -= 1
+                worker.is_alone = worker.is_alone and worker.under_way > 0
+                self.hungry[worker] = None
+            found.append((call, worker, point))
+        return found
+
+    @property
+    def shown(self) -> list[Running]:
+        """What is under way, for who watches."""
+        if not any(worker.is_up for worker in self.workers):
+            return [Running("waiting for a measuring process to start")]
+        return [Running(point.label) for _, point in self.running.values() if point]
+
+
+def drain(pool: Pool, run: RunFolder, max_attempts: int, watch: Watch) -> None:
+    """Keep every actor busy until the queue is empty."""
+    attempts: Counter[str] = Counter()
+    ended: list[str] = []
+    while not pool.is_done:
+        pool.fill()
+        watch(ended, pool.shown)
+        calls = pool.wait()
+        labels = [_end(pool, run, attempts, max_attempts, *call) for call in calls]
+        ended = [label for label in labels if label is not None]
+    watch(ended, pool.shown)
+    for point in (*pool.queue.suspects, *pool.queue.points):
+        reason = f"no measuring process could be started, in {_STARTS} attempts each."
+        _record(run, point, "worker_died", reason, pool.trouble)
+
+
+def _end(  # noqa: PLR0913, PLR0917 - the pool, its bounds, and one call of it
+    pool: Pool,
+    run: RunFolder,
+    attempts: Counter[str],
+    max_attempts: int,
+    call: Any,
+    worker: Worker,
+    point: Point | None,
+) -> str | None:
+    """Take note of how a call ended; return the label of a point that is through with."""
+    try:
+        answer = ray.get(call)
+    except (RayActorError, RayTaskError) as error:
+        if point is None:
+            pool.lost(worker, error)
+            return None
+        if (why := _fate(pool, worker, error)) is None:
+            _record_error(run, point, error)
+            return point.label
+        pool.failed_on.add((worker.device, point.id))
+        attempts[point.id] += 1
+        if attempts[point.id] < max_attempts:
+            pool.queue.suspects.append(point)
+            return None
+        reason = f"{why} {max_attempts} times while measuring it."
+        _record(run, point, "worker_died", reason, str(error))
+        return point.label
+    if point is None:
+        pool.answered(worker, answer)
+        return None
+    return point.label
+
+
+def _fate(pool: Pool, worker: Worker, error: RayActorError | RayTaskError) -> str | None:
+    """Say what befell a worker's process, which starts anew; None if only its point failed."""
+    if isinstance(error, RayActorError):
+        pool.revive(worker)
+        return "its process died"
+    if isinstance(error.cause, DeviceError):
+        ray.kill(worker.actor, no_restart=False)  # its device fails everything it is asked for
+        pool.revive(worker)
+        return "its device failed"
+    return None
+
+
+def _record_error(run: RunFolder, point: Point, error: RayTaskError) -> None:
+    cause = error.cause
+    if isinstance(cause, StoreError):
+        raise StoreError(str(cause)) from error
+    if isinstance(cause, WorkError):
+        _record(run, point, cause.reason, str(cause), None)
+    elif isinstance(cause, torch.OutOfMemoryError):
+        advice = "Lower measurement.memory_gib or batch_tokens."
+        _record(run, point, "out_of_memory", f"{cause} {advice}", str(error))
+    else:
+        _record(run, point, "error", f"{type(cause).__name__}: {cause}", str(error))
+
+
+def _record(run: RunFolder, point: Point, reason: str, message: str, trace: str | None) -> None:
+    run.record_failure(failure_row(point.id, "measure", point.label, reason, message, trace))
