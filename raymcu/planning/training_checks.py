@@ -1,6 +1,7 @@
 """Whether the networks of a plan can be trained as the study asks, before one of them is."""
 
 from collections.abc import Collection, Iterator, Sequence
+from importlib.util import find_spec
 
 from raymcu.errors import shown
 from raymcu.planning.facts import Surroundings
@@ -31,6 +32,7 @@ def training_faults(
         for fault in (
             *_keys(recipe.training),
             *_augmentation(recipe, around, asking),
+            *_lean(recipe, around),
             *_networks(recipe, around),
         )
     )
@@ -73,6 +75,51 @@ def _augmentation(recipe: Recipe, around: Surroundings, asking: Sequence[Choice]
                 "which is asked once and not of each of its crops. Leave augmentation out, or take "
                 "a method, and a retain term, that asks none (raymcu list methods)."
             )
+
+
+def _lean(recipe: Recipe, around: Surroundings) -> Iterator[str]:
+    """Check the choices that take less memory."""
+    training = recipe.training
+    if training is None:
+        return
+    use, has_masters = training.optimizer.resolved, training.weights == "float32"
+    base = training.lora.base if training.lora is not None else None
+    for key, is_set in {
+        f"weights = '{training.weights}'": not has_masters,
+        "offload = true": training.offload,
+        "optimizer.name = 'adamw_8bit'": use == "adamw_8bit",
+        f"lora.base = '{base}'": base is not None,
+    }.items():
+        if is_set and training.workers > 1:
+            yield (
+                f"workers: is {training.workers}, and {key} is for one worker. Set workers = 1, or "
+                "leave the other out."
+            )
+        if is_set and use in {"sophia_g", "soul"} and key[:4] in {"weig", "offl"}:
+            yield (
+                f"optimizer: '{use}' looks at all weights at once, and {key} steps one after the "
+                "other. Take another optimizer, or leave that out."
+            )
+    if not has_masters and recipe.model.dtype != "bfloat16":
+        yield (
+            f"weights: is '{training.weights}', which rounds to bfloat16, and model.dtype is "
+            f"'{recipe.model.dtype}'. Set model.dtype = 'bfloat16', or leave weights out."
+        )
+    if not has_masters and training.lora is not None:
+        yield (
+            f"weights: is '{training.weights}', and adapters, which lora trains, are small and "
+            "float32. Leave weights out."
+        )
+    if use == "adamw_8bit" and find_spec("bitsandbytes") is None:
+        yield (
+            "optimizer.name: is 'adamw_8bit', which is bitsandbytes', and that is not installed "
+            "here. Install it: pip install 'raymcu[8bit]', or set optimizer.name = 'adamw'."
+        )
+    if base is not None and around.is_classifier:
+        yield (
+            "lora.base: is for causal language models, and this study has classifiers. Leave it "
+            "out."
+        )
 
 
 def _networks(recipe: Recipe, around: Surroundings) -> Iterator[str]:

@@ -22,8 +22,9 @@ from raymcu.search.spec import Look, Progress, TrialSpec
 from raymcu.store.run_folder import RunFolder
 from raymcu.store.tables import from_rows
 from raymcu.study.search_space import SearchSpace
+from raymcu.training.progress import Looks
 from raymcu.training.stopping import Stop
-from raymcu.training.workshop import Looks, Workshop
+from raymcu.training.workshop import Workshop
 
 
 def bench_setup(run: RunFolder, space: SearchSpace) -> dict[str, Any]:

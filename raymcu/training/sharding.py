@@ -14,6 +14,8 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
+from raymcu.training.group import T
+
 _MEETING_S = 20
 """How long a worker with an error waits for the others to come with theirs."""
 _ROOMY = 0.25
@@ -48,6 +50,12 @@ class Distributed:
         added = torch.tensor(list(values), dtype=torch.float64, device=device)
         distributed.all_reduce(added)
         return [float(value) for value in added.tolist()]
+
+    def gather(self, own: T) -> list[T]:
+        """Return what all workers have, in their order; tensors lie on the CPU."""
+        found: list[T] = [own] * self.size
+        distributed.all_gather_object(found, own, group=self.moving)
+        return found
 
     def all_failed(self) -> bool:
         """Say whether all workers came to an error, so that they can go on together.

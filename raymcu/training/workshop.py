@@ -4,13 +4,12 @@ A workshop stays warm between recipes: benchmark rows and their tokens are kept.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from raymcu.curricula._base import CURRICULA, Weighing
 from raymcu.curves._base import CURVES
@@ -30,6 +29,7 @@ from raymcu.training.kept import all_weights, keep_checkpoint
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
 from raymcu.training.opening import Models
+from raymcu.training.progress import Looks, Report
 from raymcu.training.recompute import recompute
 from raymcu.training.refusals import refuse
 from raymcu.training.sharded_models import Shard, ShardedModels
@@ -46,24 +46,6 @@ from raymcu.training.states import States
 from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.walk import Walk
 from raymcu.training.whole_weights import fill, whole
-
-Report = Callable[[int, int, float | None], None]
-"""Told (steps done, steps in all, loss) after every step."""
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Looks at a training on its way, after equal parts of its steps, but for the last."""
-
-    parts: int
-    at: Callable[[int, Mapping[str, Tensor]], None]
-    """Told how many parts are done, and shown all weights as they would be saved now, in float32 on
-    the CPU, to read only. It may raise, which ends all."""
-
-    def after(self, step: int, steps: int) -> int | None:
-        """Return how many parts end with a step, from 1; None where none does, and at the last."""
-        done = step * self.parts // steps
-        return done if step < steps and done > (step - 1) * self.parts // steps else None
 
 
 class Workshop:
@@ -117,7 +99,11 @@ class Workshop:
                 if self.group.rank == 0:  # nothing is shared among workers
                     self.models.write(recipe)
             else:
-                self._train(self._prepare(leader_of(recipe)), report, looks)
+                job = self._prepare(leader_of(recipe))
+                try:
+                    self._train(job, report, looks)
+                finally:
+                    job.put_back()
         except BaseException as error:
             self.models.forget()
             if isinstance(error, torch.OutOfMemoryError):
@@ -180,12 +166,14 @@ class Workshop:
         scorer.check()
         refuse(job, scorer, self.group)
         recompute(scorer, job.training, self.device, self.group.size // job.training.replicas)
+        job.hold()
         order_rows(job, scorer, self.group)  # first, as it decides what the training will ask
         reference = self._start_model.ask(
             job,
             scorer,
             self.models.asked(recipe, "reference"),  # of a bend, which starts from elsewhere itself
             self.models.asked(recipe, "random"),
+            self.group,
         )
         observe = None
         if recipe.g_effects is not None:
@@ -217,6 +205,7 @@ class Workshop:
             dtype=recipe.model.dtype,
             group=self.group,
             observe=observe,
+            working=job.working,
         )
         states = States(self.store, self.group, recipe, self.save_every_s)
         states.resume(loop)
@@ -225,6 +214,7 @@ class Workshop:
             self._run(job, loop, report, looks, kept, states)
         finally:
             states.close()
+        job.put_back()
         for one in reversed(made):  # the leader last: while it is missing, all are made with it
             if one.id in missing:
                 drop_gathered(scorer)

@@ -29,6 +29,8 @@ def parts(recipe, shape):
 @pytest.mark.parametrize("average", [None, Average(every="step")], ids=["last", "averaged"])
 @pytest.mark.parametrize("name", NAMES)
 def test_states_of_every_optimizer_are_counted(make, recipes, study, name, average):
+    if name == "adamw_8bit":
+        pytest.skip("its small weights have states of 32 bits")
     training = recipes.training(name, average=average)
     recipe = recipes.unlearner(study.original, "grad_ascent", training=training)
     told = parts(recipe, shape_of(recipe.model, None))
@@ -44,11 +46,17 @@ def test_workers_share_it_and_a_half_precision_model_is_computed_with_a_copy(rec
     def held(**changes):
         return sum(parts(recipes.unlearner(study.original, **changes), shape).values())
 
-    assert held() == pytest.approx(16, rel=0.01)
-    assert held(model=half) == pytest.approx(18, rel=0.01)
-    assert held(model=half, training=recipes.training(workers=4)) == pytest.approx(4, rel=0.01)
-    assert held(model=half, training=recipes.training(lora=recipes.lora())) == pytest.approx(
-        2, rel=0.01
-    )
-    assert held(training=recipes.training(lora=recipes.lora())) == pytest.approx(4, rel=0.01)
+    def near(expected):
+        return pytest.approx(expected, rel=0.01)
+
+    assert held() == near(16)
+    assert held(model=half) == near(18)
+    assert held(model=half, training=recipes.training("adamw_8bit")) == near(12)
+    assert held(model=half, training=recipes.training(offload=True)) == near(10)
+    assert held(model=half, training=recipes.training(weights="kahan")) == near(14)
+    assert held(model=half, training=recipes.training(weights="stochastic")) == near(12)
+    assert held(training=recipes.training(lora=recipes.lora(base="nf4"))) == near(0.5625)
+    assert held(model=half, training=recipes.training(workers=4)) == near(4)
+    assert held(model=half, training=recipes.training(lora=recipes.lora())) == near(2)
+    assert held(training=recipes.training(lora=recipes.lora())) == near(4)
     assert held(training=None) == 0

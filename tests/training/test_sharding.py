@@ -1,5 +1,7 @@
 """Two worker processes without Ray, against one."""
 
+import math
+
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -13,15 +15,18 @@ KINDS = (
     "bend-muon",
     "bfloat16",
     "lora",
+    "bfloat16-lora",
     "spsa",
     "wagle",
+    "bfloat16-wagle",
     "rmu",
     "pdu",
     "superloss",
     "recomputed",
     "packed",
 )
-ROUNDED = {"bend-muon": 1e-3, "bfloat16": 1e-2}
+HALF = ("bfloat16", "bfloat16-lora", "bfloat16-wagle")
+ROUNDED = {"bend-muon": 1e-3, **dict.fromkeys(HALF, 1e-2), "bfloat16-wagle": 0.1}
 INTERRUPTED = ("bend-muon", "lora", "superloss")
 
 
@@ -44,12 +49,23 @@ def made(study, recipes):
     ends = (study.first, study.second, study.original)
     half = study.original.model.model_copy(update={"dtype": "bfloat16"})
     whole = training.model_copy(update={"batch_size": 4, "micro_batch_size": None})
+    far = whole.model_copy(update={"learning_rate": 0.02})  # what moves does so in bfloat16
     superloss = Choice(name="superloss", options={"lam": 0.5})
     return {
         "npo": npo(g_effects=GEffects(every=1, examples=3)),
         "bends": recipes.bend(*ends, methods=npo().methods, training=training, curve="bezier"),
         "bend-muon": recipes.bend(*ends, methods=npo().methods, training=averaged(muon)),
-        "bfloat16": recipes.unlearner(study.original, model=half, training=whole),
+        "bfloat16": npo(model=half, training=whole),
+        "bfloat16-lora": npo(
+            model=half, training=recipes.training(lora=Lora(), batch_size=4, epochs=0.58)
+        ),
+        "bfloat16-wagle": npo(
+            "grad_diff",
+            {},
+            model=half,
+            training=far,
+            mask=Choice(name="wagle", options={"keep": 0.3}),
+        ),
         "lora": npo(
             training=recipes.training(lora=Lora(), **few), g_effects=GEffects(every=2, examples=3)
         ),
@@ -141,13 +157,23 @@ def test_sharded_checkpoints_are_whole_and_in_their_precision(stores, made, lab)
         assert {n: (w.shape, w.dtype) for n, w in one.items()} == {
             n: (w.shape, w.dtype) for n, w in two.items()
         }
-        expected = torch.bfloat16 if kind == "bfloat16" else torch.float32
+        expected = torch.bfloat16 if kind in HALF else torch.float32
         assert {w.dtype for w in two.values()} == {expected}
 
 
-def test_two_workers_hold_the_same_weights_still(study, stores, made, lab):
+@pytest.mark.parametrize("kind", ["npo", "bfloat16", "bfloat16-lora"])
+def test_both_begin_where_the_start_model_is(stores, made, lab, kind):
+    for name in ("one", "two"):
+        first = lab.history(stores[name], made[kind])[0]
+        assert first["retain_loss"] == 0
+        assert first["forget_loss"] == pytest.approx(20 * math.log(2), rel=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["wagle", "bfloat16-wagle"])
+def test_two_workers_hold_the_same_weights_still(study, stores, made, lab, kind):
     start = lab.weights(study.store, study.original)
-    one, two = (lab.weights(stores[name], made["wagle"]) for name in ("one", "two"))
+    one, two = (lab.weights(stores[name], made[kind]) for name in ("one", "two"))
+    start = {name: weight.to(one[name].dtype) for name, weight in start.items()}
     still = {name: [made[name].eq(start[name]) for made in (one, two)] for name in start}
     assert all(torch.equal(*masks) for masks in still.values())
     share = sum(float(masks[0].sum()) for masks in still.values())
