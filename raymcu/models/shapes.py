@@ -80,6 +80,11 @@ class Shape:
         return sum(map(prod, self.linear.values())) + 2 * self.hidden
 
     @property
+    def linear_weights(self) -> int:
+        """Weights of the linear layers of all layers."""
+        return self.layers * sum(map(prod, self.linear.values()))
+
+    @property
     def embedding(self) -> int:
         """Weights of one embedding, which is the largest weight of most models."""
         return self.vocabulary * self.hidden

@@ -12,7 +12,7 @@ from raymcu.planning.facts import Surroundings
 from raymcu.planning.memory import GIB, Peak, peak, room
 from raymcu.planning.plan import Plan
 from raymcu.planning.recipes import Recipe
-from raymcu.planning.training_checks import TABLES
+from raymcu.planning.training_checks import TABLES, lean_keys
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.table_kinds import merged
 from raymcu.study.training_tables import Training
@@ -157,9 +157,9 @@ class Fitting:
     def _world(self, recipe: Recipe, from_world: int = 1) -> int:
         """Return the fewest workers with which a recipe fits; if none do, as many as may be."""
         assert recipe.training is not None  # noqa: S101 - asked of trainings only
-        if self.device_gib is None or self.shape is None:
-            return recipe.training.replicas
         sets = recipe.training.replicas
+        if self.device_gib is None or self.shape is None or lean_keys(recipe.training):
+            return sets
         worlds = [sets * 2**n for n in range(7) if from_world <= sets * 2**n <= self.most]
         fitting = (n for n in worlds if self.fits(recipe, _among(recipe.training, n)))
         return next(fitting, max(worlds, default=recipe.training.world))

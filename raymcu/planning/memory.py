@@ -21,13 +21,18 @@ GIB = 2**30
 KINDS = ("weights", "gradients", "states", "beside", "activations", "logits", "gathered")
 """What a device's memory goes to, in the order in which it is told."""
 
-STATES = {"sgd": 4.0, "sign_sgd": 0.0, "spsa": 0.0}
+_STATES = {"sgd": 4.0, "sign_sgd": 0.0, "spsa": 0.0, "adamw_8bit": 2.0 + 8 / 256}
 """Bytes of a weight's optimizer states, where they are not two numbers in float32."""
-_COPIED = {"sophia_g": 4.0, "soul": 4.0, "spsa": 4.0, "alternating": 4.0}
-"""Bytes of a weight that a step of the optimizer holds for a while: scaled gradients, or the
-weights that a difference of losses returns to."""
+_SCALED = {"sophia_g": 4.0, "soul": 4.0}
+"""Bytes of a weight that a step of the optimizer holds for a while: scaled gradients."""
 _LARGEST = {"sgd": 1.0, "sign_sgd": 1.0, "sophia_g": 3.0, "soul": 3.0, "spsa": 3.0, "muon": 5.0}
 """How many times the largest weight it holds besides, in float32."""
+_ROUNDED = {"float32": 0.0, "kahan": 16.0, "stochastic": 8.0}
+"""Bytes of the largest weight while it is stepped in float32 and rounded."""
+_NF4 = 0.5 + 4 / 64
+"""Bytes of a weight in 4 bits, its share of a scale included."""
+_MADE = 14.0
+"""Bytes of a weight while it is made of 4 bits, or rounded to them."""
 _QUARTER = 0.25
 """Of a GPU: where what is trained takes less, there is room for what blocks compute."""
 _RESIDENT_ENDS = 3
@@ -114,75 +119,93 @@ class _Making:
         self.shards = self.workers // self.training.replicas
         self.is_working = passes.is_half and self.workers == 1
         """Whether it computes with a copy in bfloat16; several workers gather one in its place."""
+        self.is_bend = self.recipe.role == "bend"
+        self.has_masters = self.training.weights == "float32"
+        self.each = 4.0 if self.has_masters else 2.0
+        """Bytes of a weight that is moved, and of its gradient."""
+        is_small = self.is_working or (passes.is_half and self.training.lora is not None)
+        self.computed = 2.0 if is_small else 4.0
+        """Bytes of a weight that is computed with, where it lies."""
+        lora = self.training.lora
+        is_known = bool(self.shape.layers)
+        linear = self.shape.linear_weights if is_known else self.shape.num_parameters
+        self.in_4_bits = linear if lora is not None and lora.base is not None else 0
+        """Weights that are held so."""
         whole = passes.itemsize * self.shape.num_parameters + 4.0 * passes.num_moved
         self.stays = device_gib is not None and whole <= _QUARTER * device_gib * GIB
         """Whether a sharded model stays gathered through a step, where there is so much room."""
         self.num_ends = num_ends
         self.bends = 1
-        if self.recipe.role == "bend":
+        if self.is_bend:
             self.bends = CURVES[self.recipe.curve or ""](**self.recipe.curve_options).num_bends
 
     @cached_property
     def held(self) -> dict[str, float]:
         """What is held throughout, of one worker."""
-        shape, moved = self.shape, self.passes.num_moved
-        adapters = sum(self.passes.adapted.values()) * shape.layers
-        if self.is_working:  # a copy to compute with, and float32 beside what is trained of it
-            weights = 2.0 * (shape.num_parameters + adapters) + 4.0 * moved * self.bends
-        else:
-            weights = 4.0 * (shape.num_parameters + adapters)
-            weights += 4.0 * moved * self.bends * (self.recipe.role == "bend")
+        moved = self.passes.num_moved
+        weights = self._model(self.computed)
+        weights += (2.0 if self.is_working else 4.0) * self.passes.num_adapters
+        if self.is_bend or (self.is_working and self.has_masters):  # beside what is computed with
+            weights += 4.0 * moved * self.bends
         beside = 0.0
-        if self.recipe.role == "bend":
-            beside += 4.0 * min(_RESIDENT_ENDS, max(2, self.num_ends)) * shape.num_parameters
+        if self.is_bend:
+            ends = min(_RESIDENT_ENDS, max(2, self.num_ends))
+            beside += self.passes.itemsize * ends * self.shape.num_parameters
         if self.training.average is not None:
             beside += 4.0 * moved * self.bends
         if self.recipe.mask is not None:  # which elements, and the values that those keep
             keep = float(self.recipe.mask.options["keep"])
-            beside += (1.0 + 4.0 * (1.0 - keep)) * moved * (keep < 1)
+            beside += (1.0 + self.each * (1.0 - keep)) * moved * (keep < 1)
         heads = sum(
             any(getattr(needs, key) for needs in self.passes.needs.values())
             for key in ("reference_logits", "random_logits")
         )
+        of_head = (2.0 if self.is_working else 4.0) * self.shape.embedding
         return {
             "weights": weights / self.shards,
             "states": self.bends * self._states() / self.shards,
-            "beside": beside / self.shards + self._width * heads * shape.embedding,
+            "beside": beside / self.shards + of_head * heads,
         }
 
-    @property
-    def _width(self) -> float:
-        """Bytes of a weight of another model that is opened whole."""
-        return 2.0 if self.is_working else 4.0
+    def _model(self, width: float) -> float:
+        """Return the bytes of the model without adapters, of so many for each weight."""
+        rest = self.shape.num_parameters - self.in_4_bits
+        return width * rest + _NF4 * self.in_4_bits
 
     def _states(self) -> float:
-        use = self.training.optimizer
-        if use.resolved == "sgd" and not use.momentum:
-            return 0.0
-        each = STATES.get(use.resolved, 8.0)
+        """Return the bytes of what the optimizer remembers of one bend, of all workers."""
+        use, moved = self.training.optimizer, self.passes.num_moved
+        rest = 2.0 * moved * (self.training.weights == "kahan")  # of what was rounded
+        if self.training.offload or (use.resolved == "sgd" and not use.momentum):
+            return rest
+        found = rest + _STATES.get(use.resolved, 8.0) * moved
         if use.resolved == "muon" and not self.passes.adapted:
-            matrices = self.passes.num_moved - (self.shape.root if self.passes.is_whole else 0)
-            return each * self.passes.num_moved - 4.0 * matrices
-        return each * self.passes.num_moved
+            matrices = moved - (self.shape.root if self.passes.is_whole else 0)
+            found -= 4.0 * matrices
+        return found
 
     def moments(self) -> Iterator[dict[str, float]]:
         """Yield what is held at the moments that may be the fullest."""
         yield from self.preparing()
-        use = self.training.optimizer
-        gradients = 4.0 * self.passes.num_moved / self.shards
-        copied = _COPIED.get(use.resolved, 0.0) * self.passes.num_moved / self.shards
-        scratch = _LARGEST.get(use.resolved, 0.0) * 4.0 * self.passes.largest / self.shards
+        name, is_alone = self.training.optimizer.resolved, self.is_working and not self.is_bend
+        gradients = self.each * self.passes.num_moved / self.shards
+        copied = _SCALED.get(name, 0.0) * self.passes.num_moved / self.shards
+        if name in {"spsa", "alternating"} and not (is_alone and self.has_masters):
+            copied = gradients  # the weights that a difference of losses returns to
+        of_one = 4.0 * _LARGEST.get(name, 0.0) + _ROUNDED[self.training.weights]
+        of_one += _STATES.get(name, 8.0) * self.training.offload
+        scratch = of_one * self.passes.largest / self.shards
         yield {**self.held, "gradients": self.bends * (gradients + copied) + scratch}
         turns = turns_of(self.passes.methods, self.passes.needs)
-        if use.resolved in {"spsa", "alternating"}:
+        if name in {"spsa", "alternating"}:
             most = max(self.passes.tokens(turn, self.passes.questions) for turn in turns)
             yield {
                 **self.held,
                 "gradients": self.bends * (gradients + copied),
                 **self.passes.forward(*most),
-                "gathered": self.gathered,
+                "gathered": self.in_layer,
             }
-        if use.resolved != "spsa":
+        if name != "spsa":
             for number, turn in enumerate(turns):
                 is_later = number > 0 or self.passes.rounds > 1
                 yield from self.reading(turn, gradients, is_later=is_later)
@@ -192,21 +215,27 @@ class _Making:
                     yield {**moment, "beside": moment["beside"] + 2 * gradients}
 
     def preparing(self) -> Iterator[dict[str, float]]:
-        """Yield what is held while the start model is asked, and a mask is found."""
-        held = {**self.held, "states": 0.0}
+        """Yield what is held while models are opened and asked, and a mask is found."""
+        is_small = self.computed == 2.0 and self.training.lora is not None
+        opened = 2.0 if is_small and (self.workers > 1 or self.recipe.parents) else 4.0
+        both = opened + 2.0 * (self.is_working and opened > 2.0)  # until it is known what moves
+        start = opened * self.shape.num_parameters / self.shards
+        yield {"weights": start, "gathered": self.in_layer - self.gathered}
+        start = self._model(both) / self.shards
         for part, needs in self.passes.needs.items():
             if needs.reads_reference or needs.random_logits:
-                is_other = self.recipe.role == "bend" or needs.random_logits
-                other = self._width * self.shape.num_parameters * is_other
-                asked = self.passes.tokens((part,), self.passes.questions)
-                yield {**held, **self.passes.forward(*asked), "beside": other}
+                is_other = self.is_bend or needs.random_logits
+                other = (4.0 + 2.0 * self.is_working) * self.shape.num_parameters * is_other
+                asked = self.passes.forward(*self.passes.tokens((part,), self.passes.questions))
+                beside = {"beside": other / self.shards, "gathered": self.in_layer}
+                yield {"weights": start, **asked, **beside}
         if self.recipe.mask is not None:
-            both = MASKS[self.recipe.mask.name].needs_retain
+            both_sets = MASKS[self.recipe.mask.name].needs_retain
             part = next(iter(self.passes.needs))
-            gradients = 4.0 * self.passes.num_moved / self.shards
+            gradients = self.each * self.passes.num_moved / self.shards
             rows = self.training.batch_size
             for moment in self.reading((part,), gradients, is_later=True, questions=rows):
-                more = moment["gradients"] + both * gradients
+                more = moment["gradients"] + both_sets * gradients
                 yield {**moment, "states": 0.0, "beside": 0.0, "gradients": more}
 
     @property
@@ -216,6 +245,12 @@ class _Making:
             return 0.0
         own = self.shape.num_parameters if self.stays else self.shape.root + 2 * self.shape.block
         return float(self.passes.itemsize * own) + 4.0 * self.passes.num_moved * self.stays
+
+    @property
+    def in_layer(self) -> float:
+        """What is gathered while a layer computes; of one in 4 bits, a weight that is made."""
+        made = _MADE * self.shape.hidden * self.shape.inner
+        return self.gathered + made * bool(self.in_4_bits)
 
     def reading(
         self, turn: tuple[Part, ...], gradients: float, *, is_later: bool, questions: int = 0
@@ -234,8 +269,8 @@ class _Making:
         one, read = max(passes.tokens((part,), number) for part in turn)
         under_way = passes.graph(one, read)[2] * one
         # Of a weight whose gradient is being added up or shared out.
-        each = 4.0 + passes.itemsize * (self.workers > 1)
-        of_head = 4.0 * shape.embedding * passes.is_whole
+        each = self.each + passes.itemsize * (self.workers > 1)
+        of_head = self.each * shape.embedding * passes.is_whole
         of_block = each * shape.block * passes.is_whole
         is_apart = is_later and self.workers == 1  # gradients are there, and one is added at a time
         of_layer = each * shape.hidden * shape.inner * passes.is_whole if is_apart else of_block
@@ -248,6 +283,7 @@ class _Making:
             "activations": kept + behind,
             "logits": passes.logits(read) + passes.kept_logits(positions - read),
         }
+        alone["gathered"] = self.in_layer
         of_root = of_head * (not is_apart)
         if self.workers > 1:  # which waits, as it was computed, for the rest of what is outside
             of_root = passes.itemsize / 4 * of_head

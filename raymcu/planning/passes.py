@@ -61,6 +61,11 @@ class Passes:
             if wanted == "all-linear" or any(f".{name}".endswith(f".{one}") for one in wanted)
         }
 
+    @property
+    def num_adapters(self) -> int:
+        """Weights of all adapters."""
+        return sum(self.adapted.values()) * self.shape.layers
+
     @cached_property
     def moved(self) -> list[tuple[int, str]]:
         """Linear layers of which something is trained, with the layer each is in."""
