@@ -19,9 +19,7 @@ PASSED_ON = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 """Variables that workers on a cluster get from who starts a study, besides those it names."""
 
 
-def check_before(
-    space: SearchSpace, plan: Plan, run: RunFolder, unfit: Iterable[str] = ()
-) -> None:
+def check_before(space: SearchSpace, plan: Plan, run: RunFolder, unfit: Iterable[str] = ()) -> None:
     """Refuse what would fail later.
 
     Args:

@@ -197,13 +197,14 @@ def unfit(
     """
     fitting = Fitting(space, around)
     recipes = [fitting.settled(r) for key, r in plan.recipes.items() if key not in made]
-    if fitting.device_gib is None and fitting.is_on_gpu and os.environ.get("RAY_ADDRESS"):
-        if tables := [key for key, how in _trainings(space) if how.workers == "auto"]:
-            yield (
-                f"execution.device_gib: is not said and nvidia-smi tells none on this machine, so "
-                f"workers = 'auto' in {', '.join(tables)} cannot be found for the GPUs of the "
-                "cluster. Set it, e.g. to 80; without GPUs set execution.gpus_per_worker = 0."
-            )
+    is_blind = fitting.device_gib is None and fitting.is_on_gpu and "RAY_ADDRESS" in os.environ
+    tables = [key for key, how in _trainings(space) if is_blind and how.workers == "auto"]
+    if tables:
+        yield (
+            "execution.device_gib: is not said and nvidia-smi tells none on this machine, so "
+            f"workers = 'auto' in {', '.join(tables)} cannot be found for the GPUs of the cluster. "
+            "Set it, e.g. to 80; without GPUs set execution.gpus_per_worker = 0."
+        )
     worst: dict[tuple[str, str], Recipe] = {}
     for recipe in recipes:
         if not fitting.fits(recipe):

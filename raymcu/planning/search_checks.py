@@ -188,8 +188,8 @@ def _worker_faults(space: SearchSpace) -> Iterator[str]:
     bend = [space.curves.bend.training] if search_of(space).curve is not None else []
     if any(training.workers == "auto" for training in (*trained, *bend)):
         yield (
-            "search: workers = 'auto' is for `raymcu run`; processes of a search are started before "
-            "its trials are known. Set workers to the number that `raymcu plan` names."
+            "search: workers = 'auto' is for `raymcu run`; processes of a search are started "
+            "before its trials are known. Set workers to the number that `raymcu plan` names."
         )
 
 

@@ -236,7 +236,7 @@ class Training(Section):
     @property
     def at_once(self) -> int:
         """Questions that one worker reads at once, at most."""
-        share = -(-self.batch_size // self.workers)
+        share = -(-self.batch_size // self.world)
         return min(self.micro_batch_size or share, share)
 
     def in_epochs(self, steps_per_epoch: int) -> "Training":
