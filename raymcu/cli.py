@@ -111,13 +111,13 @@ def plan(
 ) -> None:
     """Print what would be trained, measured, saved by reuse, and what it would cost."""
     planning, durations = late("planning.surroundings"), late("planning.durations")
-    on = durations.device(device, devices)
     wanted = planning.load_space(space, sets or [])
+    on = durations.device(device, devices, wanted.execution.device_gib)
     around = planning.look_around(wanted)
     if device is not None:
         around = durations.with_gpus(around, on, devices)
     made, layers = planning.make_plan(wanted, around), around.num_layers
-    fitting, hours = late("planning.fitting"), durations.role_hours(made, around.sets, layers, on)
+    fitting, hours = late("planning.fitting"), durations.training_hours(made, around.sets, layers, on)
     summary = {
         **made.summary,
         **late("planning.trials").search_summary(wanted),
@@ -130,9 +130,9 @@ def plan(
         return
     report = late("report.console")
     console.print(report.plan_table(made.name, summary))
-    if summary["memory"]["roles"]:
-        for one in late("report.devices").memory_tables(summary["memory"]):
-            console.print(one)
+    where = on.name if on.count == 1 else f"{on.count} {on.name}s"
+    for one in late("report.devices").memory_tables(summary["memory"], where):
+        console.print(one)
 
 
 @app.command()

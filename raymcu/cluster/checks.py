@@ -32,20 +32,30 @@ def check_before(space: SearchSpace, plan: Plan, run: RunFolder, unfit: Iterable
         ConfigError: If an input cannot be used, a training does not fit, the disk is too small, or
             a variable is not set.
     """
-    check_inputs(space, unfit)
+    faults = list(unfit)
+    try:
+        check_inputs(space)
+    except ConfigError as error:
+        faults += error.faults
     found = [disk(plan, run), *variables(space)]
-    if faults := [f"{one.subject}: {one.text}" for one in found if one.is_good is False]:
+    faults += [f"{one.subject}: {one.text}" for one in found if one.is_good is False]
+    if faults:
         raise ConfigError(faults)
 
 
-def look_here(space: SearchSpace, plan: Plan, run: RunFolder) -> Iterator[Checked]:
+def look_here(
+    space: SearchSpace, plan: Plan, run: RunFolder, unfit: Iterable[str] = ()
+) -> Iterator[Checked]:
     """Yield a line for each thing that can be looked at from here.
 
     Args:
         space: The study.
         plan: What must exist.
         run: Where.
+        unfit: As in `check_before`.
     """
+    for fault in unfit:
+        yield Checked("memory", False, fault)
     models = list(hub(space))
     yield from models
     if all(one.is_good for one in models):  # else it is told twice, at length

@@ -28,7 +28,8 @@ def check(
     """Look before anything starts: inputs, hub, disk, and every node. Exit code 1 if one is red."""
     planning, checking = late("planning.surroundings"), late("cluster.checks")
     wanted = planning.load_space(space, sets or [])
-    plan = planning.plan_study(wanted)
+    around = planning.look_around(wanted)
+    plan = planning.make_plan(wanted, around)
     run = late("store.run_folder").RunFolder(out, wanted.store)
     found = []
 
@@ -39,7 +40,8 @@ def check(
                 told = f"{_MARKS[line.is_good]} {line.subject}: {escape(line.text)}"
                 console.print(told, highlight=False, soft_wrap=True)
 
-    tell(checking.look_here(wanted, plan, run))
+    unfit = late("planning.fitting").unfit(wanted, around, plan)
+    tell(checking.look_here(wanted, plan, run, unfit))
     if nodes:
         tell(late("cluster.nodes").every_node(wanted, plan, run))
     if as_json:

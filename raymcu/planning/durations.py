@@ -120,8 +120,14 @@ def time_span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def device(name: str | None, count: int | None = None) -> Device:
+def device(name: str | None, count: int | None = None, gib: float | None = None) -> Device:
     """Return a GPU of the table, or what this machine has.
+
+    Args:
+        name: Of the table.
+        count: How many.
+        gib: Memory of those that a study is for, if they are known: where this machine has no GPU,
+            the slowest of the table whose memory is nearest.
 
     Raises:
         ConfigError: If no GPU of that name is known, or there are to be fewer than one.
@@ -130,6 +136,10 @@ def device(name: str | None, count: int | None = None) -> Device:
         raise ConfigError(f"--devices: there must be one or more, got {count}.")
     if name is None:
         found = this_machine()
+        if gib is not None and found.gib is None:
+            near = min(abs((gpu.gib or 0) - gib) for gpu in GPUS.values())
+            alike = [gpu for gpu in GPUS.values() if abs((gpu.gib or 0) - gib) == near]
+            found = min(alike, key=lambda gpu: gpu.flops["bfloat16"])
     else:
         known = {gpu.casefold(): gpu for gpu in GPUS}
         if name.casefold() not in known:
@@ -231,10 +241,10 @@ def duration(
     return Duration(on.name, on.count, train, sum(measured) / on.count)
 
 
-def role_hours(
+def training_hours(
     plan: Plan, sets: Mapping[str, SetSize], layers: int, on: Device
 ) -> dict[str, float]:
-    """Return the hours that the trainings of each role take on all devices; none if unknown.
+    """Return the hours of all devices that each training takes, by its id; none if unknown.
 
     Args:
         plan: What must exist.
@@ -244,11 +254,10 @@ def role_hours(
     """
     num = plan.estimates["parameters"]
     found: dict[str, float] = {}
-    for recipe in plan.recipes.values():
+    for key, recipe in plan.recipes.items():
         if recipe.training is not None and num is not None:
             seconds, workers = _training(recipe, sets, num, layers, on)
-            hours = seconds * workers / on.count / 3600
-            found[recipe.role] = found.get(recipe.role, 0.0) + hours
+            found[key] = seconds * workers / on.count / 3600
     return found
 
 

@@ -30,18 +30,29 @@ _UNEVEN = 3
 _SAMPLED = 200
 """Tokens of the longest answer that a model gives by itself."""
 
+_8BIT = {"optimizer": {"order": "first", "name": "adamw_8bit"}}
 HELPS: Sequence[tuple[str, Mapping[str, Any]]] = (
     ('recompute = "blocks"', {"recompute": "blocks"}),
     ("micro_batch_size = 1", {"micro_batch_size": 1}),
-    ('optimizer = { name = "sgd" }', {"optimizer": {"order": "first", "name": "sgd"}}),
-    ("lora = {}", {"lora": {}}),
+    ("offload = true", {"offload": True}),
+    ('optimizer.name = "adamw_8bit"', _8BIT),
+    ('optimizer.name = "sgd"', {"optimizer": {"order": "first", "name": "sgd"}}),
+    ('weights = "kahan"', {"weights": "kahan"}),
+    ('weights = "kahan", offload = true', {"weights": "kahan", "offload": True}),
     (
-        'lora = {}, recompute = "blocks", micro_batch_size = 1',
-        {"lora": {}, "recompute": "blocks", "micro_batch_size": 1},
+        'weights = "stochastic", optimizer.name = "adamw_8bit"',
+        {"weights": "stochastic", **_8BIT},
     ),
+    ("lora = {}", {"lora": {}}),
+    ('lora.base = "nf4"', {"lora": {"base": "nf4"}}),
+    ('lora.base = "nf4", micro_batch_size = 1', {"lora": {"base": "nf4"}, "micro_batch_size": 1}),
 )
-"""Changes to a training that make it smaller: how they are written in the file, and what they are.
+"""Changes to a training that make it smaller: how they are written in its table, and what they are.
 None is made unasked."""
+_SAME = 0.95
+"""Of what it was: what makes it no smaller than that helps little."""
+_TOLD = 4
+"""Changes that a refusal names."""
 
 
 @dataclass(frozen=True)
@@ -138,16 +149,15 @@ class Fitting:
     def helps(self, recipe: Recipe) -> list[Help]:
         """Return what would make a training smaller, and how small: changes, and more workers."""
         training = recipe.training
-        if training is None or self.peak(recipe) is None:
+        before = self.peak(recipe)
+        if training is None or before is None:
             return []
-        is_whole = recipe.role == "bend" or recipe.mask or training.average
-        tried = [(key, changes) for key, changes in HELPS if not (is_whole and "lora" in changes)]
+        tried = [(key, c) for key, c in HELPS if _may(recipe, training, c)]
         found = [self._help(recipe, key, _changed(training, changes)) for key, changes in tried]
         world = self._world(recipe, from_world=2 * training.world)
         if world > training.world:
             found.append(self._help(recipe, f"workers = {world}", _among(training, world)))
-        before = self.peak(recipe)
-        return [one for one in found if before is not None and one.gib < 0.95 * before.gib]
+        return [one for one in found if one.gib < _SAME * before.gib]
 
     def _help(self, recipe: Recipe, key: str, training: Training) -> Help:
         found = self.peak(recipe, training)
@@ -225,6 +235,23 @@ def table_of(recipe: Recipe) -> str:
     return TABLES.get(recipe.role, "unlearning.training")
 
 
+def _may(recipe: Recipe, training: Training, changes: Mapping[str, Any]) -> bool:
+    """Say whether a change suits a training."""
+    changed = _changed(training, changes)
+    name, is_half = training.optimizer.resolved, recipe.model.dtype == "bfloat16"
+    if changed == training or ("optimizer" in changes and name not in {"adamw", "adamw_8bit"}):
+        return False
+    is_whole = recipe.role == "bend" or recipe.mask is not None or training.average is not None
+    if changed.lora is not None and is_whole:
+        return False
+    if changed.weights != "float32" and (not is_half or recipe.role == "bend" or changed.lora):
+        return False
+    is_one_by_one = changed.offload or changed.weights != "float32"
+    if is_one_by_one and changed.optimizer.resolved in {"sophia_g", "soul"}:
+        return False
+    return training.world == 1 or not lean_keys(changed)
+
+
 def _fault(fitting: Fitting, recipe: Recipe) -> str:
     found, training = fitting.peak(recipe), recipe.training
     assert found is not None  # noqa: S101
@@ -232,16 +259,22 @@ def _fault(fitting: Fitting, recipe: Recipe) -> str:
     told = ", ".join(
         f"{kind} {size / GIB:.3g}" for kind, size in found.parts.items() if size >= 0.01 * GIB
     )
-    helps = "; ".join(
-        f"{one.key}: {one.gib:.3g} GiB" + (", which fits" if one.fits else "")
-        for one in fitting.helps(recipe)
-    )
+    helps = sorted(fitting.helps(recipe), key=lambda one: one.gib)
+    fitting_ones = [one for one in helps if one.fits]
+    chosen = [*reversed(fitting_ones)][:_TOLD] or helps[:_TOLD]
+    named = "; ".join(f"{one.key}: {one.gib:.3g} GiB" for one in chosen)
+    if fitting_ones:
+        advice = f"What fits, in that table: {named}."
+    elif helps:
+        advice = f"No change in that table suffices; the most is by {named}. Use larger devices."
+    else:
+        advice = "Nothing in that table makes it smaller: use larger devices."
     world = training.world
     return (
         f"{table_of(recipe)}: {recipe.role} '{recipe.label}' takes {found.gib:.3g} GiB of "
         f"{'a device' if world == 1 else f'each of {world} devices'} ({told}), and of "
         f"{fitting.device_gib:g} GiB (execution.device_gib) {fitting.room(world):.3g} are for it. "
-        f"What helps, in that table: {helps or 'nothing that is known; use larger devices'}."
+        f"{advice} `raymcu plan` shows them all."
     )
 
 
@@ -265,37 +298,50 @@ def _gib(found: Peak | None) -> float:
 def memory_of(
     space: SearchSpace, around: Surroundings, plan: Plan, hours: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Return what a device holds in each role: its largest training, and what would make it less.
+    """Return what a device holds of each kind of training, and what would make it less.
 
     Args:
         space: The study.
         around: What it was planned in.
         plan: The study's.
-        hours: Of all trainings of a role.
+        hours: Of each training, by its id.
     """
     fitting = Fitting(space, around)
-    by_role: dict[str, list[Recipe]] = {}
+    kinds: dict[tuple[str, str], list[Recipe]] = {}
     for recipe in map(fitting.settled, plan.recipes.values()):
         if recipe.training is not None and not recipe.bend and recipe.step is None:
-            by_role.setdefault(recipe.role, []).append(recipe)
-    rows = [_role_row(fitting, role, those, hours.get(role)) for role, those in by_role.items()]
+            kinds.setdefault((recipe.role, _kind(recipe)), []).append(recipe)
+    rows = [_row(fitting, role, kind, those, hours) for (role, kind), those in kinds.items()]
     return {
         "device_gib": fitting.device_gib,
         "room_gib": fitting.room(1),
         "roles": rows if fitting.shape else [],
+        "changes": [key for key, _ in HELPS],
     }
 
 
-def _role_row(
-    fitting: Fitting, role: str, recipes: Sequence[Recipe], hours: float | None
+def _kind(recipe: Recipe) -> str:
+    """Say by what a training differs from others of its role, where that changes its size."""
+    training = recipe.training
+    assert training is not None  # noqa: S101 - of trainings only
+    found = [training.optimizer.resolved]
+    found += ["lora"] if training.lora else []
+    found += [recipe.mask.name] if recipe.mask else []
+    found += ["averaged"] if training.average else []
+    return ", ".join(found)
+
+
+def _row(
+    fitting: Fitting, role: str, kind: str, recipes: Sequence[Recipe], hours: Mapping[str, float]
 ) -> dict[str, Any]:
     largest = max(recipes, key=fitting.over_all_workers)
     found, training = fitting.peak(largest), largest.training
     assert training is not None  # noqa: S101 - they are trainings
     is_crowded = training.world > 1 or not fitting.fits(largest)
-    alone = largest.model_copy(update={"training": _among(training, 1)})
+    alone = largest.model_copy(update={"training": _among(training, training.replicas)})
     return {
         "role": role,
+        "kind": kind,
         "label": largest.label,
         "table": table_of(largest),
         "trainings": len(recipes),
@@ -303,7 +349,7 @@ def _role_row(
         "gib": _gib(found),
         "parts": {kind: size / GIB for kind, size in found.parts.items()} if found else {},
         "fits": fitting.fits(largest),
-        "hours": hours,
+        "hours": sum(hours[r.id] for r in recipes) if hours else None,
         "alone": _gib(fitting.peak(alone)),
         "helps": [vars(one) for one in fitting.helps(alone)] if is_crowded else [],
     }

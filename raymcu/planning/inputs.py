@@ -1,6 +1,6 @@
 """What is opened before a study starts, apart from the plan: it takes transformers, and seconds."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,8 @@ from raymcu.planning.asking_checks import data_faults
 from raymcu.study.search_space import ModelSource, SearchSpace
 
 
-def check_inputs(space: SearchSpace, faults_so_far: Iterable[str] = ()) -> None:
+def check_inputs(space: SearchSpace) -> None:
     """Open what the file only names: models by their config and tokenizer, and the data.
-
-    Args:
-        space: The study.
-        faults_so_far: What was found to be wrong before.
 
     Raises:
         ConfigError: With everything that cannot be used.
@@ -29,7 +25,7 @@ def check_inputs(space: SearchSpace, faults_so_far: Iterable[str] = ()) -> None:
     key_of = {source.path: key for key, source in sources.items()}
     benchmark = BENCHMARKS[space.benchmark.name](**space.benchmark.options)
     wrong = {key: fault for key, fault in _refused(space, sources).items() if fault}
-    faults = [*faults_so_far, *wrong.values()]
+    faults = list(wrong.values())
     is_known = space.model.path is None or key_of[space.model.path] not in wrong
     if is_known and benchmark.modality == "causal_lm":
         sound = {k: source for k, source in sources.items() if k in ready and k not in wrong}
