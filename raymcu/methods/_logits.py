@@ -167,19 +167,22 @@ def _linear_nll(logits: Logits, labels: Any, rows: int) -> Tensor:
             needed = ctx.needs_input_grad[2:]
             of_states = torch.empty_like(states)
             sized: Any = {"dtype": kind, "device": states.device}
-            of_own = [torch.zeros(w.shape, **sized) for w in (weight, bias) if w is not None]
+            of_own = [
+                torch.zeros(w.shape, **sized) if is_needed else None
+                for w, is_needed in zip((weight, bias), needed, strict=False)
+            ]
             for cut in _cuts(len(states), rows):
                 chunk = made(states[cut]).sub_(sums[cut, None]).exp_().mul_(slope[cut])
                 chunk.scatter_add_(1, labels[cut].clamp(min=0)[:, None], -slope[cut])
-                if bias is not None:
-                    of_own[1] += chunk.sum(0)
                 half = chunk.to(weight.dtype)
                 torch.mm(half, weight, out=of_states[cut])
-                if needed[0] and half.dtype == kind:
+                if of_own[0] is not None and half.dtype == kind:
                     of_own[0].addmm_(half.T, states[cut])
-                elif needed[0]:
+                elif of_own[0] is not None:
                     of_own[0] += half.T @ states[cut]
-            return of_states, None, *(one.to(weight.dtype) for one in of_own)
+                if len(of_own) > 1 and of_own[1] is not None:
+                    of_own[1] += chunk.sum(0)
+            return of_states, None, *(None if g is None else g.to(weight.dtype) for g in of_own)
 
     find: Any = Nll.apply
     own = [one for one in (weight, bias) if one is not None]

@@ -179,13 +179,19 @@ class Optimizer:
             dtype: Of it.
         """
         name, what = key.split("|")
-        weight = self.weights[name]
+        weight, member = self.weights[name], self.members[name]
+        home = self._home(weight, len(shape))
         made = (
-            torch.zeros_like(weight, dtype=dtype)
+            torch.zeros_like(weight, dtype=dtype, device=home)
             if shape == weight.shape
-            else torch.zeros(shape, dtype=dtype, device=weight.device)
+            else torch.zeros(shape, dtype=dtype, device=home)
         )
-        self._owner(weight).state[weight][what] = made.detach()
+        self._owner(member).state[member][what] = made.detach()
+
+    def _home(self, weight: Tensor, ndim: int) -> torch.device:
+        """Return where a state of a weight lies between steps; numbers lie beside the weight."""
+        is_away = self.turns is not None and self.turns.is_offloaded and ndim > 0
+        return torch.device("cpu") if is_away else weight.device
 
     def _owner(self, weight: Tensor) -> torch.optim.Optimizer:
         return next(
@@ -208,9 +214,10 @@ class Optimizer:
                     value.to(weight.device), weight.device_mesh, weight.placements
                 )
             else:
-                here = value.clone().to(weight.device)
+                here = value.clone().to(self._home(weight, value.ndim))
                 if here.shape == weight.shape:  # laid out alike, or fused steps are refused
-                    here = torch.empty_like(weight, dtype=value.dtype).copy_(here)
+                    like: Any = {"dtype": value.dtype, "device": here.device}
+                    here = torch.empty_like(weight, **like).copy_(here)
             is_count = self.name == "adamw_8bit" and what == "step"
             self._owner(member).state[member][what] = int(value) if is_count else here
 

@@ -1,5 +1,7 @@
 """Adapters beside a base of 4 bits: the training of adapters beside what the bits stand for."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from raymcu.attacks.quantize import NF4, by_block
 from raymcu.models.scorer import Scorer
+from raymcu.study.training_tables import Lora
+from raymcu.training.adapters import inject, is_adapter
 from raymcu.training.nf4 import Nf4Linear, made_weights, quantize_base
 
 
@@ -45,6 +49,29 @@ def test_the_base_takes_five_bits_a_weight_or_less(tiny_llama):
     assert set(made_weights(tiny_llama)) == kept - {n for n, _ in tiny_llama.named_parameters()}
     assert not any(isinstance(w, Nf4Linear) for w in tiny_llama.parameters())
     Scorer(tiny_llama).check()
+
+
+def test_adapters_have_the_gradients_of_those_beside_the_dequantized_base(tiny_llama):
+    """In float32, to rounding: of A and of B, in every layer, the model's own layers between."""
+    plain = copy.deepcopy(tiny_llama)
+    for name, module in plain.named_modules():
+        if isinstance(module, nn.Linear) and name != "lm_head":
+            module.weight.data = by_block(module.weight.detach(), NF4, 64)
+    quantize_base(tiny_llama)
+    tokens = torch.arange(24).view(2, 12)
+    found = []
+    for model in (tiny_llama, plain):
+        inject(model, Lora(rank=4))
+        adapters = {n: w for n, w in model.named_parameters() if is_adapter(n)}
+        torch.manual_seed(1)
+        for name in sorted(adapters):  # B starts at zero, where A has no gradient
+            adapters[name].data.normal_(0, 0.1)
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        found.append({name: weight.grad for name, weight in adapters.items()})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        assert gradient.abs().max() > 0
+        assert torch.allclose(gradient, found[1][name], rtol=1e-4, atol=1e-7), name
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

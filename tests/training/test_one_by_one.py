@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from raymcu.study.training_tables import OptimizerUse, Training
+from raymcu.study.training_tables import Average, Lora, OptimizerUse, Training
 from raymcu.training.one_by_one import rounded
 from raymcu.training.optimizers import Optimizer, clip
 
@@ -118,6 +118,61 @@ def test_a_training_without_masters_comes_to_about_the_same(study, store, recipe
     assert lab.same_bits(lab.weights(store, lean), made)
 
 
+def test_states_that_are_read_again_lie_on_the_cpu():
+    """All at once they would not fit where the weights are."""
+    training = Training(optimizer=OptimizerUse(name="sgd"), offload=True)
+    near = {"w": torch.empty(4, 3, device="meta").requires_grad_()}
+    known = torch.arange(12.0).view(4, 3)
+    optimizer = Optimizer(near, training)
+    optimizer.load({"w|momentum_buffer": known})
+    assert torch.equal(optimizer.held()["w|momentum_buffer"], known)
+    shared = Optimizer(near, training)  # what several workers wrote is filled in place
+    shared.make_room("w|momentum_buffer", known.shape, known.dtype)
+    assert shared.held()["w|momentum_buffer"].device.type == "cpu"
+    beside = Optimizer(near, training.model_copy(update={"offload": False}))
+    beside.load({"w|momentum_buffer": known})
+    assert beside.held()["w|momentum_buffer"].device.type == "meta"
+
+
+MODES = {
+    "bfloat16": ("bfloat16", {}),
+    "adamw_8bit": ("bfloat16", {"optimizer": "adamw_8bit"}),
+    "offload": ("float32", {"offload": True}),
+    "nf4": ("bfloat16", {"lora": Lora(base="nf4")}),
+    "averaged": ("bfloat16", {"weights": "kahan", "average": Average(every="step")}),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_training_that_was_stopped_ends_with_the_bits_of_one_that_was_not(
+    study, store, recipes, lab, mode
+):
+    dtype, changes = MODES[mode]
+    if mode == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+    recipe = recipes.unlearner(
+        study.original,
+        "npo",
+        options={"retain": "kl"},
+        model=study.original.model.model_copy(update={"dtype": dtype}),
+        training=recipes.training(**changes),
+    )
+    lab.train(store, recipe)
+    made, losses = lab.weights(store, recipe), lab.history(store, recipe)
+    store.folder.remove(recipe.id)
+    lab.train(store, recipe, save_every_s=0, stop_after=3)
+    lab.train(store, recipe)
+    assert lab.same_bits(lab.weights(store, recipe), made)
+    assert [row["loss"] for row in lab.history(store, recipe)] == [row["loss"] for row in losses]
+    assert losses[0]["retain_loss"] == 0
+    if mode == "offload":
+        store.folder.remove(recipe.id)
+        near = recipe.model_copy(update={"training": recipes.training()})
+        assert near.id == recipe.id
+        lab.train(store, near)
+        assert lab.same_bits(lab.weights(store, near), made)
+
+
 def test_offloading_is_no_part_of_the_id(study, recipes):
     plain, off = (
         recipes.unlearner(study.original, training=recipes.training(offload=offload))
@@ -139,3 +194,8 @@ def test_eight_bit_states_follow_adamw():
     }
     assert float((found[0] - found[1]).abs().max()) < 1e-3
     assert not torch.equal(*found)
+    torch.manual_seed(0)
+    away = {"w": torch.randn(128, 64).requires_grad_()}
+    use = OptimizerUse(name="adamw_8bit")
+    walked(away, Training(optimizer=use, learning_rate=1e-3, offload=True))
+    assert torch.equal(away["w"], found[1])
