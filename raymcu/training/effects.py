@@ -184,7 +184,7 @@ def with_watched(
         rows = list(chain.from_iterable(recorder.batch.sequences[part]))
         check_length(rows, getattr(job.model.config, "max_position_embeddings", None))
         missing = wider.missing(need, part, rows)
-        wider.ask(scorer, missing, job.training.at_once)
+        wider.ask(scorer, missing, job.asked_at_once)
     return wider
 
 

@@ -58,6 +58,20 @@ class Job:
     working: Working | None = None
     """Holds the model's weights in bfloat16, if they are so."""
 
+    @property
+    def is_asked_in_pieces(self) -> bool:
+        """Whether the start model is asked as the training reads.
+
+        float32 on one worker is asked in batches, as it was before there was anything else: its
+        weights are the same to the bit, as its id is.
+        """
+        return self.recipe.model.dtype != "float32" or self.training.workers > 1
+
+    @property
+    def asked_at_once(self) -> int:
+        """Sequences that the start model is asked at once, at most, where not in pieces."""
+        return self.training.at_once if self.is_asked_in_pieces else self.training.batch_size
+
     def hold(self) -> None:
         """Hold the model as it is computed with: in bfloat16, its base in 4 bits, if asked to."""
         if self.training.lora is not None and self.training.lora.base is not None:
@@ -137,9 +151,9 @@ class StartModel:
             rows = job.sequences(part)
             if has_drawn:
                 check_length(rows, getattr(job.model.config, "max_position_embeddings", None))
-            if part.read == "padded":
+            if part.read == "padded" or not job.is_asked_in_pieces:
                 missing = reference.missing(need, part, rows)
-                reference.ask(opened(), missing, job.training.at_once)
+                reference.ask(opened(), missing, job.asked_at_once)
             elif need.reads_reference:
                 reader = _reader(job, opened())
                 steps = job.stream.num_steps(job.training.epochs)
@@ -212,7 +226,7 @@ def _untrained(job: Job, scorer: Scorer) -> Reference:
             for row in range(len(job.material.rows(part).encoded)):
                 rows |= dict.fromkeys(job.material.sequences(part, row, 0))
             missing = said.missing(Needs(reference_logits=True), part, rows)
-            said.ask(scorer, missing, job.training.at_once)
+            said.ask(scorer, missing, job.asked_at_once)
     return said
 
 
@@ -249,7 +263,7 @@ def order_rows(job: Job, scorer: Scorer, group: Group) -> None:
     if curriculum.by == "length":
         difficulty = [float(len(row.answer)) for row in rows]
     elif curriculum.by == "loss":
-        said = ask(scorer, rows, Asked("nll", False), job.training.at_once)
+        said = ask(scorer, rows, Asked("nll", False), job.asked_at_once)
         difficulty = [float(said[row].double().mean()) for row in rows]
     else:
         drop_gathered(scorer)

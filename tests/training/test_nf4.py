@@ -86,7 +86,7 @@ def test_it_trains_as_adapters_beside_the_dequantized_weights(
     )
     lab.train(store, recipe)
     first = lab.history(store, recipe)[0]
-    assert first["retain_loss"] == 0
+    assert first["retain_loss"] == pytest.approx(0, abs=0 if dtype == "bfloat16" else 1e-6)
 
     folder = store.local_dir(study.original.id)
     plain = AutoModelForCausalLM.from_pretrained(folder)

@@ -164,7 +164,7 @@ def test_a_training_that_was_stopped_ends_with_the_bits_of_one_that_was_not(
     lab.train(store, recipe)
     assert lab.same_bits(lab.weights(store, recipe), made)
     assert [row["loss"] for row in lab.history(store, recipe)] == [row["loss"] for row in losses]
-    assert losses[0]["retain_loss"] == 0
+    assert losses[0]["retain_loss"] == pytest.approx(0, abs=0 if dtype == "bfloat16" else 1e-6)
     if mode == "offload":
         store.folder.remove(recipe.id)
         near = recipe.model_copy(update={"training": recipes.training()})

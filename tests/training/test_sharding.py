@@ -258,8 +258,10 @@ def test_sharded_checkpoints_are_whole_and_in_their_precision(stores, made, lab)
 def test_all_begin_where_the_start_model_is(stores, made, lab, kind):
     for name in ("one", "many"):
         first = lab.history(stores[name], made[kind])[0]
-        assert first["retain_loss"] == 0
-        assert first["forget_loss"] == pytest.approx(20 * math.log(2), rel=1e-7)
+        is_asked_in_pieces = name == "two" or kind in HALF
+        close = 0 if is_asked_in_pieces else 1e-6
+        assert first["retain_loss"] == pytest.approx(0, abs=close)
+        assert first["forget_loss"] == pytest.approx(20 * math.log(2), rel=1e-7 + close)
 
 
 @pytest.mark.parametrize("kind", ["wagle", "salun", "bfloat16-wagle"])
