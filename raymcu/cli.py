@@ -117,7 +117,10 @@ def plan(
     if device is not None:
         around = durations.with_gpus(around, on, devices)
     made, layers = planning.make_plan(wanted, around), around.num_layers
-    fitting, hours = late("planning.fitting"), durations.training_hours(made, around.sets, layers, on)
+    fitting, hours = (
+        late("planning.fitting"),
+        durations.training_hours(made, around.sets, layers, on),
+    )
     summary = {
         **made.summary,
         **late("planning.trials").search_summary(wanted),

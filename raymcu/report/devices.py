@@ -43,7 +43,9 @@ def memory_tables(memory: Mapping[str, Any], where: str) -> Iterator[Table]:
 
 def _changes(rows: list[Mapping[str, Any]], keys: Sequence[str], room: float) -> Table:
     """Return what the device of a single worker holds with each change to a training's table."""
-    table = _table("GiB of a single worker's device with a change to a table, and whether that fits")
+    table = _table(
+        "GiB of a single worker's device with a change to a table, and whether that fits"
+    )
     table.add_column("change", justify="left", min_width=36)
     for row in rows:
         heading = f"{row['role']}\n{row['kind']}".replace(", ", ",\n")
