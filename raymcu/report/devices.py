@@ -68,7 +68,7 @@ def _gib(size: float) -> str:
     return f"{size:,.0f}" if size >= 100 else f"{size:.1f}" if size >= 1 else f"{size:.2f}"
 
 
-def _cell(gib: float, fits: bool) -> Text:  # noqa: FBT001 - as it is told
+def _cell(gib: float, fits: bool) -> Text:
     return Text(f"{_gib(gib)} {'fits' if fits else '  no'}", style="green" if fits else "red")
 
 
