@@ -8,7 +8,7 @@ from raymcu.planning.facts import Surroundings
 from raymcu.planning.recipes import Choice, Recipe
 from raymcu.study.training_tables import Training
 
-_TABLES = {
+TABLES = {
     "original": "original.training",
     "retrained": "original.training",
     "bend": "curves.bend.training",
@@ -27,7 +27,7 @@ def training_faults(
         asking: Methods, with their options, that learn from what another model says.
     """
     found = (
-        f"{_TABLES.get(recipe.role, 'unlearning.training')}.{fault}"
+        f"{TABLES.get(recipe.role, 'unlearning.training')}.{fault}"
         for recipe in recipes
         for fault in (
             *_keys(recipe.training),
@@ -77,6 +77,21 @@ def _augmentation(recipe: Recipe, around: Surroundings, asking: Sequence[Choice]
             )
 
 
+def lean_keys(training: Training) -> list[str]:
+    """Return the choices of a training that take less memory, as they are written, of one worker.
+
+    Several workers share what these make smaller.
+    """
+    base = training.lora.base if training.lora is not None else None
+    found = {
+        f"weights = '{training.weights}'": training.weights != "float32",
+        "offload = true": training.offload,
+        "optimizer.name = 'adamw_8bit'": training.optimizer.resolved == "adamw_8bit",
+        f"lora.base = '{base}'": base is not None,
+    }
+    return [key for key, is_set in found.items() if is_set]
+
+
 def _lean(recipe: Recipe, around: Surroundings) -> Iterator[str]:
     """Check the choices that take less memory."""
     training = recipe.training
@@ -84,18 +99,13 @@ def _lean(recipe: Recipe, around: Surroundings) -> Iterator[str]:
         return
     use, has_masters = training.optimizer.resolved, training.weights == "float32"
     base = training.lora.base if training.lora is not None else None
-    for key, is_set in {
-        f"weights = '{training.weights}'": not has_masters,
-        "offload = true": training.offload,
-        "optimizer.name = 'adamw_8bit'": use == "adamw_8bit",
-        f"lora.base = '{base}'": base is not None,
-    }.items():
-        if is_set and training.workers > 1:
+    for key in lean_keys(training):
+        if training.world > 1:
             yield (
-                f"workers: is {training.workers}, and {key} is for one worker. Set workers = 1, or "
+                f"workers: is {training.world}, and {key} is for one worker. Set workers = 1, or "
                 "leave the other out."
             )
-        if is_set and use in {"sophia_g", "soul"} and key[:4] in {"weig", "offl"}:
+        if use in {"sophia_g", "soul"} and key[:4] in {"weig", "offl"}:
             yield (
                 f"optimizer: '{use}' looks at all weights at once, and {key} steps one after the "
                 "other. Take another optimizer, or leave that out."
@@ -131,9 +141,9 @@ def _networks(recipe: Recipe, around: Surroundings) -> Iterator[str]:
         )
     if training is None or getattr(recipe.model.scratch, "architecture", "") != "cifar_resnet":
         return
-    if training.workers > 1:
+    if training.world > 1:
         yield (
-            f"workers: is {training.workers}, and model.scratch is a network with batch "
+            f"workers: is {training.world}, and model.scratch is a network with batch "
             "normalisation: each worker would normalise by its share of a batch, and the model "
             "would depend on their number. Set workers = 1."
         )

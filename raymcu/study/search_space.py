@@ -306,6 +306,9 @@ class Execution(Section):
     """CPUs of each training or measuring process (its torch threads)."""
     gpus_per_worker: NonNegativeFloat | None = None
     """GPUs of each process; None takes one where the cluster has any."""
+    device_gib: Annotated[float, Field(gt=0)] | None = None
+    """Memory of each GPU in GiB, which trainings must fit into; None takes what nvidia-smi tells on
+    this machine, and checks nothing where it tells nothing."""
     measure_actors: PositiveInt | None = None
     """Measuring processes; None fills the cluster."""
     save_every_s: NonNegativeFloat = 60.0

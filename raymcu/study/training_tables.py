@@ -215,8 +215,10 @@ class Training(Section):
     offload: bool = False
     """Keep the optimizer's states on the CPU and bring those of one weight at a time: the same
     numbers, less memory, more time. Not part of the recipe's id."""
-    workers: PositiveInt = 1
-    """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
+    workers: PositiveInt | Literal["auto"] = 1
+    """Processes that share one training, sharded by FSDP2; not part of the recipe's id. ``auto``:
+    the fewest of 1, 2, 4, … with which it fits into the GPUs, see ``execution.device_gib``; 1 where
+    their memory is not known."""
     replicas: PositiveInt = 1
     """Sets of workers that hold all weights each, sharded within a set (HSDP): as many as nodes,
     so that weights are gathered within a node. A divisor of ``workers``; not part of the recipe's
@@ -224,7 +226,7 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _replicas_share_workers(self) -> Self:
-        if self.replicas > 1 and self.workers % self.replicas:
+        if self.workers != "auto" and self.replicas > 1 and self.workers % self.replicas:
             raise ValueError(
                 f"replicas = {self.replicas} does not divide workers = {self.workers}. Set it to "
                 f"{' or '.join(str(n) for n in _divisors(self.workers))}"
@@ -234,7 +236,7 @@ class Training(Section):
     @property
     def at_once(self) -> int:
         """Questions that one worker reads at once, at most."""
-        share = -(-self.batch_size // self.workers)
+        share = -(-self.batch_size // self.world)
         return min(self.micro_batch_size or share, share)
 
     def in_epochs(self, steps_per_epoch: int) -> "Training":
@@ -242,6 +244,11 @@ class Training(Section):
         if self.steps is None:
             return self
         return self.model_copy(update={"epochs": self.steps / steps_per_epoch})
+
+    @property
+    def world(self) -> int:
+        """How many workers; of ``auto``, which a plan replaces in its recipes, as few as may be."""
+        return self.replicas if self.workers == "auto" else self.workers
 
     @property
     def places(self) -> tuple[float, ...]:

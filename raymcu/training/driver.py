@@ -125,7 +125,7 @@ def _shared(bends: Sequence[Recipe], slots: int) -> list[list[Recipe]]:
 
 
 def _workers(recipe: Recipe) -> int:
-    return recipe.training.workers if recipe.training else 1
+    return recipe.training.world if recipe.training else 1
 
 
 def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches

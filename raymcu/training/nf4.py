@@ -72,10 +72,13 @@ def quantize_base(model: Any) -> None:
     """Hold a model's linear layers in 4 bits, in place: all but its head, as bitsandbytes does."""
     head = model.get_output_embeddings()
     embedded = {id(weight) for weight in model.get_input_embeddings().parameters()}
-    for name, module in list(model.named_modules()):
-        is_plain = type(module) is nn.Linear and module is not head
-        if is_plain and id(module.weight) not in embedded:
-            model.set_submodule(name, Nf4Linear(module))
+    names = [
+        name
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and module is not head and id(module.weight) not in embedded
+    ]
+    for name in names:  # of which one is held twice at a time
+        model.set_submodule(name, Nf4Linear(model.get_submodule(name)))
 
 
 def made_weights(model: nn.Module) -> dict[str, Tensor]:

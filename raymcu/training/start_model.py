@@ -65,7 +65,7 @@ class Job:
         float32 on one worker is asked in batches, as it was before there was anything else: its
         weights are the same to the bit, as its id is.
         """
-        return self.recipe.model.dtype != "float32" or self.training.workers > 1
+        return self.recipe.model.dtype != "float32" or self.training.world > 1
 
     @property
     def asked_at_once(self) -> int:
