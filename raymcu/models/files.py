@@ -48,7 +48,8 @@ def is_of_tested_family(path: str) -> bool:
 def count_parameters(source: ModelSource) -> int | None:
     """Return a model's size without opening it; of one on a hub what its name says, or None.
 
-    A folder without weights is counted by its config.json, as far as that tells. A common one is known; of others ``1B`` is a thousand million: near enough for estimates.
+    A folder without weights is counted by its config.json, as far as that tells. A common one
+    is known; of others ``1B`` is a thousand million: near enough for estimates.
     """
     if source.path is None:
         return getattr(source.scratch, "num_parameters", None)
