@@ -50,6 +50,7 @@ def test_a_study_in_a_bucket_is_that_on_a_disk_in_few_requests(bucket: Any, tmp_
         if re.search(f"/{_ID}/", line) and "manifest.json" not in line
     ]
     told = f"{len(asked)} requests for {len(recipes)} trainings and {len(points)} points"
+    told += f"; {len(of_points)} of points, {len(of_checkpoints) - len(parts)} of checkpoints"
     assert len(of_points) <= 3 * len(points), told
     assert len(of_checkpoints) - len(parts) <= 8 * len(recipes), told
     assert not [line for line in asked if "tune" in line]
