@@ -16,14 +16,15 @@ _ID = "[0-9a-f]{16}"
 
 
 def small(folder: Path) -> Path:
-    """The small study with one method, and more points."""
-    text = SPACE.replace("num_points = 4", "num_points = 7").replace("epochs = 8", "epochs = 2")
+    """The small study with one method, and more points: each measuring process asks a few times for
+    the reference models, whatever the number of points."""
+    text = SPACE.replace("num_points = 4", "num_points = 10").replace("epochs = 8", "epochs = 2")
     text = text[: text.index("[[attacks]]")] + text[text.index("[measurement]") :]
     text = text.replace('[[methods]]\nname = "npo"\nretain = "kl"\n', "")
     text = text.replace("[unlearning.training]", '[unlearning]\nsettings = ["Rand"]\n\n\\g<0>', 1)
     text = text.replace("\\g<0>", "[unlearning.training]")
     path = folder / "small.toml"
-    path.write_text(text.replace("save_every_s = 0.3", "save_every_s = 60"))
+    path.write_text(text.replace("save_every_s = 0.3", "measure_actors = 2"))
     return path
 
 
