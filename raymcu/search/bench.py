@@ -56,7 +56,13 @@ class TrialBench:
         self.run_folder = RunFolder(setup["run"], setup["store"])
         self.store = self.run_folder.checkpoints
         self.stop = Stop(self.run_folder)
-        self.workshop = Workshop(self.store, self.space.execution.save_every_s, stop=self.stop)
+        execution = self.space.execution
+        self.workshop = Workshop(
+            self.store,
+            execution.save_every_s,
+            stop=self.stop,
+            deterministic=execution.deterministic,
+        )
 
     @cached_property
     def actor(self) -> PointActor:

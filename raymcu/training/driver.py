@@ -271,7 +271,9 @@ def _train_here(config: dict[str, Any]) -> None:
     if config["store"] not in _workshops:
         load_extensions(config)
         store = CheckpointStore(config["store"])
-        _workshops[config["store"]] = Workshop(store, config["save_every_s"], stop=stop)
+        _workshops[config["store"]] = Workshop(
+            store, config["save_every_s"], stop=stop, deterministic=config["deterministic"]
+        )
     for recipe in recipes:
         try:
             _make(_workshops[config["store"]], recipe, config, devices)

@@ -289,6 +289,7 @@ class Loop:
             num_directions=how.directions,
             into=self.working.own if self.working is not None else None,
         )
+        drop_gathered(self.scorer)  # the last place tried
         return replace(losses, total=mean)
 
     def _evaluate(

@@ -36,7 +36,7 @@ from raymcu.training.material import Material
 from raymcu.training.nf4 import quantize_base
 from raymcu.training.reading import Reader, longest_packed
 from raymcu.training.reference import Asked, Reference, ask, sample
-from raymcu.training.sharding import drop_gathered, gather_rest
+from raymcu.training.sharding import drop_gathered, gathered
 from raymcu.training.working import Working
 
 
@@ -173,18 +173,18 @@ class StartModel:
         if key not in self._sampled:
             count = max(part.pool, part.count)
             scorer = opened()
-            gather_rest(scorer)
-            self._sampled[key] = {
-                number: sample(
-                    scorer.model,
-                    job.encoder,
-                    row.prompt,
-                    count,
-                    part.temperature,
-                    job.recipe.seed * 1_000_003 + number,
-                )
-                for number, row in enumerate(job.material.rows(part).encoded)
-            }
+            with gathered(scorer):
+                self._sampled[key] = {
+                    number: sample(
+                        scorer.model,
+                        job.encoder,
+                        row.prompt,
+                        count,
+                        part.temperature,
+                        job.recipe.seed * 1_000_003 + number,
+                    )
+                    for number, row in enumerate(job.material.rows(part).encoded)
+                }
         return self._sampled[key]
 
 

@@ -3,7 +3,6 @@
 A workshop stays warm between recipes: benchmark rows and their tokens are kept.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -23,6 +22,7 @@ from raymcu.planning.recipes import Recipe, leader_of, siblings, snapshots
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.training.adapters import inject
 from raymcu.training.data import Stream
+from raymcu.training.determinism import repeat_bits
 from raymcu.training.effects import recorder, with_watched
 from raymcu.training.group import Alone, Group, decides
 from raymcu.training.kept import all_weights, keep_checkpoint
@@ -57,6 +57,7 @@ class Workshop:
         group: Workers that share each training.
         shard: Shards a scorer over the group's workers; None for one worker.
         stop: Whether a training is to save and end before its time.
+        deterministic: Whether the same recipe is to come to the same bits on a GPU.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class Workshop:
         group: Group | None = None,
         shard: Shard | None = None,
         stop: Stop | None = None,
+        *,
+        deterministic: bool = True,
     ) -> None:
         self.stop = stop
         self.store = store
@@ -74,9 +77,7 @@ class Workshop:
         self.shard = shard
         self.models = Models(store) if shard is None else ShardedModels(store, self.group, shard)
         self.device = self.models.device
-        if self.device.type == "cuda":  # same recipe, same bits
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
+        repeat_bits(self.device, deterministic)
         self._encoded: dict[tuple[str, ...], Rows] = {}
         self.is_stopping = False
         """Whether the run was asked to stop, as worker 0 knows."""

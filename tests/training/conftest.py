@@ -24,36 +24,53 @@ GANG = Path(__file__).with_name("gang.py")
 
 @dataclass
 class Task:
-    """One recipe for the gang: where to, and when to die and begin again."""
+    """One recipe for the gang: where to, when to stop and begin again, and how it is sharded."""
 
     store: CheckpointStore
     recipe: Recipe
     stops: tuple[int, ...] = ()
+    is_roomy: bool = False
+    is_left: bool = False
+    """Stopped for good at the last of its stops."""
 
 
 @pytest.fixture(scope="session")
 def gang(tmp_path_factory):
-    """Runs tasks on two worker processes without Ray."""
+    """Runs tasks, then checks of `gang_checks`, on worker processes without Ray."""
 
-    def run(*tasks):
+    def start(*tasks, size=2, checks=(), save_every_s=1e9):
         job = {
+            "size": size,
             "rendezvous": str(tmp_path_factory.mktemp("gang") / "rendezvous"),
             "tasks": [
-                [task.store.folder.url, task.recipe.model_dump_json(), task.stops] for task in tasks
+                [
+                    task.store.folder.url,
+                    task.recipe.model_dump_json(),
+                    task.stops,
+                    task.is_roomy,
+                    task.is_left,
+                ]
+                for task in tasks
             ],
+            "save_every_s": save_every_s,
+            "checks": [[name, arguments] for name, *arguments in checks],
         }
         command = [sys.executable, str(GANG), json.dumps(job)]
-        workers = [
+        return [
             subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True)
-            for rank in (0, 1)
+            for rank in range(size)
         ]
+
+    def run(*tasks, **how):
+        workers = start(*tasks, **how)
         try:
-            told = [worker.communicate(timeout=500)[1] for worker in workers]
+            told = [worker.communicate(timeout=900)[1] for worker in workers]
         finally:
             for worker in workers:
                 worker.kill()
-        assert [worker.returncode for worker in workers] == [0, 0], "\n".join(told)
+        assert not any(worker.returncode for worker in workers), "\n".join(told)
 
+    run.start = start
     run.task = Task
     return run
 
