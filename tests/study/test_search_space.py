@@ -605,7 +605,7 @@ def test_unknown_name_is_told_with_the_nearest(faults, override, start):
         ("methods.1.training=3", "methods.1.training: must be a table, got 3."),
         ("methods.1.training.batch_size=0", "methods.1.training.batch_size: must be > 0, got 0."),
         ("methods.1.training.optimizer=adam", "methods.1.training.optimizer: must be a table, got 'adam'."),
-        ("methods.1.training.optimizer.name=adam", "methods.1.training.optimizer.name: must be 'adamw', 'muon', 'sgd', 'adamw_8bit', 'sophia_g', 'soul', 'sign_sgd', 'spsa' or 'alternating', got 'adam'. Did you mean 'adamw'?"),
+        ("methods.1.training.optimizer.name=adam", "methods.1.training.optimizer.name: must be 'adamw', 'adamw_8bit', 'muon', 'sgd', 'sophia_g', 'soul', 'sign_sgd', 'spsa' or 'alternating', got 'adam'. Did you mean 'adamw'?"),
         ("methods.1.training.optimizer.order=secnd", "methods.1.training.optimizer.order: must be 'first', 'second', 'sign', 'zeroth' or 'hybrid', got 'secnd'. Did you mean 'second'?"),
         ("methods.1.training.optimizer.name=soul", "methods.1.training.optimizer: 'soul' is of order 'second', not 'first'. Set order = 'second', or name one of adamw, muon, sgd, adamw_8bit."),
         ("methods.1.training.optimizer.zeroth_every=1", "methods.1.training.optimizer.zeroth_every: must be >= 2, got 1."),
