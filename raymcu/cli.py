@@ -226,7 +226,8 @@ def list_components(
 
 def _run(space: Path, out: str, sets: list[str], **switches: bool) -> None:
     ledger = _do(space, out, sets, **switches)
-    _end(ledger, *late("report.console").result_tables(ledger.run))
+    with ledger.run.at_rest():
+        _end(ledger, *late("report.console").result_tables(ledger.run))
 
 
 def _do(space: Path | dict[str, Any], out: str, sets: list[str], **switches: bool) -> Any:
@@ -250,7 +251,7 @@ def _end(ledger: Any, *told: Any) -> None:
     if failures.num_rows:
         console.print(late("report.status").failures_table(failures.to_pylist()))
     console.print(
-        f"report: {ledger.run.path('report/index.html')}", soft_wrap=True, highlight=False
+        f"report: {ledger.run.path_url('report/index.html')}", soft_wrap=True, highlight=False
     )
     if failures.num_rows:
         raise typer.Exit(1)

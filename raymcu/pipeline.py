@@ -98,7 +98,7 @@ def search_study(  # noqa: PLR0913 - likewise
             trials.recall()
             score(folder, progress)
             crew.dismiss()
-            with progress.stage("search", *trials.count()):
+            with progress.stage("search", *trials.count()), folder.at_work():
                 room = [trials.workers], progress.say
                 run_search(space, folder, lambda: crew.need(*room), trials.work(), progress)
             ledger.write_recipes()
@@ -116,8 +116,8 @@ def train(ledger: Ledger, space: SearchSpace, crew: Crew, progress: Progress) ->
     for level in ledger.plan.levels:
         for stage, is_bend in (("train", False), ("connect", True)):
             recipes = [recipe for recipe in level if (recipe.role == "bend") == is_bend]
-            missing = ledger.missing_recipes(recipes)
-            with progress.stage(stage, len(recipes) - len(missing), len(recipes)):
+            missing, count = ledger.missing_recipes(recipes), len(recipes)
+            with progress.stage(stage, count - len(missing), count), ledger.run.at_work(missing):
                 if missing:
                     crew.dismiss()
                     train_level(missing, stage, ledger.run, space, crew.cluster, progress)
@@ -127,7 +127,7 @@ def train(ledger: Ledger, space: SearchSpace, crew: Crew, progress: Progress) ->
 def measure(ledger: Ledger, crew: Crew, progress: Progress) -> None:
     """Measure every missing point whose checkpoints are there."""
     missing, total = ledger.missing_points(), len(ledger.plan.points)
-    with progress.stage("measure", total - len(missing), total):
+    with progress.stage("measure", total - len(missing), total), ledger.run.at_work(missing):
         if missing:
             crew.need([1], progress.say)
             crew.measure(missing, progress)

@@ -3,11 +3,14 @@
 import os
 import shutil
 import tempfile
+import threading
+import uuid
 from contextlib import contextmanager, nullcontext
 from typing import ClassVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -268,3 +271,63 @@ def blur():
     ATTACKS.register("blur", source="a test")(Blur)
     yield Blur
     del ATTACKS._entries["blur"]
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """An S3 server on loopback, which fsspec, pyarrow and all processes begun here ask.
+
+    What came is told as a list of lines.
+    """
+    server = pytest.importorskip("moto.server")
+    serving = pytest.importorskip("werkzeug.serving")
+    app, asked = server.DomainDispatcherApplication(server.create_backend_app), []
+
+    def noting(environ, start_response):
+        query = environ["QUERY_STRING"]
+        line = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{'?' * bool(query)}{query}"
+        asked.append(line)
+        return app(environ, start_response)
+
+    with pytest.MonkeyPatch.context() as patch:
+        running = serving.make_server("127.0.0.1", 0, noting, threaded=True)
+        patch.setattr(serving.WSGIRequestHandler, "log", lambda *_: None)
+        variables = {
+            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_SECRET_ACCESS_KEY": "tests",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{running.port}",
+        }
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield asked
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def bucket(s3_server, tmp_path, monkeypatch):
+    """A new bucket, and what is asked of it; this machine has had nothing from buckets yet."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    fs = fsspec.filesystem("s3")
+    fs.mkdir(name)
+    s3_server.clear()
+    return Bucket(f"s3://{name}", s3_server)
+
+
+class Bucket:
+    """A bucket of a test."""
+
+    def __init__(self, url, asked):
+        self.url = url
+        self.asked = asked
+
+    @contextmanager
+    def counted(self):
+        """Collect what is asked while the block runs."""
+        first, found = len(self.asked), []
+        yield found
+        found += self.asked[first:]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache, lru_cache
 from itertools import repeat
 from typing import Any
@@ -60,7 +61,7 @@ def score_points(run: RunFolder, points: Sequence[Mapping[str, str]], watch: Wat
         for point in points:
             watch([scorer(point)], [])
         return
-    with fresh_processes(workers, run.plan["search_space"]) as pool:
+    with run.at_work(), fresh_processes(workers, run.plan["search_space"]) as pool:
         for label in pool.map(_score_there, repeat(run.url), points):
             watch([label], [])
 
@@ -97,9 +98,15 @@ class _Scorer:
         return {role: self.measured[key] for role, key in ids.items()}
 
 
+_resting = ExitStack()
+"""What a process that scores rests in, to its end."""
+
+
 @lru_cache(maxsize=1)
 def _scorer(url: str) -> _Scorer:
-    return _Scorer(RunFolder(url))
+    run = RunFolder(url)
+    _resting.enter_context(run.at_rest())  # what others write meanwhile are scores
+    return _Scorer(run)
 
 
 def _score_there(url: str, point: Mapping[str, str]) -> str:

@@ -12,10 +12,11 @@ from raymcu.errors import ConfigError
 from raymcu.planning.inputs import check_inputs
 from raymcu.planning.plan import Plan
 from raymcu.planning.recipes import PASSING
+from raymcu.store import node_cache
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 
-PASSED_ON = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
+PASSED_ON = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE", node_cache.LIMIT)
 """Variables that workers on a cluster get from who starts a study, besides those it names."""
 
 

@@ -33,7 +33,7 @@ def score(run: Run, quiet: Quiet = False) -> None:
     folder, again = opened(run), late("report.again")
     number = again.rescore(folder, console, is_quiet=quiet)
     again.reanalyze(folder)
-    console.print(f"{number} points scored into {folder.path('tables/scores')}", soft_wrap=True)
+    console.print(f"{number} points scored into {folder.path_url('tables/scores')}", soft_wrap=True)
 
 
 @app.command()
@@ -60,7 +60,7 @@ def judge(
     )
     console.print(
         f"{told.num_grades} grades of {told.num_points} points, {told.num_failed} replies without "
-        f"one, in {folder.path('tables/judgements')}. Scores of them: raymcu score {run}",
+        f"one, in {folder.path_url('tables/judgements')}. Scores of them: raymcu score {run}",
         soft_wrap=True,
         highlight=False,
     )

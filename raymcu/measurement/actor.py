@@ -113,13 +113,16 @@ class PointActor:
         if (
             point_id in references.values()
         ):  # scores given so far lacked what they are compared with
-            for point in self.run.plan["points"]:
-                if (point["forget_size"], point.get("asking") or "") == (forget_size, asking):
+            there = set(self.run.parts("scores"))
+            for point in self.run.plan["points"] if there else ():
+                how = point["forget_size"], point.get("asking") or ""
+                if how == (forget_size, asking) and point["id"] in there:
                     self.run.remove_part("scores", point["id"])
         for name, table in {**others, **self._tuned(point_id, what)}.items():
             self.run.write_part(name, point_id, table)
         self.run.write_part("measurements", point_id, rows)
-        if all(self.run.has_part("measurements", key) for key in references.values()):
+        is_known = self.references.keys() | {point_id}
+        if all(k in is_known or self.run.has_part("measurements", k) for k in references.values()):
             against = {role: self._reference(key) for role, key in references.items()}
             self.run.write_part("scores", point_id, score_point(point_id, rows, against, others))
         return took

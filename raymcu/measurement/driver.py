@@ -21,6 +21,7 @@ from raymcu.planning.costs import probe_characters
 from raymcu.planning.plan import Point
 from raymcu.progress import Watch
 from raymcu.session import Cluster, connect, wait_for_room
+from raymcu.store import node_cache
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 
@@ -42,6 +43,7 @@ class Crew:
         self._retired: list[Any] = []
         """Actors that hold devices which take no more work."""
         self._connection = ExitStack()
+        node_cache.limit(space.execution.cache_gib)
 
     def __enter__(self) -> Self:
         return self

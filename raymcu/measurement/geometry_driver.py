@@ -38,7 +38,8 @@ def measure_geometry(ledger: Ledger, crew: Crew, progress: Stages) -> None:
     for stale in there - layers.keys() - {WHOLE}:
         run.remove_part("geometry", stale)
     missing = {part: layer for part, layer in layers.items() if part not in there | ledger.failed()}
-    with progress.stage("geometry", len(layers) - len(missing), len(layers)):
+    done = len(layers) - len(missing)
+    with progress.stage("geometry", done, len(layers)), run.at_work(missing):
         if missing:
             crew.need([1], progress.say)
             _read(crew, asked, missing, len(layers), progress)

@@ -21,6 +21,8 @@ from raymcu.study.search_space import SearchSpace
 FINAL_REASONS = frozenset({"diverged", "too_long"})
 """Failures that trying again would only repeat: same seed, same numbers."""
 
+_TOLD = ("num_steps", "final_loss", "train_s")
+"""Of a recipe by its checkpoint."""
 _UNDONE = "skipped"
 """Part of the failures table with all that was not done for another's sake."""
 
@@ -232,10 +234,14 @@ class Ledger:
 
     def write_recipes(self) -> None:
         """Write the recipes table from what the checkpoints say of themselves."""
+        before = {row["recipe_id"]: row for row in self.run.read_table("recipes").to_pylist()}
         rows = []
         for number, level in enumerate(self.plan.levels):
             for recipe in level:
-                told = self._told(recipe.id)
+                known = before.get(recipe.id, {}) if recipe.id in self.reused else {}
+                told = {name: known.get(name) for name in _TOLD}
+                if told["train_s"] is None:
+                    told = self._told(recipe.id)
                 rows.append(
                     {
                         "recipe_id": recipe.id,
@@ -261,16 +267,16 @@ class Ledger:
         times = {**known, **{k: known.get(k, 0.0) + v for k, v in seconds.items()}}
         self.note(times_s=times, finished=datetime.now(UTC).isoformat())
 
-    def _told(self, key: str) -> Mapping[str, Any]:
+    def _told(self, key: str) -> dict[str, Any]:
         checkpoints = self.run.checkpoints
         if not checkpoints.is_done(key):
             return {}
         try:
             told = json.loads(checkpoints.folder.read_bytes(f"{key}/recipe.json"))
         except (OSError, ValueError) as error:
-            path = checkpoints.folder.path(f"{key}/recipe.json")
+            path = checkpoints.folder.path_url(f"{key}/recipe.json")
             raise StoreError(f"{path}: cannot be read ({error}). Delete the folder.") from error
-        return {name: told[name] for name in ("num_steps", "final_loss", "train_s")}
+        return {name: told[name] for name in _TOLD}
 
     def _write_plan(self) -> None:
         self.run.write_json("plan.json", {**self.plan.to_json(), **self._context})

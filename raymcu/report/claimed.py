@@ -58,7 +58,7 @@ def write_claims(runs: Sequence[RunFolder], out: str) -> tuple[str, pa.Table]:
     write_table(folder, "claims", found)
     folder.write_bytes("claims.md", markdown(rows).encode())
     folder.write_bytes("index.html", page(rows).encode())
-    return folder.path("index.html"), found
+    return folder.path_url("index.html"), found
 
 
 def by_claim(rows: Rows) -> dict[str, dict[str | None, Mapping[str, Any]]]:

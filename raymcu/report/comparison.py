@@ -45,7 +45,7 @@ def write_comparison(runs: Sequence[RunFolder], out: str) -> str:
     for name, table in found.items():
         write_table(folder, name, table)
     folder.write_bytes("index.html", render(sides, found).encode())
-    return folder.path("index.html")
+    return folder.path_url("index.html")
 
 
 def labels_of(runs: Sequence[RunFolder]) -> list[str]:

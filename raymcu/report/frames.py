@@ -58,7 +58,7 @@ def trainings(run: RunFolder) -> pa.Table:
             pa.float64(),
         ),
         "epochs": ([r.training and r.training.epochs for r in recipes], pa.float64()),
-        "checkpoint": ([run.checkpoints.folder.path(r.id) for r in recipes], pa.string()),
+        "checkpoint": ([run.checkpoints.folder.path_url(r.id) for r in recipes], pa.string()),
     }
     table = table.drop_columns(["recipe"])
     for name, (values, kind) in columns.items():

@@ -18,6 +18,7 @@ from raymcu.report.status import duration
 from raymcu.store.run_folder import RunFolder
 
 _HEARTBEAT_S = 2.0
+"""Heartbeats come that often at most, into a local folder; elsewhere every `_ALIVE_S`."""
 _ALIVE_S = 10.0
 """Heartbeats come that often at least, also while nothing is told: processes start for minutes."""
 _LINE_S = 15.0
@@ -88,7 +89,7 @@ class Progress:
         self.stage_name, self.done, self.total, self.running = name, done, total, ()
         self.stage_started = time.time()
         self._pace_from = (self.stage_started, float(done))
-        self._heartbeat(is_forced=True)
+        self._heartbeat(is_forced=self.run.is_local or total > done)
         yield self
         took = time.time() - self.stage_started
         self.times[name] = self.times.get(name, 0.0) + took
@@ -171,7 +172,8 @@ class Progress:
             self._log(_SILENT_S)
 
     def _heartbeat(self, *, is_forced: bool = False) -> None:
-        if is_forced or time.time() - self._beat >= _HEARTBEAT_S:
+        every_s = _HEARTBEAT_S if self.run.is_local else _ALIVE_S
+        if is_forced or time.time() - self._beat >= every_s:
             with self._writing:
                 self._write(time.time())
 

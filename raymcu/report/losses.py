@@ -70,7 +70,7 @@ def read_training(run: RunFolder, recipe: Mapping[str, Any]) -> Training | None:
         return None
     except (pa.ArrowException, OSError) as error:
         raise StoreError(
-            f"{folder.path(name)}: is damaged ({error}). Delete the folder it is in and run "
+            f"{folder.path_url(name)}: is damaged ({error}). Delete the folder it is in and run "
             "again to train it anew."
         ) from error
     return _training(recipe, rows) if rows.num_rows else None

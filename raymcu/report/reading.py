@@ -198,7 +198,7 @@ class StudyReader:
     def _report_html(self) -> str:
         if not self.run.exists(_PAGE):
             return "There is no report yet."
-        place = self._shortest(self.run.path(_PAGE))
+        place = self._shortest(self.run.path_url(_PAGE))
         return f'Report: <a href="{escape(place)}">{escape(place)}</a>'
 
     @property

@@ -42,15 +42,10 @@ class Parts:
         Raises:
             StoreError: If a part is damaged.
         """
-        try:
-            folder = self.run.path(f"tables/{self.table}")
-            listed = self.run.fs.ls(folder, detail=True, refresh=True)
-        except FileNotFoundError:
-            return []
         stamps = {
-            entry["name"].rsplit("/", 1)[-1].removesuffix(".parquet"): repr(entry)
-            for entry in listed
-            if entry["name"].endswith(".parquet")
+            name.removesuffix(".parquet"): repr(entry)
+            for name, entry in self.run.files(f"tables/{self.table}").items()
+            if name.endswith(".parquet")
         }
         self._kept = {part: kept for part, kept in self._kept.items() if part in stamps}
         for part, stamp in stamps.items():

@@ -6,7 +6,6 @@ file to appear.
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import uuid
@@ -16,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from raymcu.errors import StoreError
+from raymcu.store import node_cache
 from raymcu.store.folders import Folder
 from raymcu.store.ids import content_id
+from raymcu.store.objects import Entry
 
 MANIFEST = "manifest.json"
 
@@ -34,28 +35,42 @@ class CheckpointStore:
         Raises:
             StoreError: If its manifest stands but a file is missing or has another size.
         """
-        if not self.folder.exists(f"{checkpoint}/{MANIFEST}"):
+        if self.folder.is_local and not self.folder.exists(f"{checkpoint}/{MANIFEST}"):
             return False
-        for name, entry in self.manifest(checkpoint)["files"].items():
-            path = self.folder.path(f"{checkpoint}/{name}")
-            size = self.folder.fs.size(path) if self.folder.fs.exists(path) else None
-            if size != entry["size"]:
+        there = self.folder.files(checkpoint)
+        sizes = {name: entry.size for name, entry in there.items()}
+        known = self.folder.known
+        if known is not None and self.folder.path(_sealed(checkpoint, sizes)) in known.files:
+            return True
+        return MANIFEST in there and self._is_whole(checkpoint, sizes, there[MANIFEST])
+
+    def _is_whole(self, checkpoint: str, sizes: Mapping[str, int], manifest: Entry) -> bool:
+        """Compare the sizes of files with what the manifest says; never False."""
+        for name, entry in self.manifest(checkpoint, manifest)["files"].items():
+            if sizes.get(name) != entry["size"]:
                 raise StoreError(
-                    f"{path}: has {size} bytes, its manifest says {entry['size']}. "
-                    f"Delete {self.folder.path(checkpoint)} and run again to train it anew."
+                    f"{self.folder.path_url(f'{checkpoint}/{name}')}: has {sizes.get(name)} bytes, "
+                    f"its manifest says {entry['size']}. "
+                    f"Delete {self.folder.path_url(checkpoint)} and run again to train it anew."
                 )
         return True
 
-    def manifest(self, checkpoint: str) -> dict[str, Any]:
-        """Return the manifest: ``files`` with size and sha256, and what the writer added."""
-        manifest = self.folder.read_json(f"{checkpoint}/{MANIFEST}")
+    def manifest(self, checkpoint: str, listed: Entry | None = None) -> dict[str, Any]:
+        """Return the manifest: ``files`` with size and sha256, and what the writer added.
+
+        Args:
+            checkpoint: Its id.
+            listed: As a listing has it.
+        """
+        manifest = self.folder.read_json(f"{checkpoint}/{MANIFEST}", listed)
         files = manifest.get("files") if isinstance(manifest, dict) else None
         if not isinstance(files, dict) or not all(
             isinstance(entry, dict) and {"size", "sha256"} <= set(entry) for entry in files.values()
         ):
+            place = self.folder.path_url(checkpoint)
             raise StoreError(
-                f"{self.folder.path(checkpoint)}/{MANIFEST}: is not a manifest. "
-                f"Delete {self.folder.path(checkpoint)} and run again to train it anew."
+                f"{place}/{MANIFEST}: is not a manifest. "
+                f"Delete {place} and run again to train it anew."
             )
         return dict(manifest)
 
@@ -66,7 +81,7 @@ class CheckpointStore:
         if len(kept) == len(manifest["files"]):
             return
         dropped = sorted(manifest["files"].keys() - kept.keys())
-        self.folder.write_json(f"{checkpoint}/{MANIFEST}", {**manifest, "files": kept})
+        self._seal(checkpoint, {**manifest, "files": kept})
         for name in dropped:
             self.folder.remove(f"{checkpoint}/{name}")
 
@@ -77,39 +92,79 @@ class CheckpointStore:
     def verify(self, checkpoint: str) -> list[str]:
         """Re-hash every file; return a sentence for each that differs from its manifest."""
         faults = []
+        there = self.folder.files(checkpoint)
         for name, entry in self.manifest(checkpoint)["files"].items():
-            path = f"{checkpoint}/{name}"
-            if not self.folder.exists(path):
-                faults.append(f"{self.folder.path(path)}: is missing.")
-            elif (found := self._digest(path)) != entry["sha256"]:
+            place = self.folder.path_url(f"{checkpoint}/{name}")
+            if name not in there:
+                faults.append(f"{place}: is missing.")
+            elif (found := self._digest(f"{checkpoint}/{name}")) != entry["sha256"]:
                 faults.append(
-                    f"{self.folder.path(path)}: its sha256 is {found[:16]}…, "
+                    f"{place}: its sha256 is {found[:16]}…, "
                     f"its manifest says {entry['sha256'][:16]}…."
                 )
         return faults
 
     def done(self) -> list[str]:
         """List the ids of complete checkpoints; folders with a dot are at work or left over."""
-        names = [name for name in self.folder.names("") if not name.startswith(".")]
-        return [name for name in names if self.folder.exists(f"{name}/{MANIFEST}")]
+        if self.folder.is_local:
+            names = [name for name in self.folder.names("") if not name.startswith(".")]
+            return [name for name in names if self.folder.exists(f"{name}/{MANIFEST}")]
+        found = (_split(path) for path in self.folder.files())
+        return sorted(
+            checkpoint
+            for checkpoint, name in found
+            if name == MANIFEST and not checkpoint.startswith(".") and "/" not in checkpoint
+        )
 
     def local_dir(self, checkpoint: str) -> Path:
-        """Return a local folder with the checkpoint's files, copied once if the store is remote."""
+        """Return a local folder with the checkpoint's files, copied once if the store is remote.
+
+        Raises:
+            StoreError: If it is not in a remote store, or a file is missing or damaged there.
+        """
         if self.folder.is_local:
             return Path(self.folder.path(checkpoint))
-        content = content_id([self.folder.url, checkpoint, self.manifest(checkpoint)])
-        cache = Path(tempfile.gettempdir()) / f"raymcu-cache-{os.getuid()}"
-        if not (cache / content).exists():
-            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            arriving = cache / f".{content}-{uuid.uuid4().hex[:8]}"
-            self.folder.fs.get(self.folder.path(checkpoint), str(arriving), recursive=True)
+        is_state = checkpoint.startswith(".")  # of which there are several under one name
+        place = self._place(checkpoint)
+        if not is_state and node_cache.hold(place):
+            return place
+        manifest = self.manifest(checkpoint)
+        place = self._place(checkpoint, manifest) if is_state else place
+        if not node_cache.hold(place):
+            node_cache.make_room(sum(entry["size"] for entry in manifest["files"].values()))
+            arriving = Path(tempfile.mkdtemp(prefix=".arriving-", dir=place.parent))
             try:
-                arriving.replace(cache / content)
-            except OSError:  # another process was first, and may be reading its copy
-                if not (cache / content).exists():
-                    raise
-                shutil.rmtree(arriving)
-        return cache / content
+                self._fetch(checkpoint, manifest["files"], arriving)
+                _appear(arriving, place)
+                node_cache.hold(place)
+            finally:
+                shutil.rmtree(arriving, ignore_errors=True)
+        return place
+
+    def _place(self, checkpoint: str, *more: Mapping[str, Any]) -> Path:
+        """Return where this machine keeps a remote checkpoint."""
+        return node_cache.place() / content_id([self.folder.url, checkpoint, *more])
+
+    def _fetch(self, checkpoint: str, files: Mapping[str, Any], folder: Path) -> None:
+        """Copy a remote checkpoint's files, and compare them with what its manifest says."""
+        for name, entry in files.items():
+            url = self.folder.path_url(f"{checkpoint}/{name}")
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            anew = f"Delete {self.folder.path_url(checkpoint)} and run again to train it anew."
+            try:
+                self.folder.fs.get_file(self.folder.path(f"{checkpoint}/{name}"), str(path))
+            except FileNotFoundError as error:
+                raise StoreError(f"{url}: is missing. {anew}") from error
+            if (size := path.stat().st_size) != entry["size"]:
+                raise StoreError(
+                    f"{url}: has {size} bytes, its manifest says {entry['size']}. {anew}"
+                )
+            if entry["sha256"] and (found := _sha256(path)) != entry["sha256"]:
+                raise StoreError(
+                    f"{url}: its sha256 is {found[:16]}…, its manifest says "
+                    f"{entry['sha256'][:16]}…. {anew}"
+                )
 
     @contextmanager
     def writing(self, checkpoint: str, **notes: Any) -> Iterator[Path]:
@@ -119,8 +174,9 @@ class CheckpointStore:
             checkpoint: Its id, a sub-folder of the store.
             notes: JSON values to keep in the manifest.
         """
-        parent = Path(self.folder.path(checkpoint)).parent if self.folder.is_local else None
-        if parent is not None:
+        parent = node_cache.place()
+        if self.folder.is_local:
+            parent = Path(self.folder.path(checkpoint)).parent
             parent.mkdir(parents=True, exist_ok=True)
         filling = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
         try:
@@ -134,8 +190,11 @@ class CheckpointStore:
                 if path.is_file()
             }
             manifest = {"files": files, **notes}
-            (filling / MANIFEST).write_text(json.dumps(manifest, indent=1))
-            self._publish(filling, checkpoint)
+            if self.folder.is_local:
+                (filling / MANIFEST).write_text(json.dumps(manifest, indent=1))
+                self._publish(filling, checkpoint)
+            else:
+                self._send(filling, checkpoint, manifest)
         finally:
             shutil.rmtree(filling, ignore_errors=True)
 
@@ -158,9 +217,7 @@ class CheckpointStore:
         else:
             for file, text in more.items():
                 self.folder.write_bytes(f"{name}/{file}", text.encode())
-            sizes = {
-                file: self.folder.fs.size(f"{target}/{file}") for file in self.folder.names(name)
-            }
+            sizes = {file: entry.size for file, entry in self.folder.files(name).items()}
         files = {file: {"size": size, "sha256": None} for file, size in sorted(sizes.items())}
         if self.folder.is_local:
             (filling / MANIFEST).write_text(json.dumps({"files": files}, indent=1))
@@ -169,20 +226,55 @@ class CheckpointStore:
             self.folder.write_json(f"{name}/{MANIFEST}", {"files": files})
 
     def _publish(self, filling: Path, checkpoint: str) -> None:
-        if self.folder.is_local:
-            filling.chmod(0o755)  # mkdtemp made it private to this user
-            _replace_dir(filling, Path(self.folder.path(checkpoint)))
-            return
-        target = self.folder.path(checkpoint)
-        self.folder.remove(f"{checkpoint}/{MANIFEST}")  # first, so that it is never half a lie
-        self.folder.remove(checkpoint)
-        for path in sorted(filling.rglob("*"), key=lambda path: path.name == MANIFEST):
-            if path.is_file():  # the manifest last
-                self.folder.fs.put_file(str(path), f"{target}/{path.relative_to(filling)}")
+        filling.chmod(0o755)  # mkdtemp made it private to this user
+        _replace_dir(filling, Path(self.folder.path(checkpoint)))
+
+    def _send(self, filling: Path, checkpoint: str, manifest: Mapping[str, Any]) -> None:
+        """Copy files to a remote store, the manifest last; they become this machine's copy."""
+        if self.folder.has_file(f"{checkpoint}/{MANIFEST}"):
+            self.folder.remove(f"{checkpoint}/{MANIFEST}")  # first, so that it is never half a lie
+            self.folder.remove(checkpoint)
+        for name in manifest["files"]:
+            path = self.folder.path(f"{checkpoint}/{name}")
+            self.folder.fs.put_file(str(filling / name), path)
+        self._seal(checkpoint, manifest)
+        if not checkpoint.startswith("."):  # a state is read after a death, if ever
+            place = self._place(checkpoint)
+            _replace_dir(filling, place)
+            node_cache.hold(place)
+            node_cache.make_room(0)
+
+    def _seal(self, checkpoint: str, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest of files that are there; a listing tells that they are all."""
+        content = json.dumps(manifest, indent=1).encode()
+        is_kept = not checkpoint.startswith(".")
+        self.folder.write_bytes(f"{checkpoint}/{MANIFEST}", content, is_read_again=is_kept)
+        sizes = {name: entry["size"] for name, entry in manifest["files"].items()}
+        if not self.folder.is_local and is_kept:
+            self.folder.write_bytes(_sealed(checkpoint, {**sizes, MANIFEST: len(content)}), b"")
 
     def _digest(self, name: str) -> str:
         with self.folder.fs.open(self.folder.path(name), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _split(path: str) -> tuple[str, str]:
+    checkpoint, _, name = path.partition("/")
+    return checkpoint, name
+
+
+def _sealed(checkpoint: str, sizes: Mapping[str, int]) -> str:
+    """Name a file that stands for a remote checkpoint of so many files and bytes."""
+    return f".whole/{checkpoint}-{len(sizes)}-{sum(sizes.values())}"
+
+
+def _appear(folder: Path, place: Path) -> None:
+    """Give a folder its name, unless another process was first and may be reading its own."""
+    try:
+        folder.replace(place)
+    except OSError:
+        if not place.exists():
+            raise
 
 
 def _sha256(path: Path) -> str:

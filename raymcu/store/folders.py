@@ -1,9 +1,11 @@
 """A folder on a disk or behind any fsspec URL, in which a file appears whole or not at all."""
 
+import hashlib
 import json
 import os
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from raymcu.errors import ConfigError, StoreError
+from raymcu.store import node_cache
+from raymcu.store.ids import content_id
+from raymcu.store.listing import Listing
+from raymcu.store.objects import Entry, objects_of, refusal
 
 
 class Folder:
@@ -23,7 +29,14 @@ class Folder:
     def __init__(self, url: str) -> None:
         try:  # other processes write here too, so a kept listing would be a wrong one
             self.fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
+        except ImportError as error:
+            package = {"s3": "raymcu[s3]", "s3a": "raymcu[s3]", "gs": "gcsfs", "az": "adlfs"}
+            needed = package.get(url.partition("://")[0], "the fsspec package of that kind of URL")
+            raise ConfigError(
+                f"{url}: cannot be opened ({str(error).rstrip('.')}). Give a local folder, or "
+                f"install {needed}."
+            ) from error
+        except ValueError as error:
             raise ConfigError(
                 f"{url}: cannot be opened ({str(error).rstrip('.')}). "
                 "Give a local folder, or install the fsspec package of that kind of URL."
@@ -31,58 +44,174 @@ class Folder:
         self.is_local = isinstance(self.fs, LocalFileSystem)
         self.root = str(Path(path).resolve()) if self.is_local else path.rstrip("/")
         self.url = self.root if self.is_local else self.fs.unstrip_protocol(self.root)
+        self.objects = objects_of(self.fs)
+        self.lister: Folder = self
+        """Whose listing tells what is here: this folder's own, or that of one around it."""
+        self._is_at_rest = False
+        self._listing: Listing | None = None
 
     def path(self, name: str) -> str:
         """Return the path of a file in this folder, as its file system spells it."""
-        return f"{self.root}/{name}"
+        return f"{self.root}/{name}" if name else self.root
+
+    def path_url(self, name: str) -> str:
+        """Return the URL of a file in this folder, for people and other libraries."""
+        return f"{self.url}/{name}"
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Tell what is here from one listing while the block runs: nobody else writes here.
+
+        Of a local folder, which is asked each time, this does nothing.
+        """
+        with self._resting(is_at_rest=True):
+            yield
+
+    @contextmanager
+    def at_work(self, todo: Sized | None = None) -> Iterator[None]:
+        """Let others write here while the block runs, which may be in one of `at_rest`.
+
+        Args:
+            todo: What they do; where that is nothing, nobody writes.
+        """
+        is_idle = todo is not None and not len(todo)
+        with self._resting(is_at_rest=is_idle and self._is_at_rest):
+            yield
+
+    @contextmanager
+    def _resting(self, *, is_at_rest: bool) -> Iterator[None]:
+        before = self._is_at_rest
+        self._is_at_rest = is_at_rest = is_at_rest and not self.is_local
+        self._listing = self._listing if before and is_at_rest else None
+        try:
+            yield
+        finally:
+            self._listing = self._listing if before and is_at_rest else None
+            self._is_at_rest = before
+
+    @property
+    def known(self) -> Listing | None:
+        """What is here, while nobody else writes; None if that has to be asked."""
+        lister = self.lister
+        if lister._listing is None and lister._is_at_rest:
+            lister._listing = Listing(lister.objects.listed(lister.root))
+        return lister._listing
 
     def exists(self, name: str) -> bool:
         """Say whether there is a file or folder of that name."""
-        return bool(self.fs.exists(self.path(name)))
+        known = self.known
+        return self.objects.exists(self.path(name)) if known is None else known.has(self.path(name))
+
+    def has_file(self, name: str) -> bool:
+        """Say whether there is a file of that name."""
+        known, path = self.known, self.path(name)
+        return self.objects.is_file(path) if known is None else path in known.files
 
     def names(self, folder: str) -> list[str]:
         """List what is in a sub-folder, sorted; nothing if there is no such folder."""
-        try:
-            found = self.fs.ls(self.path(folder), detail=False, refresh=True)
-        except FileNotFoundError:
-            return []
-        return sorted(Path(path).name for path in found)
+        known, path = self.known, self.path(folder)
+        return sorted(self.objects.names(path) if known is None else known.names(path))
 
-    def read_bytes(self, name: str) -> bytes:
-        """Return a file's content."""
-        return bytes(self.fs.cat_file(self.path(name)))
+    def files(self, folder: str = "") -> dict[str, Entry]:
+        """Return what is below a sub-folder, however deep, by its name there."""
+        known, path = self.known, self.path(folder)
+        found = self.objects.listed(path) if known is None else known.below(path)
+        return {file[len(path) + 1 :]: entry for file, entry in found}
 
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file under a temporary name, then move it into place."""
-        temporary = f"{self.path(name)}.tmp-{uuid.uuid4().hex[:8]}"
-        self.fs.makedirs(str(Path(self.path(name)).parent), exist_ok=True)
+    def read_bytes(self, name: str, entry: Entry | None = None) -> bytes:
+        """Return a file's content.
+
+        Args:
+            name: The file's.
+            entry: As a listing has it, which tells whether a copy here is the same.
+        """
+        known, path = self.known, self.path(name)
+        if known is not None and (entry := known.files.get(path)) is None:
+            raise FileNotFoundError(self.path_url(name))
+        if entry is None:
+            return self.objects.read(path)
+        content = node_cache.kept(self._key(path, entry), entry.size) if entry.stamp else None
+        if content is None:
+            content = self.objects.read(path)
+            self._keep(path, entry, content)
+        return content
+
+    def _key(self, path: str, entry: Entry) -> str:
+        return content_id([self.fs.unstrip_protocol(path), entry.stamp, entry.size])
+
+    def _keep(self, path: str, entry: Entry, content: bytes) -> None:
+        """Have what was read or written nearer the next time."""
+        if entry.stamp and len(content) == entry.size:
+            node_cache.keep(self._key(path, entry), content)
+
+    def write_bytes(self, name: str, content: bytes, *, is_read_again: bool = False) -> None:
+        """Write a file, whole or not at all; one that is known to be there is left as it is.
+
+        Args:
+            name: The file's.
+            content: Of the file.
+            is_read_again: Whether this machine is to keep a copy of what goes elsewhere.
+        """
+        known, path = self.known, self.path(name)
+        if known is not None:
+            digest = hashlib.md5(content, usedforsecurity=False).hexdigest()  # as S3 stamps files
+            if known.files.get(path) == Entry(len(content), digest):
+                return
+        entry = Entry(len(content), self._write(path, content))
+        if known is not None:
+            known.add(path, entry)
+        if is_read_again:
+            self._keep(path, entry, content)
+
+    def _write(self, path: str, content: bytes) -> str:
+        """Write a file, under a temporary name at first where half of it could be seen."""
+        if self.objects.writes_whole:
+            return self.objects.write(path, content)
+        temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"
+        self.fs.makedirs(str(Path(path).parent), exist_ok=True)
         try:
             self.fs.pipe_file(temporary, content)
-            self._move(temporary, self.path(name))
+            if self.is_local:
+                os.replace(temporary, path)  # noqa: PTH105 - works on folders and is atomic
+            else:
+                self.fs.mv(temporary, path, recursive=True)
         except BaseException:
             with suppress(OSError):  # a full disk must not stay full of half a file
                 self.fs.rm(temporary)
             raise
+        return ""
 
     def remove(self, name: str) -> None:
         """Delete a file or folder if it is there."""
-        if self.fs.exists(self.path(name)):
-            self.fs.rm(self.path(name), recursive=True)
+        known, path = self.known, self.path(name)
+        if known is None or known.has(path):
+            self.objects.remove(path)
+        if known is not None:
+            known.remove(path)
 
-    def read_json(self, name: str) -> Any:
-        """Return a JSON file's value.
+    def remove_file(self, name: str) -> None:
+        """Delete a file if it is there."""
+        known, path = self.known, self.path(name)
+        if known is None or path in known.files:
+            with suppress(FileNotFoundError):
+                self.fs.rm_file(path)
+        if known is not None:
+            known.remove(path)
+
+    def read_json(self, name: str, entry: Entry | None = None) -> Any:
+        """Return a JSON file's value; see `read_bytes`.
 
         Raises:
             StoreError: If it is missing or does not parse.
         """
         try:
-            return json.loads(self.read_bytes(name))
+            return json.loads(self.read_bytes(name, entry))
         except FileNotFoundError as error:
             raise StoreError(
-                f"{self.path(name)}: is missing. Run the command that writes it again."
+                f"{self.path_url(name)}: is missing. Run the command that writes it again."
             ) from error
         except ValueError as error:
-            raise StoreError(f"{self.path(name)}: is not JSON ({error}). Delete it.") from error
+            raise StoreError(f"{self.path_url(name)}: is not JSON ({error}). Delete it.") from error
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as indented JSON."""
@@ -98,14 +227,5 @@ class Folder:
         try:
             self.write_bytes(probe, b"")
             self.fs.rm(self.path(probe))
-        except OSError as error:
-            raise ConfigError(
-                f"{self.url}: cannot be written to ({error.strerror or error}). "
-                "Give another folder with --out."
-            ) from error
-
-    def _move(self, source: str, target: str) -> None:
-        if self.is_local:
-            os.replace(source, target)  # noqa: PTH105 - works on folders and is atomic
-        else:
-            self.fs.mv(source, target, recursive=True)
+        except Exception as error:
+            raise refusal(self.url, error, "written to") from error

@@ -4,9 +4,10 @@ Tables are folders of Parquet parts whose names come from their content's ids, s
 twice changes nothing.
 """
 
-import fcntl
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from raymcu.errors import ConfigError, StoreError
 from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.store.folders import Folder
+from raymcu.store.ids import content_id
+from raymcu.store.lease import held
 
 _BEFORE_WORK = {
     *(".lock", "search_space.toml", "plan.json", "run.json", "progress.json", "tables", "points"),
@@ -30,10 +33,20 @@ class RunFolder(Folder):
     def __init__(self, url: str, store: str | None = None) -> None:
         super().__init__(url)
         self.checkpoints = CheckpointStore(store or self.path_url("checkpoints"))
+        if self.checkpoints.folder.root.startswith(f"{self.root}/"):
+            self.checkpoints.folder.lister = self
 
-    def path_url(self, name: str) -> str:
-        """Return the URL of a file in this folder, for other libraries."""
-        return f"{self.url}/{name}"
+    @property
+    def tune_path(self) -> str:
+        """Where Ray keeps the state of an experiment, which nothing is read from again.
+
+        Of a run behind a URL that is a folder of this machine: a bucket would be asked a dozen
+        times for each training.
+        """
+        if self.is_local:
+            return self.path("tune")
+        name = f"raymcu-tune-{os.getuid()}"
+        return str(Path(tempfile.gettempdir()) / name / content_id(self.url))
 
     @classmethod
     def open(cls, url: str) -> "RunFolder":
@@ -56,12 +69,14 @@ class RunFolder(Folder):
         """The resolved plan as it was written."""
         plan = self.read_json("plan.json")
         if not isinstance(plan, dict):
-            raise StoreError(f"{self.path('plan.json')}: is not a plan. Delete it and run again.")
+            raise StoreError(
+                f"{self.path_url('plan.json')}: is not a plan. Delete it and run again."
+            )
         return plan
 
     def has_part(self, table: str, part: str) -> bool:
         """Say whether that part of a table was written."""
-        return self.exists(f"tables/{table}/{part}.parquet")
+        return self.has_file(f"tables/{table}/{part}.parquet")
 
     def parts(self, table: str) -> list[str]:
         """List the parts of a table."""
@@ -76,11 +91,12 @@ class RunFolder(Folder):
         sink = pa.BufferOutputStream()
         rows = tables.check(table, rows, "rows to write")
         pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
-        self.write_bytes(f"tables/{table}/{part}.parquet", sink.getvalue().to_pybytes())
+        content = sink.getvalue().to_pybytes()
+        self.write_bytes(f"tables/{table}/{part}.parquet", content, is_read_again=True)
 
     def remove_part(self, table: str, part: str) -> None:
         """Delete one part of a table if it is there."""
-        self.remove(f"tables/{table}/{part}.parquet")
+        self.remove_file(f"tables/{table}/{part}.parquet")
 
     def read_part(self, table: str, part: str) -> pa.Table:
         """Return one part of a table.
@@ -91,7 +107,7 @@ class RunFolder(Folder):
         with self._opened(table, part) as file:
             found = file.read(use_threads=False)  # parts are small
             found.validate(full=True)
-            return tables.check(table, found, self.path(f"tables/{table}/{part}.parquet"))
+            return tables.check(table, found, self.path_url(f"tables/{table}/{part}.parquet"))
 
     def read_notes(self, table: str, part: str) -> Mapping[bytes, bytes]:
         """Return the metadata of one part of a table, without its rows.
@@ -110,7 +126,7 @@ class RunFolder(Folder):
             yield pq.ParquetFile(content, page_checksum_verification=True)
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             raise StoreError(
-                f"{self.path(name)}: is damaged ({error}). Delete it and run the same command "
+                f"{self.path_url(name)}: is damaged ({error}). Delete it and run the same command "
                 "again: only what is missing is done."
             ) from error
 
@@ -136,17 +152,26 @@ class RunFolder(Folder):
         self.write_part("failures", row["item_id"], tables.from_rows("failures", [row]))
 
     @contextmanager
+    def _resting(self, *, is_at_rest: bool) -> Iterator[None]:
+        apart = self.checkpoints.folder._resting(is_at_rest=is_at_rest)
+        with super()._resting(is_at_rest=is_at_rest), apart:
+            yield
+
+    @contextmanager
     def claim(self) -> Iterator[None]:
         """Make the folder if there is none, and lock it while the block runs.
 
-        A new folder goes again if the block is refused before any work was done.
+        Nobody else writes there meanwhile, but in blocks of `at_work`. A new folder goes again if
+        the block is refused before any work was done.
 
         Raises:
             ConfigError: If it cannot be written to, or another driver is at work there.
         """
-        is_new = not self.exists("")
-        self.ensure_writable()
-        with self.lock():
+        is_new = self.is_local and not self.exists("")
+        if self.is_local:  # elsewhere the lease is written
+            self.ensure_writable()
+        with self.lock(), self.at_rest():
+            is_new = is_new or (not self.is_local and self.names("") == [".lock"])
             try:
                 yield
             except ConfigError:
@@ -154,32 +179,13 @@ class RunFolder(Folder):
                     self.remove("")
                 raise
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep a second driver out of a local folder while the block runs.
-
-        The lock is the operating system's, so a killed driver leaves none behind.
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep a second driver out while the block runs, see `raymcu.store.lease.held`.
 
         Raises:
             ConfigError: If another driver is at work there.
         """
-        if not self.is_local:
-            yield
-            return
-        with Path(self.path(".lock")).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConfigError(
-                    f"{self.url}: another raymcu is running there. Wait for it, watch it with "
-                    "`raymcu status`, or give another folder with --out."
-                ) from error
-            except OSError as error:
-                raise ConfigError(
-                    f"{self.url}: cannot be locked ({error.strerror}). "
-                    "Give a folder on a file system with locks, with --out."
-                ) from error
-            yield
+        return held(self)
 
 
 def failure_row(

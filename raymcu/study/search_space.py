@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     Tag,
     model_validator,
@@ -320,6 +321,9 @@ class Execution(Section):
     variables: Annotated[tuple[str, ...], AfterValidator(unique)] = ()
     """Names of environment variables that workers on a cluster get from who starts the study, e.g.
     ``["WANDB_API_KEY"]``, besides the hub's; whoever may use the cluster can read them there."""
+    cache_gib: PositiveFloat | None = None
+    """Disk that each machine gives to copies of checkpoints that lie behind a URL, in GiB; what was
+    used least recently goes, if no process holds it. None sets no limit."""
     keep_relearned: bool = False
     """Keep the weights that attacks have trained once they are measured, e.g. to export them."""
     max_attempts: PositiveInt = 3

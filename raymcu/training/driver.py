@@ -83,10 +83,11 @@ def train_level(
         # A trial that only drives a gang must not hold a CPU that the gang waits for.
         trainable = tune.with_resources(_train_in_gang, {"memory": 1})
         _fit(trainable, jobs, more, space, gangs, run, watch)
-    for recipe in recipes:
-        if is_open(recipe, run):
-            told = "its trial ended without it and without a word. Run the same command again."
-            run.record_failure(failure_row(recipe.id, stage, recipe.label, "undone", told))
+    with run.at_rest():
+        for recipe in recipes:
+            if is_open(recipe, run):
+                told = "its trial ended without it and without a word. Run the same command again."
+                run.record_failure(failure_row(recipe.id, stage, recipe.label, "undone", told))
 
 
 def _train_apart(
@@ -163,7 +164,7 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
             ),
             run_config=tune.RunConfig(
                 name=name,
-                storage_path=f"{run.url}/tune",
+                storage_path=run.tune_path,
                 verbose=0,
                 callbacks=[watcher],
                 failure_config=tune.FailureConfig(max_failures=space.execution.max_attempts - 1),
@@ -174,15 +175,16 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     if damaged:
         raise StoreError(str(root_of(damaged[0])))
     again = []
-    for job in jobs:
-        for recipe in (recipe for recipe in job if is_open(recipe, run)):
-            if tries_left and (len(job) > 1 or recipe.id in watcher.passed_over):
-                again.append(recipe)
-                continue
-            message = "; ".join(str(root_of(e)).strip().split("\n")[-1] for e in results.errors)
-            told = f"its process died {space.execution.max_attempts} times. {message}".strip()
-            row = failure_row(recipe.id, common["stage"], recipe.label, "worker_died", told)
-            run.record_failure(row)
+    with run.at_rest():
+        left = [(job, recipe) for job in jobs for recipe in job if is_open(recipe, run)]
+    for job, recipe in left:
+        if tries_left and (len(job) > 1 or recipe.id in watcher.passed_over):
+            again.append(recipe)
+            continue
+        message = "; ".join(str(root_of(e)).strip().split("\n")[-1] for e in results.errors)
+        told = f"its process died {space.execution.max_attempts} times. {message}".strip()
+        row = failure_row(recipe.id, common["stage"], recipe.label, "worker_died", told)
+        run.record_failure(row)
     return again
 
 

@@ -130,7 +130,7 @@ def _run_gang(recipes: Sequence[Recipe], name: str, config: dict[str, Any]) -> s
         ),
         run_config=train.RunConfig(
             name=name,
-            storage_path=f"{config['run']}/tune",
+            storage_path=RunFolder(config["run"]).tune_path,
             # Attempts are counted here. Without a limit a controller that finds no room starts
             # anew for ever.
             failure_config=train.FailureConfig(max_failures=0, controller_failure_limit=3),

@@ -93,9 +93,9 @@ class States:
             said = str(error).strip().split("\n")[-1]
             raise WorkError(
                 "unreadable_state",
-                f"{self.store.folder.path(found)}: the state that the training would go on from "
-                f"does not open ({type(error).__name__}: {said}); it may be of another version. "
-                "Delete it, and the training starts anew.",
+                f"{self.store.folder.path_url(found)}: the state that the training would go on "
+                f"from does not open ({type(error).__name__}: {said}); it may be of another "
+                "version. Delete it, and the training starts anew.",
             ) from error
 
     def save(self, loop: Loop) -> None:
@@ -149,7 +149,8 @@ class States:
         self.group.sum([0.0])  # all are done
         if self.group.rank == 0:
             self.store.folder.remove(self.place)
-            self.store.folder.remove(self._filling)
+            if self.store.folder.is_local:
+                self.store.folder.remove(self._filling)
 
     @property
     def _filling(self) -> str:
@@ -159,9 +160,10 @@ class States:
         """Return where the last complete state is, as worker 0 sees it."""
         found = -1.0
         if self.group.rank == 0:
-            names = [name for name in self.store.folder.names(self.place) if name[:5] == "step-"]
+            there = self.store.folder.names(self.place)
+            names = [name for name in there if name[:5] == "step-"]
             steps = [int(n[5:]) for n in names if self.store.is_done(f"{self.place}/{n}")]
-            found = max(steps, default=0 if self.store.is_done(self.place) else -1)
+            found = max(steps, default=0 if there and self.store.is_done(self.place) else -1)
         step = int(self.group.sum([found if self.group.rank == 0 else 0.0])[0])
         return None if step < 0 else f"{self.place}/{_name(step)}" if step else self.place
 

@@ -16,7 +16,8 @@ from raymcu.store.run_folder import RunFolder
 _FOLDER = "stop"
 _ASKED = "asked"
 _LOOK_S = 1.0
-"""How often a training looks."""
+"""How often a training looks; into a bucket less often."""
+_LOOK_FAR_S = 3.0
 _PATIENCE_S = 5.0
 """How long a driver waits for answers: a training that has not begun gives none."""
 
@@ -43,11 +44,11 @@ class Stop:
         return len(self.run.names(_FOLDER)) > wanted
 
     def is_asked(self) -> bool:
-        """Say whether a training should stop; looks once a second."""
-        if time.monotonic() - self.looked < _LOOK_S:
+        """Say whether a training should stop; looks once in a second or three."""
+        if time.monotonic() - self.looked < (_LOOK_S if self.run.is_local else _LOOK_FAR_S):
             return False
         self.looked = time.monotonic()
-        return self.run.exists(f"{_FOLDER}/{_ASKED}")
+        return self.run.has_file(f"{_FOLDER}/{_ASKED}")
 
     def answer(self, recipe: str) -> None:
         """Tell the driver that a training has saved."""

@@ -191,7 +191,7 @@ class Workshop:
         walk = self._walk(job) if recipe.role == "bend" else None
         bends = siblings(recipe, len(walk.bends)) if walk is not None else []
         made = [recipe, *bends]
-        missing = {one.id for one in made if not self._is_done(one.id)}
+        missing = {recipe.id, *(one.id for one in bends if not self._is_done(one.id))}
         loop = Loop(
             scorer=scorer,
             weights=weights,

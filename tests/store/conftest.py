@@ -1,4 +1,4 @@
-"""An empty place, on the disk and behind a URL."""
+"""An empty place, on the disk and behind URLs."""
 
 import tempfile
 import uuid
@@ -7,12 +7,15 @@ import fsspec
 import pytest
 
 
-@pytest.fixture(params=["disk", "memory"])
+@pytest.fixture(params=["disk", "memory", "bucket"])
 def url(request, tmp_path, monkeypatch):
-    """An empty place, on the disk and behind a URL."""
+    """An empty place, on the disk and behind URLs."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if request.param == "disk":
         yield str(tmp_path / "place")
+        return
+    if request.param == "bucket":
+        yield f"{request.getfixturevalue('bucket').url}/place"
         return
     name = f"memory://place-{uuid.uuid4().hex[:8]}"
     yield name

@@ -78,19 +78,13 @@ def test_checkpoint_whose_writer_was_killed_is_not_done(tmp_path):
     assert store.done() == ["abc"]
 
 
-def test_remote_checkpoint_has_its_manifest_last(monkeypatch):
-    store = CheckpointStore(f"memory://place-{uuid.uuid4().hex[:8]}")
-    put = []
-    original = type(store.folder.fs).put_file
-
-    def noting(fs, source, target, **options):
-        put.append(target.rsplit("/", 1)[1])
-        return original(fs, source, target, **options)
-
-    monkeypatch.setattr(type(store.folder.fs), "put_file", noting)
-    fill(store)
-    assert sorted(put) == ["config.json", MANIFEST, "model.safetensors"]
-    assert put[-1] == MANIFEST
+def test_remote_checkpoint_has_its_manifest_after_its_files(bucket):
+    store = CheckpointStore(bucket.url)
+    with bucket.counted() as asked:
+        fill(store)
+    put = [line.rsplit("/", 1)[1] for line in asked if line.startswith("PUT")]
+    assert sorted(put[:2]) == ["config.json", "model.safetensors"]
+    assert put[2] == MANIFEST
 
 
 def test_checkpoint_is_replaced_as_a_whole(store):
@@ -124,7 +118,7 @@ def test_file_that_is_missing_is_told(store):
     store.folder.remove("abc/model.safetensors")
     with pytest.raises(StoreError, match=r"model\.safetensors: has None bytes"):
         store.is_done("abc")
-    assert store.verify("abc") == [f"{store.folder.path('abc/model.safetensors')}: is missing."]
+    assert store.verify("abc") == [f"{store.folder.path_url('abc/model.safetensors')}: is missing."]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +137,7 @@ def test_verify_finds_a_flipped_byte(store):
     damage(store.folder, "abc/model.safetensors", b"weighty")
     assert store.is_done("abc")
     (fault,) = store.verify("abc")
-    assert fault.startswith(f"{store.folder.path('abc/model.safetensors')}: its sha256 is ")
+    assert fault.startswith(f"{store.folder.path_url('abc/model.safetensors')}: its sha256 is ")
 
 
 def test_local_dir_holds_the_files(store):
