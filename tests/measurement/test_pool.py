@@ -1,4 +1,4 @@
-"""The pool on a cluster that changes: actors and calls are stand-ins, and time is not waited for."""
+"""The pool on a cluster that changes: actors, calls and the clock are stand-ins."""
 
 from collections import deque
 from types import SimpleNamespace
