@@ -326,6 +326,11 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def answers(address: str) -> bool:
+    """Say whether something listens at an address, HOST:PORT."""
+    return _listens(*_host_and_port(address))
+
+
 def _listens(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=5).close()

@@ -11,6 +11,7 @@ import ray
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.cluster.checks import passed_on
 from raymcu.cluster.gauges import Exported, speed_gauge
+from raymcu.cluster.head import watched
 from raymcu.cluster.leaving import Deaths
 from raymcu.cluster.nodes import refuse_blind_nodes
 from raymcu.errors import ConfigError
@@ -63,6 +64,11 @@ class Crew:
             connect(self.space.name, dashboard=self.ray_dashboard, variables=passed)
         )
         if found.may_grow:
+            has_begun = self.run.exists("run.json")
+            told = self.run.read_json("run.json") if has_begun else {}
+            command = told.get("command") or "the same command"
+            head = ray.get_runtime_context().gcs_address
+            self._connection.enter_context(watched(head, command))
             refuse_blind_nodes(self.run)
         return found
 
