@@ -37,7 +37,7 @@ test-newest:
 upgrade:
 	rm -rf .venv-newest
 	$(MAKE) .venv-newest/.installed-test VENV=.venv-newest CONSTRAINTS= PYTHON=python3.11
-	.venv-newest/bin/python -m pip install --quiet hatchling editables --editable ".[docs,mlflow,wandb]"
+	.venv-newest/bin/python -m pip install --quiet hatchling editables --editable ".[8bit,docs,mlflow,wandb]"
 	.venv-newest/bin/python -m pip freeze --all --exclude-editable \
 	  | sed -E 's/\+[a-z0-9.]+$$//; /^(nvidia|cuda|triton)/d; 1i # Written by `make upgrade`.' \
 	  > constraints.txt

@@ -104,27 +104,38 @@ def plan(
     sets: Set = None,
     device: Annotated[
         str | None,
-        typer.Option(help="GPU to estimate the time for, e.g. H100; if left out, what is here."),
+        typer.Option(help="GPU to estimate time and memory for, e.g. H100; else what is here."),
     ] = None,
     devices: Annotated[int | None, typer.Option(help="How many of them.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print what would be trained, measured, saved by reuse, and what it would cost."""
     planning, durations = late("planning.surroundings"), late("planning.durations")
-    on = durations.device(device, devices)
     wanted = planning.load_space(space, sets or [])
+    on = durations.device(device, devices, wanted.execution.device_gib)
     around = planning.look_around(wanted)
-    made = planning.make_plan(wanted, around)
+    if device is not None:
+        around = durations.with_gpus(around, on, devices)
+    made, layers = planning.make_plan(wanted, around), around.num_layers
+    fitting, hours = (
+        late("planning.fitting"),
+        durations.training_hours(made, around.sets, layers, on),
+    )
     summary = {
         **made.summary,
         **late("planning.trials").search_summary(wanted),
-        "duration": durations.duration(made, wanted, around.sets, len(around.layers), on),
+        "duration": durations.duration(made, wanted, around.sets, layers, on),
+        "memory": fitting.memory_of(wanted, around, made, hours),
     }
     if as_json:
         told = summary["duration"] and summary["duration"].to_dict()
         print_json({"name": made.name, "plan_id": made.id, **summary, "duration": told})
         return
-    console.print(late("report.console").plan_table(made.name, summary))
+    report = late("report.console")
+    console.print(report.plan_table(made.name, summary))
+    where = on.name if on.count == 1 else f"{on.count} {on.name}s"
+    for one in late("report.devices").memory_tables(summary["memory"], where):
+        console.print(one)
 
 
 @app.command()

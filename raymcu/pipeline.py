@@ -10,10 +10,10 @@ from raymcu.analysis.stages import analyze_run, called_for, score_points, unscor
 from raymcu.cluster.checks import check_before
 from raymcu.measurement.driver import Crew
 from raymcu.measurement.geometry_driver import measure_geometry
+from raymcu.planning.fitting import unfit
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import look_around
-from raymcu.planning.trials import most_workers
 from raymcu.report.live import Progress
 from raymcu.report.loggers import check_loggers, log_finished
 from raymcu.report.page import is_drawn, write_report
@@ -47,7 +47,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
         ledger = Ledger(folder, todo, lambda more: make_plan(space, around, more))
         has_points = todo.points.keys() <= set(folder.parts("measurements"))
         if ledger.reused < todo.recipes.keys() or not has_points:
-            check_before(space, todo, folder)
+            check_before(space, todo, folder, unfit(space, around, todo, ledger.reused))
         check_loggers(folder, space)
         ledger.begin(space, command, extend=extend)
         with (
@@ -83,7 +83,7 @@ def search_study(  # noqa: PLR0913 - likewise
     folder = RunFolder(out, space.store)
     with folder.claim():
         ledger = Ledger(folder, reference_plan(space, around))
-        check_before(space, ledger.plan, folder)
+        check_before(space, ledger.plan, folder, unfit(base, around, ledger.plan, ledger.reused))
         check_loggers(folder, space)
         is_another = adopt(folder, space, extend=extend)
         ledger.begin(space, command, extend=is_another or None)
@@ -99,7 +99,7 @@ def search_study(  # noqa: PLR0913 - likewise
             score(folder, progress)
             crew.dismiss()
             with progress.stage("search", *trials.count()):
-                room = [most_workers(space)], progress.say
+                room = [trials.workers], progress.say
                 run_search(space, folder, lambda: crew.need(*room), trials.work(), progress)
             ledger.write_recipes()
             analyze_run(folder, base)

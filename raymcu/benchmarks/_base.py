@@ -123,6 +123,8 @@ class SetFacts:
     """Question-answer rows to score, paraphrased and perturbed answers included."""
     num_characters: int
     """Characters of question and answer over all those rows."""
+    longest: int = 0
+    """Characters of the longest question with its answer; 0 where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -230,14 +232,15 @@ def complement(forget_size: str) -> str:
 
 def set_facts(examples: Sequence[Example]) -> SetFacts:
     """Count what scoring every answer of these examples takes."""
-    num_answers = num_characters = 0
+    num_answers = num_characters = longest = 0
     for example in examples:
         given = (example.answer, example.paraphrased_answer, *example.perturbed_answers)
         lengths = [len(answer) for answer in given if answer is not None]
         asked = len(example.context) + len(example.question)
         num_answers += len(lengths)
         num_characters += sum(lengths) + asked * len(lengths)
-    return SetFacts(len(examples), num_answers, num_characters)
+        longest = max(longest, asked + max(lengths, default=0))
+    return SetFacts(len(examples), num_answers, num_characters, longest)
 
 
 def fingerprint(sets: Mapping[str, Sequence[Example]]) -> str:

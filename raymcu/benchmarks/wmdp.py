@@ -253,7 +253,8 @@ class Wmdp(Benchmark):
             return set_facts(self.training_set(name))
         size = source.size(self._corpus(name))
         cut = size.num_examples * (self.max_characters or size.num_characters)
-        return replace(size, num_characters=min(size.num_characters, cut))
+        longest = self.max_characters or 0
+        return replace(size, num_characters=min(size.num_characters, cut), longest=longest)
 
     def _asked_size(self, probe: str) -> SetFacts:
         if probe in _TEXT_PROBES:

@@ -1,7 +1,7 @@
 """What is looked at before a study starts, without Ray: its inputs, disk, the hub, variables."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_token, try_to_load_from_cache
@@ -19,31 +19,43 @@ PASSED_ON = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 """Variables that workers on a cluster get from who starts a study, besides those it names."""
 
 
-def check_before(space: SearchSpace, plan: Plan, run: RunFolder) -> None:
+def check_before(space: SearchSpace, plan: Plan, run: RunFolder, unfit: Iterable[str] = ()) -> None:
     """Refuse what would fail later.
 
     Args:
         space: The study.
         plan: What must exist.
         run: Where.
+        unfit: Trainings that are too large for the devices, as `raymcu.planning.fitting` says it.
 
     Raises:
-        ConfigError: If an input cannot be used, the disk is too small, or a variable is not set.
+        ConfigError: If an input cannot be used, a training does not fit, the disk is too small, or
+            a variable is not set.
     """
-    check_inputs(space)
+    faults = list(unfit)
+    try:
+        check_inputs(space)
+    except ConfigError as error:
+        faults += error.faults
     found = [disk(plan, run), *variables(space)]
-    if faults := [f"{one.subject}: {one.text}" for one in found if one.is_good is False]:
+    faults += [f"{one.subject}: {one.text}" for one in found if one.is_good is False]
+    if faults:
         raise ConfigError(faults)
 
 
-def look_here(space: SearchSpace, plan: Plan, run: RunFolder) -> Iterator[Checked]:
+def look_here(
+    space: SearchSpace, plan: Plan, run: RunFolder, unfit: Iterable[str] = ()
+) -> Iterator[Checked]:
     """Yield a line for each thing that can be looked at from here.
 
     Args:
         space: The study.
         plan: What must exist.
         run: Where.
+        unfit: As in `check_before`.
     """
+    for fault in unfit:
+        yield Checked("memory", False, fault)
     models = list(hub(space))
     yield from models
     if all(one.is_good for one in models):  # else it is told twice, at length

@@ -96,7 +96,7 @@ def needs(
     if lasts is not None:
         told.append(f"time: {lasts.sentence}")
     if held:
-        told.append(f"memory of the largest training: {held:.1f} GiB a worker, and activations")
+        told.append(f"memory of the largest training: {held:.1f} GiB a worker")
     return Needs(
         nodes=nodes,
         cpus=per_node * space.execution.cpus_per_worker,
@@ -118,7 +118,7 @@ def _workers(plan: Plan, wish: Wish) -> int:
         if number is not None and number < 1:
             raise ConfigError(f"{option}: there must be one or more, got {number}.")
     trained = [
-        [recipe.training.workers for recipe in level if recipe.training] for level in plan.levels
+        [recipe.training.world for recipe in level if recipe.training] for level in plan.levels
     ]
     gang = max((most for level in trained for most in level), default=1)
     widest = max(len(plan.points), *(sum(level) for level in trained), 1)

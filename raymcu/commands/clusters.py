@@ -28,7 +28,8 @@ def check(
     """Look before anything starts: inputs, hub, disk, and every node. Exit code 1 if one is red."""
     planning, checking = late("planning.surroundings"), late("cluster.checks")
     wanted = planning.load_space(space, sets or [])
-    plan = planning.plan_study(wanted)
+    around = planning.look_around(wanted)
+    plan = planning.make_plan(wanted, around)
     run = late("store.run_folder").RunFolder(out, wanted.store)
     found = []
 
@@ -39,7 +40,8 @@ def check(
                 told = f"{_MARKS[line.is_good]} {line.subject}: {escape(line.text)}"
                 console.print(told, highlight=False, soft_wrap=True)
 
-    tell(checking.look_here(wanted, plan, run))
+    unfit = late("planning.fitting").unfit(wanted, around, plan)
+    tell(checking.look_here(wanted, plan, run, unfit))
     if nodes:
         tell(late("cluster.nodes").every_node(wanted, plan, run))
     if as_json:
@@ -88,11 +90,15 @@ def submit(  # noqa: PLR0917 - each of its options by name
     jobs = late("cluster.submission")
     way = jobs.way(to)
     wanted = planning.load_space(space, sets or [])
+    gib = late("planning.durations").device(device).gib if device else None
+    if gib is not None and wanted.execution.device_gib is None:  # which the job cannot see at once
+        sets = [*(sets or []), f"execution.device_gib={gib:g}"]
+        wanted = planning.load_space(space, sets)
     around = planning.look_around(wanted)
     per_node = 1 if per_node is None and to == "kubernetes" else per_node
     wish = asking.Wish(workers, per_node, device, hours, memory)
     plan = planning.make_plan(wanted, around)
-    needs = asking.needs(plan, wanted, around.sets, len(around.layers), wish)
+    needs = asking.needs(plan, wanted, around.sets, around.num_layers, wish)
     job = jobs.Job(wanted, space, out, tuple(sets or ()), needs, image, queue, address)
     text = way.write(job)
     if dry_run:

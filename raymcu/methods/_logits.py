@@ -31,6 +31,8 @@ class Logits:
     head: Callable[[Tensor], Tensor]
     """Turns states into logits, each position by itself; scale, cap and precision included."""
     num_classes: int
+    linear: Any = None
+    """The head as a linear layer, where it is one and nothing more: no scale, cap or adapter."""
 
     @classmethod
     def of(cls, made: Float[Tensor, "positions classes"]) -> Logits:
@@ -42,7 +44,7 @@ class Logits:
 
     def __getitem__(self, chosen: Any) -> Logits:
         """Return those of some positions: a slice, or which of them as booleans."""
-        return Logits(self.states[chosen], self.head, self.num_classes)
+        return Logits(self.states[chosen], self.head, self.num_classes, self.linear)
 
     def whole(self) -> Float[Tensor, "positions classes"]:
         """Make all of them."""
@@ -76,10 +78,13 @@ def read(
         return wide(logits.states).new_zeros(0)
     if count <= rows:
         return piece(*tensors)
+    if of is nll and logits.linear is not None:
+        (labels,) = along
+        return _linear_nll(logits, labels, rows)
     again: Any = torch.utils.checkpoint.checkpoint
     how = {"use_reentrant": False, "preserve_rng_state": False}
     cuts = zip(*(torch.split(tensor, rows) for tensor in tensors), strict=True)
-    if of is nll and torch.is_grad_enabled():
+    if of is nll:
         return torch.cat([again(_thrifty_nll(logits.head), *cut, **how) for cut in cuts])
     return torch.cat([again(piece, *cut, **how) for cut in cuts])
 
@@ -124,6 +129,69 @@ def _thrifty_nll(head: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor],
         return values
 
     return of
+
+
+def _linear_nll(logits: Logits, labels: Any, rows: int) -> Tensor:
+    """Return `nll` of what a linear layer makes, in chunks that are written over in place.
+
+    Like `_thrifty_nll`, and what each chunk adds to the layer's gradient is added up in float32, in
+    one place. There is no second derivative.
+    """
+    weight, bias = logits.linear.weight, logits.linear.bias
+    kind = torch.promote_types(weight.dtype, torch.float32)
+
+    def made(states: Tensor) -> Tensor:
+        product: Tensor = torch.nn.functional.linear(states, weight, bias).to(kind)
+        return product
+
+    class Nll(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, states: Tensor, labels: Tensor, *own: Tensor) -> Tensor:
+            del own
+            sums, values = (
+                torch.empty(len(states), dtype=kind, device=states.device) for _ in "ab"
+            )
+            for cut in _cuts(len(states), rows):
+                chunk, at = made(states[cut]), labels[cut].clamp(min=0)[:, None]
+                values[cut] = chunk.gather(1, at)[:, 0]
+                largest = chunk.amax(-1, keepdim=True)
+                sums[cut] = chunk.sub_(largest).exp_().sum(-1).log_() + largest[:, 0]
+            ctx.save_for_backward(states, labels, sums)
+            return (sums - values).where(labels >= 0, 0)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+            states, labels, sums = ctx.saved_tensors
+            slope = slope.where(labels >= 0, 0)[:, None]
+            needed = ctx.needs_input_grad[2:]
+            of_states = torch.empty_like(states)
+            sized: Any = {"dtype": kind, "device": states.device}
+            of_own = [
+                torch.zeros(w.shape, **sized) if is_needed else None
+                for w, is_needed in zip((weight, bias), needed, strict=False)
+            ]
+            for cut in _cuts(len(states), rows):
+                chunk = made(states[cut]).sub_(sums[cut, None]).exp_().mul_(slope[cut])
+                chunk.scatter_add_(1, labels[cut].clamp(min=0)[:, None], -slope[cut])
+                half = chunk.to(weight.dtype)
+                torch.mm(half, weight, out=of_states[cut])
+                if of_own[0] is not None and half.dtype == kind:
+                    of_own[0].addmm_(half.T, states[cut])
+                elif of_own[0] is not None:
+                    of_own[0] += half.T @ states[cut]
+                if len(of_own) > 1 and of_own[1] is not None:
+                    of_own[1] += chunk.sum(0)
+            return of_states, None, *(None if g is None else g.to(weight.dtype) for g in of_own)
+
+    find: Any = Nll.apply
+    own = [one for one in (weight, bias) if one is not None]
+    found: Tensor = find(logits.states.to(weight.dtype), labels, *own)
+    return found
+
+
+def _cuts(count: int, rows: int) -> list[slice]:
+    return [slice(start, start + rows) for start in range(0, count, rows)]
 
 
 def wide(values: Tensor) -> Tensor:

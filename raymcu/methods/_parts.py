@@ -1,7 +1,8 @@
 """Which sequences a step may hold: whose questions, which answers, and where they are read."""
 
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,25 @@ class Part:
 FORGET = Part("forget")
 RETAIN = Part("retain")
 REFUSED = Part("forget", "refusal")
+
+Turn = tuple[Part, ...]
+"""Parts that are read together."""
+
+
+class Coupling(Protocol):
+    """What is asked of a method here."""
+
+    def coupled(self) -> Iterable[Collection[Part]]:
+        """Return which parts a term reads at once."""
+        ...
+
+
+def turns_of(methods: Sequence[Coupling], parts: Iterable[Part]) -> list[Turn]:
+    """Return which parts are read together, in their order: those that a method couples."""
+    order = list(parts)
+    groups: list[set[Part]] = [{part} for part in order]
+    for coupled in (set(pair) for method in methods for pair in method.coupled()):
+        joined = [group for group in groups if group & coupled]
+        groups = [group for group in groups if not group & coupled] + [set().union(*joined)]
+    groups.sort(key=lambda group: min(map(order.index, group)))
+    return [tuple(sorted(group, key=order.index)) for group in groups]

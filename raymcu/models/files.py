@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from raymcu.models.shapes import Shape, known_shape, of_config
 from raymcu.store.ids import content_id
 from raymcu.study.search_space import ModelSource, ScratchModel
 
@@ -47,14 +48,21 @@ def is_of_tested_family(path: str) -> bool:
 def count_parameters(source: ModelSource) -> int | None:
     """Return a model's size without opening it; of one on a hub what its name says, or None.
 
-    ``meta-llama/Llama-3.2-1B`` has a thousand million: near enough for estimates.
+    A folder without weights is counted by its config.json, as far as that tells. A common one is known; of others ``1B`` is a thousand million: near enough for estimates.
     """
     if source.path is None:
         return getattr(source.scratch, "num_parameters", None)
     if shapes := _shapes(source.path):
         return sum(map(prod, shapes.values()))
+    if (known := _told_by_config(source.path) or known_shape(source.path)) is not None:
+        return known.num_parameters
     said = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z])", source.path.lower())
     return int(float(said[-1][0]) * {"m": 1e6, "b": 1e9}[said[-1][1]]) if said else None
+
+
+def _told_by_config(path: str) -> Shape | None:
+    config = Path(path) / "config.json"
+    return of_config(json.loads(config.read_text())) if config.exists() else None
 
 
 def layer_names(source: ModelSource) -> tuple[str, ...]:

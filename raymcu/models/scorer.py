@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
@@ -140,6 +141,16 @@ class Scorer(nn.Module):
         """What turns final states into logits, but for scale and cap."""
         head: nn.Module = self.model.get_submodule(self.anatomy.head)
         return head
+
+    @property
+    def linear_head(self) -> nn.Linear | None:
+        """The head, if it alone makes the logits and nothing watches or wraps it."""
+        head: Any = self.head
+        is_plain = type(head) is nn.Linear and "forward" not in vars(head)
+        is_watched = head._forward_hooks or head._forward_pre_hooks
+        is_all = self.scale == 1.0 and not self.softcap
+        is_whole = is_plain and not isinstance(head.weight, DTensor)
+        return head if is_all and is_whole and not is_watched else None
 
     def _at(self, position: Tensor | None) -> dict[str, Tensor]:
         """Return positions as the body takes them; some bodies count in the mask themselves."""

@@ -25,6 +25,11 @@ class SetSize(Protocol):
         """Characters of all scored questions and answers."""
         ...
 
+    @property
+    def longest(self) -> int:
+        """Characters of the longest question with its answer; 0 where that is not known."""
+        ...
+
 
 def estimates(
     space: SearchSpace,
@@ -32,10 +37,9 @@ def estimates(
     num: int | None,
     recipes: Mapping[str, Recipe],
     num_points: Mapping[str, int],
+    memory_gib: float | None,
 ) -> dict[str, float | None]:
     """Estimate cost: 6 FLOPs a parameter and trained token, 2 a measured one, 4 characters a token.
-
-    Memory is that of one process of the largest training, activations aside: see `held_bytes`.
 
     Args:
         space: The study.
@@ -43,6 +47,7 @@ def estimates(
         num: Parameters of the model; None if unknown.
         recipes: What is trained, by id.
         num_points: Points to measure, by forget set.
+        memory_gib: What a device holds at most of the largest training.
     """
     train_tokens = sum(trained_characters(r, sets) for r in recipes.values()) / 4
     measure_tokens = (
@@ -58,39 +63,9 @@ def estimates(
         "parameters": num,
         "train_flops": None if num is None else 6.0 * num * train_tokens,
         "measure_flops": None if num is None else 2.0 * num * measure_tokens,
-        "memory_gib": None
-        if num is None
-        else num * max(map(held_bytes, recipes.values()), default=0.0) / 2**30,
+        "memory_gib": memory_gib,
         "disk_gib": None if num is None else num * sum(widths) / 2**30,
     }
-
-
-_STATES = {"sgd": 4, "sign_sgd": 0, "spsa": 0}
-"""Bytes of a weight's optimizer states, where they are not two in float32. Muon has one for
-matrices and two for the rest, and counts as two."""
-
-
-def held_bytes(recipe: Recipe) -> float:
-    """Return the bytes that one process of a training holds for each parameter of the model.
-
-    Master weights and gradients are float32 whatever the model's dtype; a bfloat16 model is
-    computed with a copy besides. A bend is trained beside the model at its place on the curve,
-    between both ends. Adapters are too small to count.
-    """
-    training = recipe.training
-    if training is None:
-        return 0.0
-    is_half = recipe.model.dtype == "bfloat16"
-    is_alone = training.workers == 1
-    if training.lora is not None:
-        return 2.0 if is_half and is_alone else 4.0 / training.workers
-    use = training.optimizer
-    states = 0 if use.resolved == "sgd" and not use.momentum else _STATES.get(use.resolved, 8)
-    held = 4.0 + 4.0 + states + 2.0 * (is_half and is_alone)
-    held += 4.0 * (training.average is not None) + 1.0 * (recipe.mask is not None)
-    if recipe.role == "bend":
-        held += 3 * 4.0
-    return held / training.workers
 
 
 def trained_characters(recipe: Recipe, sets: Mapping[str, SetSize]) -> float:

@@ -9,8 +9,9 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from raymcu.planning.costs import (
     probe_characters,
     trained_characters,
 )
+from raymcu.planning.facts import Gpus, Surroundings
 from raymcu.planning.plan import Plan
 from raymcu.planning.recipes import Recipe
 from raymcu.study.search_space import SearchSpace
@@ -49,25 +51,28 @@ class Device:
     """Time to call one layer, whatever its size, in seconds."""
     count: int = 1
     """How many there are."""
+    gib: float | None = None
+    """Memory of a GPU, in GiB."""
 
 
-def _gpu(name: str, bfloat16: float, float32: float) -> Device:
-    """Describe a GPU by the dense TFLOP/s of its data sheet."""
-    return Device(name, {"bfloat16": 0.3e12 * bfloat16, "float32": 0.5e12 * float32}, 4e-4)
+def _gpu(name: str, bfloat16: float, float32: float, gib: float) -> Device:
+    """Describe a GPU by the dense TFLOP/s and the memory of its data sheet."""
+    flops = {"bfloat16": 0.3e12 * bfloat16, "float32": 0.5e12 * float32}
+    return Device(name, flops, 4e-4, gib=gib)
 
 
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        _gpu("A100", 312, 19.5),
-        _gpu("H100", 989, 67),
-        _gpu("H200", 989, 67),
-        _gpu("B200", 2250, 80),
-        _gpu("A10G", 70, 31.2),
-        _gpu("A6000", 155, 38.7),
-        _gpu("L4", 121, 30.3),
-        _gpu("L40S", 362, 91.6),
-        _gpu("RTX 4090", 165, 82.6),
+        _gpu("A100", 312, 19.5, 80),
+        _gpu("H100", 989, 67, 80),
+        _gpu("H200", 989, 67, 141),
+        _gpu("B200", 2250, 80, 180),
+        _gpu("A10G", 70, 31.2, 24),
+        _gpu("A6000", 155, 38.7, 48),
+        _gpu("L4", 121, 30.3, 24),
+        _gpu("L40S", 362, 91.6, 48),
+        _gpu("RTX 4090", 165, 82.6, 24),
     )
 }
 """By the names that nvidia-smi's contain."""
@@ -115,8 +120,14 @@ def time_span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def device(name: str | None, count: int | None = None) -> Device:
+def device(name: str | None, count: int | None = None, gib: float | None = None) -> Device:
     """Return a GPU of the table, or what this machine has.
+
+    Args:
+        name: Of the table.
+        count: How many.
+        gib: Memory of those that a study is for, if they are known: where this machine has no GPU,
+            the slowest of the table whose memory is nearest.
 
     Raises:
         ConfigError: If no GPU of that name is known, or there are to be fewer than one.
@@ -125,6 +136,10 @@ def device(name: str | None, count: int | None = None) -> Device:
         raise ConfigError(f"--devices: there must be one or more, got {count}.")
     if name is None:
         found = this_machine()
+        if gib is not None and found.gib is None:
+            near = min(abs((gpu.gib or 0) - gib) for gpu in GPUS.values())
+            alike = [gpu for gpu in GPUS.values() if abs((gpu.gib or 0) - gib) == near]
+            found = min(alike, key=lambda gpu: gpu.flops["bfloat16"])
     else:
         known = {gpu.casefold(): gpu for gpu in GPUS}
         if name.casefold() not in known:
@@ -143,18 +158,40 @@ def this_machine() -> Device:
     return Device("CPU core", {"float32": rate, "bfloat16": rate / 2}, 1e-3, _cores())
 
 
-def _gpu_names() -> list[str]:
+def with_gpus(around: Surroundings, on: Device, count: int | None) -> Surroundings:
+    """Return the surroundings with GPUs of the table in place of this machine's.
+
+    Args:
+        around: Of a study.
+        on: The GPU.
+        count: How many there are; None: as many as it takes.
+    """
+    return around if on.gib is None else replace(around, gpus=Gpus(on.gib, count))
+
+
+def gpus_here() -> Gpus | None:
+    """Return what nvidia-smi tells of this machine's GPUs, the smallest for each; None of none."""
+    found = [float(mib) / 1024 for mib in _told("memory.total") if mib.strip().isdigit()]
+    return Gpus(min(found), len(found)) if found else None
+
+
+def _gpu_names() -> Sequence[str]:
+    return _told("name")
+
+
+@lru_cache
+def _told(what: str) -> tuple[str, ...]:
     command = shutil.which("nvidia-smi")
     if command is None:
-        return []
+        return ()
     done = subprocess.run(
-        [command, "--query-gpu=name", "--format=csv,noheader"],
+        [command, f"--query-gpu={what}", "--format=csv,noheader,nounits"],
         capture_output=True,
         text=True,
         timeout=10,
         check=False,
     )
-    return done.stdout.splitlines() if done.returncode == 0 else []
+    return tuple(done.stdout.splitlines()) if done.returncode == 0 else ()
 
 
 def _probe(size: int = 256, number: int = 40) -> float:
@@ -204,6 +241,26 @@ def duration(
     return Duration(on.name, on.count, train, sum(measured) / on.count)
 
 
+def training_hours(
+    plan: Plan, sets: Mapping[str, SetSize], layers: int, on: Device
+) -> dict[str, float]:
+    """Return the hours of all devices that each training takes, by its id; none if unknown.
+
+    Args:
+        plan: What must exist.
+        sets: Sizes of the benchmark's sets.
+        layers: Of the model.
+        on: The devices.
+    """
+    num = plan.estimates["parameters"]
+    found: dict[str, float] = {}
+    for key, recipe in plan.recipes.items():
+        if recipe.training is not None and num is not None:
+            seconds, workers = _training(recipe, sets, num, layers, on)
+            found[key] = seconds * workers / on.count / 3600
+    return found
+
+
 def _training(
     recipe: Recipe, sets: Mapping[str, SetSize], num: float, layers: int, on: Device
 ) -> tuple[float, int]:
@@ -211,7 +268,7 @@ def _training(
     training = recipe.training
     if training is None or recipe.bend or recipe.step:
         return 0.0, 1
-    workers = min(training.workers, on.count)
+    workers = min(training.world, on.count)
     tokens = trained_characters(recipe, sets) / _CHARACTERS
     rows, _ = anchor_of(recipe, sets)
     steps = training.steps or training.epochs * rows / training.batch_size

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 from raymcu.blend import Blend
+from raymcu.models.shapes import Shape
 from raymcu.planning.costs import SetSize
 from raymcu.planning.recipes import Choice
 
@@ -60,6 +61,16 @@ class MethodFacts:
 
 
 @dataclass(frozen=True)
+class Gpus:
+    """GPUs of one kind."""
+
+    gib: float
+    """Memory of each, in GiB."""
+    count: int | None = None
+    """How many there are; None if that is not known."""
+
+
+@dataclass(frozen=True)
 class Surroundings:
     """What the plan is told of the world: data content and sizes, components, model size."""
 
@@ -90,8 +101,17 @@ class Surroundings:
     """By title."""
     attacks: Mapping[str, Any] = field(default_factory=dict)
     """By title: an `raymcu.attacks._base.Attack` each."""
+    shape: Shape | None = None
+    """As far as files and names tell it: of a causal LM its sizes, of others how many weights."""
+    gpus: Gpus | None = None
+    """What this machine has; None if it has none, or none that nvidia-smi knows."""
     layers: tuple[str, ...] = ()
     """Beginnings of the weight names of each decoder layer; empty if the model is on a hub."""
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the model, as far as they are known."""
+        return len(self.layers) or (self.shape.layers if self.shape else 0)
 
     @property
     def is_classifier(self) -> bool:

@@ -185,7 +185,7 @@ class Ledger:
             if recipe.id in lost or lost.intersection(recipe.parents.values()):
                 lost.add(recipe.id)
             elif not self._is_done(recipe.id):
-                found.add(recipe.training.workers if recipe.training else 1)
+                found.add(recipe.training.world if recipe.training else 1)
         return found
 
     def missing_points(self) -> list[Point]:

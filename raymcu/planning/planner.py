@@ -151,6 +151,7 @@ class _Planner(Attacking):
                 self.around.num_parameters,
                 self.recipes,
                 Counter(p.forget_size for p in self.points.values()),
+                self.fitting.most_gib(self.recipes.values()),
             ),
             more=self.more,
             surfaces=tuple(self.surfaces),

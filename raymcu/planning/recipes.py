@@ -28,6 +28,9 @@ _LATER_KEYS: Mapping[str, Any] = {
 }
 """Keys of recipes that are younger than ids, likewise."""
 
+_PERTURBED = {"spsa", "zeroth", "alternating", "hybrid"}
+"""Optimizers, or orders of which they are the default, that draw directions."""
+
 Role = Literal[
     "original",
     "retrained",
@@ -161,25 +164,32 @@ class Recipe(BaseModel):
                 "workers",
                 "replicas",
                 "recompute",
+                "offload",
             ):  # of how it is done, not of what comes of it
                 del content["training"][place]
             _drop_later_keys(content["training"])
+            if self.model.dtype == "bfloat16":  # other weights than under autocast
+                content["computed"] = "bfloat16 beside float32 masters"
         return content_id({"version": RECIPE_VERSION, **content})
 
 
 def _drop_later_keys(training: dict[str, Any]) -> None:
     """Drop what a training that does without them does not have, and what it does not read."""
     later: dict[str, Any] = {"average": None, "label_smoothing": 0.0, "augmentation": None}
-    later |= {"steps": None, "packing": "auto"}
+    later |= {"steps": None, "packing": "auto", "weights": "float32"}
     for key, default in later.items():
         if training[key] == default:
             del training[key]
     if training.get("steps"):  # which is how long it is
         del training["epochs"]
+    if training["lora"] is not None and training["lora"]["base"] is None:
+        del training["lora"]["base"]
     if training["schedule"] != "multi_step":
         del training["milestones"]
     if not training["optimizer"]["nesterov"]:
         del training["optimizer"]["nesterov"]
+    if (training["optimizer"]["name"] or training["optimizer"]["order"]) in _PERTURBED:
+        training["optimizer"]["noise"] = "counted"  # as it was not before
 
 
 def _drop_later_options(methods: list[dict[str, Any]]) -> None:

@@ -64,6 +64,7 @@ def search_faults(space: SearchSpace, registries: Registries) -> list[str]:
     ]
     if not faults:  # else what cannot be tried would be told as a fault of its value
         faults = list(_value_faults(space, registries)) or [
+            *_worker_faults(space),
             *_pruner_faults(space),
             *_unread_faults(space),
         ]
@@ -178,6 +179,17 @@ def _step_faults(search: Search) -> Iterator[str]:
         yield (
             f"search.sampler: a grid of up to {math.prod(sizes):.3g} trials is too many; "
             f"{_MOST_LISTED:g} are not. Give steps or fewer values, or another sampler."
+        )
+
+
+def _worker_faults(space: SearchSpace) -> Iterator[str]:
+    """Refuse a number of workers that only a plan tells: processes of trials start before."""
+    trained = [space.use_of(method, is_second_order=False)[1] for method in space.methods]
+    bend = [space.curves.bend.training] if search_of(space).curve is not None else []
+    if any(training.workers == "auto" for training in (*trained, *bend)):
+        yield (
+            "search: workers = 'auto' is for `raymcu run`; processes of a search are started "
+            "before its trials are known. Set workers to the number that `raymcu plan` names."
         )
 
 

@@ -16,8 +16,10 @@ from raymcu.masks._base import MASKS
 from raymcu.methods._base import METHODS
 from raymcu.metrics._base import METRICS
 from raymcu.models import files
+from raymcu.models.shapes import shape_of
 from raymcu.planning.analysis_checks import analysis_faults
 from raymcu.planning.asking_checks import asking_faults
+from raymcu.planning.durations import gpus_here
 from raymcu.planning.facts import MethodFacts, Surroundings
 from raymcu.planning.plan import Plan
 from raymcu.planning.planner import make_plan
@@ -123,13 +125,17 @@ def look_around(space: SearchSpace) -> Surroundings:
     facts = benchmark.facts()
     paths = [space.model.path, space.original.path, *space.retrained.paths.values()]
     paths += [use.path for use in space.models]
+    number = files.count_parameters(space.model)
+    is_causal = benchmark.modality == "causal_lm"
     return Surroundings(
         fingerprint=facts.fingerprint,
         sets=facts.sets,
         retain_sets={size: benchmark.retain_of(size) for size in benchmark.forget_sizes},
         retrained_sets={size: benchmark.retrained_on(size) for size in benchmark.forget_sizes},
         model_fingerprints={p: files.fingerprint(p, space.model.revision) for p in paths if p},
-        num_parameters=files.count_parameters(space.model),
+        num_parameters=number,
+        shape=shape_of(space.model, number, is_causal=is_causal),
+        gpus=gpus_here(),
         asked=facts.asked,
         modality=benchmark.modality,
         layers=_layers(space),

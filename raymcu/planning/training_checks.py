@@ -1,13 +1,14 @@
 """Whether the networks of a plan can be trained as the study asks, before one of them is."""
 
 from collections.abc import Collection, Iterator, Sequence
+from importlib.util import find_spec
 
 from raymcu.errors import shown
 from raymcu.planning.facts import Surroundings
 from raymcu.planning.recipes import Choice, Recipe
 from raymcu.study.training_tables import Training
 
-_TABLES = {
+TABLES = {
     "original": "original.training",
     "retrained": "original.training",
     "bend": "curves.bend.training",
@@ -26,11 +27,12 @@ def training_faults(
         asking: Methods, with their options, that learn from what another model says.
     """
     found = (
-        f"{_TABLES.get(recipe.role, 'unlearning.training')}.{fault}"
+        f"{TABLES.get(recipe.role, 'unlearning.training')}.{fault}"
         for recipe in recipes
         for fault in (
             *_keys(recipe.training),
             *_augmentation(recipe, around, asking),
+            *_lean(recipe, around),
             *_networks(recipe, around),
         )
     )
@@ -75,6 +77,61 @@ def _augmentation(recipe: Recipe, around: Surroundings, asking: Sequence[Choice]
             )
 
 
+def lean_keys(training: Training) -> list[str]:
+    """Return the choices of a training that take less memory, as they are written, of one worker.
+
+    Several workers share what these make smaller.
+    """
+    base = training.lora.base if training.lora is not None else None
+    found = {
+        f"weights = '{training.weights}'": training.weights != "float32",
+        "offload = true": training.offload,
+        "optimizer.name = 'adamw_8bit'": training.optimizer.resolved == "adamw_8bit",
+        f"lora.base = '{base}'": base is not None,
+    }
+    return [key for key, is_set in found.items() if is_set]
+
+
+def _lean(recipe: Recipe, around: Surroundings) -> Iterator[str]:
+    """Check the choices that take less memory."""
+    training = recipe.training
+    if training is None:
+        return
+    use, has_masters = training.optimizer.resolved, training.weights == "float32"
+    base = training.lora.base if training.lora is not None else None
+    for key in lean_keys(training):
+        if training.world > 1:
+            yield (
+                f"workers: is {training.world}, and {key} is for one worker. Set workers = 1, or "
+                "leave the other out."
+            )
+        if use in {"sophia_g", "soul"} and key[:4] in {"weig", "offl"}:
+            yield (
+                f"optimizer: '{use}' looks at all weights at once, and {key} steps one after the "
+                "other. Take another optimizer, or leave that out."
+            )
+    if not has_masters and recipe.model.dtype != "bfloat16":
+        yield (
+            f"weights: is '{training.weights}', which rounds to bfloat16, and model.dtype is "
+            f"'{recipe.model.dtype}'. Set model.dtype = 'bfloat16', or leave weights out."
+        )
+    if not has_masters and training.lora is not None:
+        yield (
+            f"weights: is '{training.weights}', and adapters, which lora trains, are small and "
+            "float32. Leave weights out."
+        )
+    if use == "adamw_8bit" and find_spec("bitsandbytes") is None:
+        yield (
+            "optimizer.name: is 'adamw_8bit', which is bitsandbytes', and that is not installed "
+            "here. Install it: pip install 'raymcu[8bit]', or set optimizer.name = 'adamw'."
+        )
+    if base is not None and around.is_classifier:
+        yield (
+            "lora.base: is for causal language models, and this study has classifiers. Leave it "
+            "out."
+        )
+
+
 def _networks(recipe: Recipe, around: Surroundings) -> Iterator[str]:
     training = recipe.training
     if training is not None and training.packing == "packed" and around.is_classifier:
@@ -84,9 +141,9 @@ def _networks(recipe: Recipe, around: Surroundings) -> Iterator[str]:
         )
     if training is None or getattr(recipe.model.scratch, "architecture", "") != "cifar_resnet":
         return
-    if training.workers > 1:
+    if training.world > 1:
         yield (
-            f"workers: is {training.workers}, and model.scratch is a network with batch "
+            f"workers: is {training.world}, and model.scratch is a network with batch "
             "normalisation: each worker would normalise by its share of a batch, and the model "
             "would depend on their number. Set workers = 1."
         )

@@ -5,6 +5,7 @@ from typing import Any
 
 from raymcu.blend import Blend
 from raymcu.planning.facts import Surroundings
+from raymcu.planning.fitting import Fitting
 from raymcu.planning.plan import Point
 from raymcu.planning.recipes import Choice, GEffects, Lesson, Recipe
 from raymcu.study.learners import LearnerUse
@@ -26,6 +27,7 @@ class Trainings:
         self.methods: Mapping[str, MethodUse] = {m.title: m for m in space.methods}
         self.models: Mapping[str, ModelUse] = {use.label: use for use in space.models}
         self.recipes: dict[str, Recipe] = {}
+        self.fitting = Fitting(space, around)
         facts = [(self.methods[title].name, one) for (title, _), one in around.methods.items()]
         self._taught = {name for name, one in facts if one.reads_random}
         self.asking = [
@@ -84,7 +86,7 @@ class Trainings:
                 **content,
             }
         )
-        return self.recipes.setdefault(recipe.id, recipe)
+        return self.recipes.setdefault(recipe.id, self.fitting.settled(recipe))
 
     def learner(self, forget_size: str | None) -> Recipe:
         """Add the original model, or the one retrained without a forget set."""

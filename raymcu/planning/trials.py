@@ -279,9 +279,9 @@ def _workers(trial: SearchSpace) -> Iterator[int]:
     has_pairs = bool(trial.unlearning.settings)
     for method in trial.methods:
         for is_second_order in (False, True) if has_pairs else (False,):
-            yield trial.use_of(method, is_second_order=is_second_order)[1].workers
+            yield trial.use_of(method, is_second_order=is_second_order)[1].world
     if has_pairs:
-        yield trial.curves.bend.training.workers
+        yield trial.curves.bend.training.world
 
 
 def tried_values(search: Search, key: str) -> Sequence[Any]:

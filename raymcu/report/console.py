@@ -273,7 +273,7 @@ def plan_table(name: str, summary: Mapping[str, Any]) -> Table:
         ("model parameters", _amount(estimates["parameters"], "")),
         ("training", _amount(estimates["train_flops"], " FLOPs")),
         ("measuring", _amount(estimates["measure_flops"], " FLOPs, generation aside")),
-        ("memory of one training", _amount(estimates["memory_gib"], " GiB, activations aside")),
+        ("memory of the largest training", _amount(estimates["memory_gib"], " GiB a device")),
         ("checkpoints on disk", _amount(estimates["disk_gib"], " GiB")),
     ]
     if "duration" in summary:

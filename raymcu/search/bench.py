@@ -22,8 +22,9 @@ from raymcu.search.spec import Look, Progress, TrialSpec
 from raymcu.store.run_folder import RunFolder
 from raymcu.store.tables import from_rows
 from raymcu.study.search_space import SearchSpace
+from raymcu.training.progress import Looks
 from raymcu.training.stopping import Stop
-from raymcu.training.workshop import Looks, Workshop
+from raymcu.training.workshop import Workshop
 
 
 def bench_setup(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
@@ -55,7 +56,13 @@ class TrialBench:
         self.run_folder = RunFolder(setup["run"], setup["store"])
         self.store = self.run_folder.checkpoints
         self.stop = Stop(self.run_folder)
-        self.workshop = Workshop(self.store, self.space.execution.save_every_s, stop=self.stop)
+        execution = self.space.execution
+        self.workshop = Workshop(
+            self.store,
+            execution.save_every_s,
+            stop=self.stop,
+            deterministic=execution.deterministic,
+        )
 
     @cached_property
     def actor(self) -> PointActor:

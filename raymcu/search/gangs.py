@@ -40,7 +40,7 @@ class GangBench(TrialBench):
             if recipe.training is None:  # written by this process, from what is there
                 self._make(recipe, spec, look, progress)
             else:
-                gangs.setdefault(recipe.training.workers, []).append(recipe)
+                gangs.setdefault(recipe.training.world, []).append(recipe)
         for workers, gang in sorted(gangs.items()):
             progress(f"training {gang[0].label}", 0.0, None)
             train_in_gang(gang, workers, "search", self.run_folder, self.space, self.crew.cluster)

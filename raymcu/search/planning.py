@@ -91,6 +91,11 @@ class TrialPlanner:
             curves=tuple(plan.curves.values()),
         )
 
+    @property
+    def workers(self) -> int:
+        """Processes that share the largest training of a trial."""
+        return most_workers(self.space)
+
     def missing(self, spec: TrialSpec) -> Sequence[str]:
         """Return the recipes that have to be trained for a trial; a curve's bends are one."""
         store = self.ledger.run.checkpoints
@@ -99,7 +104,7 @@ class TrialPlanner:
 
     def work(self) -> Work:
         """Return what runs the trials; the reference models have been measured."""
-        bench = GangBench if most_workers(self.space) > 1 else TrialBench
+        bench = GangBench if self.workers > 1 else TrialBench
         return Work(self.spec, self.missing, bench, bench_setup(self.ledger.run, self.space))
 
 

@@ -19,6 +19,11 @@ from raymcu.study.training_tables import Training
 def _without_lora(training: Training) -> Training:
     if training.lora is not None:
         raise ValueError("has lora, but a bend is a point between whole weights. Leave lora out")
+    if training.weights != "float32":
+        raise ValueError(
+            f"has weights = '{training.weights}', but a bend is float32 beside the model. Leave "
+            "weights out"
+        )
     return training
 
 

@@ -306,10 +306,17 @@ class Execution(Section):
     """CPUs of each training or measuring process (its torch threads)."""
     gpus_per_worker: NonNegativeFloat | None = None
     """GPUs of each process; None takes one where the cluster has any."""
+    device_gib: Annotated[float, Field(gt=0)] | None = None
+    """Memory of each GPU in GiB, which trainings must fit into; None takes what nvidia-smi tells on
+    this machine, and checks nothing where it tells nothing."""
     measure_actors: PositiveInt | None = None
     """Measuring processes; None fills the cluster."""
     save_every_s: NonNegativeFloat = 60.0
-    """Seconds between the resumable states of a training; 0 saves after every step."""
+    """Seconds between the resumable states of a training, more where saving would take more than a
+    tenth of the time; 0 saves after every step."""
+    deterministic: bool = True
+    """Whether trainings on a GPU give the same bits when they are run again, on the same machines;
+    false lets CUDA choose kernels that are faster and add up in any order."""
     variables: Annotated[tuple[str, ...], AfterValidator(unique)] = ()
     """Names of environment variables that workers on a cluster get from who starts the study, e.g.
     ``["WANDB_API_KEY"]``, besides the hub's; whoever may use the cluster can read them there."""

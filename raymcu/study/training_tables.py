@@ -19,7 +19,7 @@ from raymcu.study.table_kinds import Section
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 ORDERS: Mapping[str, tuple[str, ...]] = {
-    "first": ("adamw", "muon", "sgd"),
+    "first": ("adamw", "muon", "sgd", "adamw_8bit"),
     "second": ("sophia_g", "soul"),
     "sign": ("sign_sgd",),
     "zeroth": ("spsa",),
@@ -28,7 +28,7 @@ ORDERS: Mapping[str, tuple[str, ...]] = {
 """Optimizers by the order of the information they use; the first of each is the default."""
 
 READ_BY: Mapping[str, tuple[str, ...]] = {
-    "betas": ("adamw", "muon", "sophia_g", "soul", "alternating"),
+    "betas": ("adamw", "adamw_8bit", "muon", "sophia_g", "soul", "alternating"),
     "momentum": ("sgd",),
     "nesterov": ("sgd",),
     "matrix_learning_rate": ("muon",),
@@ -47,13 +47,25 @@ class OptimizerUse(Section):
     order: Literal["first", "second", "sign", "zeroth", "hybrid"] = "first"
     """Grade: gradients, curvature too, their signs only, losses only, or both in turn."""
     name: (
-        Literal["adamw", "muon", "sgd", "sophia_g", "soul", "sign_sgd", "spsa", "alternating"]
+        Literal[
+            "adamw",
+            "adamw_8bit",
+            "muon",
+            "sgd",
+            "sophia_g",
+            "soul",
+            "sign_sgd",
+            "spsa",
+            "alternating",
+        ]
         | None
     ) = None
-    """None takes the order's default. ``muon``: Muon for the matrices of the blocks, AdamW for
-    the rest; ``sophia_g``: curvature from labels sampled from the model; ``soul``: from the
-    squared gradient, as SOUL's code has it; ``spsa``: central differences along random
-    directions, then plain descent; ``alternating``: AdamW, with some steps' gradients from SPSA."""
+    """None takes the order's default. ``adamw_8bit``: AdamW with states of 8 bits, 2 bytes a weight
+    in place of 8, by bitsandbytes (``pip install raymcu[8bit]``; early releases need CUDA);
+    ``muon``: Muon for the matrices of the blocks, AdamW for the rest; ``sophia_g``: curvature from
+    labels sampled from the model; ``soul``: from the squared gradient, as SOUL's code has it;
+    ``spsa``: central differences along random directions, then plain descent; ``alternating``:
+    AdamW, with some steps' gradients from SPSA."""
     betas: tuple[DecayRate, DecayRate] | None = None
     """Decay rates; None: (0.9, 0.999) of AdamW, (0.965, 0.99) of Sophia-G, (0.9, 0.95) of SOUL."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -110,6 +122,10 @@ class Lora(Section):
         "all-linear"
     )
     """Endings of the names of the linear layers that get an adapter, e.g. ``["q_proj"]``."""
+    base: Literal["nf4"] | None = None
+    """``nf4`` (QLoRA): hold the linear layers but the head in 4 bits while adapters are trained,
+    0.56 bytes a weight. The start model is asked so, too, and the adapters are merged into what the
+    4 bits stand for: what is saved is what was trained, its rounding included."""
 
 
 class Average(Section):
@@ -192,8 +208,17 @@ class Training(Section):
     itself alone, so losses and gradients are those of the padded pass but for rounding; a pass
     takes as many questions as have the tokens of ``micro_batch_size`` of the step's longest. Causal
     LMs whose attention is transformers' ``sdpa`` can. ``auto``: on a GPU, models that can."""
-    workers: PositiveInt = 1
-    """Processes that share one training, sharded by FSDP2; not part of the recipe's id."""
+    weights: Literal["float32", "kahan", "stochastic"] = "float32"
+    """Of a model with ``dtype = "bfloat16"``: ``float32`` keeps masters beside what is computed
+    with; the others have bfloat16 weights and gradients alone. ``kahan`` keeps the 16 bits that
+    rounding takes off, so that sums are float32's; ``stochastic`` rounds by chance."""
+    offload: bool = False
+    """Keep the optimizer's states on the CPU and bring those of one weight at a time: the same
+    numbers, less memory, more time. Not part of the recipe's id."""
+    workers: PositiveInt | Literal["auto"] = 1
+    """Processes that share one training, sharded by FSDP2; not part of the recipe's id. ``auto``:
+    the fewest of 1, 2, 4, … with which it fits into the GPUs, see ``execution.device_gib``; 1 where
+    their memory is not known."""
     replicas: PositiveInt = 1
     """Sets of workers that hold all weights each, sharded within a set (HSDP): as many as nodes,
     so that weights are gathered within a node. A divisor of ``workers``; not part of the recipe's
@@ -201,18 +226,29 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _replicas_share_workers(self) -> Self:
-        if self.replicas > 1 and self.workers % self.replicas:
+        if self.workers != "auto" and self.replicas > 1 and self.workers % self.replicas:
             raise ValueError(
                 f"replicas = {self.replicas} does not divide workers = {self.workers}. Set it to "
                 f"{' or '.join(str(n) for n in _divisors(self.workers))}"
             )
         return self
 
+    @property
+    def at_once(self) -> int:
+        """Questions that one worker reads at once, at most."""
+        share = -(-self.batch_size // self.world)
+        return min(self.micro_batch_size or share, share)
+
     def in_epochs(self, steps_per_epoch: int) -> "Training":
         """Return it with the epochs that its ``steps`` are, which all else goes by."""
         if self.steps is None:
             return self
         return self.model_copy(update={"epochs": self.steps / steps_per_epoch})
+
+    @property
+    def world(self) -> int:
+        """How many workers; of ``auto``, which a plan replaces in its recipes, as few as may be."""
+        return self.replicas if self.workers == "auto" else self.workers
 
     @property
     def places(self) -> tuple[float, ...]:

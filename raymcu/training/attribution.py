@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from raymcu.masks._base import UpdateMask, threshold
-from raymcu.methods._logits import Logits, nll, read
+from raymcu.methods._logits import nll, read
 from raymcu.models.causal_lm import local
 from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
 from raymcu.training.frozen import Frozen
+from raymcu.training.reference import logits_of
+from raymcu.training.working import computing
 
 
 def freeze(
@@ -75,6 +77,6 @@ def gradient_square(scorer: Scorer, weights: Mapping[str, Tensor], row: Encoded)
 
 def _nll(scorer: Scorer, batch: Sequence[Encoded]) -> Tensor:
     piece = scorer.collate(batch)
-    states = scorer(piece.inputs, piece.row, piece.column, None, False)
-    logits = Logits(states, scorer.logits, scorer.num_tokens)
-    return read(logits, nll, piece.labels).mean()
+    with computing(scorer):
+        states = scorer(piece.inputs, piece.row, piece.column, None, False)
+        return read(logits_of(scorer, states), nll, piece.labels).mean()

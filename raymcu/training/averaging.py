@@ -23,17 +23,24 @@ class MovingAverage:
 
     def __init__(self, weights: Mapping[str, Tensor], use: Average) -> None:
         self.use = use
-        self.values = {name: weight.detach().clone() for name, weight in weights.items()}
+        self.values = {name: _copy(weight.detach()) for name, weight in weights.items()}
 
     @torch.no_grad()
     def follow(self, weights: Mapping[str, Tensor], *, is_epoch_end: bool) -> None:
         """Take the weights in after a step if it is time to; with eta = 1 they are copied."""
         if is_epoch_end or self.use.every == "step":
             for name, weight in weights.items():
-                local(self.values[name]).lerp_(local(weight), self.use.eta)
+                local(self.values[name]).lerp_(
+                    local(weight).to(self.values[name].dtype), self.use.eta
+                )
 
     @torch.no_grad()
     def put_in(self, weights: Mapping[str, Tensor]) -> None:
         """Write the average in the place of the weights."""
         for name, weight in weights.items():
             local(weight.detach()).copy_(local(self.values[name]))
+
+
+def _copy(weight: Tensor) -> Tensor:
+    """Return a copy in float32 at least."""
+    return weight.to(torch.promote_types(weight.dtype, torch.float32), copy=True)

@@ -143,7 +143,7 @@ def _gangs(cluster: Cluster, space: SearchSpace, workers: int) -> int:
 
 
 def _workers(recipe: Recipe) -> int:
-    return recipe.training.workers if recipe.training else 1
+    return recipe.training.world if recipe.training else 1
 
 
 def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
@@ -349,7 +349,9 @@ def _train_here(config: dict[str, Any]) -> None:
     if config["store"] not in _workshops:
         load_extensions(config)
         store = CheckpointStore(config["store"])
-        _workshops[config["store"]] = Workshop(store, config["save_every_s"], stop=stop)
+        _workshops[config["store"]] = Workshop(
+            store, config["save_every_s"], stop=stop, deterministic=config["deterministic"]
+        )
     for recipe in recipes:
         try:
             _make(_workshops[config["store"]], recipe, config, devices)

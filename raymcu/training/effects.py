@@ -184,7 +184,7 @@ def with_watched(
         rows = list(chain.from_iterable(recorder.batch.sequences[part]))
         check_length(rows, getattr(job.model.config, "max_position_embeddings", None))
         missing = wider.missing(need, part, rows)
-        wider.ask(scorer, missing, job.training.batch_size)
+        wider.ask(scorer, missing, job.asked_at_once)
     return wider
 
 
@@ -218,7 +218,8 @@ def _groups(loop: Loop) -> dict[str, str]:
     for number, layer in enumerate(layers):
         third = GROUPS[1 + 3 * number // len(layers)]
         of |= {id(weight): third for weight in layer.parameters()}
-    return {name: of.get(id(weight), "final_norm") for name, weight in loop.weights.items()}
+    own = loop.weights if loop.working is None else {**loop.weights, **loop.working.own}
+    return {name: of.get(id(weight), "final_norm") for name, weight in own.items()}
 
 
 def _taken(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -31,7 +31,8 @@ from raymcu.training.sharding import Distributed, is_of_peer, shard
 from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.workshop import Workshop
 
-# Ray Train's own minute is too short for the nodes of a cloud, and for a machine that is busy.
+# Ray Train's own minute is too short for the nodes of a cloud, and for a machine that is busy. Set
+# in the environment, another time holds.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
 
 _UNDER_WAY = "under_way"
@@ -63,6 +64,7 @@ def common_of(stage: str, run: RunFolder, space: SearchSpace) -> dict[str, Any]:
         "store": run.checkpoints.folder.url,
         "stage": stage,
         "save_every_s": space.execution.save_every_s,
+        "deterministic": space.execution.deterministic,
         "extensions": list(space.extensions),
         "extensions_folder": space.extensions_folder,
         "threads": space.execution.cpus_per_worker,
@@ -128,6 +130,8 @@ def _run_gang(recipes: Sequence[Recipe], name: str, config: dict[str, Any]) -> s
             num_workers=config["workers"],
             use_gpu=uses_gpu,
             resources_per_worker=config["bundle"],
+            # On as few nodes as there is room for; neighbours in rank are of one node.
+            placement_strategy="PACK",
         ),
         run_config=train.RunConfig(
             name=name,
@@ -155,7 +159,8 @@ def _gang_loop(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     load_extensions(config)
     store, run, group = CheckpointStore(config["store"]), RunFolder(config["run"]), Distributed()
-    workshop = Workshop(store, config["save_every_s"], group, shard, Stop(run))
+    every_s, deterministic = config["save_every_s"], config["deterministic"]
+    workshop = Workshop(store, every_s, group, shard, Stop(run), deterministic=deterministic)
     for text in config["recipes"]:
         recipe = Recipe.model_validate_json(text)
         if decides(group, lambda key=recipe.id: run.has_part("failures", key)):  # type: ignore[misc]

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Group(Protocol):
@@ -22,6 +24,10 @@ class Group(Protocol):
         """Add numbers up over all workers."""
         ...
 
+    def gather(self, own: T) -> list[T]:
+        """Return what all workers have, in their order; tensors lie on the CPU."""
+        ...
+
 
 @dataclass(frozen=True)
 class Alone:
@@ -33,6 +39,10 @@ class Alone:
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the values."""
         return list(values)
+
+    def gather(self, own: T) -> list[T]:
+        """Return this worker's alone."""
+        return [own]
 
 
 def decides(group: Group, is_so: Callable[[], bool]) -> bool:

@@ -17,6 +17,7 @@ from raymcu.store import tables
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.training.adapters import base_name, inputs_first, is_adapter, merge, update_of
 from raymcu.training.group import Group
+from raymcu.training.nf4 import made_weights
 from raymcu.training.progress import Progress
 from raymcu.training.sharding import Distributed, drop_gathered
 from raymcu.training.start_model import Job
@@ -69,7 +70,9 @@ def _as_kept(job: Job, dtype: torch.dtype) -> dict[str, Kept]:
 
 def all_weights(job: Job, dtype: torch.dtype) -> dict[str, Tensor]:
     """Return all of the open model's weights, adapters merged; collective if sharded."""
-    held = causal_lm.saved_weights(job.model)
+    held = causal_lm.saved_weights(job.model) | made_weights(job.model)
+    if job.working is not None:
+        held |= {name: w.detach() for name, w in job.working.masters.items() if name in held}
     found = {name: whole(weight).contiguous() for name, weight in held.items()}
     lora = job.training.lora
     return found if lora is None else merge(found, lora, dtype, inputs_first(job.model))

@@ -25,13 +25,14 @@ from raymcu.training.first_step import nothing_moved, num_moved, sampled
 from raymcu.training.frozen import Frozen
 from raymcu.training.group import Alone, Group
 from raymcu.training.material import Material
-from raymcu.training.optimizers import Optimizer, schedule
-from raymcu.training.progress import Losses, Progress
+from raymcu.training.optimizers import Optimizer, clip, schedule
+from raymcu.training.progress import Losses, Progress, weighted
 from raymcu.training.reading import Batch, Picked, Reader, longest_packed
 from raymcu.training.reference import Reference
 from raymcu.training.sharding import drop_gathered, sync_gradients
 from raymcu.training.turns import Turn, backward, check_apart, tied_weights, turns_of
 from raymcu.training.walk import Walk
+from raymcu.training.working import Working
 from raymcu.training.zeroth_order import estimate
 
 
@@ -40,7 +41,8 @@ class Loop:
 
     Args:
         scorer: The model, perhaps sharded.
-        weights: What the loss is differentiated by: the model's weights that may move.
+        weights: What the loss is differentiated by: the model's weights that may move, or what
+            ``working`` has in their place.
         methods: The objective is the mean of their losses.
         stream: Steps of forget and retain rows.
         material: The sequences behind them.
@@ -49,7 +51,8 @@ class Loop:
         walk: Curve whose bends are trained in place of the weights; None trains the weights.
         frozen: Weights that an update mask keeps from moving; None lets all move.
         superloss: Curriculum that weighs sequences; None weighs them alike.
-        dtype: ``bfloat16`` computes under autocast; weights stay float32.
+        dtype: ``bfloat16`` computes under autocast.
+        working: Holds the model's weights in bfloat16, where those that move are beside it.
         group: Workers that share the training.
         observe: Asked for rows of ``g_effects`` before every step, which it must not change.
     """
@@ -70,6 +73,7 @@ class Loop:
         dtype: str = "float32",
         group: Group | None = None,
         observe: Callable[["Loop", int], list[dict[str, Any]]] | None = None,
+        working: Working | None = None,
     ) -> None:
         self.scorer = scorer
         self.weights = weights
@@ -81,9 +85,10 @@ class Loop:
         self.superloss = superloss
         self.group = group or Alone()
         self.observe = observe
+        self.working = working
         self.moved: Mapping[str, Tensor] = weights if walk is None else walk.movable(weights)
         self.average = MovingAverage(self.moved, training.average) if training.average else None
-        self.optimizer = Optimizer(self.moved, training)
+        self.optimizer = Optimizer(self.moved, training, stream.seed)
         turns = turns_of(methods, all_needs(methods))
         self.tied = tied_weights(scorer.model, weights) if len(turns) > 1 else []
         self.turns = turns[::-1] if self.tied else turns  # as one backward pass goes through them
@@ -117,6 +122,7 @@ class Loop:
         """
         self.scorer.train()
         progress = self.progress
+        self._write()  # what a saved state has
         while progress.step < self.num_steps and not progress.is_finished:
             started = time.perf_counter()
             row = self._step(progress.step)
@@ -133,7 +139,13 @@ class Loop:
         progress.is_finished = True
         if self.average is not None:
             self.average.put_in(self.moved)
+            self._write()
         self.scorer.eval()
+
+    def _write(self) -> None:
+        """Let the model compute with what the weights that move are now."""
+        if self.working is not None:
+            self.working.write()
 
     def _step(self, number: int) -> dict[str, float | None]:
         self._seed(number)
@@ -155,7 +167,7 @@ class Loop:
         if not abs(losses.total) <= self.training.max_abs_loss:
             bound = f" (bound: {self.training.max_abs_loss:g}, training.max_abs_loss)"
             raise self._diverged(f"loss {losses.total:.6g}{bound}", number)
-        norm = self._clip()
+        norm = clip(self.moved.values(), self.training.max_gradient_norm)
         if not math.isfinite(norm):
             raise self._diverged(f"gradient norm {norm:.6g}", number)
         if number == 0 and norm == 0:
@@ -220,12 +232,14 @@ class Loop:
         """Let the optimizer move what may move, and the average follow."""
         if self.frozen is not None:
             self.frozen.mask_gradients(self.moved)
-        before = sampled(self.moved) if number == 0 else None
-        self.optimizer.step(factor)
+        is_seen = number == 0 and self.training.weights == "float32"  # others move by less
+        before = sampled(self.moved) if is_seen else None
+        self.optimizer.step(factor, number)
         if self.frozen is not None:
             self.frozen.restore(self.moved)
         for weight in self.moved.values():
             weight.grad = None
+        self._write()
         if before is not None and self.group.sum([float(num_moved(before))])[0] == 0:
             raise nothing_moved()
         if self.average is not None:
@@ -243,7 +257,7 @@ class Loop:
         slope = self._slope(t)
         losses = self._evaluate(batch, lambda loss, tied: backward(loss * slope, tied))
         if self.walk is not None and t is not None:
-            self.walk.take_gradients(t)
+            self.walk.take_gradients(t, self.weights)
         return losses
 
     def _slope(self, t: float | None) -> float:
@@ -273,7 +287,9 @@ class Loop:
             step=number,
             scale=how.perturbation,
             num_directions=how.directions,
+            into=self.working.own if self.working is not None else None,
         )
+        drop_gathered(self.scorer)  # the last place tried
         return replace(losses, total=mean)
 
     def _evaluate(
@@ -312,9 +328,9 @@ class Loop:
                 self.progress.memory[_key(part)] = dict(now)
         forget, retain = [one.forget for one in found], [one.retain for one in found]
         count = len(self.methods)
-        own = [_weighted(retain[i::count], scales[i::count]) * count for i in range(count)]
+        own = [weighted(retain[i::count], scales[i::count]) * count for i in range(count)]
         terms = ([one.total for one in found], forget, retain)
-        sums = self.group.sum([*(_weighted(values, scales) for values in terms), *own])
+        sums = self.group.sum([*(weighted(values, scales) for values in terms), *own])
         has = [any(value is not None for value in values) for values in terms]
         known = [value if is_there else None for value, is_there in zip(sums, has, strict=False)]
         return Losses(sums[0], known[1], known[2], tuple(sums[3:]))
@@ -359,7 +375,6 @@ class Loop:
 
         The estimator is n · g², g the gradient of the mean NLL of the n sampled labels.
         """
-        total = 0
         needed = self.reader.needs.items()
         total = sum(self.reader.empty(p, batch, needs).total_positions for p, needs in needed)
         for picked in self.reader.pieces(batch):
@@ -371,21 +386,10 @@ class Loop:
                 scale = self._slope(t) * self.group.size / total * picked.is_real
                 backward(read(logits, nll, labels).sum() * scale)
         if self.walk is not None and t is not None:
-            self.walk.take_gradients(t)
+            self.walk.take_gradients(t, self.weights)
         self.optimizer.update_curvature(total**0.5)
         for weight in self.moved.values():
             weight.grad = None
-
-    def _clip(self) -> float:
-        bound = self.training.max_gradient_norm
-        gradients = [w for w in self.moved.values() if w.grad is not None]
-        norm: Any = torch.nn.utils.clip_grad_norm_(gradients, bound or math.inf, foreach=None)
-        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-
-
-def _weighted(values: Sequence[Tensor | None], scales: Sequence[float]) -> float:
-    there = [(v, s) for v, s in zip(values, scales, strict=True) if v is not None]
-    return sum(float(value) * scale for value, scale in there)
 
 
 def _drawn(logits: Tensor) -> Tensor:

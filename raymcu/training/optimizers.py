@@ -1,13 +1,15 @@
 """Optimizers and learning-rate schedules, with states that fit into safetensors."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from raymcu.study.training_tables import Training
+from raymcu.training.one_by_one import OneByOne, norm_of
 from raymcu.training.second_order import FORMS, SignSGD, Sophia
 
 _HEADS = ("embed", "lm_head", "wte", "wpe")
@@ -60,8 +62,15 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 class Optimizer:
     """One or two torch optimizers over named weights, stepped together."""
 
-    def __init__(self, weights: Mapping[str, Tensor], training: Training) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], training: Training, seed: int = 0) -> None:
         self.weights = dict(weights)
+        self.turns: OneByOne | None = None
+        self.members: dict[str, Tensor] = self.weights
+        """What the optimizers hold, by the names of the weights."""
+        if training.offload or training.weights != "float32":
+            how, offload = training.weights, training.offload
+            self.turns = OneByOne(self.weights, how, is_offloaded=offload, seed=seed)
+            self.members = dict(self.turns.stand_ins)
         self.use = training.optimizer
         self.name = self.use.resolved
         self.is_sampling = self.name == "sophia_g"
@@ -73,11 +82,11 @@ class Optimizer:
         rest = [name for name in self.weights if name not in set(matrices)]
         self.parts: list[tuple[torch.optim.Optimizer, float]] = []
         if rest:
-            made = self._make([self.weights[name] for name in rest], training)
+            made = self._make([self.members[name] for name in rest], training)
             self.parts.append((made, training.learning_rate))
         if matrices:
             peak = self.use.matrix_learning_rate
-            muon = Muon([self.weights[name] for name in matrices], peak, training.weight_decay)
+            muon = Muon([self.members[name] for name in matrices], peak, training.weight_decay)
             self.parts.append((muon, peak))
 
     def _make(self, weights: list[Tensor], training: Training) -> torch.optim.Optimizer:
@@ -92,6 +101,13 @@ class Optimizer:
                 return torch.optim.SGD(weights, lr, weight_decay=decay)
             case "sign_sgd":
                 return SignSGD(weights, lr, decay)
+            case "adamw_8bit":
+                from bitsandbytes.optim import AdamW8bit
+
+                made: torch.optim.Optimizer = AdamW8bit(
+                    weights, lr, use.betas or (0.9, 0.999), weight_decay=decay
+                )
+                return made
             case "sophia_g" | "soul":
                 form = FORMS[self.name]
                 scale = form.curvature_scale or 1.0  # sophia_g's comes with its samples
@@ -119,33 +135,40 @@ class Optimizer:
                     [None if w.grad is None else w.grad * factor for w in members]
                 )
 
-    def step(self, factor: float) -> None:
-        """Update the weights with every learning rate at ``factor`` of its peak."""
+    def step(self, factor: float, number: int = 0) -> None:
+        """Update the weights with every learning rate at ``factor`` of its peak.
+
+        ``number`` is the step, from 0: where weights are rounded by chance, their own.
+        """
         if self.name == "soul":  # its curvature is that of the plain gradient, at every step
             self.update_curvature()
         for optimizer, peak in self.parts:
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
-            optimizer.step()
+            if self.turns is None:
+                optimizer.step()
+        if self.turns is not None:
+            self.turns.step([optimizer for optimizer, _ in self.parts], number)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state as full tensors named ``<weight>|<what>``; collective if sharded."""
         found = {}
-        for name, weight in self.weights.items():
-            for optimizer, _ in self.parts:
-                for what, value in optimizer.state.get(weight, {}).items():
-                    full = value.full_tensor() if isinstance(value, DTensor) else value
-                    found[f"{name}|{what}"] = torch.as_tensor(full).detach().cpu().contiguous()
+        for key, value in self.held().items():
+            full = value.full_tensor() if isinstance(value, DTensor) else value
+            found[key] = torch.as_tensor(full).detach().cpu().contiguous()
+        if self.name == "adamw_8bit":  # whose code lies once for all weights
+            return {key: value.clone() for key, value in found.items()}
         return found
 
     def held(self) -> dict[str, Tensor]:
         """Return the state by the names of `state`, as this worker holds it: what is sharded is."""
+        rest = {} if self.turns is None else self.turns.rest
         return {
             f"{name}|{what}": value
-            for name, weight in self.weights.items()
+            for name, member in self.members.items()
             for optimizer, _ in self.parts
-            for what, value in optimizer.state.get(weight, {}).items()
-        }
+            for what, value in optimizer.state.get(member, {}).items()
+        } | {f"{name}|rest": value for name, value in rest.items()}
 
     def make_room(self, key: str, shape: torch.Size, dtype: torch.dtype) -> None:
         """Make a tensor of the state that `held` then has, sharded as its weight if it is like it.
@@ -156,13 +179,19 @@ class Optimizer:
             dtype: Of it.
         """
         name, what = key.split("|")
-        weight = self.weights[name]
+        weight, member = self.weights[name], self.members[name]
+        home = self._home(weight, len(shape))
         made = (
-            torch.zeros_like(weight, dtype=dtype)
+            torch.zeros_like(weight, dtype=dtype, device=home)
             if shape == weight.shape
-            else torch.zeros(shape, dtype=dtype, device=weight.device)
+            else torch.zeros(shape, dtype=dtype, device=home)
         )
-        self._owner(weight).state[weight][what] = made.detach()
+        self._owner(member).state[member][what] = made.detach()
+
+    def _home(self, weight: Tensor, ndim: int) -> torch.device:
+        """Return where a state of a weight lies between steps; numbers lie beside the weight."""
+        is_away = self.turns is not None and self.turns.is_offloaded and ndim > 0
+        return torch.device("cpu") if is_away else weight.device
 
     def _owner(self, weight: Tensor) -> torch.optim.Optimizer:
         return next(
@@ -176,17 +205,32 @@ class Optimizer:
         """Take over a state that `state` returned."""
         for key, value in state.items():
             name, what = key.split("|")
-            weight = self.weights[name]
-            owner = self._owner(weight)
+            weight, member = self.weights[name], self.members[name]
+            if self.turns is not None and what == "rest":
+                self.turns.rest[name].copy_(value)
+                continue
             if isinstance(weight, DTensor) and value.ndim:
                 here: Tensor = distribute_tensor(
                     value.to(weight.device), weight.device_mesh, weight.placements
                 )
             else:
-                here = value.clone().to(weight.device)
+                here = value.clone().to(self._home(weight, value.ndim))
                 if here.shape == weight.shape:  # laid out alike, or fused steps are refused
-                    here = torch.empty_like(weight, dtype=value.dtype).copy_(here)
-            owner.state[weight][what] = here
+                    like: Any = {"dtype": value.dtype, "device": here.device}
+                    here = torch.empty_like(weight, **like).copy_(here)
+            is_count = self.name == "adamw_8bit" and what == "step"
+            self._owner(member).state[member][what] = int(value) if is_count else here
+
+
+def clip(weights: Iterable[Tensor], bound: float) -> float:
+    """Scale gradients down to a norm, of all of them together; 0 leaves them. Return the norm."""
+    gradients = [weight for weight in weights if weight.grad is not None]
+    if any(weight.dtype == torch.bfloat16 for weight in gradients):  # 8 bits are no sum
+        found = norm_of([weight.grad for weight in gradients if weight.grad is not None])
+        torch.nn.utils.clip_grads_with_norm_(gradients, bound or math.inf, found)
+        return float(found)
+    norm: Any = torch.nn.utils.clip_grad_norm_(gradients, bound or math.inf, foreach=None)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
 def schedule(step: int, num_steps: int, training: Training) -> float:

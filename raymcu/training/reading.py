@@ -149,7 +149,12 @@ class Reader:
             if needs.layer is not None:
                 hidden, states = hidden
         return Labelled(
-            current=Logits(hidden, self._head(None), self.scorer.num_tokens),
+            current=Logits(
+                hidden,
+                self._head(None),
+                self.scorer.num_tokens,
+                getattr(self.scorer, "linear_head", None),
+            ),
             labels=items.labels,
             sequence=items.row,
             num_sequences=len(rows),

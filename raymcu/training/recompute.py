@@ -11,12 +11,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from raymcu.models.batch_norm import layers_of
+from raymcu.planning.memory import GIB, recomputes
 from raymcu.study.training_tables import Training
-
-_BYTES = 16
-"""Of a weight in training: itself, its gradient and AdamW's states, in float32."""
-_SHARE = 0.25
-"""Of a GPU: where what is trained takes no more, there is room for what blocks compute."""
 
 
 def recompute(scorer: Any, training: Training, device: torch.device, workers: int) -> None:
@@ -34,9 +30,9 @@ def recompute(scorer: Any, training: Training, device: torch.device, workers: in
     """
     is_asked = training.recompute == "blocks"
     if training.recompute == "auto" and device.type == "cuda" and not layers_of(scorer):
-        each = _BYTES if training.lora is None else 4  # adapters are small, what they adapt stays
-        held = each * sum(weight.numel() for weight in scorer.parameters()) / workers
-        is_asked = held >= _SHARE * torch.cuda.get_device_properties(device).total_memory
+        number = sum(weight.numel() for weight in scorer.parameters())
+        total = torch.cuda.get_device_properties(device).total_memory / GIB
+        is_asked = recomputes(training.model_copy(update={"workers": workers}), number, total)
     for module in scorer.modules():
         if getattr(vars(module).get("forward"), "is_again", False):
             del module.forward

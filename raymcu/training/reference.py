@@ -17,6 +17,7 @@ from raymcu.methods._base import Needs, Part
 from raymcu.methods._logits import Logits, nll, read
 from raymcu.models.encoding import Batch, Encoded, Encoder, Read
 from raymcu.models.scorer import Scorer
+from raymcu.training.working import computing
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,15 @@ class Asked:
         return cls(what, *where, *((needs.layer, needs.final_norm) if what == "states" else ()))
 
 
+Said = Mapping[Asked, Mapping[Encoded, Tensor]]
+"""What a model said of sequences, by what was asked of it."""
+
+
 @dataclass
 class Reference:
     """What the start model said of sequences, by what was asked of it."""
 
-    said: dict[Asked, dict[Encoded, Tensor]] = field(default_factory=dict)
+    said: dict[Asked, Mapping[Encoded, Tensor]] = field(default_factory=dict)
     means: dict[Part, float] = field(default_factory=dict)
     """By part that needs it: mean NLL per token over all sequences of the training at hand."""
     head: nn.Module | None = None
@@ -92,15 +97,16 @@ class Reference:
 
     def ask(self, scorer: Scorer, missing: Mapping[Asked, Sequence[Encoded]], batch: int) -> None:
         """Ask the model, as it is now, what is missing."""
-        for asked, rows in missing.items():
-            said = ask(scorer, rows, asked, batch)
-            self.said[asked] = {**self.said.get(asked, {}), **said}
-        if self.head is None and any(asked.what == "hidden" for asked in missing):
-            self.head = copy.deepcopy(scorer.head).requires_grad_(False)
+        self.learn(
+            scorer, {asked: ask(scorer, rows, asked, batch) for asked, rows in missing.items()}
+        )
 
-    def forget_states(self) -> None:
-        """Drop what is large, hidden states, before another training asks for its own."""
-        self.said = {asked: rows for asked, rows in self.said.items() if asked.what == "nll"}
+    def learn(self, scorer: Scorer, said: Said) -> None:
+        """Take in what a model, as it is now, said."""
+        for asked, rows in said.items():
+            self.said[asked] = {**self.said.get(asked, {}), **rows}
+        if self.head is None and any(asked.what == "hidden" for asked in said):
+            self.head = copy.deepcopy(scorer.head).requires_grad_(False)
 
 
 @torch.no_grad()
@@ -126,7 +132,9 @@ def ask(scorer: Scorer, rows: Sequence[Encoded], asked: Asked, batch: int) -> di
         fed = scorer.collate(
             chunk, every_position=asked.every_position, read=asked.read, longest=longest
         )
-        pieces = torch.split(answers(fed).cpu(), fed.row.bincount(minlength=len(chunk)).tolist())
+        with computing(scorer):
+            said = answers(fed).cpu()
+        pieces = torch.split(said, fed.row.bincount(minlength=len(chunk)).tolist())
         found |= {row: piece.clone() for row, piece in zip(chunk, pieces, strict=True)}
     scorer.train(was_training)
     return found
@@ -138,8 +146,13 @@ def _where(piece: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 def _nll(scorer: Scorer, piece: Batch) -> Tensor:
     hidden = scorer(*_where(piece), None, False)  # the pass that gathers a sharded model's head
-    logits = Logits(hidden, scorer.logits, scorer.num_tokens)
-    return read(logits, nll, piece.labels)
+    return read(logits_of(scorer, hidden), nll, piece.labels)
+
+
+def logits_of(scorer: Scorer, states: Tensor) -> Logits:
+    """Return the logits that a model makes of final states, not made yet."""
+    linear = getattr(scorer, "linear_head", None)  # a classifier's are few
+    return Logits(states, scorer.logits, scorer.num_tokens, linear)
 
 
 @torch.no_grad()

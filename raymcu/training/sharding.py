@@ -4,7 +4,9 @@ Every worker holds its part of each weight, gradient and optimizer state, and co
 each batch; weights are gathered block by block when a pass needs them.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -14,11 +16,15 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
+from raymcu.training.group import T
+
 _MEETING_S = 20
 """How long a worker with an error waits for the others to come with theirs."""
 _ROOMY = 0.25
 """Of a GPU: where a whole copy of what is computed with, and of its gradients, takes no more, they
 stay whole through a pass and through the pieces of a step."""
+_GATHERED = 0.5
+"""Of what a worker has, at most: a model that is whole while it writes, before it is trained."""
 
 
 class Distributed:
@@ -48,6 +54,12 @@ class Distributed:
         added = torch.tensor(list(values), dtype=torch.float64, device=device)
         distributed.all_reduce(added)
         return [float(value) for value in added.tolist()]
+
+    def gather(self, own: T) -> list[T]:
+        """Return what all workers have, in their order; tensors lie on the CPU."""
+        found: list[T] = [own] * self.size
+        distributed.all_gather_object(found, own, group=self.moving)
+        return found
 
     def all_failed(self) -> bool:
         """Say whether all workers came to an error, so that they can go on together.
@@ -104,16 +116,21 @@ def shard(scorer: Any, dtype: str, device: torch.device, replicas: int = 1) -> N
     for block in scorer.layers:
         fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=not stays)
     fully_shard(scorer, mesh=mesh, mp_policy=policy)
-    scorer.stays_whole = stays
+    scorer.stays_whole, scorer.dtype = stays, dtype
     scorer._apply(lambda held: torch.empty_like(held, device=device) if held.is_meta else held)
 
 
 def _is_roomy(scorer: nn.Module, dtype: str, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
-    each = 2 if dtype == "bfloat16" else 4
-    size = sum(w.numel() * (each + 4 * w.requires_grad) for w in scorer.parameters())
-    return size <= _ROOMY * torch.cuda.get_device_properties(device).total_memory
+    gradients = sum(4 * w.numel() for w in scorer.parameters() if w.requires_grad)
+    room = torch.cuda.get_device_properties(device).total_memory
+    return _size(scorer, dtype) + gradients <= _ROOMY * room
+
+
+def _size(scorer: nn.Module, dtype: str) -> int:
+    """Return the bytes of all weights as they are computed with."""
+    return (2 if dtype == "bfloat16" else 4) * sum(w.numel() for w in scorer.parameters())
 
 
 def drop_gathered(scorer: nn.Module) -> None:
@@ -123,13 +140,37 @@ def drop_gathered(scorer: nn.Module) -> None:
             module.reshard()
 
 
-@torch.no_grad()
-def gather_rest(scorer: Any) -> None:
-    """Gather what lies outside the blocks, for passes of the model that do not begin here."""
-    if isinstance(scorer, FSDPModule):
-        shared: Any = scorer
-        at = torch.zeros(1, dtype=torch.long, device=shared.device)
-        shared(at[None], at, at, None, False)
+@contextmanager
+def gathered(scorer: Any) -> Iterator[None]:
+    """Let passes of a sharded model begin without its scorer, as those that write texts do.
+
+    A token is a pass: where the whole model takes no more than half of what this worker has, it is
+    gathered once for all of them; else block by block for each.
+    """
+    if not isinstance(scorer, FSDPModule):
+        yield
+        return
+    shared: Any = scorer
+    device = shared.device
+    room = (
+        torch.cuda.get_device_properties(device).total_memory
+        if device.type == "cuda"
+        else os.sysconf("SC_PHYS_PAGES")
+        * os.sysconf("SC_PAGE_SIZE")
+        // distributed.get_world_size()
+    )
+    stays = shared.stays_whole or _size(shared, shared.dtype) <= _GATHERED * room
+    for block in shared.layers:
+        block.set_reshard_after_forward(not stays)
+    try:
+        with torch.no_grad():
+            at = torch.zeros(1, dtype=torch.long, device=device)
+            shared(at[None], at, at, None, False)
+        yield
+    finally:
+        for block in shared.layers:
+            block.set_reshard_after_forward(not shared.stays_whole)
+        drop_gathered(shared)
 
 
 def sync_gradients(scorer: nn.Module, *, is_last: bool) -> None:

@@ -27,13 +27,17 @@ from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe
 from raymcu.study.training_tables import Training
 from raymcu.training.adapters import base_name
+from raymcu.training.asking import ask_by_pieces
 from raymcu.training.attribution import freeze, gradient_square
 from raymcu.training.data import Stream
 from raymcu.training.frozen import Frozen
-from raymcu.training.group import Group, sum_of_shards
+from raymcu.training.group import Alone, Group, sum_of_shards
 from raymcu.training.material import Material
+from raymcu.training.nf4 import quantize_base
+from raymcu.training.reading import Reader, longest_packed
 from raymcu.training.reference import Asked, Reference, ask, sample
-from raymcu.training.sharding import drop_gathered, gather_rest
+from raymcu.training.sharding import drop_gathered, gathered
+from raymcu.training.working import Working
 
 
 @dataclass
@@ -51,6 +55,35 @@ class Job:
     material: Material
     methods: list[Method]
     curriculum: Curriculum | None
+    working: Working | None = None
+    """Holds the model's weights in bfloat16, if they are so."""
+
+    @property
+    def is_asked_in_pieces(self) -> bool:
+        """Whether the start model is asked as the training reads.
+
+        float32 on one worker is asked in batches, as it was before there was anything else: its
+        weights are the same to the bit, as its id is.
+        """
+        return self.recipe.model.dtype != "float32" or self.training.world > 1
+
+    @property
+    def asked_at_once(self) -> int:
+        """Sequences that the start model is asked at once, at most, where not in pieces."""
+        return self.training.at_once if self.is_asked_in_pieces else self.training.batch_size
+
+    def hold(self) -> None:
+        """Hold the model as it is computed with: in bfloat16, its base in 4 bits, if asked to."""
+        if self.training.lora is not None and self.training.lora.base is not None:
+            quantize_base(self.model)
+        if self.recipe.model.dtype == "bfloat16":
+            self.working = Working(self.model)
+
+    def put_back(self) -> None:
+        """Make the weights that `hold` took float32 again."""
+        if self.working is not None:
+            self.working.put_back()
+            self.working = None
 
     def settle(self, scorer: Any) -> None:
         """Give weights that no batch has been through, of a bend or an average, statistics."""
@@ -69,10 +102,9 @@ class Job:
 
 
 class StartModel:
-    """What the start model said, kept from recipe to recipe while they share it."""
+    """Asks start models; keeps their own answers from recipe to recipe while they share one."""
 
     def __init__(self) -> None:
-        self._reference = Reference()
         self._id: str | None = None
         self._sampled: dict[tuple[Any, ...], dict[int, list[Encoded]]] = {}
 
@@ -82,6 +114,7 @@ class StartModel:
         scorer: Scorer,
         other: Callable[[], Scorer] | None,
         random: Callable[[], Scorer] | None = None,
+        group: Group | None = None,
     ) -> Reference:
         """Ask whatever the methods need to know and is not known yet.
 
@@ -90,6 +123,7 @@ class StartModel:
             scorer: The start model, unless ``other`` opens it.
             other: Opens the start model where the training begins elsewhere; called if needed.
             random: Opens the untrained model that a method asks, if one does.
+            group: Workers of which each asks a share.
 
         Raises:
             WorkError: If a method reads a layer that the model does not have, or draws answers
@@ -97,11 +131,14 @@ class StartModel:
         """
         start = job.recipe.parents.get("reference", job.recipe.parents.get("start"))
         if start != self._id:
-            self._reference, self._id = Reference(), start
+            self._id = start
             self._sampled.clear()
-        self._reference.forget_states()
-        self._reference.random = None if random is None else _untrained(job, random())
-        opened: Callable[[], Scorer] = cache(other) if other else lambda: scorer
+        reference = Reference(
+            random=None if random is None else _untrained(job, _halved(job, random()))
+        )
+        opened: Callable[[], Scorer] = (
+            cache(lambda: _halved(job, other())) if other else lambda: scorer
+        )
         needs = all_needs(job.methods)
         for part in needs:
             if part.answers == "sampled":
@@ -114,12 +151,18 @@ class StartModel:
             rows = job.sequences(part)
             if has_drawn:
                 check_length(rows, getattr(job.model.config, "max_position_embeddings", None))
-            if missing := self._reference.missing(need, part, rows):
-                self._reference.ask(opened(), missing, job.training.batch_size)
+            if part.read == "padded" or not job.is_asked_in_pieces:
+                missing = reference.missing(need, part, rows)
+                reference.ask(opened(), missing, job.asked_at_once)
+            elif need.reads_reference:
+                reader = _reader(job, opened())
+                steps = job.stream.num_steps(job.training.epochs)
+                said = ask_by_pieces(reader, part, need, steps, group or Alone())
+                reference.learn(opened(), said)
             if need.reference_nll:
-                nll = self._reference.nll(part, rows, torch.device("cpu"))
-                self._reference.means[part] = float(nll.double().mean())
-        return self._reference
+                nll = reference.nll(part, rows, torch.device("cpu"))
+                reference.means[part] = float(nll.double().mean())
+        return reference
 
     def _answers(
         self, job: Job, part: Part, opened: Callable[[], Scorer]
@@ -130,19 +173,45 @@ class StartModel:
         if key not in self._sampled:
             count = max(part.pool, part.count)
             scorer = opened()
-            gather_rest(scorer)
-            self._sampled[key] = {
-                number: sample(
-                    scorer.model,
-                    job.encoder,
-                    row.prompt,
-                    count,
-                    part.temperature,
-                    job.recipe.seed * 1_000_003 + number,
-                )
-                for number, row in enumerate(job.material.rows(part).encoded)
-            }
+            with gathered(scorer):
+                self._sampled[key] = {
+                    number: sample(
+                        scorer.model,
+                        job.encoder,
+                        row.prompt,
+                        count,
+                        part.temperature,
+                        job.recipe.seed * 1_000_003 + number,
+                    )
+                    for number, row in enumerate(job.material.rows(part).encoded)
+                }
         return self._sampled[key]
+
+
+def _halved(job: Job, scorer: Scorer) -> Scorer:
+    """Return another model in the precision of the training."""
+    if job.recipe.model.dtype == "bfloat16":
+        Working(scorer.model).move({})
+    return scorer
+
+
+def _reader(job: Job, scorer: Scorer) -> Reader:
+    """Return what reads the training's steps with a model as the training reads them."""
+    device = next(scorer.parameters()).device
+    return Reader(
+        scorer=scorer,
+        needs={},
+        stream=job.stream,
+        material=job.material,
+        reference=Reference(),
+        device=device,
+        micro_batch_size=job.training.micro_batch_size,
+        is_weighed=False,
+        label_smoothing=0.0,
+        is_bfloat16=job.recipe.model.dtype == "bfloat16",
+        group=Alone(),
+        longest_packed=longest_packed(scorer, job.training, device),
+    )
 
 
 def _untrained(job: Job, scorer: Scorer) -> Reference:
@@ -157,7 +226,7 @@ def _untrained(job: Job, scorer: Scorer) -> Reference:
             for row in range(len(job.material.rows(part).encoded)):
                 rows |= dict.fromkeys(job.material.sequences(part, row, 0))
             missing = said.missing(Needs(reference_logits=True), part, rows)
-            said.ask(scorer, missing, job.training.batch_size)
+            said.ask(scorer, missing, job.asked_at_once)
     return said
 
 
@@ -194,7 +263,7 @@ def order_rows(job: Job, scorer: Scorer, group: Group) -> None:
     if curriculum.by == "length":
         difficulty = [float(len(row.answer)) for row in rows]
     elif curriculum.by == "loss":
-        said = ask(scorer, rows, Asked("nll", False), job.training.batch_size)
+        said = ask(scorer, rows, Asked("nll", False), job.asked_at_once)
         difficulty = [float(said[row].double().mean()) for row in rows]
     else:
         drop_gathered(scorer)
@@ -206,6 +275,8 @@ def order_rows(job: Job, scorer: Scorer, group: Group) -> None:
 
 def movable_weights(job: Job, llama_names: Mapping[str, str]) -> dict[str, Tensor]:
     """Return the weights that a training moves, and let gradients reach no others.
+
+    Of a model that computes in bfloat16 they are what stands beside it; along a curve, gradients.
 
     Args:
         job: The training, its adapters put in.
@@ -230,6 +301,11 @@ def movable_weights(job: Job, llama_names: Mapping[str, str]) -> dict[str, Tenso
             f"no weight that may be trained has a name like {patterns}, which the method trains. "
             "Set the method's layer or variant to suit the model, or leave out lora.",
         )
+    if job.working is not None:
+        if job.training.weights != "float32":  # without masters
+            job.working.move({})
+            return weights
+        return job.working.move(weights, has_masters=job.recipe.role != "bend")
     return weights
 
 

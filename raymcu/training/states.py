@@ -6,9 +6,11 @@ done, and then the one before goes. Either is read by any number of workers.
 """
 
 import json
+import pickle
 import shutil
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
@@ -30,12 +31,13 @@ from raymcu.training.group import Group
 from raymcu.training.loop import Loop
 from raymcu.training.progress import Progress
 from raymcu.training.sharding import Distributed
+from raymcu.training.shared_files import INDEX, Planner, Reader
 from raymcu.training.whole_weights import fill
 
 _SHARE = 0.1
 """Of the time, at most: what saving keeps the training from."""
 _UNREADABLE = (CheckpointException, SafetensorError, OSError, LookupError, TypeError, ValueError,
-               RuntimeError, EOFError)  # fmt: skip
+               RuntimeError, EOFError, pickle.PickleError)  # fmt: skip
 """What a state that is damaged, or of another version, raises; the first is no `Exception`."""
 
 
@@ -82,7 +84,7 @@ class States:
             return
         folder = self.store.local_dir(found)
         try:
-            if (folder / ".metadata").exists():
+            if (folder / INDEX).exists():
                 self._load_shared(loop, folder)
             else:
                 _load(loop, folder)
@@ -212,13 +214,22 @@ class States:
 
     def _load_shared(self, loop: Loop, folder: Path) -> None:
         """Read this worker's part of what any number of workers wrote, in place."""
-        known = FileSystemReader(folder).read_metadata().state_dict_metadata
+        reader = Reader(folder)
+        known = reader.read_metadata().state_dict_metadata
         for key, what in known.items():
             kind, _, name = key.partition("|")
             if kind == "optimizer" and isinstance(what, TensorStorageMetadata):
                 loop.optimizer.make_room(name, torch.Size(what.size), what.properties.dtype)
         group = self.group.saving if isinstance(self.group, Distributed) else None
-        load(_held(loop), checkpoint_id=folder, process_group=group, no_dist=group is None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # so it is, alone
+            load(
+                _held(loop),
+                storage_reader=reader,
+                planner=Planner(),
+                process_group=group,
+                no_dist=group is None,
+            )
 
 
 def _name(step: int) -> str:

@@ -5,7 +5,7 @@ are shown without a position, which is their share of nothing.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,24 +14,12 @@ from torch.distributed.tensor import DTensor
 from torch.nn.modules.dropout import _DropoutNd
 
 from raymcu.errors import WorkError
-from raymcu.methods._base import Method, Part, StepLoss
-
-Turn = tuple[Part, ...]
-"""Parts that are read together."""
+from raymcu.methods._base import Method, StepLoss
+from raymcu.methods._parts import Turn as Turn
+from raymcu.methods._parts import turns_of as turns_of
 
 _APART = 1e-3
 """Relative difference beyond which the sum of a loss's shares is not the loss."""
-
-
-def turns_of(methods: Sequence[Method], parts: Iterable[Part]) -> list[Turn]:
-    """Return which parts are read together, in their order: those that a method couples."""
-    order = list(parts)
-    groups: list[set[Part]] = [{part} for part in order]
-    for coupled in (set(pair) for method in methods for pair in method.coupled()):
-        joined = [group for group in groups if group & coupled]
-        groups = [group for group in groups if not group & coupled] + [set().union(*joined)]
-    groups.sort(key=lambda group: min(map(order.index, group)))
-    return [tuple(sorted(group, key=order.index)) for group in groups]
 
 
 def tied_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> list[Tensor]:

@@ -51,7 +51,7 @@ class Walk:
         bends = []
         for number in range(1, steps):
             share = number / steps
-            bend = {name: torch.empty_like(weight.detach()) for name, weight in weights.items()}
+            bend = {name: _like(weight.detach()) for name, weight in weights.items()}
             for name, weight in bend.items():
                 combine(local(weight), [(1 - share, first[name]), (share, second[name])])
             bends.append(bend)
@@ -107,16 +107,25 @@ class Walk:
         """
         return self.coefficients(t)[1] if len(self.bends) == 1 else 1.0
 
-    def take_gradients(self, t: float) -> None:
+    def take_gradients(self, t: float, weights: Mapping[str, Tensor] | None = None) -> None:
         """Give the bends the gradients of the loss so scaled.
 
         By the chain rule a bend's own is its coefficient at t times that of phi(t).
+
+        Args:
+            t: Where on the curve.
+            weights: What has the gradients, by name; None: the model's weights.
         """
         shares = self.coefficients(t)[1:-1]
-        for name, weight in self.weights.items():
+        for name, weight in (weights or self.weights).items():
             gradient, weight.grad = weight.grad, None
             if gradient is None:
                 continue
             for share, bend in zip(shares[1:], self.bends[1:], strict=True):
                 bend[name].grad = gradient * share
             self.bends[0][name].grad = gradient if len(shares) == 1 else gradient.mul_(shares[0])
+
+
+def _like(weight: Tensor) -> Tensor:
+    """Return room for a bend's weight, in float32 at least."""
+    return torch.empty_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))

@@ -3,14 +3,12 @@
 A workshop stays warm between recipes: benchmark rows and their tokens are kept.
 """
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from raymcu.curricula._base import CURRICULA, Weighing
 from raymcu.curves._base import CURVES
@@ -24,12 +22,14 @@ from raymcu.planning.recipes import Recipe, leader_of, siblings, snapshots
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.training.adapters import inject
 from raymcu.training.data import Stream
+from raymcu.training.determinism import repeat_bits
 from raymcu.training.effects import recorder, with_watched
 from raymcu.training.group import Alone, Group, decides
 from raymcu.training.kept import all_weights, keep_checkpoint
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
 from raymcu.training.opening import Models
+from raymcu.training.progress import Looks, Report
 from raymcu.training.recompute import recompute
 from raymcu.training.refusals import refuse
 from raymcu.training.sharded_models import Shard, ShardedModels
@@ -47,24 +47,6 @@ from raymcu.training.stopping import Stop, StoppedError
 from raymcu.training.walk import Walk
 from raymcu.training.whole_weights import fill, whole
 
-Report = Callable[[int, int, float | None], None]
-"""Told (steps done, steps in all, loss) after every step."""
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Looks at a training on its way, after equal parts of its steps, but for the last."""
-
-    parts: int
-    at: Callable[[int, Mapping[str, Tensor]], None]
-    """Told how many parts are done, and shown all weights as they would be saved now, in float32 on
-    the CPU, to read only. It may raise, which ends all."""
-
-    def after(self, step: int, steps: int) -> int | None:
-        """Return how many parts end with a step, from 1; None where none does, and at the last."""
-        done = step * self.parts // steps
-        return done if step < steps and done > (step - 1) * self.parts // steps else None
-
 
 class Workshop:
     """Where checkpoints are made.
@@ -75,6 +57,7 @@ class Workshop:
         group: Workers that share each training.
         shard: Shards a scorer over the group's workers; None for one worker.
         stop: Whether a training is to save and end before its time.
+        deterministic: Whether the same recipe is to come to the same bits on a GPU.
     """
 
     def __init__(
@@ -84,6 +67,8 @@ class Workshop:
         group: Group | None = None,
         shard: Shard | None = None,
         stop: Stop | None = None,
+        *,
+        deterministic: bool = True,
     ) -> None:
         self.stop = stop
         self.store = store
@@ -92,9 +77,7 @@ class Workshop:
         self.shard = shard
         self.models = Models(store) if shard is None else ShardedModels(store, self.group, shard)
         self.device = self.models.device
-        if self.device.type == "cuda":  # same recipe, same bits
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
+        repeat_bits(self.device, deterministic)
         self._encoded: dict[tuple[str, ...], Rows] = {}
         self.is_stopping = False
         """Whether the run was asked to stop, as worker 0 knows."""
@@ -117,7 +100,11 @@ class Workshop:
                 if self.group.rank == 0:  # nothing is shared among workers
                     self.models.write(recipe)
             else:
-                self._train(self._prepare(leader_of(recipe)), report, looks)
+                job = self._prepare(leader_of(recipe))
+                try:
+                    self._train(job, report, looks)
+                finally:
+                    job.put_back()
         except BaseException as error:
             self.models.forget()
             if isinstance(error, torch.OutOfMemoryError):
@@ -180,12 +167,14 @@ class Workshop:
         scorer.check()
         refuse(job, scorer, self.group)
         recompute(scorer, job.training, self.device, self.group.size // job.training.replicas)
+        job.hold()
         order_rows(job, scorer, self.group)  # first, as it decides what the training will ask
         reference = self._start_model.ask(
             job,
             scorer,
             self.models.asked(recipe, "reference"),  # of a bend, which starts from elsewhere itself
             self.models.asked(recipe, "random"),
+            self.group,
         )
         observe = None
         if recipe.g_effects is not None:
@@ -217,6 +206,7 @@ class Workshop:
             dtype=recipe.model.dtype,
             group=self.group,
             observe=observe,
+            working=job.working,
         )
         states = States(self.store, self.group, recipe, self.save_every_s)
         states.resume(loop)
@@ -225,6 +215,7 @@ class Workshop:
             self._run(job, loop, report, looks, kept, states)
         finally:
             states.close()
+        job.put_back()
         for one in reversed(made):  # the leader last: while it is missing, all are made with it
             if one.id in missing:
                 drop_gathered(scorer)

@@ -144,3 +144,47 @@ def test_nothing_is_read_of_no_positions():
 def test_chunks_are_of_64_mib():
     assert _logits.AT_ONCE * 4 == 64 * 2**20
     assert math.floor(_logits.AT_ONCE / 128_256) == 130
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_linear_head_is_gone_through_in_place(monkeypatch, dtype, has_bias):
+    """The numbers of all at once; what chunks add to the head's gradient adds up in float32."""
+    monkeypatch.setattr(_logits, "AT_ONCE", 16 * CLASSES)
+    torch.manual_seed(2)
+    head = nn.Linear(WIDTH, CLASSES, bias=has_bias).to(dtype)
+    states = torch.randn(COUNT, WIDTH).to(dtype).requires_grad_()
+    labels = torch.randint(CLASSES, (COUNT,))
+    labels[::9] = -100
+    slopes = torch.randn(COUNT).to(torch.promote_types(dtype, torch.float32))
+    leaves = [states, *head.parameters()]
+    found = []
+    for linear in (head, None):
+        values = read(Logits(states, head, CLASSES, linear), nll, labels)
+        found.append((values.detach(), *torch.autograd.grad((values * slopes).sum(), leaves)))
+        with torch.no_grad():  # as the start model is asked
+            again = read(Logits(states, head, CLASSES, linear), nll, labels)
+        assert torch.equal(again, found[-1][0])
+    assert (found[0][0][::9] == 0).all()
+    close = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.allclose(one, other, rtol=close, atol=close * float(other.abs().max()))
+
+
+def test_a_head_that_is_kept_still_is_not_differentiated(monkeypatch):
+    monkeypatch.setattr(_logits, "AT_ONCE", 16 * CLASSES)
+    head = nn.Linear(WIDTH, CLASSES).requires_grad_(False)
+    states = torch.randn(COUNT, WIDTH, requires_grad=True)
+    labels = torch.zeros(COUNT, dtype=torch.long)
+    loss = read(Logits(states, head, CLASSES, head), nll, labels).sum()
+    made = []
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "zeros", lambda *args, **_: made.append(args))
+        loss.backward()
+    assert made == []  # of the size of the head: gigabytes beside adapters
+    (known,) = torch.autograd.grad(
+        nn.functional.cross_entropy(head(states), labels, reduction="sum"), states
+    )
+    assert torch.allclose(states.grad, known, atol=1e-5)
+    assert head.weight.grad is None

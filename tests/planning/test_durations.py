@@ -77,7 +77,7 @@ def test_a_model_of_unknown_size_has_no_time():
 
 
 def test_gpus_are_named_as_people_write_them():
-    assert device("h100", 8) == Device("H100", GPUS["H100"].flops, GPUS["H100"].layer_s, 8)
+    assert device("h100", 8) == replace(GPUS["H100"], count=8)
     with pytest.raises(ConfigError, match=r"--device: no GPU is named 'H10'\. Did you mean 'H100'"):
         device("H10")
     with pytest.raises(ConfigError, match=r"--devices: .* got 0"):
@@ -103,12 +103,12 @@ def test_it_is_said_how_sure_that_is():
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("meta-llama/Llama-3.2-1B-Instruct", 1_000_000_000),
-        ("Qwen/Qwen2.5-0.5B", 500_000_000),
+        ("meta-llama/Llama-3.2-1B-Instruct", 1_235_814_400),
+        ("Qwen/Qwen2.5-0.5B", 494_005_120),
         ("EleutherAI/pythia-1.4b-deduped", 1_400_000_000),
         ("HuggingFaceTB/SmolLM-135M", 135_000_000),
-        ("locuslab/tofu_ft_llama2-7b", 7_000_000_000),
-        ("microsoft/phi-1_5", None),
+        ("locuslab/tofu_ft_llama2-7b", 6_738_415_616),
+        ("microsoft/phi-1_5", 1_421_969_408),
         ("openai-community/gpt2", None),
     ],
 )

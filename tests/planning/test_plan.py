@@ -28,7 +28,9 @@ SET_NAMES = ("full", *SIZES, "retain99", "retain95", "retain90", "real_authors",
 @dataclass(frozen=True)
 class Size:
     num_examples: int = 40
+    num_answers: int = 40
     num_characters: int = 10_000
+    longest: int = 300
 
 
 def space_of(**changes):
@@ -172,8 +174,7 @@ def test_estimates_match_a_count_by_hand(toy):
     assert found["train_flops"] == 6 * 1000 * tokens
     # original, retrained, 4 unlearners, one point inside each of 6 curves, 4 probes, one unknown
     assert found["measure_flops"] == 2 * 1000 * 2_500 * 3 * (2 + 4 + 6)
-    # a bend: weights, gradients, two states of AdamW, and three models more
-    assert found["memory_gib"] == pytest.approx(1000 * (16 + 12) / 2**30)
+    assert found["memory_gib"] is None  # of no shape that is known
     assert found["disk_gib"] == pytest.approx(1000 * 4 * 9 / 2**30)
 
 

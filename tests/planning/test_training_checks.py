@@ -3,6 +3,7 @@
 import pytest
 
 from raymcu.errors import ConfigError
+from raymcu.planning import training_checks
 from raymcu.planning.surroundings import load_space, plan_study
 
 
@@ -64,6 +65,67 @@ def test_fault_is_told_once(tables, told):
         planned(**tables)
     (fault,) = refused.value.faults
     assert fault.startswith(told)
+
+
+def lean(dtype="float32", **training):
+    return plan_study(
+        load_space(
+            {
+                "name": "checks",
+                "benchmark": {"name": "authors", "num_authors": 20, "forget_sizes": ["forget05"]},
+                "model": {"scratch": {}, "dtype": dtype},
+                "unlearning": {"settings": ["Rand"], "seeds": [0, 1], "training": training},
+                "methods": [{"name": "grad_diff"}],
+            }
+        )
+    )
+
+
+EIGHT = {"optimizer": {"name": "adamw_8bit"}}
+LEAN = [
+    (
+        {"weights": "kahan"},
+        "weights: is 'kahan', which rounds to bfloat16, and model.dtype is 'float32'. Set "
+        "model.dtype = 'bfloat16', or leave weights out.",
+    ),
+    (
+        {"dtype": "bfloat16", "weights": "stochastic", "lora": {}},
+        "weights: is 'stochastic', and adapters, which lora trains, are small and float32. Leave "
+        "weights out.",
+    ),
+    (
+        {"offload": True, "workers": 2},
+        "workers: is 2, and offload = true is for one worker. Set workers = 1, or leave the other "
+        "out.",
+    ),
+    ({"lora": {"base": "nf4"}, "workers": 2}, "workers: is 2, and lora.base = 'nf4' is for one"),
+    (
+        {"offload": True, "optimizer": {"order": "second", "name": "soul"}},
+        "optimizer: 'soul' looks at all weights at once, and offload = true steps one after the "
+        "other.",
+    ),
+    (
+        EIGHT,
+        "optimizer.name: is 'adamw_8bit', which is bitsandbytes', and that is not installed here. "
+        "Install it: pip install 'raymcu[8bit]', or set optimizer.name = 'adamw'.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "told"), LEAN, ids=[told[:40] for _, told in LEAN])
+def test_what_takes_less_memory_is_refused_where_it_cannot_be(monkeypatch, changes, told):
+    monkeypatch.setattr(training_checks, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as refused:
+        lean(**changes)
+    (fault,) = refused.value.faults
+    assert fault.startswith(f"unlearning.training.{told}")
+
+
+def test_what_takes_less_memory_is_planned_where_it_can_be(monkeypatch):
+    monkeypatch.setattr(training_checks, "find_spec", lambda name: name)
+    for changes in ({"weights": "kahan", "offload": True}, EIGHT, {"lora": {"base": "nf4"}}):
+        plan = lean("bfloat16", **changes)
+        assert any(recipe.role == "unlearner" for recipe in plan.recipes.values())
 
 
 def test_tables_that_fit_only_together_are_no_fault():

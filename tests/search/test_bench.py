@@ -24,7 +24,8 @@ from raymcu.store.run_folder import RunFolder
 from raymcu.study.loading import strictly
 from raymcu.study.search_space import SearchSpace
 from raymcu.study.training_tables import Average, Lora
-from raymcu.training.workshop import Looks, Workshop
+from raymcu.training.progress import Looks
+from raymcu.training.workshop import Workshop
 
 CONTENT = {
     "name": "small",

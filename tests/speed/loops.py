@@ -8,18 +8,29 @@ from raymcu.models.causal_lm import trainable
 from raymcu.training.data import Stream
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
+from raymcu.training.working import Working
 
 
-def make_loop(scorer, encoder, training, forget, retain, reference, method, walk=None):
+def make_loop(
+    scorer, encoder, training, forget, retain, reference, method, walk=None, dtype="float32"
+):
+    """A loop; in bfloat16 with what `Job.hold` and `movable_weights` would put beside the model."""
+    weights, working = trainable(scorer.model), None
+    if dtype == "bfloat16":
+        working = Working(scorer.model)
+        moved = working.move(weights if training.weights == "float32" else {})
+        weights = moved or weights
     methods = [METHODS[method](**({"retain": "kl"} if method == "npo" else {}))]
     return Loop(
         scorer=scorer,
-        weights=trainable(scorer.model),
+        weights=weights,
         methods=methods,
         stream=Stream(forget, retain, training.batch_size, 0),
         material=Material(encoder, Rows(forget), Rows(retain)),
         training=training,
         reference=reference,
+        dtype=dtype,
+        working=working,
         walk=None if walk is None else walk(dict(scorer.model.named_parameters())),
     )
 

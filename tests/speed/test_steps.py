@@ -7,7 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from raymcu.curves.quadratic import Quadratic
 from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
-from raymcu.study.training_tables import Training
+from raymcu.study.training_tables import OptimizerUse, Training
 from raymcu.training.recompute import recompute
 from raymcu.training.reference import Reference
 from raymcu.training.walk import Walk
@@ -31,7 +31,7 @@ class Encoder:
 def step_of():
     """Makes trainings of one 2M-parameter Llama, GradDiff, with batches of 8."""
 
-    def make(lengths, walk=None, **changes):
+    def make(lengths, walk=None, dtype="float32", **changes):
         torch.manual_seed(0)
         config = LlamaConfig(
             vocab_size=VOCABULARY,
@@ -52,7 +52,7 @@ def step_of():
             for n in lengths(draw)
         ]
         half = len(rows) // 2
-        of = (rows[:half], rows[half:], Reference(), "grad_diff", walk)
+        of = (rows[:half], rows[half:], Reference(), "grad_diff", walk, dtype)
         return make_loop(scorer, Encoder(), training, *of)
 
     return make
@@ -87,3 +87,29 @@ def test_a_step_of_a_bend(step_of):
 def test_a_packed_step_of_short_answers(step_of):
     packed, plain = (step_of(short_answers, packing=how) for how in ("packed", "none"))
     assert compare_steps("short answers, packed", packed, plain) < 1
+
+
+MODES = {
+    "offload": ("float32", {"offload": True}),
+    "adamw_8bit": ("float32", {"optimizer": OptimizerUse(name="adamw_8bit")}),
+    "bfloat16 beside masters": ("bfloat16", {}),
+    "bfloat16, kahan": ("bfloat16", {"weights": "kahan"}),
+    "bfloat16, stochastic": ("bfloat16", {"weights": "stochastic"}),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_in_less_memory(step_of, mode):
+    """What it costs, of float32 and AdamW; a CPU without units for bfloat16 is slow at it."""
+    dtype, changes = MODES[mode]
+    if mode == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+    lean = step_of(even, dtype=dtype, **changes)
+    assert compare_steps(mode, lean, step_of(even)) < (2 if dtype == "float32" else 20)
+
+
+@pytest.mark.parametrize("how", ["kahan", "stochastic"])
+def test_a_step_without_masters(step_of, how):
+    lean = step_of(even, dtype="bfloat16", weights=how)
+    beside = step_of(even, dtype="bfloat16")
+    assert compare_steps(f"{how}, of bfloat16 beside masters", lean, beside) < 1.5

@@ -1,7 +1,6 @@
 """Runs workshops, alone or as a gang of two processes."""
 
-import json
-import subprocess
+import multiprocessing
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,41 +18,66 @@ from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
 from raymcu.training.reference import Reference
 
-GANG = Path(__file__).with_name("gang.py")
-
 
 @dataclass
 class Task:
-    """One recipe for the gang: where to, and when to die and begin again."""
+    """One recipe for the gang: where to, when to stop and begin again, and how it is sharded."""
 
     store: CheckpointStore
     recipe: Recipe
     stops: tuple[int, ...] = ()
+    is_roomy: bool = False
+    is_left: bool = False
+    """Stopped for good at the last of its stops."""
 
 
 @pytest.fixture(scope="session")
 def gang(tmp_path_factory):
-    """Runs tasks on two worker processes without Ray."""
+    """Runs tasks, then checks of `gang_checks`, on worker processes without Ray.
 
-    def run(*tasks):
+    They are forked off a process that has imported all, as a study's worker stays warm.
+    """
+    sys.path.append(str(Path(__file__).parent))
+    from gang import main
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gang"])
+
+    def start(*tasks, size=2, checks=(), save_every_s=1e9):
         job = {
+            "size": size,
             "rendezvous": str(tmp_path_factory.mktemp("gang") / "rendezvous"),
             "tasks": [
-                [task.store.folder.url, task.recipe.model_dump_json(), task.stops] for task in tasks
+                [
+                    task.store.folder.url,
+                    task.recipe.model_dump_json(),
+                    task.stops,
+                    task.is_roomy,
+                    task.is_left,
+                ]
+                for task in tasks
             ],
+            "save_every_s": save_every_s,
+            "checks": [[name, arguments] for name, *arguments in checks],
         }
-        command = [sys.executable, str(GANG), json.dumps(job)]
         workers = [
-            subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True)
-            for rank in (0, 1)
+            context.Process(target=main, args=(job, rank), daemon=True) for rank in range(size)
         ]
+        for worker in workers:
+            worker.start()
+        return workers
+
+    def run(*tasks, **how):
+        workers = start(*tasks, **how)
         try:
-            told = [worker.communicate(timeout=500)[1] for worker in workers]
+            for worker in workers:
+                worker.join(900)
+            assert [worker.exitcode for worker in workers] == [0] * len(workers)
         finally:
             for worker in workers:
                 worker.kill()
-        assert [worker.returncode for worker in workers] == [0, 0], "\n".join(told)
 
+    run.start = start
     run.task = Task
     return run
 

@@ -58,7 +58,7 @@ class _OneBend:
     def slope(self, t):
         return 2 * t * (1 - t)
 
-    def take_gradients(self, t):
+    def take_gradients(self, t, weights):
         for name, weight in self.weights.items():
             self.bend[name].grad, weight.grad = weight.grad, None
 

@@ -2,10 +2,12 @@
 
 import pytest
 
-from raymcu.planning.costs import held_bytes
+from raymcu.models.shapes import Shape, shape_of
+from raymcu.planning.memory import peak
 from raymcu.study.training_tables import ORDERS, Average
 
 NAMES = [name for names in ORDERS.values() for name in names]
+SIZE = 100_000
 
 
 def held_by(loop):
@@ -18,27 +20,45 @@ def held_by(loop):
     return sum(t.numel() * t.element_size() for t in tensors) / sum(w.numel() for w in weights)
 
 
+def parts(recipe, shape):
+    """What a plan says, per weight."""
+    found = peak(recipe, shape, lambda part: (1, 1)).parts
+    return {kind: size / shape.num_parameters for kind, size in found.items()}
+
+
 @pytest.mark.parametrize("average", [None, Average(every="step")], ids=["last", "averaged"])
 @pytest.mark.parametrize("name", NAMES)
 def test_states_of_every_optimizer_are_counted(make, recipes, study, name, average):
+    if name == "adamw_8bit":
+        pytest.skip("its small weights have states of 32 bits")
     training = recipes.training(name, average=average)
     recipe = recipes.unlearner(study.original, "grad_ascent", training=training)
-    found = held_by(make("grad_ascent", training=training))
-    if name == "muon":  # counted as AdamW: its share of matrices is not known to a plan
-        assert 0.75 * held_bytes(recipe) < found <= held_bytes(recipe)
-    else:
-        assert found == pytest.approx(held_bytes(recipe))
+    told = parts(recipe, shape_of(recipe.model, None))
+    held = told["weights"] + 4 + told["states"] + told["beside"]
+    # Of muon's weights a plan takes norms for matrices.
+    assert held == pytest.approx(held_by(make("grad_ascent", training=training)), rel=0.01)
 
 
 def test_workers_share_it_and_a_half_precision_model_is_computed_with_a_copy(recipes, study):
     half = study.original.model.model_copy(update={"dtype": "bfloat16"})
+    shape = Shape.unknown(SIZE)
 
     def held(**changes):
-        return held_bytes(recipes.unlearner(study.original, **changes))
+        return sum(parts(recipes.unlearner(study.original, **changes), shape).values())
 
-    assert held() == 16
-    assert held(model=half) == 18
-    assert held(model=half, training=recipes.training(workers=4)) == 4
-    assert held(model=half, training=recipes.training(lora=recipes.lora())) == 2
-    assert held(training=recipes.training(lora=recipes.lora())) == 4
+    def near(expected):
+        return pytest.approx(expected, rel=0.01)
+
+    assert held() == near(16)
+    assert held(model=half) == near(18)
+    assert held(model=half, training=recipes.training("adamw_8bit")) == near(12)
+    assert held(model=half, training=recipes.training(offload=True)) == near(10)
+    assert held(model=half, training=recipes.training(weights="kahan")) == near(14)
+    assert held(model=half, training=recipes.training(weights="stochastic")) == near(12)
+    nf4 = recipes.training(lora=recipes.lora(base="nf4"))
+    assert held(model=half, training=nf4) == near(2)  # as it is opened, before it is rounded
+    assert held(training=nf4) == near(4)
+    assert held(model=half, training=recipes.training(workers=4)) == near(4)
+    assert held(model=half, training=recipes.training(lora=recipes.lora())) == near(2)
+    assert held(training=recipes.training(lora=recipes.lora())) == near(4)
     assert held(training=None) == 0

@@ -182,5 +182,5 @@ def test_sets_of_one_start_model_have_sampled_answers_of_their_own(
             material=Material(encoder, forget, rows_of("retain90")),
             encoder=encoder,
         )
-        found = asked._answers(job, part, lambda: tiny_llama)
+        found = asked._answers(job, part, lambda: SimpleNamespace(model=tiny_llama))
         assert [found[row][0].prompt for row in (0, 1)] == [x.prompt for x in forget.encoded]

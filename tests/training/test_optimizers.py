@@ -72,11 +72,11 @@ def test_nesterov_takes_the_known_steps():
     assert walked[True] == pytest.approx([1 - 0.15, 0.85 - 0.325])
 
 
-def layers():
+def layers(dtype=torch.float32):
     torch.manual_seed(0)
     names = ("model.embed_tokens.weight", "model.layers.0.q_proj.weight", "lm_head.weight")
-    made = {name: torch.randn(8, 8, requires_grad=True) for name in names}
-    return made | {"model.norm.weight": torch.randn(8, requires_grad=True)}
+    made = {name: torch.randn(8, 8) for name in names} | {"model.norm.weight": torch.randn(8)}
+    return {name: weight.to(dtype).requires_grad_() for name, weight in made.items()}
 
 
 def test_muon_moves_the_matrices_of_the_blocks_only():
@@ -104,18 +104,27 @@ def test_adamw_takes_the_known_first_step():
 @pytest.mark.parametrize(
     "use", [OptimizerUse(order=order, name=name) for order in ORDERS for name in ORDERS[order]]
 )
-def test_a_loaded_state_goes_on_bit_for_bit(use):
+@pytest.mark.parametrize(
+    "how", [{}, {"offload": True}, {"weights": "kahan"}, {"weights": "stochastic"}], ids=str
+)
+def test_a_loaded_state_goes_on_bit_for_bit(use, how):
+    if use.resolved == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+    if how and use.resolved in {"sophia_g", "soul"}:
+        pytest.skip("it looks at all weights at once")
+    dtype = torch.bfloat16 if "weights" in how else torch.float32
+
     def walk(optimizer, steps):
         for step in steps:
             for name, weight in optimizer.weights.items():
                 torch.manual_seed(step + len(name))
-                weight.grad = torch.randn(weight.shape)
-            optimizer.step(0.9**step)
+                weight.grad = torch.randn(weight.shape).to(weight.dtype)
+            optimizer.step(0.9**step, step)
 
-    training = Training(optimizer=use, learning_rate=0.1, weight_decay=0.1)
-    undisturbed = Optimizer(layers(), training)
+    training = Training(optimizer=use, learning_rate=0.1, weight_decay=0.1, **how)
+    undisturbed = Optimizer(layers(dtype), training)
     walk(undisturbed, range(6))
-    early = Optimizer(layers(), training)
+    early = Optimizer(layers(dtype), training)
     walk(early, range(3))
     state = {key: value.clone() for key, value in early.state().items()}
     late = Optimizer({n: w.detach().clone() for n, w in early.weights.items()}, training)

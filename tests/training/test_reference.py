@@ -7,7 +7,7 @@ import torch
 
 from raymcu.methods._base import Needs, Part
 from raymcu.models.scorer import Scorer
-from raymcu.training.reference import Asked, Reference, sample
+from raymcu.training.reference import Reference, sample
 
 CPU = torch.device("cpu")
 
@@ -97,8 +97,6 @@ def test_what_is_known_is_not_asked_again(tiny_llama, rows):
         tuple(rows[3:5])
     }
     assert len(reference.missing(needs, Part("forget", every_position=True), rows[:3])) == 2
-    reference.forget_states()
-    assert list(reference.missing(needs, part, rows[:3])) == [Asked("hidden", False)]
 
 
 def test_the_cached_head_takes_no_gradient(tiny_llama, rows):

@@ -94,7 +94,8 @@ def test_counts_beyond_float32_are_added_exactly(monkeypatch):
     stream = type("S", (), {"steps_per_epoch": 0, "forget": (), "retain": ()})()
     choice = type("C", (), {"name": "salun", "options": {}})()
     recipe = type("R", (), {"mask": choice})()
-    job = type("J", (), {"recipe": recipe, "stream": stream, "encoder": type("E", (), {"pad": 0})})
+    alone = type("T", (), {"replicas": 1})
+    job = type("J", (), {"recipe": recipe, "stream": stream, "training": alone})
     start_model.freeze_weights(job, None, {}, Floats())
     (add,) = caught
     assert add(torch.tensor([2**24 + 1, 2**40 + 1])).tolist() == [2**24 + 1, 2**40 + 1]

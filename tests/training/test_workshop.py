@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -236,7 +237,8 @@ def test_the_ends_of_a_bend_are_mapped_not_copied(study, recipes):
     bend = recipes.bend(study.first, study.second, study.original)
     folder = study.store.local_dir(study.first.id)
     own = causal_lm.open_model(folder, "float32", torch.device("cpu"))
-    walk = Workshop(study.store, 0)._walk(bend, own)
+    job = SimpleNamespace(recipe=bend, model=own, training=bend.training)
+    walk = Workshop(study.store, 0)._walk(job)
     lines = Path("/proc/self/maps").read_text().splitlines()
     for end, recipe in ((walk.first, study.first), (walk.second, study.second)):
         file = str(study.store.local_dir(recipe.id).resolve() / "model.safetensors")

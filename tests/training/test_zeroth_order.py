@@ -7,7 +7,16 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from raymcu.training.zeroth_order import directions, estimate
+from raymcu.training import counted
+from raymcu.training.zeroth_order import direction, estimate
+
+
+def directions(weights, seed, number):
+    """A whole direction, by name."""
+    found = {}
+    for name, _, noise in direction(weights, seed, number):
+        found.setdefault(name, []).append(noise)
+    return {name: torch.cat(pieces) for name, pieces in found.items()}
 
 
 class Bowl:
@@ -110,7 +119,7 @@ def test_a_direction_does_not_depend_on_the_order_of_weights(bowl):
 
 def test_weights_of_one_shape_have_directions_of_their_own():
     weights = {name: torch.zeros(20000) for name in ("one", "two")}
-    one, two = (noise for _, noise in directions(weights, 0, 0))
+    one, two = directions(weights, 0, 0).values()
     for noise in (one, two):
         assert abs(float(noise.mean())) < 0.03
         assert float(noise.var()) == pytest.approx(1, abs=0.04)
@@ -134,3 +143,45 @@ def test_a_shard_gets_its_part_of_the_same_estimate(rank):
         assert torch.equal(shard["w"].to_local(), start.to_local())
     finally:
         distributed.destroy_process_group()
+
+
+def test_numbers_are_those_of_splitmix64():
+    """Known: the first three of seed 1234567, as Vigna's C code has them."""
+    found = counted.bits(1234567, 0, torch.Size([3]), torch.device("cpu")).tolist()
+    assert [number % 2**64 for number in found] == [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+    ]
+
+
+def test_a_direction_is_drawn_piece_by_piece(monkeypatch):
+    weights = {"w": torch.zeros(301, 7), "v": torch.zeros(13)}
+    assert [noise.shape for *_, noise in direction({"one": torch.zeros(())}, 0, 0)] == [()]
+    whole = directions(weights, 0, 0)
+    monkeypatch.setattr(counted, "AT_ONCE", 50)
+    pieces = [noise for _, _, noise in direction(weights, 0, 0)]
+    assert max(map(torch.numel, pieces)) <= 50
+    assert all(torch.equal(*pair) for pair in zip(
+        directions(weights, 0, 0).values(), whole.values(), strict=True
+    ))  # fmt: skip
+
+
+def test_normal_numbers_have_the_moments_of_a_normal():
+    drawn = counted.normal(5, 0, torch.Size([400_000]), torch.device("cpu")).double()
+    assert abs(float(drawn.mean())) < 4 / 400_000**0.5
+    for power, known in ((2, 1.0), (4, 3.0)):
+        assert float((drawn**power).mean()) == pytest.approx(known, rel=0.03)
+    assert abs(float((drawn[1:] * drawn[:-1]).mean())) < 4 / 400_000**0.5
+    assert float((drawn.abs() > 3).double().mean()) == pytest.approx(0.0027, abs=4e-4)
+
+
+def test_what_the_loss_reads_may_lie_elsewhere():
+    """As bfloat16 weights beside their masters, which need no copy."""
+    bowl = Bowl(torch.float32)
+    masters = {name: weight.detach().clone() for name, weight in bowl.weights.items()}
+    bowl.weights = {n: w.detach().bfloat16() for n, w in bowl.weights.items()}
+    before = {name: weight.clone() for name, weight in bowl.weights.items()}
+    estimate(masters, bowl.loss, seed=0, step=0, scale=0.1, into=bowl.weights)
+    assert all(torch.equal(before[name], weight) for name, weight in bowl.weights.items())
+    assert all(weight.grad.dtype == torch.float32 for weight in masters.values())
