@@ -87,7 +87,7 @@ __version__ = "0.1.0"
 # that is set already wins: they are defaults.
 for _name, _value in {
     "OMP_WAIT_POLICY": "PASSIVE",  # spinning OpenMP threads starve the other workers
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # what asked for no GPU sees none
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's new reporter prints at any verbosity
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",

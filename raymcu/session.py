@@ -13,9 +13,9 @@ import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import ray
 from ray._private.services import find_bootstrap_address
@@ -29,8 +29,12 @@ from raymcu.study.search_space import Execution
 
 _ANSWER_S = 25
 """How long a cluster may take to answer; Ray itself would try for many minutes."""
+_HIDES_GPUS = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
+"""Whether a process that asked for no GPU sees none."""
 _TOLD_EVERY_S = 60
 """How long to wait for room before saying so, and between saying so again."""
+_AHEAD = 16
+"""Workers that may wait for nodes of a small cluster; as many again of a larger one."""
 
 
 class Node(NamedTuple):
@@ -56,6 +60,19 @@ class Cluster:
     def workers(self, execution: Execution) -> int:
         """Return how many single-device workers run at once, at least one."""
         return max(1, self._room(execution.cpus_per_worker, self.gpus_per_worker(execution)))
+
+    def wanted(self, execution: Execution) -> int:
+        """Return how many workers to ask for at once if there is work for all of them.
+
+        Where nodes may come, some wait for them: that is what an autoscaler sees, and they go
+        with whoever asked, which a request to the autoscaler would not.
+        """
+        room = self.workers(execution)
+        return room + max(room, _AHEAD) if self.may_grow else room
+
+    def by_now(self) -> Self:
+        """Return what the cluster offers now, as nodes come and go."""
+        return replace(self, nodes=_nodes()) if self.may_grow else self
 
     def gpus_per_worker(self, execution: Execution) -> float:
         """Return the GPUs of each worker: as asked, else one where there are any."""
@@ -144,7 +161,9 @@ def connect(
             cpus = num_cpus or len(os.sched_getaffinity(0))
             options |= {"num_cpus": cpus, "num_gpus": num_gpus, "include_dashboard": dashboard}
             options |= {"dashboard_host": "127.0.0.1"}
-        elif passed := _not_the_jobs(variables or {}):
+        else:
+            own = {_HIDES_GPUS: os.environ[_HIDES_GPUS]}  # its workers do not have our environment
+            passed = _not_the_jobs({**own, **(variables or {})})
             options |= {"runtime_env": {"env_vars": passed}}
         _init(address, options)
     try:
@@ -305,6 +324,11 @@ def _host_and_port(address: str) -> tuple[str, int]:
             f"RAY_ADDRESS={address}: is no address. Write HOST:PORT, e.g. 10.0.0.1:6379, or auto."
         )
     return host.strip("[]"), int(port)
+
+
+def answers(address: str) -> bool:
+    """Say whether something listens at an address, HOST:PORT."""
+    return _listens(*_host_and_port(address))
 
 
 def _listens(host: str, port: int) -> bool:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from raymcu import session
 from raymcu.errors import ConfigError
@@ -209,3 +210,13 @@ def test_first_starts_at_once_share_one_whole_token(monkeypatch, tmp_path):
     assert len(token) == 64
     assert [path.name for path in (tmp_path / ".ray").iterdir()] == ["auth_token"]
     assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.ray
+def test_who_asks_for_no_gpu_sees_none(cluster):
+    """On a node with GPUs all were seen by whoever asked for none."""
+    seen = ray.remote(num_cpus=1)(os.environ.get)
+    on_gpus = {"env_vars": {"CUDA_VISIBLE_DEVICES": "0,1"}}
+    asked = seen.options(runtime_env=on_gpus).remote("CUDA_VISIBLE_DEVICES")
+    assert ray.get(asked) == ""
+    del cluster

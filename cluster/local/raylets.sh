@@ -19,6 +19,8 @@ command -v raymcu >/dev/null || { echo "raymcu is not on PATH: activate its envi
 # shellcheck source=cluster/local/token.sh
 source "$(dirname "${BASH_SOURCE[0]}")/token.sh"
 
+export RAY_JOB_STOP_WAIT_TIME_S="${RAY_JOB_STOP_WAIT_TIME_S:-60}" # Ray's own 3 s are too few to save in
+
 started=()
 end() {
   trap - EXIT INT TERM

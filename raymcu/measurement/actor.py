@@ -62,9 +62,9 @@ class PointActor:
             Measurement.model_validate(setup["measurement"]),
         )
 
-    def where(self) -> str | None:
-        """Name this process's device, which says that the process has started."""
-        return device_name()
+    def where(self) -> tuple[str | None, str | None]:
+        """Name this process's device and node, which says that the process has started."""
+        return device_name(), None
 
     def measure(
         self,

@@ -11,6 +11,8 @@ import ray
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.cluster.checks import passed_on
 from raymcu.cluster.gauges import Exported, speed_gauge
+from raymcu.cluster.head import watched
+from raymcu.cluster.leaving import Deaths
 from raymcu.cluster.nodes import refuse_blind_nodes
 from raymcu.errors import ConfigError
 from raymcu.measurement.actor import PointActor, setup_of
@@ -52,14 +54,23 @@ class Crew:
         self.dismiss()
         self._connection.close()
 
-    @cached_property
+    @property
     def cluster(self) -> Cluster:
-        """What the cluster offers; connects to it at the first call."""
+        """What the cluster offers by now; connects to it at the first call."""
+        return self._joined.by_now()
+
+    @cached_property
+    def _joined(self) -> Cluster:
         passed = passed_on(self.space)
         found = self._connection.enter_context(
             connect(self.space.name, dashboard=self.ray_dashboard, variables=passed)
         )
         if found.may_grow:
+            has_begun = self.run.exists("run.json")
+            told = self.run.read_json("run.json") if has_begun else {}
+            command = told.get("command") or "the same command"
+            head = ray.get_runtime_context().gcs_address
+            self._connection.enter_context(watched(head, command))
             refuse_blind_nodes(self.run)
         return found
 
@@ -107,15 +118,20 @@ class Crew:
         start = self._starter()
         watch = Exported(watch, self.run, self.space.name, "measure", len(points))
 
-        def replace() -> Any | None:
-            held = len(pool.retired) + len(self._retired) + len(pool.workers)
-            return start() if held < self.cluster.workers(self.space.execution) else None
+        def more(held: int, work: int) -> list[Any]:
+            execution, others = self.space.execution, len(self._retired)
+            most = min(held + work, execution.measure_actors or self.cluster.wanted(execution))
+            return [start() for _ in range(held + others, most)]
 
         pool = Pool(
-            self.actors(len(points)), Queue(points, self._sizes), Devices(self.run), replace
+            self.actors(len(points)),
+            Queue(points, self._sizes),
+            Devices(self.run),
+            more,
+            Deaths(self.space.execution.max_attempts),
         )
         try:
-            drain(pool, self.run, self.space.execution.max_attempts, watch)
+            drain(pool, self.run, watch)
         finally:
             self._retired += pool.retired
             self._keep([worker.actor for worker in pool.workers if worker.is_up])
@@ -130,11 +146,11 @@ class Crew:
 
     def _starter(self) -> Callable[[], Any]:
         """Return what starts one more actor."""
-        setup = cache(lambda: setup_of(self.run, self.space))
+        setup, remote = cache(lambda: setup_of(self.run, self.space)), self._remote()
 
         def start() -> Any:
             name = f"raymcu-measure-{len(self._actors) + len(self._retired)}-{time.time_ns()}"
-            self._actors.append(self._remote.options(name=name).remote(setup()))
+            self._actors.append(remote.options(name=name).remote(setup()))
             return self._actors[-1]
 
         return start
@@ -144,7 +160,6 @@ class Crew:
         """About how much a point of each forget set has to read; takes a look at all data."""
         return _sizes(self.space)
 
-    @cached_property
     def _remote(self) -> Any:
         execution = self.space.execution
         return ray.remote(
@@ -158,7 +173,12 @@ class Crew:
 
 
 class MeasuringActor(PointActor):
-    """Exports how fast it reads."""
+    """Exports how fast it reads, and knows its node."""
+
+    def where(self) -> tuple[str | None, str | None]:
+        """Name this process's device and node."""
+        device, _ = super().where()
+        return device, str(ray.get_runtime_context().get_node_id())
 
     def measure(self, *point: Any, **how: Any) -> float:
         """Measure a point, see `PointActor.measure`."""

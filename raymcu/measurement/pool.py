@@ -1,7 +1,7 @@
 """The pool of measuring actors: bounded queue, retries, whose fault a failure is."""
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
 
+from raymcu.cluster.leaving import MOST_LEFT, Deaths
 from raymcu.errors import StoreError, WorkError
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import DeviceError, Devices
@@ -25,6 +26,8 @@ _AGAIN_S = 2.0
 """How long after one time the next one comes: Ray may answer for it at once, and in vain."""
 _TOLD_EVERY_S = 15.0
 """How long nothing may end till whoever watches is told what is under way, once more."""
+_GROWS_EVERY_S = 10.0
+"""How often it is asked for more actors."""
 
 
 @dataclass(eq=False)
@@ -40,6 +43,8 @@ class Worker:
     """Whether it takes no more: it tries a suspect."""
     device: str | None = None
     """Where its process is; None without a GPU."""
+    node: str | None = None
+    """Where it answered last."""
     failed_starts: int = 0
 
     @property
@@ -55,8 +60,9 @@ class Pool:
         actors: Those there are; they may still be starting.
         queue: What to measure.
         devices: Which devices take no more work.
-        replace: Starts an actor in place of one whose device takes no more; None where there is
-            no room for one.
+        more: Starts actors that there is room for, or that a cluster may yet have room for, given
+            how many there are, and how many more there are points for.
+        deaths: Counts how often each point's process died.
     """
 
     def __init__(
@@ -64,12 +70,19 @@ class Pool:
         actors: Sequence[Any],
         queue: Queue,
         devices: Devices,
-        replace: Callable[[], Any | None] = lambda: None,
+        more: Callable[[int, int], Sequence[Any]] = lambda held, work: (),
+        deaths: Deaths | None = None,
     ) -> None:
-        self.workers = [Worker(actor) for actor in actors]
+        self.workers: list[Worker] = []
         self.queue = queue
         self.devices = devices
-        self.replace = replace
+        self.more = more
+        self.deaths = deaths or Deaths(most=3)
+        self.given_up = 0
+        """Actors whose process never started."""
+        self.doubts: deque[tuple[Point, str, Exception]] = deque()
+        """Points whose processes have died, maybe with their nodes, and what is told of it."""
+        self.grows_at = 0.0
         self.retired: list[Any] = []
         """Actors of devices that take no more work: they hold them, so that nobody else does."""
         self.running: dict[Any, tuple[Worker, Point | None]] = {}
@@ -84,13 +97,25 @@ class Pool:
         """Workers that may have room: all that has changed since they were last looked at."""
         self.under_way = 0
         """Points under way."""
-        for worker in self.workers:
-            self.revive(worker)
+        self._add(actors)
 
     @property
     def is_done(self) -> bool:
         """Whether no point is left, or nobody to measure it."""
-        return not self.workers or not (self.queue or self.under_way)
+        return not self.doubts and not (self.workers and (self.queue or self.under_way))
+
+    def grow(self) -> None:
+        """Take in actors for which a cluster that changes has room by now."""
+        self.grows_at = time.monotonic() + _GROWS_EVERY_S
+        held = len(self.workers) + len(self.retired) + self.given_up
+        idle = sum(not worker.under_way for worker in self.workers)
+        work = self.queue.num_points + len(self.queue.suspects) - idle
+        self._add(self.more(held, max(0, work)))
+
+    def _add(self, actors: Sequence[Any]) -> None:
+        for actor in actors:
+            self.workers.append(Worker(actor))
+            self.revive(self.workers[-1])
 
     def fill(self) -> None:
         """Hand out points: all actors get a first one before any gets a second."""
@@ -137,27 +162,54 @@ class Pool:
         if all(waiting is not worker or point for waiting, point in self.running.values()):
             self.running[worker.actor.where.remote()] = (worker, None)
 
-    def answered(self, worker: Worker, device: str | None) -> None:
+    def answered(self, worker: Worker, device: str | None, node: str | None) -> None:
         """Let a worker begin, unless its device takes no more."""
-        worker.is_up, worker.device, worker.failed_starts = True, device, 0
+        worker.is_up, worker.device, worker.node, worker.failed_starts = True, device, node, 0
         self.hungry[worker] = None
         if self.devices.is_broken(device):
             worker.is_up = False
             self.workers.remove(worker)
             self.retired.append(worker.actor)
             self.trouble = f"{device} takes no more work"
-            if (actor := self.replace()) is not None:
-                self.workers.append(Worker(actor))
-                self.revive(self.workers[-1])
+            self.grow()
 
     def lost(self, worker: Worker, error: Exception) -> None:
-        """Try again to reach a process that does not start; give the worker up in the end."""
+        """Try again to reach a process that does not start; give the worker up in the end.
+
+        One whose node has left is given up at once: another actor waits for room in its place.
+        """
         self.trouble = str(error)
         worker.failed_starts += 1
-        if worker.failed_starts < _STARTS:
+        has_left = self.deaths.is_gone(worker.node)
+        if worker.failed_starts < _STARTS and not has_left:
             self.absent.append((time.monotonic() + _AGAIN_S, worker))
+            return
+        self.workers.remove(worker)
+        ray.kill(worker.actor)  # else it holds what it finds later
+        if has_left:
+            self.grow()
         else:
-            self.workers.remove(worker)
+            self.given_up += 1
+
+    def judge(self) -> list[tuple[Point, str, Exception]]:
+        """Try points again whose process has died; return those that are given up, and why."""
+        given_up = []
+        for _ in range(len(self.doubts)):
+            point, why, error = self.doubts.popleft()
+            verdict = self.deaths.verdict(point.id)
+            if verdict == "again":
+                self.queue.suspects.append(point)
+            elif verdict == "wait":
+                self.doubts.append((point, why, error))
+            elif verdict == "died":
+                reason = f"{why} {self.deaths.most} times while measuring it."
+                given_up.append((point, reason, error))
+            else:
+                reason = f"{MOST_LEFT} nodes left the cluster while measuring it."
+                given_up.append((point, reason, error))
+        if self.queue and not self.workers:
+            self.grow()
+        return given_up
 
     def wait(self) -> list[tuple[Any, Worker, Point | None]]:
         """Return calls that have ended, each with its worker, and its point if it had one.
@@ -168,7 +220,10 @@ class Pool:
             due, worker = self.absent.popleft()
             time.sleep(max(0.0, due - time.monotonic()))
             self.revive(worker)
-        patience = _AGAIN_S if self.absent else _TOLD_EVERY_S
+        patience = _AGAIN_S if self.absent or self.doubts else _TOLD_EVERY_S
+        if not self.running:  # the last points, of which is not known yet why they ended
+            time.sleep(patience)
+            return []
         ended, others = ray.wait(list(self.running), num_returns=1, timeout=patience)
         if ended and others:  # all that have, as a look at many calls costs the same for each
             ended += ray.wait(others, num_returns=len(others), timeout=0)[0]
@@ -191,31 +246,27 @@ class Pool:
         return [Running(point.label) for _, point in self.running.values() if point]
 
 
-def drain(pool: Pool, run: RunFolder, max_attempts: int, watch: Watch) -> None:
+def drain(pool: Pool, run: RunFolder, watch: Watch) -> None:
     """Keep every actor busy until the queue is empty."""
-    attempts: Counter[str] = Counter()
     ended: list[str] = []
     while not pool.is_done:
+        if pool.queue and time.monotonic() > pool.grows_at:
+            pool.grow()
         pool.fill()
         watch(ended, pool.shown)
         calls = pool.wait()
-        labels = [_end(pool, run, attempts, max_attempts, *call) for call in calls]
+        labels = [_end(pool, run, *call) for call in calls]
         ended = [label for label in labels if label is not None]
+        for point, reason, error in pool.judge():
+            _record(run, point, "worker_died", reason, str(error))
+            ended.append(point.label)
     watch(ended, pool.shown)
     for point in (*pool.queue.suspects, *pool.queue.points):
         reason = f"no measuring process could be started, in {_STARTS} attempts each."
         _record(run, point, "worker_died", reason, pool.trouble)
 
 
-def _end(  # noqa: PLR0913, PLR0917 - the pool, its bounds, and one call of it
-    pool: Pool,
-    run: RunFolder,
-    attempts: Counter[str],
-    max_attempts: int,
-    call: Any,
-    worker: Worker,
-    point: Point | None,
-) -> str | None:
+def _end(pool: Pool, run: RunFolder, call: Any, worker: Worker, point: Point | None) -> str | None:
     """Take note of how a call ended; return the label of a point that is through with."""
     try:
         answer = ray.get(call)
@@ -227,15 +278,11 @@ def _end(  # noqa: PLR0913, PLR0917 - the pool, its bounds, and one call of it
             _record_error(run, point, error)
             return point.label
         pool.failed_on.add((worker.device, point.id))
-        attempts[point.id] += 1
-        if attempts[point.id] < max_attempts:
-            pool.queue.suspects.append(point)
-            return None
-        reason = f"{why} {max_attempts} times while measuring it."
-        _record(run, point, "worker_died", reason, str(error))
-        return point.label
+        pool.deaths.add(point.id, worker.node, error)
+        pool.doubts.append((point, why, error))
+        return None
     if point is None:
-        pool.answered(worker, answer)
+        pool.answered(worker, *answer)
         return None
     return point.label
 

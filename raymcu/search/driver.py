@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import ray
 import torch
 from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from raymcu.cluster.leaving import Deaths
 from raymcu.errors import StoreError, WorkError
 from raymcu.models.devices import DeviceError, Devices, device_name, is_device_error
 from raymcu.planning.search_extension import check_extension
@@ -211,7 +213,7 @@ def _fit(
     trainable = tune.with_parameters(_run_trial, make_bench=work.make_bench, common=common)
     interrupt = Interrupt(run)
     searcher.is_interrupted = lambda: interrupt.came is not None
-    callbacks: list[Any] = [_Watcher(watch, interrupt)]
+    callbacks: list[Any] = [_Watcher(watch, interrupt, Deaths(execution.max_attempts))]
     with suppress(ImportError):  # without tensorboardX there are no files for TensorBoard
         callbacks.append(_Board())
     interrupt.fit(
@@ -260,8 +262,13 @@ class _Pruning(FIFOScheduler):  # type: ignore[misc] # Ray is untyped
 class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
     """Passes on what trials report."""
 
-    def __init__(self, watch: Watch, interrupt: Interrupt) -> None:
+    def __init__(self, watch: Watch, interrupt: Interrupt, deaths: Deaths) -> None:
         self.watch = watch
+        self.deaths = deaths
+        self.nodes: dict[str, str] = {}
+        """Where each trial was begun last."""
+        self.died: dict[str, Any] = {}
+        """Trials whose process has died."""
         self.interrupt = interrupt
         self.running: dict[str, Running] = {}
 
@@ -278,15 +285,27 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
         """Show how far a trial is."""
+        if result.get("node"):
+            self.nodes[trial.trial_id] = result["node"]
         if result.get("running"):
             label = f"{trial.config['trial']}: {result['running']}"
             self.running[trial.trial_id] = Running(label, result["fraction"], result["loss"])
             self.watch([], list(self.running.values()))
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """End the search once trainings have saved for the sake of an interrupt."""
+        """End the search once trainings have saved for the sake of an interrupt.
+
+        Tune is told that deaths with their nodes, of which is known late, are none.
+        """
+        for key, trial in self.died.items():
+            trial.run_metadata.num_failures = self.deaths.counted(key)
         if self.interrupt.is_over(len(self.running)):
             raise KeyboardInterrupt
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Note where a trial died that is tried again."""
+        self.died[trial.trial_id] = trial
+        self.deaths.add(trial.trial_id, self.nodes.get(trial.trial_id))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Count a trial that has ended."""
@@ -322,7 +341,8 @@ def _run_trial(config: dict[str, Any], make_bench: Any, common: Mapping[str, Any
             tune.report({"running": label, "fraction": fraction, "loss": loss})
 
     # Tune prints a line of its own for a trial that told nothing.
-    tune.report({"running": "beginning", "fraction": 0.0, "loss": None})
+    node = ray.get_runtime_context().get_node_id()
+    tune.report({"running": "beginning", "fraction": 0.0, "loss": None, "node": node})
     devices, here = Devices(RunFolder(common["run"])), device_name()
     try:
         if devices.is_broken(here):

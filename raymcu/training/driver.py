@@ -9,14 +9,17 @@ trained again, however a run ended.
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 from ray.tune.search import Searcher
 
 from raymcu.cluster.gauges import Exported
+from raymcu.cluster.leaving import MOST_LEFT, Deaths
 from raymcu.errors import StoreError, WorkError
 from raymcu.models.devices import Devices, device_name, is_device_error
 from raymcu.planning.recipes import Recipe
@@ -41,6 +44,10 @@ from raymcu.training.workshop import Workshop
 _REPORT_EVERY_S = 1.0
 _AT_REST = {"running": "", "fraction": 1.0, "loss": None, "ended": ""}
 """What a trial reports, when nothing is under way."""
+_LOOK_S = 5.0
+"""How often it is asked how many trials there may be."""
+_MORE_GANGS = 4
+"""Into how many times as many parts recipes are dealt out where more gangs may find room."""
 _MOST_BENDS = 8
 """Bends that one trial finds, one after the other."""
 _workshops: dict[str, Workshop] = {}
@@ -70,6 +77,7 @@ def train_level(
     """
     watch = Exported(watch, run, space.name, stage, len(recipes))
     common = common_of(stage, run, space)
+    common["may_leave"] = cluster.may_grow
     if single := [recipe for recipe in recipes if _workers(recipe) == 1]:
         slots = cluster.workers(space.execution)
         jobs = _shared(single, slots) if stage == "connect" else [[recipe] for recipe in single]
@@ -77,12 +85,14 @@ def train_level(
     sharded = [recipe for recipe in recipes if _workers(recipe) > 1]
     for workers in sorted({_workers(recipe) for recipe in sharded}):
         gang = [recipe for recipe in sharded if _workers(recipe) == workers]
-        gangs = max(1, cluster.workers(space.execution) // workers)
-        jobs = [gang[i::gangs] for i in range(gangs) if gang[i::gangs]]
+        # Where nodes may come, more gangs than there is room for now share the recipes.
+        parts = _gangs(cluster, space, workers) * (_MORE_GANGS if cluster.may_grow else 1)
+        jobs = [gang[i::parts] for i in range(parts) if gang[i::parts]]
         more = {**common, **of_gang(workers, space, cluster)}
         # A trial that only drives a gang must not hold a CPU that the gang waits for.
         trainable = tune.with_resources(_train_in_gang, {"memory": 1})
-        _fit(trainable, jobs, more, space, gangs, run, watch)
+        room = partial(_gangs, cluster, space, workers)
+        _fit(trainable, jobs, more, space, room, run, watch)
     with run.at_rest():
         for recipe in recipes:
             if is_open(recipe, run):
@@ -114,7 +124,10 @@ def _train_apart(
         if not jobs or (cluster.gpus and len(idle) >= cluster.gpus):
             break
         with held(idle):
-            slots = max(1, cluster.workers(space.execution) - len(idle))
+
+            def slots(idle: int = len(idle)) -> int:
+                return max(1, cluster.by_now().wanted(space.execution) - idle)
+
             left = _fit(trainable, jobs, common, space, slots, run, watch, tries_left)
         jobs = [[recipe] for recipe in left]
 
@@ -123,6 +136,11 @@ def _shared(bends: Sequence[Recipe], slots: int) -> list[list[Recipe]]:
     """Give each trial several bends, which cost less than starting one; enough to share evenly."""
     size = max(1, min(_MOST_BENDS, len(bends) // (4 * slots)))
     return [list(bends[i : i + size]) for i in range(0, len(bends), size)]
+
+
+def _gangs(cluster: Cluster, space: SearchSpace, workers: int) -> int:
+    """Return how many gangs there is room for now; one that waits gives up in the end."""
+    return max(1, cluster.by_now().workers(space.execution) // workers)
 
 
 def _workers(recipe: Recipe) -> int:
@@ -134,12 +152,15 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     jobs: Sequence[Sequence[Recipe]],
     common: dict[str, Any],
     space: SearchSpace,
-    concurrent: int,
+    slots: Callable[[], int],
     run: RunFolder,
     watch: Watch,
     tries_left: int = 0,
+    deaths: Deaths | None = None,
 ) -> list[Recipe]:
-    """Run one Tune experiment, a trial for each job, and record what made its process die.
+    """Run a Tune experiment, a trial for each job, and record what made its process die.
+
+    What only the leaving of nodes has ended is tried in another one.
 
     Returns:
         What is to be tried again by itself, if there are tries left: recipes of a job of several
@@ -149,16 +170,17 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     labels = {recipe.id: recipe.label for job in jobs for recipe in job}
     name = f"{common['stage']}-{content_id(sorted(labels))}-{time.time_ns()}"
     interrupt = Interrupt(run)
-    watcher = _Watcher(watch, labels, interrupt)
+    deaths = deaths or Deaths(space.execution.max_attempts)
+    watcher = _Watcher(watch, labels, interrupt, deaths)
     results = interrupt.fit(
         tune.Tuner(
             trainable,
             param_space=common,
             tune_config=tune.TuneConfig(
-                search_alg=_InTurn(jobs),
+                search_alg=_InTurn(jobs, slots),
                 num_samples=len(jobs),
                 reuse_actors=True,
-                max_concurrent_trials=concurrent,
+                max_concurrent_trials=len(jobs),  # at once: as _InTurn says
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
@@ -174,17 +196,24 @@ def _fit(  # noqa: PLR0913, PLR0917 - what, where to, with what, who watches
     damaged = [e for e in results.errors if isinstance(root_of(e), StoreError)]
     if damaged:
         raise StoreError(str(root_of(damaged[0])))
-    again = []
+    again, left = [], []
     with run.at_rest():
-        left = [(job, recipe) for job in jobs for recipe in job if is_open(recipe, run)]
-    for job, recipe in left:
+        still_open = [(job, recipe) for job in jobs for recipe in job if is_open(recipe, run)]
+    for job, recipe in still_open:
+        if job[0].id in watcher.given_up and deaths.settled(job[0].id) == "again":
+            left.append([recipe])
+            continue
         if tries_left and (len(job) > 1 or recipe.id in watcher.passed_over):
             again.append(recipe)
             continue
         message = "; ".join(str(root_of(e)).strip().split("\n")[-1] for e in results.errors)
         told = f"its process died {space.execution.max_attempts} times. {message}".strip()
+        if deaths.settled(job[0].id) == "left":
+            told = f"{MOST_LEFT} nodes left the cluster while training it."
         row = failure_row(recipe.id, common["stage"], recipe.label, "worker_died", told)
         run.record_failure(row)
+    if left:
+        again += _fit(trainable, left, common, space, slots, run, watch, tries_left, deaths)
     return again
 
 
@@ -196,21 +225,39 @@ def _trial_name(trial: Any) -> str:
 
 
 class _InTurn(Searcher):  # type: ignore[misc] # Ray is untyped
-    """Gives each trial its job. Of a grid, Tune copies the whole for every trial."""
+    """Gives each trial its job. Of a grid, Tune copies the whole for every trial.
 
-    def __init__(self, jobs: Sequence[Sequence[Recipe]]) -> None:
+    Args:
+        jobs: One for each trial.
+        slots: Returns how many trials may be there at once; asked now and then, as it may change.
+    """
+
+    def __init__(self, jobs: Sequence[Sequence[Recipe]], slots: Callable[[], int]) -> None:
         super().__init__()
         self.jobs = iter(jobs)
+        self.slots = slots
+        self.live: set[str] = set()
+        self.most, self.looks_at = 0, 0.0
 
-    def suggest(self, trial_id: str) -> dict[str, list[str]] | str:
-        """Return the next job; FINISHED: there is none."""
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Tell Tune that it is minded here how many there are at once."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, list[str]] | str | None:
+        """Return the next job; None: not now; FINISHED: there is none."""
+        if time.monotonic() >= self.looks_at:
+            self.most, self.looks_at = self.slots(), time.monotonic() + _LOOK_S
+        if len(self.live) >= self.most:
+            return None
         job = next(self.jobs, None)
         if job is None:
             return str(Searcher.FINISHED)
+        self.live.add(trial_id)
         return {"recipes": [recipe.model_dump_json() for recipe in job]}
 
     def on_trial_complete(self, trial_id: str, **_: Any) -> None:
-        """Nothing is to be learned from it."""
+        """Make room for another one."""
+        self.live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing is to be kept: the store says what is done."""
@@ -222,8 +269,17 @@ class _InTurn(Searcher):  # type: ignore[misc] # Ray is untyped
 class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
     """Passes on what trials report."""
 
-    def __init__(self, watch: Watch, labels: dict[str, str], interrupt: Interrupt) -> None:
+    def __init__(
+        self, watch: Watch, labels: dict[str, str], interrupt: Interrupt, deaths: Deaths
+    ) -> None:
         self.watch = watch
+        self.deaths = deaths
+        self.nodes: dict[str, str] = {}
+        """Where each trial was begun last."""
+        self.died: dict[str, Any] = {}
+        """Trials whose process has died, by their first recipe."""
+        self.given_up: set[str] = set()
+        """First recipes of trials that died for good."""
         self.interrupt = interrupt
         self.labels = labels
         self.running: dict[str, Running] = {}
@@ -239,6 +295,8 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
     ) -> None:
         """Show how far a trial is; count the recipes it has ended."""
         self.passed_over.update(result.get("passed_over", ()))
+        if result.get("node"):
+            self.nodes[trial.trial_id] = result["node"]
         ended = [self.labels[result["ended"]]] if result.get("ended") else []
         if result.get("running"):
             now = Running(result["running"], result["fraction"], result["loss"])
@@ -248,14 +306,32 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
         self.watch(ended, list(self.running.values()))
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """End the experiment once trainings have saved for the sake of an interrupt."""
+        """End the experiment once trainings have saved for the sake of an interrupt.
+
+        Of deaths Tune is told again and again how many count, as nodes are known to be gone late.
+        """
+        for key, trial in self.died.items():
+            trial.run_metadata.num_failures = self.deaths.counted(key)
         if self.interrupt.is_over(len(self.running)):
             raise KeyboardInterrupt
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Note where a trial died that is tried again."""
+        key = self._key(trial)
+        self.died[key] = trial
+        self.deaths.add(key, self.nodes.get(trial.trial_id))
+        self.running.pop(trial.trial_id, None)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Drop a trial that died for good."""
+        self.on_trial_recover(iteration, trials, trial)
+        self.given_up.add(self._key(trial))
         self.running.pop(trial.trial_id, None)
         self.watch([], list(self.running.values()))
+
+    @staticmethod
+    def _key(trial: Any) -> str:
+        return Recipe.model_validate_json(trial.config["recipes"][0]).id
 
 
 def _train_here(config: dict[str, Any]) -> None:
@@ -270,6 +346,8 @@ def _train_here(config: dict[str, Any]) -> None:
     if devices.is_broken(device_name()):
         tune.report({**_AT_REST, "passed_over": [recipe.id for recipe in recipes]})
         return
+    if config["may_leave"]:
+        tune.report({**_AT_REST, "node": ray.get_runtime_context().get_node_id()})
     if config["store"] not in _workshops:
         load_extensions(config)
         store = CheckpointStore(config["store"])
@@ -313,6 +391,8 @@ def _make(workshop: Workshop, recipe: Recipe, config: dict[str, Any], devices: D
 def _train_in_gang(config: dict[str, Any]) -> None:
     """Drive a gang in this trial."""
     recipes = [Recipe.model_validate_json(text) for text in config["recipes"]]
+    if config["may_leave"]:
+        tune.report({**_AT_REST, "node": ray.get_runtime_context().get_node_id()})
     drive_gang(recipes, config)
     run = RunFolder(config["run"])
     for recipe in recipes:

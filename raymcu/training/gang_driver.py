@@ -7,7 +7,6 @@ it dies, what was under way is tried again by a new one, and the rest goes on af
 import os
 import time
 import traceback
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from ray.exceptions import RayActorError
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from raymcu.cluster.leaving import MOST_LEFT, Deaths
 from raymcu.errors import StoreError, WorkError
 from raymcu.models.devices import Devices, is_device_error
 from raymcu.planning.recipes import Recipe
@@ -93,8 +93,9 @@ def drive_gang(recipes: Sequence[Recipe], config: dict[str, Any]) -> None:
     """
     run = RunFolder(config["run"])
     devices = Devices(run)
-    died: Counter[str] = Counter()
+    deaths = Deaths(config["attempts"])
     while left := {recipe.id: recipe for recipe in recipes if is_open(recipe, run)}:
+        there = set(deaths.alive())
         with held(devices.broken()):
             name = f"gang-{content_id(sorted(left))}-{time.time_ns()}"
             trouble = _run_gang(list(left.values()), name, config)
@@ -104,10 +105,14 @@ def drive_gang(recipes: Sequence[Recipe], config: dict[str, Any]) -> None:
         guilty = run.read_bytes(mark).decode() if run.exists(mark) else ""
         if guilty in left and not is_open(left[guilty], run):
             continue  # it has a row, or was just done
-        died[guilty] += 1
-        if died[guilty] < config["attempts"]:
+        gone = deaths.await_leaving(there)
+        deaths.add(guilty, gone)
+        verdict = deaths.settled(guilty)
+        if verdict == "again":
             continue
-        times = f"its gang of {config['workers']} workers died {died[guilty]} times"
+        times = f"its gang of {config['workers']} workers died {config['attempts']} times"
+        if verdict == "left":
+            times = f"{MOST_LEFT} nodes left the cluster under its gang"
         when = "" if guilty in left else ", before any training began"
         for recipe in [left[guilty]] if guilty in left else left.values():
             record(config, recipe, "worker_died", f"{times}{when}. {trouble}", None)

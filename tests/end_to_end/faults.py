@@ -62,7 +62,7 @@ class Fake:
         self.devices = Devices(RunFolder(folder))
 
     def where(self):
-        return device_name()
+        return device_name(), None
 
     def measure(self, point_id, blend, forget_size, attack):
         if os.environ["CUDA_VISIBLE_DEVICES"] == "0":
@@ -81,13 +81,14 @@ def devices(space, folder):
         remote = ray.remote(num_cpus=0.1, num_gpus=1, max_restarts=-1, max_concurrency=2)(Fake)
         actors = [remote.remote(run.url)]
 
-        def replace():
-            actors.append(remote.remote(run.url))
-            return actors[-1]
+        def more(held, work):  # once the first one's device takes no more
+            for _ in range(held, 1 + len(pool.retired)):
+                actors.append(remote.remote(run.url))
+            return actors[held:]
 
         points = [Point(f"p{n}", Blend.of({"a": 1.0}), "all", "curve", f"p{n}") for n in range(6)]
-        pool = Pool(actors, Queue(points, {"all": 1.0}), Devices(run), replace)
-        drain(pool, run, 3, lambda ended, running: None)
+        pool = Pool(actors, Queue(points, {"all": 1.0}), Devices(run), more)
+        drain(pool, run, lambda ended, running: None)
         told["workers"], told["retired"] = len(pool.workers), len(pool.retired)
         told["measured"], told["measuring"] = run.names("measured"), outcome(run, [])
         for actor in actors:

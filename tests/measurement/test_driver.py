@@ -105,7 +105,7 @@ class Fake:
         self.folder = folder
 
     def where(self):
-        return None
+        return None, None
 
     def measure(self, point_id, blend, forget_size, attack=None):
         started = time.time()
@@ -121,7 +121,7 @@ def drained(tmp_path, points, actors, **changes):
     """Measure points by a pool of actors; return who ended, the folder, and the pool."""
     run, seen = RunFolder(str(tmp_path / "run")), []
     pool = Pool(actors, Queue(points, SIZES), Devices(run), **changes)
-    drain(pool, run, 3, lambda ended, running: seen.extend(ended))
+    drain(pool, run, lambda ended, running: seen.extend(ended))
     return sorted(seen), run, pool
 
 

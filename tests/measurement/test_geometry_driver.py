@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from ray.exceptions import ActorUnavailableError
 from safetensors.torch import save_file
 
 import raymcu
@@ -63,16 +64,20 @@ def driven(folder, monkeypatch):
         for key, role in roles.items()
     }
 
-    def drive(failed=()):
-        read = []
+    def drive(failed=(), lost=()):
+        read, lost = [], list(lost)
 
         def read_layer(asked, layer, part, num_layers):
             read.append(layer)
+            if lost:
+                raise lost.pop()
             one = SimpleNamespace(run=folder, measurer=SimpleNamespace(device=torch.device("cpu")))
             PointActor.read_layer(one, asked, layer, part, num_layers)
 
         method = SimpleNamespace(remote=lambda *what: lambda: read_layer(*what))
-        actor = SimpleNamespace(read_layer=SimpleNamespace(options=lambda **_: method))
+        where = SimpleNamespace(remote=lambda: lambda: (None, None))
+        where.options = lambda **_: where
+        actor = SimpleNamespace(read_layer=method, where=where)
         crew = SimpleNamespace(space=space, run=folder, need=lambda *_: None,
                                actors=lambda _: [actor])  # fmt: skip
         ledger = SimpleNamespace(
@@ -116,6 +121,18 @@ def test_what_failed_before_is_left_to_the_next_run(folder, driven):
     part = folder.parts("geometry")[0]
     folder.remove_part("geometry", part)
     assert driven(failed=[part]) == []
+
+
+def test_a_layer_is_tried_again_when_its_process_dies_but_not_for_ever(folder, driven):
+    died = [ActorUnavailableError("its process died", None) for _ in range(9)]
+    assert sorted(driven(lost=died[:2])) == ["embed"] * 2 + ["layers.0"] * 2 + ["layers.1"]
+    assert folder.parts("failures") == []
+    for part in folder.parts("geometry"):
+        folder.remove_part("geometry", part)
+    assert len(driven(lost=died)) == 9
+    rows = folder.read_table("failures").to_pylist()
+    assert {row["label"].split()[-1] for row in rows} == {"embed", "layers.0", "layers.1"}
+    assert all("its process died" in row["message"] for row in rows)
 
 
 def test_a_damaged_checkpoint_ends_the_run_with_its_name(folder, driven):

@@ -21,6 +21,7 @@ RAY_EDGES = tuple(
     for edge in (
         "session.py",
         "cluster/gauges.py",
+        "cluster/leaving.py",
         "cluster/nodes.py",
         "training/driver.py",
         "training/gang_driver.py",

@@ -1,0 +1,193 @@
+"""The pool on a cluster that changes: actors, calls and the clock are stand-ins."""
+
+from collections import deque
+from types import SimpleNamespace
+
+import pytest
+from ray.exceptions import ActorUnavailableError
+
+from raymcu.cluster.leaving import MOST_LEFT, Deaths
+from raymcu.measurement import pool as pools
+from raymcu.measurement.pool import Pool, drain
+from raymcu.measurement.queue import Queue
+from raymcu.models.devices import Devices
+from raymcu.store.run_folder import RunFolder
+
+from .test_driver import SIZES, point
+
+
+class Thing(SimpleNamespace):
+    """An actor or a call, that is itself alone."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+class Cluster:
+    """Nodes with a slot each, actors that wait for one, and a clock that a wait moves on.
+
+    Args:
+        nodes: Names of those there are.
+        killers: By point, how often its process dies by itself.
+    """
+
+    known_late_s = 15.0
+
+    def __init__(self, nodes, killers=()):
+        self.there = dict.fromkeys(nodes)
+        self.known = set(nodes)
+        self.killers = dict(killers)
+        self.now = 0.0
+        self.actors, self.pending, self.measured = [], deque(), []
+        self.leaves = deque()
+        self.news = []
+
+    def start(self):
+        actor = Thing(node=None, is_killed=False)
+        actor.where = SimpleNamespace(remote=lambda: self.call(actor, None))
+        actor.measure = SimpleNamespace(remote=lambda key, *_, **__: self.call(actor, key))
+        self.actors.append(actor)
+        return actor
+
+    def call(self, actor, key):
+        made = Thing(actor=actor, key=key, ends=self.now + (1.0 if key else 0.0))
+        self.pending.append(made)
+        return made
+
+    def join(self, node):
+        self.there[node] = None
+        self.known.add(node)
+
+    def leave(self, node):
+        """Its processes are gone at once, and it is known to be gone later."""
+        del self.there[node]
+        self.news.append((self.now + self.known_late_s, node))
+
+    def place(self, actor):
+        taken = {other.node for other in self.actors if not other.is_killed}
+        free = [node for node in self.there if node not in taken]
+        if actor.node is None and free and not actor.is_killed:
+            actor.node = free[0]
+
+    def wait(self, calls, num_returns, timeout):
+        if timeout:
+            self.now += 1.0
+            while self.leaves and self.leaves[0][0] <= self.now:
+                self.leaves.popleft()[1]()
+            for due, node in self.news:
+                if due <= self.now:
+                    self.known.discard(node)
+        for call in calls:
+            self.place(call.actor)
+        done = [c for c in calls if self.has_ended(c)][:num_returns]
+        return done, [c for c in calls if c not in done]
+
+    def has_ended(self, call):
+        node = call.actor.node
+        return node is not None and (node not in self.there or call.ends <= self.now)
+
+    def get(self, call):
+        actor = call.actor
+        if actor.node not in self.there or actor.is_killed:
+            raise ActorUnavailableError("Socket closed", None)
+        if call.key is None:
+            return None, actor.node
+        if self.killers.get(call.key, 0) > 0:
+            self.killers[call.key] -= 1
+            raise ActorUnavailableError("out of memory", None)
+        self.measured.append((call.key, actor.node))
+        return 1.0
+
+    def kill(self, actor, **_):
+        actor.is_killed = True
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def made(monkeypatch, tmp_path):
+    """Makes a cluster in place of Ray's, and measures points there."""
+
+    def make(names, nodes, leaves=(), killers=(), most=3, growth=None):
+        cluster = Cluster(nodes, killers)
+        cluster.leaves.extend((when, lambda what=what: what(cluster)) for when, what in leaves)
+        monkeypatch.setattr(pools, "ray", cluster)
+        monkeypatch.setattr(pools, "time", cluster)
+        run = RunFolder(str(tmp_path / "run"))
+        deaths = Deaths(most, lambda: cluster.known, lambda: "head", cluster.monotonic)
+
+        def more(held, work):
+            limit = max(1, len(cluster.known)) + 2 if growth is None else growth
+            return [cluster.start() for _ in range(held, min(held + work, limit))]
+
+        queue = Queue([point(name) for name in names], SIZES)
+        pool = Pool([cluster.start()], queue, Devices(run), more, deaths)
+        ended = []
+        drain(pool, run, lambda labels, running: ended.extend(labels))
+        rows = run.read_table("failures").to_pylist()
+        return SimpleNamespace(cluster=cluster, ended=sorted(ended), rows=rows, pool=pool)
+
+    return make
+
+
+NAMES = [f"p{n:02}" for n in range(40)]
+
+
+def test_a_node_that_joins_late_measures(made):
+    done = made(NAMES, ["head"], leaves=[(4, lambda c: c.join("late"))])
+    assert done.ended == NAMES
+    assert sorted(key for key, _ in done.cluster.measured) == NAMES
+    late = [key for key, node in done.cluster.measured if node == "late"]
+    assert len(late) > 12, "half of what was left when it came"
+    assert done.rows == []
+
+
+def test_from_no_node_at_all(made):
+    done = made(NAMES[:6], [], leaves=[(300, lambda c: c.join("first"))])
+    assert done.ended == NAMES[:6]
+    assert done.rows == []
+
+
+def test_no_actor_is_started_for_points_that_are_not_there(made):
+    assert len(made(NAMES[:2], ["head", "a", "b", "c"]).cluster.actors) == 2
+
+
+def test_a_node_that_leaves_costs_no_attempt(made):
+    """With one attempt for each point, which a point under way when its node went has had."""
+    done = made(NAMES, ["head", "a"], leaves=[(5, lambda c: c.leave("a"))], most=1)
+    assert done.ended == NAMES
+    assert done.rows == []
+    assert [key for key, _ in sorted(done.cluster.measured)] == NAMES, "none twice"
+
+
+def test_all_nodes_leave_and_others_come_after_ten_minutes(made):
+    def go(cluster):
+        for node in list(cluster.there):
+            cluster.leave(node)
+
+    done = made(NAMES, ["a", "b"], most=1, leaves=[(5, go), (605, lambda c: c.join("new"))])
+    assert done.ended == NAMES
+    assert done.rows == []
+
+
+def test_what_dies_by_itself_counts(made):
+    done = made(NAMES, ["head", "a"], killers={"p03": 99, "p07": 2}, growth=2)
+    assert done.ended == NAMES
+    (row,) = done.rows
+    assert (row["item_id"], row["reason"]) == ("p03", "worker_died")
+    assert "its process died 3 times while measuring it" in row["message"]
+
+
+def test_a_point_under_which_nodes_leave_for_ever_is_told(made):
+    def fall(cluster):
+        for node in list(cluster.there):
+            cluster.leave(node)
+        cluster.join(f"spot{cluster.now}")
+
+    done = made(["p"], ["spot"], leaves=[(n + 0.5, fall) for n in range(4000)], most=1)
+    (row,) = done.rows
+    assert f"{MOST_LEFT} nodes left the cluster while measuring it" in row["message"]
