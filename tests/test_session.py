@@ -215,7 +215,7 @@ def test_first_starts_at_once_share_one_whole_token(monkeypatch, tmp_path):
 @pytest.mark.ray
 def test_who_asks_for_no_gpu_sees_none(cluster):
     """On a node with GPUs all were seen by whoever asked for none."""
-    seen = ray.remote(num_cpus=1)(os.environ.get)
+    seen = ray.remote(num_cpus=1)(os.getenv)
     on_gpus = {"env_vars": {"CUDA_VISIBLE_DEVICES": "0,1"}}
     asked = seen.options(runtime_env=on_gpus).remote("CUDA_VISIBLE_DEVICES")
     assert ray.get(asked) == ""
