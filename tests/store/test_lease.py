@@ -18,6 +18,14 @@ from raymcu.store import lease
 from raymcu.store.run_folder import RunFolder
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Let SIGINT interrupt, whatever a command line or a shell has made of it before."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def holder(run):
     return json.loads(run.read_bytes(".lock"))
 
