@@ -10,7 +10,7 @@ from raymcu.store.run_folder import RunFolder
 
 from .conftest import SPACE, run_command, score_table
 
-pytestmark = [pytest.mark.ray, pytest.mark.long]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 _ID = "[0-9a-f]{16}"
 

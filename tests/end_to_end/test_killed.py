@@ -62,7 +62,7 @@ def test_a_killed_training_worker_and_a_killed_measuring_actor_change_nothing(
     assert trainers, "no training worker was found by its name"
     trainers[0].send_signal(signal.SIGKILL)
     wait_for(lambda: len(list(out.glob("tables/measurements/*.parquet"))) >= 3, driver)
-    measurers = workers(driver, "ray::PointActor")
+    measurers = workers(driver, "ray::MeasuringActor")
     assert measurers, "no measuring actor was found by its name"
     measurers[0].send_signal(signal.SIGKILL)
     output = driver.communicate(timeout=500)[0]
