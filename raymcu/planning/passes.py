@@ -67,14 +67,18 @@ class Passes:
         return sum(self.adapted.values()) * self.shape.layers
 
     @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Weights of what may be trained in a layer: its adapters, or else its linear layers."""
+        return self.adapted or {name: prod(size) for name, size in self.shape.linear.items()}
+
+    @cached_property
     def moved(self) -> list[tuple[int, str]]:
         """Linear layers of which something is trained, with the layer each is in."""
         patterns = [re.compile(method.trained()) for method in self.methods]
-        names = self.adapted or self.shape.linear
         return [
             (layer, name)
             for layer in range(self.shape.layers)
-            for name in names
+            for name in self.sizes
             if any(p.fullmatch(f"model.layers.{layer}.{name}.weight") for p in patterns)
         ]
 
@@ -88,16 +92,14 @@ class Passes:
         """Weights that are trained, of all workers."""
         if self.is_whole:
             return self.shape.num_parameters
-        sizes = self.adapted or {name: prod(size) for name, size in self.shape.linear.items()}
-        return sum(sizes[name] for _, name in self.moved)
+        return sum(self.sizes[name] for _, name in self.moved)
 
     @cached_property
     def largest(self) -> int:
         """The largest weight that is trained."""
         if self.is_whole:
             return self.shape.embedding
-        sizes = self.adapted or {name: prod(size) for name, size in self.shape.linear.items()}
-        return max((sizes[name] for _, name in self.moved), default=0)
+        return max((self.sizes[name] for _, name in self.moved), default=0)
 
     def kept_of_token(self, layer: int) -> float:
         """Return the bytes that a layer keeps of a token for its backward pass.

@@ -15,7 +15,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -122,7 +121,7 @@ class _Lease:
             try:
                 stamp = self.folder.objects.write_over(self.path, content, self.ours)
             except FileExistsError:
-                if self._is_there(content):  # the answer to an earlier try did not arrive
+                if self._is_there():  # the answer to an earlier try did not arrive
                     renewed = began
                     continue
                 self._lose("another raymcu has taken it over")
@@ -134,12 +133,12 @@ class _Lease:
             if self.loss is not None:
                 return
 
-    def _is_there(self, content: bytes) -> bool:
+    def _is_there(self) -> bool:
         """Say whether what is there was written by us; if so it is what we renew next."""
         with suppress(Exception):
             there = self.folder.objects.seen(self.path)
-            if json.loads(there.content)["token"] == self.token:
-                self.ours = replace(there, content=there.content or content)
+            if _read(there.content).get("token") == self.token:
+                self.ours = there
                 return True
         return False
 

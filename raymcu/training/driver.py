@@ -326,7 +326,6 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
         """Drop a trial that died for good."""
         self.on_trial_recover(iteration, trials, trial)
         self.given_up.add(self._key(trial))
-        self.running.pop(trial.trial_id, None)
         self.watch([], list(self.running.values()))
 
     @staticmethod
