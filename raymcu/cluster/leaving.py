@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import RayActorError
@@ -18,8 +18,13 @@ _LOOK_S = 2.0
 Verdict = Literal["again", "wait", "died", "left"]
 
 
+def alive() -> list[dict[str, Any]]:
+    """Return the nodes that are there, as Ray lists them."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
 def _alive() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    return {node["NodeID"] for node in alive()}
 
 
 def _here() -> str:

@@ -4,7 +4,6 @@ import os
 import platform
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from raymcu.planning.durations import gpus_here
 from raymcu.store.folders import Folder
 
 _NAMED = 3
@@ -96,7 +96,7 @@ def look(notes: Sequence[Note], store: str) -> dict[str, Any]:
         "versions": versions(),
         "free_gib": free_gib(store),
         "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
-        "device_gib": device_gib(),
+        "device_gib": gpus.gib if (gpus := gpus_here()) else None,
     }
 
 
@@ -115,16 +115,6 @@ def free_gib(store: str) -> float | None:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free / 2**30
-
-
-def device_gib() -> float | None:
-    """Return the memory of this machine's smallest GPU by nvidia-smi, in GiB; None without one."""
-    if (command := shutil.which("nvidia-smi")) is None:
-        return None
-    asked = [command, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
-    sizes = [float(line) / 1024 for line in done.stdout.split() if line.isdecimal()]
-    return min(sizes, default=None)
 
 
 def judge(

@@ -8,6 +8,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raymcu.cluster.checks import missing_gib, passed_on
+from raymcu.cluster.leaving import alive
 from raymcu.cluster.looks import Checked, Node, Note, judge, look, note
 from raymcu.errors import ConfigError
 from raymcu.planning.plan import Plan
@@ -34,11 +35,6 @@ def look_at_nodes(nodes: Sequence[dict[str, Any]], notes: Sequence[Note], store:
         calls[asked.options(scheduling_strategy=at).remote(list(notes), store)] = node
     ray.wait(list(calls), num_returns=len(calls), timeout=_PATIENCE_S)
     return [_answer(call, node) for call, node in calls.items()]
-
-
-def alive() -> list[dict[str, Any]]:
-    """Return the nodes that are there, as Ray lists them."""
-    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _answer(call: Any, node: dict[str, Any]) -> Node:
