@@ -3,14 +3,11 @@
 import subprocess
 import sys
 import types
-import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from raymcu.curves._base import CURVES
@@ -29,6 +26,8 @@ from raymcu.training.material import Material, Rows
 from raymcu.training.recompute import recompute
 from raymcu.training.start_model import Job, StartModel, movable_weights
 from raymcu.training.walk import Walk
+
+from .simulated import Peak
 
 SIMULATED = Path(__file__).with_name("simulated.py")
 LENGTH, PROMPT = 40, 8
@@ -52,32 +51,6 @@ MODELS = {"llama": LLAMA, "untied": UNTIED, "wide": WIDE, "gpt2": GPT2}
 FAST = Training(batch_size=4, epochs=3, warmup=0.0, recompute="none")
 AGAIN = {"recompute": "blocks"}
 HALF = {"dtype": "bfloat16"}
-
-
-class Peak(TorchDispatchMode):
-    """Most bytes of all storages that live at once: those given, and those that are made."""
-
-    def __init__(self, held):
-        super().__init__()
-        self.live, self.now, self.most = {}, 0, 0
-        for tensor in held:
-            self.see(tensor)
-
-    def see(self, tensor):
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self.live:
-            weakref.finalize(storage, self.gone, storage._cdata)
-        self.now += storage.nbytes() - self.live.get(storage._cdata, 0)
-        self.live[storage._cdata] = storage.nbytes()
-        self.most = max(self.most, self.now)
-
-    def gone(self, key):
-        self.now -= self.live.pop(key, 0)
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        tree_map_only(torch.Tensor, self.see, out)
-        return out
 
 
 def rows(number, size):
