@@ -198,8 +198,10 @@ class Progress:
         now = time.time()
         if self._live is not None or self.is_quiet or now - self._line <= every_s:
             return
-        self._line = now
         stage, running = self._now, self._running
+        if stage.is_over:
+            return
+        self._line = now
         known = [_told(item) for item in running[:_NAMED]]
         more = len(running) - len(known)
         what = ", ".join([*known, *([f"and {more} more"] if more > 0 else [])])
