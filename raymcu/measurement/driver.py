@@ -1,8 +1,8 @@
 """Warm Ray actors that measure and score points, from the first need to the end of a run."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property
 from typing import Any, Self
 
@@ -16,16 +16,22 @@ from raymcu.cluster.leaving import Deaths
 from raymcu.cluster.nodes import refuse_blind_nodes
 from raymcu.errors import ConfigError
 from raymcu.measurement.actor import PointActor, setup_of
-from raymcu.measurement.pool import AT_ONCE, Pool, drain
+from raymcu.measurement.pool import AT_ONCE, Pool, give_up, turn
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import Devices
 from raymcu.planning.costs import probe_characters
+from raymcu.planning.graph import Graph
 from raymcu.planning.plan import Point
-from raymcu.progress import Watch
+from raymcu.progress import Running, Watch
 from raymcu.session import Cluster, connect, wait_for_room
 from raymcu.store import node_cache
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
+
+_TURN_S = 0.1
+"""How often measuring is looked after beside trainings."""
+_LOOKS_LESS = 10
+"""How many times as long as a look at findings takes no other one follows."""
 
 
 class Crew:
@@ -94,6 +100,11 @@ class Crew:
             wait_for_room(self.cluster.bundle(execution, asked[-1]), asked[-1], tell)
         return self.cluster
 
+    @property
+    def is_staffed(self) -> bool:
+        """Whether there are measuring actors."""
+        return bool(self._actors)
+
     def dismiss(self) -> None:
         """End the actors, whose processors a training may wait for."""
         self._keep([])
@@ -115,26 +126,42 @@ class Crew:
         Raises:
             StoreError: If a checkpoint is damaged.
         """
-        start = self._starter()
-        watch = Exported(watch, self.run, self.space.name, "measure", len(points))
+        graph = Graph(lambda recipe: 0.0)
+        graph.add((), points, lambda checkpoint: True)
+        with self.measuring(graph, watch) as measuring:
+            measuring.finish()
+
+    @contextmanager
+    def measuring(
+        self, graph: Graph, watch: Watch, look: Callable[[], None] = lambda: None
+    ) -> Iterator["Measuring"]:
+        """Measure the points of a graph as they become ready, with actors that come and go.
+
+        Args:
+            graph: What there is to do.
+            watch: Told of progress.
+            look: Adds to the graph what findings so far call for; asked when workers would idle.
+        """
+        total = graph.size["measure"]
+        watch = Exported(watch, self.run, self.space.name, "measure", total)
+        found = Measuring(self, graph, watch, look)
+        try:
+            yield found
+        finally:
+            if found.pool is not None:
+                self._retired += found.pool.retired
+                self._keep([worker.actor for worker in found.pool.workers if worker.is_up])
+
+    def pool(self, room: Callable[[], int]) -> Pool:
+        """Return the actors as a pool that takes in more while there are fewer than ``room``."""
+        start, execution = self._starter(), self.space.execution
 
         def more(held: int, work: int) -> list[Any]:
-            execution, others = self.space.execution, len(self._retired)
-            most = min(held + work, execution.measure_actors or self.cluster.wanted(execution))
-            return [start() for _ in range(held + others, most)]
+            most = min(held + work, room(), execution.measure_actors or room())
+            return [start() for _ in range(held + len(self._retired), most)]
 
-        pool = Pool(
-            self.actors(len(points)),
-            Queue(points, self._sizes),
-            Devices(self.run),
-            more,
-            Deaths(self.space.execution.max_attempts),
-        )
-        try:
-            drain(pool, self.run, watch)
-        finally:
-            self._retired += pool.retired
-            self._keep([worker.actor for worker in pool.workers if worker.is_up])
+        queue, deaths = Queue((), self._sizes), Deaths(execution.max_attempts)
+        return Pool(self._actors, queue, Devices(self.run), more, deaths)
 
     def actors(self, count: int) -> list[Any]:
         """Return the measuring actors, started until there are so many, or no room for more."""
@@ -170,6 +197,89 @@ class Crew:
             max_task_retries=0,  # attempts are counted here: a poison point must not loop
             scheduling_strategy="DEFAULT",  # not within what a trial that measures was given
         )(MeasuringActor)
+
+
+class Measuring:
+    """Points of a graph that are measured as they become ready.
+
+    Args:
+        crew: Whose actors measure.
+        graph: What there is to do.
+        watch: Told of progress.
+        look: Adds to the graph what findings so far call for.
+    """
+
+    def __init__(self, crew: Crew, graph: Graph, watch: Watch, look: Callable[[], None]) -> None:
+        self.crew, self.graph, self.watch, self.look = crew, graph, watch, look
+        self.pool: Pool | None = None
+        self._room: int | None = None
+        """Workers that trainings leave room for; None: there are no trainings."""
+        self._turns_at = self._looks_at = 0.0
+        self._has_news = False
+        """Whether points have ended since findings were looked at."""
+
+    def turn(self, room: int) -> bool:
+        """Go on beside trainings, which leave room for so many workers; wait for nothing.
+
+        Returns:
+            Whether points wait for a process that has not started.
+
+        Raises:
+            StoreError: If a checkpoint is damaged.
+        """
+        pool = self.pool
+        if time.monotonic() >= self._turns_at:
+            self._turns_at = time.monotonic() + _TURN_S
+            self._room = room
+            if (pool := self._filled()) is not None:
+                pool.leave(room)
+                turn(pool, self.crew.run, self._told, is_patient=False)
+        return pool is not None and pool.is_short
+
+    def finish(self) -> None:
+        """Measure all that is left, till there is something to be trained again.
+
+        Raises:
+            StoreError: If a checkpoint is damaged.
+        """
+        self._room = None
+        if (pool := self._filled()) is not None:
+            pool.leave(len(pool.workers))
+            pool.grow()
+        while (pool := self._filled()) is not None and not (pool.is_done or self.graph.has_ready):
+            self.watch([], pool.shown)
+            turn(pool, self.crew.run, self._told)
+        if self.pool is not None and not self.graph.has_ready:
+            give_up(self.pool, self.crew.run)
+
+    def _filled(self) -> Pool | None:
+        """Return the pool with what has become ready; None if nothing has, and nobody is there."""
+        points = self.graph.take_points()
+        if not points and self._has_news and self._is_idle:
+            started, self._has_news = time.monotonic(), False
+            self.look()
+            now = time.monotonic()
+            self._looks_at = now + _LOOKS_LESS * (now - started)
+            points = self.graph.take_points()
+        if self.pool is None and (points or self.crew.is_staffed):
+            self.pool = self.crew.pool(self._room_now)
+        if self.pool is not None:
+            self.pool.queue.add(points)
+        return self.pool
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether workers have nothing to do, or will have soon, and findings may be looked at."""
+        is_short = self.graph.has_ready or (self.pool is not None and bool(self.pool.queue))
+        return not is_short and time.monotonic() >= self._looks_at
+
+    def _told(self, ended: Sequence[str], running: Sequence[Running]) -> None:
+        self._has_news = self._has_news or bool(ended)
+        self.watch(ended, running)
+
+    def _room_now(self) -> int:
+        wanted = self.crew.cluster.wanted(self.crew.space.execution)
+        return wanted if self._room is None else self._room
 
 
 class MeasuringActor(PointActor):

@@ -2,9 +2,11 @@
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +14,10 @@ import tomli_w
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError, StoreError
-from raymcu.planning.plan import More, Plan, Point
-from raymcu.planning.recipes import PASSING, Recipe
+from raymcu.planning.costs import SetSize, trained_characters
+from raymcu.planning.graph import Graph, stage_of
+from raymcu.planning.plan import Plan
+from raymcu.planning.recipes import PASSING
 from raymcu.store import tables, versions
 from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
@@ -33,15 +37,17 @@ class Ledger:
     Args:
         run: The folder.
         plan: What must exist.
-        replan: Makes the plan of what findings call for besides.
+        follow: Returns the plan that the folder's findings call for after another.
     """
 
     def __init__(
-        self, run: RunFolder, plan: Plan, replan: Callable[[More], Plan] | None = None
+        self, run: RunFolder, plan: Plan, follow: Callable[[Plan], Plan] = lambda plan: plan
     ) -> None:
         self.run = run
         self.plan = plan
-        self._replan = replan
+        self._follow = follow
+        self._ahead = plan
+        """What findings have called for while this plan was at work."""
         self._whole = plan
         self._context: Mapping[str, Any] = {}
         self._keeps_relearned = False
@@ -87,28 +93,34 @@ class Ledger:
         self.run.remove("devices")  # which failed in an earlier run, and are tried again
         self.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
 
-    def rounds(self, called_for: Callable[[Plan], More]) -> Iterator[None]:
+    def rounds(self) -> Iterator[None]:
         """Set the plan to what is certain, then to what findings call for, till they call no more.
 
         One round, unless curves wait for the barriers of others (``curves.quadratic``) or
         positions and layers for the scores of others (``calibration``, ``layer_choice``).
-
-        Args:
-            called_for: Says of a plan what the folder's findings call for, earlier calls included.
         """
         done: list[list[str]] | None = None
-        while True:
-            more = called_for(self.plan)
-            plan = self._replan(more) if more and self._replan else self._whole
-            plan = plan.decided(self._barriers()) if plan.has_choice else plan
-            if plan.content == done:
-                return
-            self.plan = replace(plan, asked=self._whole.id)
+        while (plan := self._follow(self.plan)).content != done:
+            self.plan = self._ahead = replace(plan, asked=self._whole.id)
             self._write_plan()
             self._reopen()
             yield
             self._drop_passed()
             done = plan.content
+
+    def look_ahead(self, graph: Graph) -> Mapping[str, int]:
+        """Add to a graph of work what findings so far call for, as a later round will.
+
+        What that is depends on nothing that is still at work, so it comes to the same; the rounds
+        find it done.
+
+        Returns:
+            By stage, how many items were added.
+        """
+        before = graph.size
+        self._ahead = self._follow(self._ahead)
+        self._fill(graph, self._ahead)
+        return graph.size - before
 
     def extend(self, plans: Iterable[Plan]) -> None:
         """Add what other plans hold, e.g. those of trials; what is there keeps its name."""
@@ -125,22 +137,37 @@ class Ledger:
         )
         self._write_plan()
 
-    def _barriers(self) -> dict[str, bool]:
-        """Say of every linear curve that was judged whether it has a barrier."""
-        found = self.run.read_table("findings").to_pylist() if self.run.parts("findings") else []
-        return {row["curve_id"]: not row["is_connected"] for row in found}
-
     def _is_done(self, recipe: str) -> bool:
         """Say whether a checkpoint is there; what was at the beginning is not looked at again."""
         return recipe in self.reused or self.run.checkpoints.is_done(recipe)
 
-    def missing_recipes(self, level: Sequence[Recipe]) -> list[Recipe]:
-        """List recipes of a level that can be trained now: open, and their parents are there."""
-        failed = self.failed()
-        missing = [r for r in level if r.id not in failed and not self._is_done(r.id)]
-        parents = {parent for recipe in missing for parent in recipe.parents.values()}
-        there = {parent for parent in parents if self._is_done(parent)}
-        return [recipe for recipe in missing if there.issuperset(recipe.parents.values())]
+    def graph(self, sets: Mapping[str, SetSize]) -> Graph:
+        """Return what is missing and can still be done, as one graph of work.
+
+        Args:
+            sets: Sizes of the benchmark's sets: how much work each training is.
+        """
+        graph = Graph(lambda recipe: trained_characters(recipe, sets))
+        self._fill(graph, self.plan)
+        return graph
+
+    def _fill(self, graph: Graph, plan: Plan) -> None:
+        is_done, failed = cache(self._is_done), self.failed()
+        measured = set(self.run.parts("measurements"))
+        recipes = [r for r in plan.recipes.values() if r.id not in failed and not is_done(r.id)]
+        points = [p for p in plan.points.values() if p.id not in measured | failed]
+        passing = (r.id for r in plan.recipes.values() if r.role in PASSING and is_done(r.id))
+        lacking = {key for key in passing if not self.run.checkpoints.has_weights(key)}
+        graph.add(
+            recipes, points, lambda key: is_done(key) and key not in lacking, plan.compared_with
+        )
+
+    def counts(self, graph: Graph) -> dict[str, tuple[int, int]]:
+        """Return by stage how many items a graph leaves alone, and how many there are in all."""
+        whole = Counter(stage_of(recipe) for recipe in self.plan.recipes.values())
+        whole["measure"] = len(self.plan.points)
+        names = ("train", "connect", "measure")
+        return {name: (whole[name] - graph.size[name], whole[name]) for name in names}
 
     def _passing(self) -> tuple[set[str], set[str], set[str]]:
         """Return passing checkpoints: those with weights, those without, and all that are needed.
@@ -180,27 +207,6 @@ class Ledger:
             self.run.checkpoints.folder.remove(key)
             self.reused.discard(key)
 
-    def missing_workers(self) -> set[int]:
-        """Return by how many workers each there is to be trained of all that still can be."""
-        lost, found = self.failed(), set()
-        for recipe in self.plan.recipes.values():  # parents first
-            if recipe.id in lost or lost.intersection(recipe.parents.values()):
-                lost.add(recipe.id)
-            elif not self._is_done(recipe.id):
-                found.add(recipe.training.world if recipe.training else 1)
-        return found
-
-    def missing_points(self) -> list[Point]:
-        """List points that can be measured now and are not, curve by curve."""
-        failed = self.failed()
-        measured = set(self.run.parts("measurements"))
-        done = {key for key in self.plan.recipes if self._is_done(key)}
-        return [
-            point
-            for point in self.plan.points.values()
-            if point.id not in measured and point.id not in failed and done.issuperset(point.needs)
-        ]
-
     def failed(self) -> set[str]:
         """Return the ids of recipes and points that failed in themselves."""
         return {part for part in self.run.parts("failures") if part != _UNDONE}
@@ -215,7 +221,7 @@ class Ledger:
         done = {key for key in self.plan.recipes if self._is_done(key)}
         measured = set(self.run.parts("measurements"))
         rows = [
-            _undone(r.id, _stage(r), r.label, "a parent", done.issuperset(r.parents.values()))
+            _undone(r.id, stage_of(r), r.label, "a parent", done.issuperset(r.parents.values()))
             for r in self.plan.recipes.values()
             if r.id not in done | failed
         ]
@@ -291,7 +297,3 @@ def _undone(
         told = "nobody did it, or said why not. Run the same command again."
         return failure_row(item_id, stage, label, "undone", told)
     return failure_row(item_id, stage, label, "skipped", f"{needed} was not trained.")
-
-
-def _stage(recipe: Recipe) -> str:
-    return "connect" if recipe.role == "bend" else "train"
