@@ -56,8 +56,7 @@ def verify(run: RunFolder) -> tuple[list[str], list[str]]:
             faults += found
             sound += [] if found else [f"checkpoints/{key}"]
     for table in run.names("tables"):
-        for part in run.parts(table):
-            fault = run.fault_of(table, part)
-            faults += [fault] if fault else []
-            sound += [] if fault else [f"tables/{table}/{part}"]
+        parts, wrong = run.check_table(table)
+        faults += wrong
+        sound += [f"tables/{table}/{part}" for part in parts]
     return sound, faults
