@@ -98,8 +98,8 @@ def search_study(  # noqa: PLR0913 - likewise
             trials.recall()
             score(folder, progress)
             crew.dismiss()
-            with progress.stage("search", *trials.count()), folder.at_work():
-                room = [trials.workers], progress.say
+            room = [trials.workers], progress.say
+            with progress.stage("search", *trials.count()), folder.at_work(), ledger.growing():
                 run_search(space, folder, lambda: crew.need(*room), trials.work(), progress)
             ledger.write_recipes()
             analyze_run(folder, base)
@@ -129,6 +129,7 @@ def score(run: RunFolder, progress: Progress) -> None:
     missing, total = unscored(run)
     with progress.stage("score", total - len(missing), total):
         score_points(run, missing, progress)
+    run.gather()
 
 
 def report(run: RunFolder, progress: Progress) -> None:

@@ -74,6 +74,8 @@ class _Scorer:
         measured = set(run.parts("measurements"))
         points = [point for point in run.plan["points"] if point["id"] in measured]
         self.ids = references_of(points)
+        tables = ("representations", "judgements", "readings", "sharpness")
+        self.others = {table: set(run.parts(table)) for table in tables}
         self.measured: dict[str, Measured] = {}
 
     def __call__(self, point: Mapping[str, str]) -> str:
@@ -82,8 +84,8 @@ class _Scorer:
         rows = self.run.read_part("measurements", key)
         others = {
             table: self.run.read_part(table, key)
-            for table in ("representations", "judgements", "readings", "sharpness")
-            if self.run.has_part(table, key)
+            for table, there in self.others.items()
+            if key in there
         }
         against = self._references(point["forget_size"], point.get("asking") or "")
         scores = score_point(key, rows, against, others)

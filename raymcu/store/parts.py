@@ -281,14 +281,13 @@ class Tables(Folder):
         return left[looked:]
 
     def settle(self) -> None:
-        """Gather, and write batches anew without what was removed or written again since.
+        """Write batches anew without what was removed or written again since.
 
         After that each row is in one file. Nobody else may write here meanwhile.
 
         Raises:
             StoreError: If a batch is damaged.
         """
-        self.gather()
         for table in GATHERED:
             shelf = self._shelf(table)
             for batch in shelf.batches:

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,12 @@ class RunFolder(Tables):
                 if is_new and {*self.names(""), *self.names("tables")} <= _BEFORE_WORK:
                     self.remove("")
                 raise
+
+    def tidy(self) -> None:
+        """Gather and settle the tables, unless a driver is at work here, which does so itself."""
+        with suppress(ConfigError), self.lock(), self.at_rest():
+            self.gather()
+            self.settle()
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep a second driver out while the block runs, see `raymcu.store.lease.held`.

@@ -86,7 +86,7 @@ def test_gathered_parts_are_few_files_and_tell_the_same(run):
 
 def test_few_parts_stay_as_they_are(run):
     fill(run, 1)
-    run.settle()
+    run.tidy()
     assert files(run) == ["empty.parquet", "p0.parquet"]
 
 
@@ -201,10 +201,12 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path, number):
         with pytest.MonkeyPatch.context() as patch:
             killed_after(step, dying, patch)
             try:
+                dying.gather()
                 dying.settle()
             except KilledError:
                 assert told(RunFolder(run.url)) == expected
-    RunFolder(run.url).settle()
+    run.gather()
+    run.settle()
     assert told(RunFolder(run.url)) == expected
     rows = [row for name in run.table_files("scores") for row in rows_of(run, name)]
     assert len(rows) == len(run.read_table("scores"))
