@@ -40,9 +40,9 @@ def unscored(run: RunFolder) -> tuple[list[dict[str, str]], int]:
 
     Any metric that is registered now counts, so what another raymcu has scored is scored again.
     """
-    measured, scored = set(run.parts("measurements")), set(run.parts("scores"))
+    measured = set(run.parts("measurements"))
     points = [point for point in run.plan["points"] if point["id"] in measured]
-    whole = {key for key in scored & measured if is_whole(run.read_notes("scores", key))}
+    whole = {key for key, notes in run.all_notes("scores").items() if is_whole(notes)}
     return [point for point in points if point["id"] not in whole], len(points)
 
 

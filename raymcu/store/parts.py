@@ -130,6 +130,16 @@ class Tables(Folder):
             lambda batch: batch.spans[part].notes,
         )
 
+    def all_notes(self, table: str) -> dict[str, Notes]:
+        """Return the metadata of every part of a table, without rows; raises as `read_part`."""
+        shelf = self._shelf(table)
+        return {
+            part: self.read_notes(table, part)
+            if part in shelf.loose
+            else shelf.held[part].spans[part].notes
+            for part in shelf.parts
+        }
+
     def _either(
         self,
         table: str,

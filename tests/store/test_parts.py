@@ -55,6 +55,7 @@ def told(run, table="scores"):
     whole = {
         part: (run.read_part(table, part), run.read_notes(table, part)) for part in run.parts(table)
     }
+    assert run.all_notes(table) == {part: notes for part, (_, notes) in whole.items()}
     for part, (rows, notes) in whole.items():
         assert run.has_part(table, part)
         assert rows.schema.metadata == notes
