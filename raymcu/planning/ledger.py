@@ -127,6 +127,7 @@ class Ledger:
             By stage, how many items were added.
         """
         before = graph.size
+        self.run.gather()
         self._ahead = self._follow(self._ahead)
         self._fill(graph, self._ahead)
         return graph.size - before
