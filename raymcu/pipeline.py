@@ -119,13 +119,13 @@ def work(
     """
     graph = ledger.graph(sets)
     needed = graph.workers or ({1} if graph.size else set())
+    cluster = crew.need(needed, progress.say) if needed else None
+
+    def look() -> None:
+        progress.expect(ledger.look_ahead(graph))
+
     with progress.stages(ledger.counts(graph)) as watches, ledger.run.at_work(needed):
-        if needed:
-            cluster = crew.need(needed, progress.say)
-
-            def look() -> None:
-                progress.expect(ledger.look_ahead(graph))
-
+        if cluster is not None:
             with crew.measuring(graph, watches["measure"], look) as measuring:
                 while graph.is_open:
                     train_ready(graph, ledger.run, space, cluster, watches, measuring.turn)
