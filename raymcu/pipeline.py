@@ -120,13 +120,11 @@ def work(
     graph = ledger.graph(sets)
     needed = graph.workers or ({1} if graph.size else set())
     cluster = crew.need(needed, progress.say) if needed else None
-
-    def look() -> None:
-        progress.expect(ledger.look_ahead(graph))
-
     with progress.stages(ledger.counts(graph)) as watches, ledger.run.at_work(needed):
         if cluster is not None:
-            with crew.measuring(graph, watches["measure"], look) as measuring:
+            with crew.measuring(
+                graph, watches["measure"], lambda: progress.expect(ledger.look_ahead(graph))
+            ) as measuring:
                 while graph.is_open:
                     train_ready(graph, ledger.run, space, cluster, watches, measuring.turn)
                     measuring.finish()
