@@ -56,8 +56,8 @@ def test_workers_share_it_and_a_half_precision_model_is_computed_with_a_copy(rec
     assert held(model=half, training=recipes.training(weights="kahan")) == near(14)
     assert held(model=half, training=recipes.training(weights="stochastic")) == near(12)
     nf4 = recipes.training(lora=recipes.lora(base="nf4"))
-    assert held(model=half, training=nf4) == near(2)  # as it is opened, before it is rounded
-    assert held(training=nf4) == near(4)
+    assert held(model=half, training=nf4) == held(training=nf4) == near(0.5 + 4 / 64)
+    assert held(training=nf4, parents={}) == near(4)  # as it is drawn, before it is rounded
     assert held(model=half, training=recipes.training(workers=4)) == near(4)
     assert held(model=half, training=recipes.training(lora=recipes.lora())) == near(2)
     assert held(training=recipes.training(lora=recipes.lora())) == near(4)

@@ -23,6 +23,7 @@ from raymcu.training.data import Stream
 from raymcu.training.frozen import Frozen
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
+from raymcu.training.nf4 import quantize_base
 from raymcu.training.recompute import recompute
 from raymcu.training.start_model import Job, StartModel, movable_weights
 from raymcu.training.walk import Walk
@@ -171,6 +172,8 @@ def test_a_prediction_is_within_a_seventh_of_what_lives(recipes, kind, method, c
     recipe = recipes.unlearner(start).model_copy(update={"role": "unlearner", **asked})
     if training.lora is not None and recipe.model.dtype == "bfloat16":  # opened so
         model = model.bfloat16()
+    if training.lora is not None and training.lora.base is not None:
+        quantize_base(model)
     with Peak([*model.parameters(), *model.buffers()]) as found:
         steps = loop_of(model, recipe).run()
         next(steps)
