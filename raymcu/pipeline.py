@@ -15,6 +15,7 @@ from raymcu.planning.facts import Surroundings
 from raymcu.planning.fitting import unfit
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
+from raymcu.planning.search_fitting import unfit_search
 from raymcu.planning.surroundings import look_around
 from raymcu.report.live import Progress
 from raymcu.report.loggers import check_loggers, log_finished
@@ -84,7 +85,8 @@ def search_study(  # noqa: PLR0913 - likewise
     folder = RunFolder(out, space.store)
     with folder.claim():
         ledger = Ledger(folder, reference_plan(space, around))
-        check_before(space, ledger.plan, folder, unfit(base, around, ledger.plan, ledger.reused))
+        too_large = unfit_search(space, around, ledger.plan, ledger.reused)
+        check_before(space, ledger.plan, folder, too_large)
         check_loggers(folder, space)
         is_another = adopt(folder, space, extend=extend)
         ledger.begin(space, command, extend=is_another or None)
