@@ -148,6 +148,9 @@ def use(name, **more):
         ("untied", "grad_diff", {**AGAIN, "lora": Lora(rank=4, base="nf4")}, HALF),
         ("untied", "grad_diff", {"lora": Lora(rank=4, base="nf4")}, {}),
         ("untied", "grad_diff", AGAIN, {"role": "bend", "curve": "quadratic", **HALF}),
+        ("untied", "grad_ascent", {**AGAIN, **use("adamw_8bit")}, {}),
+        ("untied", "grad_diff", {**AGAIN, **use("adamw_8bit")}, HALF),
+        ("untied", "grad_diff", {**AGAIN, **use("adamw_8bit"), "weights": "stochastic"}, HALF),
         ("untied", "grad_ascent", {**AGAIN, **use("spsa")}, HALF),
         ("untied", "grad_ascent", {**AGAIN, **use("muon")}, HALF),
         ("untied", "grad_diff", {**AGAIN, "weights": "kahan"}, HALF),
@@ -158,6 +161,8 @@ def use(name, **more):
     ],
 )
 def test_a_prediction_is_within_a_seventh_of_what_lives(recipes, kind, method, changes, more):
+    if changes.get("optimizer") == use("adamw_8bit")["optimizer"]:
+        pytest.importorskip("bitsandbytes", reason="its states live in the training")
     torch.manual_seed(0)
     name = "gpt2" if kind == "gpt2" else "llama"
     config = AutoConfig.for_model(name, **MODELS[kind])
