@@ -7,10 +7,12 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from raymcu.cluster.leaving import MOST_LEFT, Deaths
+from raymcu.measurement import driver as drivers
 from raymcu.measurement import pool as pools
 from raymcu.measurement.pool import Pool, drain
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import Devices
+from raymcu.planning.graph import Graph
 from raymcu.store.run_folder import RunFolder
 
 from .test_driver import SIZES, point
@@ -41,6 +43,7 @@ class Cluster:
         self.actors, self.pending, self.measured = [], deque(), []
         self.leaves = deque()
         self.news = []
+        self.slow = {}
 
     def start(self):
         actor = Thing(node=None, is_killed=False)
@@ -50,7 +53,8 @@ class Cluster:
         return actor
 
     def call(self, actor, key):
-        made = Thing(actor=actor, key=key, ends=self.now + (1.0 if key else 0.0))
+        takes = self.slow.get(key, 1.0) if key else 0.0
+        made = Thing(actor=actor, key=key, ends=self.now + takes)
         self.pending.append(made)
         return made
 
@@ -191,3 +195,130 @@ def test_a_point_under_which_nodes_leave_for_ever_is_told(made):
     done = made(["p"], ["spot"], leaves=[(n + 0.5, fall) for n in range(4000)], most=1)
     (row,) = done.rows
     assert f"{MOST_LEFT} nodes left the cluster while measuring it" in row["message"]
+
+
+@pytest.fixture
+def beside(monkeypatch, tmp_path):
+    """A pool beside trainings, on three nodes, and what one turn of it does."""
+    cluster, ended = Cluster(["head", "a", "b"]), []
+    monkeypatch.setattr(pools, "ray", cluster)
+    monkeypatch.setattr(pools, "time", cluster)
+    run, room = RunFolder(str(tmp_path / "run")), [3]
+
+    def more(held, work):
+        return [cluster.start() for _ in range(held, min(held + work, room[0]))]
+
+    deaths = Deaths(3, lambda: cluster.known, lambda: "head", cluster.monotonic)
+    pool = Pool([], Queue((), SIZES), Devices(run), more, deaths)
+
+    def turn(workers=None, points=(), seconds=1.0):
+        room[0] = room[0] if workers is None else workers
+        pool.queue.add([point(name) for name in points])
+        pool.leave(room[0])
+        pools.turn(pool, run, lambda labels, running: ended.extend(labels), is_patient=False)
+        cluster.now += seconds
+        return len(pool.workers)
+
+    return SimpleNamespace(cluster=cluster, pool=pool, turn=turn, ended=ended)
+
+
+def test_beside_trainings_nobody_is_waited_for(beside):
+    assert beside.turn() == 0
+    assert beside.cluster.now == 1.0, "and no actor is started for nothing"
+    assert beside.turn(points=NAMES[:3]) == 3
+    for _ in range(5):
+        beside.turn()
+    assert sorted(beside.ended) == NAMES[:3]
+    assert beside.cluster.now == 7.0
+
+
+def test_workers_end_with_their_points_once_trainings_need_their_room(beside):
+    beside.turn(points=NAMES)
+    beside.turn()
+    beside.turn()
+    assert beside.pool.under_way == 6, "two each"
+    assert beside.turn(1, seconds=0.0) == 3, "their points are not thrown away"
+    beside.turn()
+    assert beside.turn() == 1
+    assert sum(actor.is_killed for actor in beside.cluster.actors) == 2
+    measured = len(beside.cluster.measured) + beside.pool.under_way
+    beside.turn(0)
+    while beside.turn():
+        pass
+    assert len(beside.cluster.measured) == measured, "only those that were under way"
+    beside.turn(3, seconds=pools._GROWS_EVERY_S)
+    assert beside.turn() == 3
+    for _ in range(60):
+        beside.turn()
+    assert sorted(beside.ended) == NAMES
+    assert sorted(key for key, _ in beside.cluster.measured) == NAMES, "none twice"
+
+
+def test_who_has_not_started_goes_first_and_is_not_heard_of_again(beside):
+    del beside.cluster.there["b"]
+    beside.turn(points=NAMES[:8])
+    beside.turn()
+    assert beside.pool.is_short
+    assert beside.turn(2) == 2
+    assert not beside.pool.is_short
+    for _ in range(12):
+        beside.turn()
+    assert sorted(beside.ended) == NAMES[:8]
+    assert {node for _, node in beside.cluster.measured} == {"head", "a"}
+
+
+def test_a_worker_that_was_to_leave_stays_if_there_is_room_again(beside):
+    beside.turn(points=NAMES)
+    beside.turn()
+    beside.turn()
+    beside.turn(1, seconds=0.0)
+    assert sum(worker.is_leaving for worker in beside.pool.workers) == 2
+    beside.turn(3)
+    assert not any(worker.is_leaving for worker in beside.pool.workers)
+    for _ in range(30):
+        beside.turn()
+    assert sorted(beside.ended) == NAMES
+    assert not any(actor.is_killed for actor in beside.cluster.actors)
+
+
+def test_what_findings_call_for_is_begun_while_the_last_points_are_measured(monkeypatch, tmp_path):
+    """A look is taken when nothing is left to be handed out; a bend it asks for ends measuring."""
+    cluster, looks = Cluster(["head", "a"]), []
+    cluster.slow["p04"] = 9.0
+    for module in (pools, drivers):
+        monkeypatch.setattr(module, "time", cluster)
+    monkeypatch.setattr(pools, "ray", cluster)
+    run = RunFolder(str(tmp_path / "run"))
+
+    def pool(room):
+        def more(held, work):
+            return [cluster.start() for _ in range(held, min(held + work, room()))]
+
+        return Pool([], Queue((), SIZES), Devices(run), more, deaths)
+
+    deaths = Deaths(3, lambda: cluster.known, lambda: "head", cluster.monotonic)
+    graph = Graph(lambda recipe: 1.0)
+    space = SimpleNamespace(execution=None)
+    crew = SimpleNamespace(pool=pool, run=run, is_staffed=False, space=space)
+    crew.cluster = SimpleNamespace(wanted=lambda execution: 2)
+    bend = SimpleNamespace(id="bend", role="bend", parents={}, training=None)
+
+    def look():
+        looks.append(sorted(key for key, _ in cluster.measured))
+        if len(looks) == 1:
+            graph.add((), [point("more", "a")], lambda key: True)
+        elif len(looks) == 3:
+            graph.add([bend], [point("on bend", "bend")], lambda key: False)
+
+    graph.add((), [point(name) for name in NAMES[:5]], lambda key: True)
+    ended = []
+    found = drivers.Measuring(crew, graph, lambda labels, _: ended.extend(labels), look)
+    found.finish()
+    assert 0 < len(looks[0]) < 5, "the last ones are under way"
+    assert graph.has_ready, "it is for others to train"
+    assert sorted(ended) == sorted([*NAMES[:5], "more"])
+    graph.take(lambda kind, ready: 1)
+    graph.ended("bend", is_made=True)
+    found.finish()
+    assert "on bend" in ended
+    assert len(looks) == 4, "once more after the last, and not again without news"
