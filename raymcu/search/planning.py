@@ -1,7 +1,7 @@
 """What a trial needs, planned like any study in the same surroundings; the plan of all so far."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -13,7 +13,7 @@ from raymcu.planning.ledger import Ledger
 from raymcu.planning.objectives import asked_after
 from raymcu.planning.plan import Plan
 from raymcu.planning.planner import make_plan
-from raymcu.planning.search_fitting import TrialFitting, plan_of_trial
+from raymcu.planning.search_fitting import TrialFitting, plan_of_trial, unfit_search
 from raymcu.planning.surroundings import look_again
 from raymcu.planning.trials import most_trials, search_identity, search_of
 from raymcu.search.bench import TrialBench, bench_setup
@@ -90,6 +90,11 @@ class TrialPlanner:
         bench = GangBench if self.workers > 1 else TrialBench
         setup = bench_setup(self.ledger.run, self.space, self.workers)
         return Work(self.spec, self.missing, bench, setup, self.workers)
+
+
+def too_large(space: SearchSpace, around: Surroundings, ledger: Ledger) -> Iterator[str]:
+    """Say which trainings of a search do not fit the devices, as far as they are missing."""
+    return unfit_search(space, around, ledger.plan, ledger.reused)
 
 
 def reference_plan(space: SearchSpace, around: Surroundings) -> Plan:
