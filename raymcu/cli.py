@@ -121,11 +121,12 @@ def plan(
         late("planning.fitting"),
         durations.training_hours(made, around.sets, layers, on),
     )
+    of_trials = late("planning.search_fitting").trainings_of_trials(wanted, around)
     summary = {
         **made.summary,
         **late("planning.trials").search_summary(wanted),
         "duration": durations.duration(made, wanted, around.sets, layers, on),
-        "memory": fitting.memory_of(wanted, around, made, hours),
+        "memory": fitting.memory_of(wanted, around, made, hours, of_trials),
     }
     if as_json:
         told = summary["duration"] and summary["duration"].to_dict()

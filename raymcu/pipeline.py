@@ -21,7 +21,7 @@ from raymcu.report.live import Progress
 from raymcu.report.loggers import check_loggers, log_finished
 from raymcu.report.page import is_drawn, write_report
 from raymcu.search.driver import adopt, run_search
-from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
+from raymcu.search.planning import TrialPlanner, reference_plan, too_large, without_trials
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.driver import train_ready
@@ -85,7 +85,7 @@ def search_study(  # noqa: PLR0913 - likewise
     folder = RunFolder(out, space.store)
     with folder.claim():
         ledger = Ledger(folder, reference_plan(space, around))
-        check_before(space, ledger.plan, folder, unfit(base, around, ledger.plan, ledger.reused))
+        check_before(space, ledger.plan, folder, too_large(space, around, ledger))
         check_loggers(folder, space)
         is_another = adopt(folder, space, extend=extend)
         ledger.begin(space, command, extend=is_another or None)

@@ -26,7 +26,7 @@ from raymcu.cluster.leaving import Deaths
 from raymcu.errors import StoreError, WorkError
 from raymcu.models.devices import DeviceError, Devices, device_name, is_device_error
 from raymcu.planning.search_extension import check_extension
-from raymcu.planning.trials import cells, most_workers, search_identity, search_of
+from raymcu.planning.trials import cells, search_identity, search_of
 from raymcu.progress import Running, Watch
 from raymcu.search.searcher import BROKEN, DAMAGED, CellSearcher, Failure, Proposal, Told
 from raymcu.search.spec import Bench, TrialSpec, Work
@@ -76,7 +76,7 @@ def run_search(
         while any(study.has_more() for study in studies):
             cluster = cluster_of()
             for study in studies:
-                study.is_alone = _concurrent(space, cluster) == 1
+                study.is_alone = _concurrent(space, cluster, work.workers) == 1
             searcher = CellSearcher(studies, work, Told(book.begun, book.ended, book.failure))
             broken = devices.broken()
             with held(broken):
@@ -91,12 +91,12 @@ def run_search(
             return
 
 
-def _concurrent(space: SearchSpace, cluster: Cluster) -> int:
+def _concurrent(space: SearchSpace, cluster: Cluster, workers: int) -> int:
     """Return how many trials run at once; those that gangs train, no more than there is room for.
 
     A gang that waits for another one gives up in the end.
     """
-    workers, asked = most_workers(space), search_of(space).concurrent
+    asked = search_of(space).concurrent
     room = cluster.workers(space.execution)
     return asked or room if workers == 1 else max(1, min(room // workers, asked or room))
 
@@ -208,7 +208,7 @@ def _fit(
         "setup": work.setup,
     }
     resources = {"cpu": execution.cpus_per_worker, "gpu": cluster.gpus_per_worker(execution)}
-    if most_workers(space) > 1:  # a trial that only drives must not hold what its gang waits for
+    if work.workers > 1:  # a trial that only drives must not hold what its gang waits for
         resources = {"memory": 1}
     trainable = tune.with_parameters(_run_trial, make_bench=work.make_bench, common=common)
     interrupt = Interrupt(run)
@@ -223,7 +223,7 @@ def _fit(
                 search_alg=searcher,
                 scheduler=_Pruning(searcher),
                 num_samples=-1,
-                max_concurrent_trials=_concurrent(space, cluster),
+                max_concurrent_trials=_concurrent(space, cluster, work.workers),
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"raymcu {trial.config['trial']}".replace(
                     "/", " "
