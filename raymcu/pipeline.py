@@ -10,6 +10,8 @@ from raymcu.analysis.stages import analyze_run, called_for, score_points, unscor
 from raymcu.cluster.checks import check_before
 from raymcu.measurement.driver import Crew
 from raymcu.measurement.geometry_driver import measure_geometry
+from raymcu.planning.costs import trained_characters
+from raymcu.planning.facts import Surroundings
 from raymcu.planning.fitting import unfit
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
@@ -21,7 +23,7 @@ from raymcu.search.driver import adopt, run_search
 from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
-from raymcu.training.driver import train_level
+from raymcu.training.driver import train_ready
 
 
 def run_study(  # noqa: PLR0913 - the one command with all its switches
@@ -55,8 +57,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
             Crew(folder, space, ray_dashboard=ray_dashboard) as crew,
         ):
             for _ in ledger.rounds(lambda plan: called_for(folder, plan, space)):
-                train(ledger, space, crew, progress)
-                measure(ledger, crew, progress)
+                work(ledger, space, around, crew, progress)
                 measure_geometry(ledger, crew, progress)
                 ledger.record_undone()
                 ledger.write_recipes()
@@ -91,8 +92,7 @@ def search_study(  # noqa: PLR0913 - likewise
             Progress(folder, console, is_quiet=is_quiet) as progress,
             Crew(folder, base, ray_dashboard=ray_dashboard) as crew,
         ):
-            train(ledger, base, crew, progress)
-            measure(ledger, crew, progress)
+            work(ledger, base, around, crew, progress)
             ledger.record_undone()
             trials = TrialPlanner(ledger, space, around)
             trials.recall()
@@ -109,28 +109,19 @@ def search_study(  # noqa: PLR0913 - likewise
     return ledger
 
 
-def train(ledger: Ledger, space: SearchSpace, crew: Crew, progress: Progress) -> None:
-    """Train every missing recipe, parents first; bends come last, as the connect stage."""
-    if workers := ledger.missing_workers():
-        crew.need(workers, progress.say)
-    for level in ledger.plan.levels:
-        for stage, is_bend in (("train", False), ("connect", True)):
-            recipes = [recipe for recipe in level if (recipe.role == "bend") == is_bend]
-            missing, count = ledger.missing_recipes(recipes), len(recipes)
-            with progress.stage(stage, count - len(missing), count), ledger.run.at_work(missing):
-                if missing:
-                    crew.dismiss()
-                    train_level(missing, stage, ledger.run, space, crew.cluster, progress)
-                    log_finished(ledger.run, space, progress.say)
-
-
-def measure(ledger: Ledger, crew: Crew, progress: Progress) -> None:
-    """Measure every missing point whose checkpoints are there."""
-    missing, total = ledger.missing_points(), len(ledger.plan.points)
-    with progress.stage("measure", total - len(missing), total), ledger.run.at_work(missing):
-        if missing:
-            crew.need([1], progress.say)
-            crew.measure(missing, progress)
+def work(
+    ledger: Ledger, space: SearchSpace, around: Surroundings, crew: Crew, progress: Progress
+) -> None:
+    """Train, connect and measure what is missing, each thing as soon as all it needs is there."""
+    graph = ledger.graph(lambda recipe: trained_characters(recipe, around.sets))
+    needed = graph.workers or ({1} if graph.points else set())
+    with progress.stages(ledger.counts(graph)) as watches, ledger.run.at_work(needed):
+        if needed:
+            cluster, total = crew.need(needed, progress.say), len(graph.points)
+            with crew.measuring(graph.take_points, total, watches["measure"]) as measuring:
+                train_ready(graph, ledger.run, space, cluster, watches, measuring.turn)
+                measuring.finish()
+    log_finished(ledger.run, space, progress.say)
 
 
 def score(run: RunFolder, progress: Progress) -> None:

@@ -1,6 +1,6 @@
 """How long work tells whoever shows progress where it stands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,10 +25,16 @@ class Watch(Protocol):
 
 
 class Stages(Watch, Protocol):
-    """Shown stage after stage."""
+    """Shown stage after stage, or several at once."""
 
     def stage(self, name: str, done: int, total: int) -> AbstractContextManager[object]:
         """Show a stage that begins with ``done`` of ``total`` items already there."""
+        ...
+
+    def stages(
+        self, counts: Mapping[str, tuple[int, int]]
+    ) -> AbstractContextManager[Mapping[str, Watch]]:
+        """Show stages that are under way at once, each told of by itself."""
         ...
 
     def say(self, text: str) -> None:

@@ -62,6 +62,10 @@ class Deaths:
         is_told = isinstance(error, RayActorError) and error.preempted
         self._of.setdefault(item, []).append((self.clock(), _PREEMPTED if is_told else node))
 
+    def forget(self, item: str) -> None:
+        """Count the deaths of a piece of work from none, as it is tried otherwise."""
+        self._of.pop(item, None)
+
     def is_gone(self, node: str | None) -> bool:
         """Say whether a node has left."""
         if node in (None, _PREEMPTED):

@@ -1,8 +1,8 @@
 """Warm Ray actors that measure and score points, from the first need to the end of a run."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from raymcu.cluster.leaving import Deaths
 from raymcu.cluster.nodes import refuse_blind_nodes
 from raymcu.errors import ConfigError
 from raymcu.measurement.actor import PointActor, setup_of
-from raymcu.measurement.pool import AT_ONCE, Pool, drain
+from raymcu.measurement.pool import AT_ONCE, Pool, drain, turn
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import Devices
 from raymcu.planning.costs import probe_characters
@@ -26,6 +26,9 @@ from raymcu.session import Cluster, connect, wait_for_room
 from raymcu.store import node_cache
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
+
+_LOOK_S = 0.1
+"""How often measuring is looked after beside trainings."""
 
 
 class Crew:
@@ -94,6 +97,11 @@ class Crew:
             wait_for_room(self.cluster.bundle(execution, asked[-1]), asked[-1], tell)
         return self.cluster
 
+    @property
+    def is_staffed(self) -> bool:
+        """Whether there are measuring actors."""
+        return bool(self._actors)
+
     def dismiss(self) -> None:
         """End the actors, whose processors a training may wait for."""
         self._keep([])
@@ -115,26 +123,38 @@ class Crew:
         Raises:
             StoreError: If a checkpoint is damaged.
         """
-        start = self._starter()
-        watch = Exported(watch, self.run, self.space.name, "measure", len(points))
+        with self.measuring(lambda: points, len(points), watch) as measuring:
+            measuring.finish()
+
+    @contextmanager
+    def measuring(
+        self, ready: Callable[[], Sequence[Point]], total: int, watch: Watch
+    ) -> Iterator["Measuring"]:
+        """Measure points as they become ready, with actors that come and go.
+
+        Args:
+            ready: Returns the points that have become ready since it was asked last.
+            total: How many there will be.
+            watch: Told of progress.
+        """
+        found = Measuring(self, ready, Exported(watch, self.run, self.space.name, "measure", total))
+        try:
+            yield found
+        finally:
+            if found.pool is not None:
+                self._retired += found.pool.retired
+                self._keep([worker.actor for worker in found.pool.workers if worker.is_up])
+
+    def pool(self, room: Callable[[], int]) -> Pool:
+        """Return the actors as a pool that takes in more while there are fewer than ``room``."""
+        start, execution = self._starter(), self.space.execution
 
         def more(held: int, work: int) -> list[Any]:
-            execution, others = self.space.execution, len(self._retired)
-            most = min(held + work, execution.measure_actors or self.cluster.wanted(execution))
-            return [start() for _ in range(held + others, most)]
+            most = min(held + work, room(), execution.measure_actors or room())
+            return [start() for _ in range(held + len(self._retired), most)]
 
-        pool = Pool(
-            self.actors(len(points)),
-            Queue(points, self._sizes),
-            Devices(self.run),
-            more,
-            Deaths(self.space.execution.max_attempts),
-        )
-        try:
-            drain(pool, self.run, watch)
-        finally:
-            self._retired += pool.retired
-            self._keep([worker.actor for worker in pool.workers if worker.is_up])
+        queue, deaths = Queue((), self._sizes), Deaths(execution.max_attempts)
+        return Pool(self._actors, queue, Devices(self.run), more, deaths)
 
     def actors(self, count: int) -> list[Any]:
         """Return the measuring actors, started until there are so many, or no room for more."""
@@ -170,6 +190,66 @@ class Crew:
             max_task_retries=0,  # attempts are counted here: a poison point must not loop
             scheduling_strategy="DEFAULT",  # not within what a trial that measures was given
         )(MeasuringActor)
+
+
+class Measuring:
+    """Points that are measured as they become ready.
+
+    Args:
+        crew: Whose actors measure.
+        ready: Returns the points that have become ready since it was asked last.
+        watch: Told of progress.
+    """
+
+    def __init__(self, crew: Crew, ready: Callable[[], Sequence[Point]], watch: Watch) -> None:
+        self.crew, self.ready, self.watch = crew, ready, watch
+        self.pool: Pool | None = None
+        self._room: int | None = None
+        """Workers that trainings leave room for; None: there are no trainings."""
+        self._looks_at = 0.0
+
+    def turn(self, room: int) -> bool:
+        """Go on beside trainings, which leave room for so many workers; wait for nothing.
+
+        Returns:
+            Whether points wait for a process that has not started.
+
+        Raises:
+            StoreError: If a checkpoint is damaged.
+        """
+        pool = self.pool
+        if time.monotonic() >= self._looks_at:
+            self._looks_at = time.monotonic() + _LOOK_S
+            self._room = room
+            if (pool := self._filled()) is not None:
+                pool.leave(room)
+                turn(pool, self.crew.run, self.watch, is_patient=False)
+        return pool is not None and pool.is_short
+
+    def finish(self) -> None:
+        """Measure all that is left; nobody else needs the room.
+
+        Raises:
+            StoreError: If a checkpoint is damaged.
+        """
+        self._room = None
+        if (pool := self._filled()) is not None:
+            pool.leave(len(pool.workers))
+            pool.grows_at = 0.0
+            drain(pool, self.crew.run, self.watch)
+
+    def _filled(self) -> Pool | None:
+        """Return the pool with what has become ready; None if nothing has, and nobody is there."""
+        points = self.ready()
+        if self.pool is None and (points or self.crew.is_staffed):
+            self.pool = self.crew.pool(self._room_now)
+        if self.pool is not None:
+            self.pool.queue.add(points)
+        return self.pool
+
+    def _room_now(self) -> int:
+        wanted = self.crew.cluster.wanted(self.crew.space.execution)
+        return wanted if self._room is None else self._room
 
 
 class MeasuringActor(PointActor):

@@ -46,11 +46,14 @@ class Worker:
     node: str | None = None
     """Where it answered last."""
     failed_starts: int = 0
+    is_leaving: bool = False
+    """Whether it takes no more: somebody else needs its room."""
 
     @property
     def has_room(self) -> bool:
         """Whether it takes one more point."""
-        return self.is_up and not self.is_alone and self.under_way < AT_ONCE
+        is_free = self.is_up and not self.is_alone and not self.is_leaving
+        return is_free and self.under_way < AT_ONCE
 
 
 class Pool:
@@ -97,12 +100,18 @@ class Pool:
         """Workers that may have room: all that has changed since they were last looked at."""
         self.under_way = 0
         """Points under way."""
+        self._are_leaving = False
         self._add(actors)
 
     @property
     def is_done(self) -> bool:
         """Whether no point is left, or nobody to measure it."""
         return not self.doubts and not (self.workers and (self.queue or self.under_way))
+
+    @property
+    def is_short(self) -> bool:
+        """Whether points wait for a process that has not started."""
+        return bool(self.queue) and any(not worker.is_up for worker in self.workers)
 
     def grow(self) -> None:
         """Take in actors for which a cluster that changes has room by now."""
@@ -111,6 +120,28 @@ class Pool:
         idle = sum(not worker.under_way for worker in self.workers)
         work = self.queue.num_points + len(self.queue.suspects) - idle
         self._add(self.more(held, max(0, work)))
+
+    def leave(self, room: int) -> None:
+        """Have no more workers than there is room for; one ends once its points are through."""
+        surplus = max(0, len(self.workers) - room)
+        if not surplus and not self._are_leaving:
+            return
+        idlest = sorted(self.workers, key=lambda worker: worker.under_way if worker.is_up else -1)
+        self._are_leaving = surplus > 0
+        for number, worker in enumerate(idlest):
+            worker.is_leaving = number < surplus
+            if not worker.is_leaving:
+                self.hungry[worker] = None
+            elif not worker.under_way:
+                self._dismiss(worker)
+
+    def _dismiss(self, worker: Worker) -> None:
+        self.workers.remove(worker)
+        self.queue.forget(worker)
+        self.hungry.pop(worker, None)
+        self.absent = deque(entry for entry in self.absent if entry[1] is not worker)
+        self.running = {call: told for call, told in self.running.items() if told[0] is not worker}
+        ray.kill(worker.actor)
 
     def _add(self, actors: Sequence[Any]) -> None:
         for actor in actors:
@@ -211,16 +242,19 @@ class Pool:
             self.grow()
         return given_up
 
-    def wait(self) -> list[tuple[Any, Worker, Point | None]]:
+    def wait(self, *, is_patient: bool) -> list[tuple[Any, Worker, Point | None]]:
         """Return calls that have ended, each with its worker, and its point if it had one.
 
-        None of them if nothing ends for a while.
+        None of them if nothing ends for a while, or has ended by now.
         """
-        while self.absent and (self.absent[0][0] < time.monotonic() or not self.running):
+        is_idle = is_patient and not self.running
+        while self.absent and (self.absent[0][0] < time.monotonic() or is_idle):
             due, worker = self.absent.popleft()
             time.sleep(max(0.0, due - time.monotonic()))
             self.revive(worker)
+            is_idle = False
         patience = _AGAIN_S if self.absent or self.doubts else _TOLD_EVERY_S
+        patience *= is_patient
         if not self.running:  # the last points, of which is not known yet why they ended
             time.sleep(patience)
             return []
@@ -248,22 +282,34 @@ class Pool:
 
 def drain(pool: Pool, run: RunFolder, watch: Watch) -> None:
     """Keep every actor busy until the queue is empty."""
-    ended: list[str] = []
     while not pool.is_done:
-        if pool.queue and time.monotonic() > pool.grows_at:
-            pool.grow()
-        pool.fill()
-        watch(ended, pool.shown)
-        calls = pool.wait()
-        labels = [_end(pool, run, *call) for call in calls]
-        ended = [label for label in labels if label is not None]
-        for point, reason, error in pool.judge():
-            _record(run, point, "worker_died", reason, str(error))
-            ended.append(point.label)
-    watch(ended, pool.shown)
+        watch([], pool.shown)
+        turn(pool, run, watch)
     for point in (*pool.queue.suspects, *pool.queue.points):
         reason = f"no measuring process could be started, in {_STARTS} attempts each."
         _record(run, point, "worker_died", reason, pool.trouble)
+
+
+def turn(pool: Pool, run: RunFolder, watch: Watch, *, is_patient: bool = True) -> None:
+    """Hand out points and see to what has ended.
+
+    Args:
+        pool: Who measures, and what.
+        run: Where failures go.
+        watch: Told of points that are through.
+        is_patient: Whether to wait till anything ends.
+    """
+    if pool.queue and time.monotonic() > pool.grows_at:
+        pool.grow()
+    pool.fill()
+    calls = pool.wait(is_patient=is_patient)
+    labels = [_end(pool, run, *call) for call in calls]
+    ended = [label for label in labels if label is not None]
+    for point, reason, error in pool.judge():
+        _record(run, point, "worker_died", reason, str(error))
+        ended.append(point.label)
+    if ended or not is_patient:
+        watch(ended, pool.shown if is_patient or pool.under_way else [])
 
 
 def _end(pool: Pool, run: RunFolder, call: Any, worker: Worker, point: Point | None) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, count
 
 from raymcu.metrics._base import REFERENCES
 from raymcu.planning.plan import Point
@@ -11,6 +11,7 @@ RESIDENT_ENDPOINTS = 8
 """Checkpoints that a process holds: those it used last."""
 
 _Batch = deque[Point]
+_Rank = tuple[bool, float]
 
 
 class Queue:
@@ -21,31 +22,36 @@ class Queue:
     is left that nobody has begun, it takes half of what is left of the longest.
 
     Args:
-        points: In the order of their curves.
+        points: In the order of their curves; more may be added.
         sizes: How much work a point of each forget set is.
     """
 
     def __init__(self, points: Sequence[Point], sizes: Mapping[str, float]) -> None:
-        def rank(point: Point) -> tuple[bool, float]:
-            return point.role not in REFERENCES, -sizes[point.forget_size]
-
-        batches: dict[Hashable, _Batch] = {}
-        for point in points:
-            key = rank(point), point.forget_size, point.needs
-            batches.setdefault(key, deque()).append(point)
-        levels: dict[tuple[bool, float], list[_Batch]] = {}
-        for batch in batches.values():
-            levels.setdefault(rank(batch[0]), []).append(batch)
-        self._levels = deque(_Level(levels[key]) for key in sorted(levels))
-        """Batches that nobody has begun."""
+        self._sizes = sizes
+        self._levels: dict[_Rank, _Level] = {}
+        """Batches that nobody has begun, by what comes first."""
+        self._returned: deque[_Batch] = deque()
+        """What actors have left of theirs; comes before all others."""
         self._begun: dict[Hashable, _Batch] = {}
         """What is left of each actor's batch."""
         self._held: dict[Hashable, OrderedDict[str, None]] = {}
         """Checkpoints that each actor holds, the last used last."""
         self.suspects: deque[Point] = deque()
         """Points that were under way when a process died: each is tried again with no other."""
-        self.num_points = len(points)
+        self.num_points = 0
         """Points to be handed out yet, but for suspects."""
+        self.add(points)
+
+    def add(self, points: Sequence[Point]) -> None:
+        """Add points; those of the same checkpoints that are added together are one batch."""
+        batches: dict[tuple[_Rank, Hashable], _Batch] = {}
+        for point in points:
+            rank = point.role not in REFERENCES, -self._sizes[point.forget_size]
+            key = rank, (point.forget_size, point.needs)
+            batches.setdefault(key, deque()).append(point)
+        for (rank, _), batch in batches.items():
+            self._levels.setdefault(rank, _Level()).add(batch)
+        self.num_points += len(points)
 
     def __bool__(self) -> bool:
         return bool(self.num_points or self.suspects)
@@ -53,8 +59,9 @@ class Queue:
     @property
     def points(self) -> Iterator[Point]:
         """Those to be handed out yet, but for suspects."""
-        untouched = chain.from_iterable(level.batches.values() for level in self._levels)
-        return chain.from_iterable((*self._begun.values(), *untouched))
+        levels = (self._levels[rank].batches.values() for rank in sorted(self._levels))
+        untouched = chain.from_iterable(levels)
+        return chain.from_iterable((*self._begun.values(), *self._returned, *untouched))
 
     def take(self, actor: Hashable) -> Point:
         """Return the next point for an actor; there must be one."""
@@ -74,13 +81,15 @@ class Queue:
         """Take note that an actor holds nothing any more; what was left for it is for all."""
         self._held.pop(actor, None)
         if batch := self._begun.pop(actor, None):
-            self._levels.appendleft(_Level([batch]))
+            self._returned.append(batch)
 
     def _next(self, actor: Hashable) -> _Batch:
-        while self._levels and not self._levels[0].batches:
-            self._levels.popleft()
-        if self._levels:
-            return self._levels[0].take(self._held.get(actor, ()))
+        if self._returned:
+            return self._returned.popleft()
+        if first := min(
+            (rank for rank, level in self._levels.items() if level.batches), default=()
+        ):
+            return self._levels[first].take(self._held.get(actor, ()))
         longest = max(self._begun.values(), key=len)
         half = [longest.pop() for _ in range((len(longest) + 1) // 2)]
         return deque(reversed(half))
@@ -89,12 +98,17 @@ class Queue:
 class _Level:
     """Batches of one rank that nobody has begun, in their order and by checkpoint."""
 
-    def __init__(self, batches: Sequence[_Batch]) -> None:
-        self.batches = dict(enumerate(batches))
+    def __init__(self) -> None:
+        self.batches: dict[int, _Batch] = {}
         self._of: dict[str, dict[int, None]] = {}
-        for number, batch in self.batches.items():
-            for key in batch[0].needs:
-                self._of.setdefault(key, {})[number] = None
+        self._numbers = count()
+
+    def add(self, batch: _Batch) -> None:
+        """Add a batch behind the others."""
+        number = next(self._numbers)
+        self.batches[number] = batch
+        for key in batch[0].needs:
+            self._of.setdefault(key, {})[number] = None
 
     def take(self, held: Sequence[str] | OrderedDict[str, None]) -> _Batch:
         """Return the batch that needs the fewest checkpoints besides; or the next."""

@@ -2,9 +2,11 @@
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +14,8 @@ import tomli_w
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError, StoreError
-from raymcu.planning.plan import More, Plan, Point
+from raymcu.planning.graph import Graph, stage_of
+from raymcu.planning.plan import More, Plan
 from raymcu.planning.recipes import PASSING, Recipe
 from raymcu.store import tables, versions
 from raymcu.store.run_folder import RunFolder, failure_row
@@ -134,13 +137,13 @@ class Ledger:
         """Say whether a checkpoint is there; what was at the beginning is not looked at again."""
         return recipe in self.reused or self.run.checkpoints.is_done(recipe)
 
-    def missing_recipes(self, level: Sequence[Recipe]) -> list[Recipe]:
-        """List recipes of a level that can be trained now: open, and their parents are there."""
-        failed = self.failed()
-        missing = [r for r in level if r.id not in failed and not self._is_done(r.id)]
-        parents = {parent for recipe in missing for parent in recipe.parents.values()}
-        there = {parent for parent in parents if self._is_done(parent)}
-        return [recipe for recipe in missing if there.issuperset(recipe.parents.values())]
+    def counts(self, graph: Graph) -> dict[str, tuple[int, int]]:
+        """Return by stage how many items a graph leaves alone, and how many there are in all."""
+        whole = Counter(stage_of(recipe) for recipe in self.plan.recipes.values())
+        missing = Counter(stage_of(recipe) for recipe in graph.recipes.values())
+        whole["measure"], missing["measure"] = len(self.plan.points), len(graph.points)
+        names = ("train", "connect", "measure")
+        return {name: (whole[name] - missing[name], whole[name]) for name in names}
 
     def _passing(self) -> tuple[set[str], set[str], set[str]]:
         """Return passing checkpoints: those with weights, those without, and all that are needed.
@@ -180,26 +183,18 @@ class Ledger:
             self.run.checkpoints.folder.remove(key)
             self.reused.discard(key)
 
-    def missing_workers(self) -> set[int]:
-        """Return by how many workers each there is to be trained of all that still can be."""
-        lost, found = self.failed(), set()
-        for recipe in self.plan.recipes.values():  # parents first
-            if recipe.id in lost or lost.intersection(recipe.parents.values()):
-                lost.add(recipe.id)
-            elif not self._is_done(recipe.id):
-                found.add(recipe.training.world if recipe.training else 1)
-        return found
+    def graph(self, cost: Callable[[Recipe], float]) -> Graph:
+        """Return what is missing and can still be done, as one graph of work.
 
-    def missing_points(self) -> list[Point]:
-        """List points that can be measured now and are not, curve by curve."""
-        failed = self.failed()
+        Args:
+            cost: About how much work a recipe is, in any unit.
+        """
+        graph, done, failed = Graph(cost), cache(self._is_done), self.failed()
         measured = set(self.run.parts("measurements"))
-        done = {key for key in self.plan.recipes if self._is_done(key)}
-        return [
-            point
-            for point in self.plan.points.values()
-            if point.id not in measured and point.id not in failed and done.issuperset(point.needs)
-        ]
+        recipes = [r for r in self.plan.recipes.values() if r.id not in failed and not done(r.id)]
+        points = [p for p in self.plan.points.values() if p.id not in measured | failed]
+        graph.add(recipes, points, done, self.plan.compared_with)
+        return graph
 
     def failed(self) -> set[str]:
         """Return the ids of recipes and points that failed in themselves."""
@@ -215,7 +210,7 @@ class Ledger:
         done = {key for key in self.plan.recipes if self._is_done(key)}
         measured = set(self.run.parts("measurements"))
         rows = [
-            _undone(r.id, _stage(r), r.label, "a parent", done.issuperset(r.parents.values()))
+            _undone(r.id, stage_of(r), r.label, "a parent", done.issuperset(r.parents.values()))
             for r in self.plan.recipes.values()
             if r.id not in done | failed
         ]
@@ -291,7 +286,3 @@ def _undone(
         told = "nobody did it, or said why not. Run the same command again."
         return failure_row(item_id, stage, label, "undone", told)
     return failure_row(item_id, stage, label, "skipped", f"{needed} was not trained.")
-
-
-def _stage(recipe: Recipe) -> str:
-    return "connect" if recipe.role == "bend" else "train"

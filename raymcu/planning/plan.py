@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from raymcu.blend import Blend
@@ -193,6 +194,22 @@ class Plan:
         for key, recipe in self.recipes.items():
             levels[depth[key]].append(recipe)
         return levels
+
+    def compared_with(self, point: Point) -> frozenset[str]:
+        """Return the checkpoints of the reference models that a point is compared with."""
+        asking = (point.attack.asking if point.attack else None) or ""
+        return self._references.get((point.forget_size, asking), frozenset())
+
+    @cached_property
+    def _references(self) -> dict[tuple[str, str], frozenset[str]]:
+        rows = ({"id": p.id, "forget_size": p.forget_size, "role": p.role, **_attack_of(p)}
+                for p in self.points.values())  # fmt: skip
+        return {
+            alike: frozenset(
+                chain.from_iterable(self.points[key].needs for key in by_role.values())
+            )
+            for alike, by_role in references_of(rows).items()
+        }
 
     @property
     def content(self) -> list[list[str]]:

@@ -249,12 +249,13 @@ function showStages(status) {
     const more = make("div", { cls: "more" });
     const notes = [];
     const isNow = status.driver && status.driver.stage === stage.name;
+    const isBeside = status.driver && status.driver.beside.includes(stage.name);
     if (isNow) notes.push(make("span", { text: status.driver.seconds_left == null ? "time left unknown yet" : `about ${duration(status.driver.seconds_left)} left` }));
     if (stage.failed) notes.push(make("span", { cls: "bad", text: `✗ ${stage.failed} failed` }));
     if (stage.skipped) notes.push(make("span", { text: `${stage.skipped} skipped` }));
     if (stage.took_s !== null) notes.push(make("span", { text: duration(stage.took_s) }));
     notes.forEach((note, i) => more.append(...(i ? [" · ", note] : [note])));
-    return make("div", { cls: isNow ? "stage now" : "stage" },
+    return make("div", { cls: isNow || isBeside ? "stage now" : "stage" },
       make("span", { cls: "count", text: `${stage.done}/${stage.total}` }), make("b", { text: stage.name }),
       make("progress", { max: Math.max(1, stage.total), value: stage.done, "aria-label": stage.name }), more);
   }));

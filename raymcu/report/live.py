@@ -1,8 +1,9 @@
 """Live progress: a display in a terminal, plain lines in a log, a heartbeat in the run folder."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Self
@@ -13,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from raymcu.progress import Running
+from raymcu.progress import Running, Watch
 from raymcu.report.status import duration
 from raymcu.store.run_folder import RunFolder
 
@@ -29,8 +30,66 @@ _NAMED = 4
 """What is running that a line names."""
 
 
+@dataclass
+class _Stage:
+    """A stage that is under way; told what of it ended and what is running."""
+
+    progress: "Progress"
+    name: str
+    done: int
+    total: int
+    began: float | None = None
+    """When anything of it was first told, or it began by itself."""
+    told: float | None = None
+    """When it was told of last."""
+    running: Sequence[Running] = ()
+    pace_from: tuple[float, float] = (0.0, 0.0)
+    is_over: bool = False
+
+    def __post_init__(self) -> None:
+        self.pace_from = (time.time(), float(self.done))
+
+    def __call__(self, ended: Sequence[str], running: Sequence[Running]) -> None:
+        """Take note of what ended and what is running."""
+        if self.advanced == self.pace_from[1]:  # workers are up: the pace counts from here
+            self.pace_from = (time.time(), self.advanced)
+        if ended or running:
+            self.told = time.time()
+            self.began = self.began or self.told
+        self.done += len(ended)
+        self.running = running
+        if ended and self.done >= self.total:
+            self.end()
+        self.progress.show()
+
+    @property
+    def advanced(self) -> float:
+        """Items done, with the parts of those that are running."""
+        return self.done + sum(item.fraction for item in self.running)
+
+    @property
+    def share(self) -> float:
+        """What of it is done, in [0, 1]."""
+        return min(1.0, self.advanced / max(1, self.total))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left at its pace; None while too little was done to tell."""
+        since, before = self.pace_from
+        gained = self.advanced - before
+        if gained <= 0 or gained < 0.02 * self.total or time.time() - since < 2:
+            return None
+        return max(0.0, (time.time() - since) / gained * (self.total - self.advanced))
+
+    def end(self) -> None:
+        """Note how long it took, once."""
+        if not self.is_over:
+            self.is_over = True
+            self.progress.ended(self)
+
+
 class Progress:
-    """Shows one stage after the other: what runs, how many of how many, time left.
+    """Shows the stages that are under way: what runs, how many of how many, time left.
 
     Args:
         run: Gets ``progress.json``, which `raymcu status` and the dashboard read.
@@ -45,14 +104,10 @@ class Progress:
         self.run = run
         self.console = console or Console()
         self.is_quiet = is_quiet
-        self.stage_name = "plan"
-        self.done = 0
-        self.total = 0
-        self.running: Sequence[Running] = ()
+        self.open: list[_Stage] = [_Stage(self, "plan", 0, 0)]
         self.started = time.time()
-        self.stage_started = time.time()
         self.times: dict[str, float] = {}
-        self._pace_from = (0.0, 0.0)
+        """Seconds, by stage."""
         self._beat = 0.0
         self._line = 0.0
         self._writing = Lock()
@@ -80,64 +135,84 @@ class Progress:
         if self._live is not None:
             self._live.stop()
         if kind is None:
-            self.stage_name, self.running = "done", ()
+            self.open = [_Stage(self, "done", 0, 0)]
         self._heartbeat(is_forced=True)
 
     @contextmanager
-    def stage(self, name: str, done: int, total: int) -> Iterator[Self]:
+    def stage(self, name: str, done: int, total: int) -> Iterator[Watch]:
         """Show a stage that begins with ``done`` of ``total`` items already there."""
-        self.stage_name, self.done, self.total, self.running = name, done, total, ()
-        self.stage_started = time.time()
-        self._pace_from = (self.stage_started, float(done))
-        self._heartbeat(is_forced=self.run.is_local or total > done)
-        yield self
-        took = time.time() - self.stage_started
-        self.times[name] = self.times.get(name, 0.0) + took
-        if not self.is_quiet and total > done:
-            self._print(f"{name:<8} {self.done}/{total} in {duration(took)}")
+        with self.stages({name: (done, total)}) as found:
+            self.open[0].began = time.time()
+            yield found[name]
+            self.open[0].told = time.time()
+
+    @contextmanager
+    def stages(self, counts: Mapping[str, tuple[int, int]]) -> Iterator[Mapping[str, Watch]]:
+        """Show stages that are under way at once.
+
+        Args:
+            counts: By stage, how many items are there, and how many there will be.
+
+        Returns:
+            Whom to tell of each.
+        """
+        self.open = [_Stage(self, name, *count) for name, count in counts.items()]
+        self._heartbeat(is_forced=self.run.is_local or any(s.total > s.done for s in self.open))
+        yield {stage.name: stage for stage in self.open}
+        for stage in self.open:
+            stage.end()
 
     def __call__(self, ended: Sequence[str], running: Sequence[Running]) -> None:
-        """Take note of what ended and what is running."""
-        if self.advanced == self._pace_from[1]:  # workers are up: the pace counts from here
-            self._pace_from = (time.time(), self.advanced)
-        self.done += len(ended)
-        self.running = running
-        self._heartbeat()
-        self._log(_LINE_S)
+        """Take note of what ended and what is running of the last stage that began."""
+        self.open[-1](ended, running)
 
     def say(self, text: str) -> None:
         """Print a sentence that nobody must miss, and show it as what is under way."""
-        self.running = (Running(text),)
+        self._now.running = (Running(text),)
         self._heartbeat(is_forced=True)
         self._print(text, style="yellow")
 
-    @property
-    def advanced(self) -> float:
-        """Items done, with the parts of those that are running."""
-        return self.done + sum(item.fraction for item in self.running)
+    def show(self) -> None:
+        """Tell where work stands, unless that was told a moment ago."""
+        self._heartbeat()
+        self._log(_LINE_S)
+
+    def ended(self, stage: _Stage) -> None:
+        """Note that a stage has ended, and tell how long it took if it did anything."""
+        took = (stage.told or 0.0) - (stage.began or 0.0)
+        self.times[stage.name] = self.times.get(stage.name, 0.0) + took
+        if not self.is_quiet and stage.began is not None and stage.pace_from[1] < stage.total:
+            self._print(f"{stage.name:<8} {stage.done}/{stage.total} in {duration(took)}")
 
     @property
-    def seconds_left(self) -> float | None:
-        """Time left of the stage at its pace; None while too little was done to tell."""
-        since, before = self._pace_from
-        gained = self.advanced - before
-        if gained <= 0 or gained < 0.02 * self.total or time.time() - since < 2:
-            return None
-        return max(0.0, (time.time() - since) / gained * (self.total - self.advanced))
+    def _now(self) -> _Stage:
+        """The first stage of which anything is left."""
+        return next((stage for stage in self.open if stage.done < stage.total), self.open[-1])
+
+    @property
+    def _running(self) -> list[Running]:
+        return [item for stage in self.open for item in stage.running]
 
     def _log(self, every_s: float) -> None:
         """Print a line where there is no display, unless one was printed a moment ago."""
         now = time.time()
         if self._live is not None or self.is_quiet or now - self._line <= every_s:
             return
+        stage, running = self._now, self._running
+        if stage.is_over:
+            return
         self._line = now
-        share = min(1.0, self.advanced / max(1, self.total))
-        known = [_told(item) for item in self.running[:_NAMED]]
-        more = len(self.running) - len(known)
+        known = [_told(item) for item in running[:_NAMED]]
+        more = len(running) - len(known)
         what = ", ".join([*known, *([f"and {more} more"] if more > 0 else [])])
+        others = ", ".join(
+            f"{other.name} {other.done}/{other.total}"
+            for other in self.open
+            if other is not stage and other.done < other.total
+        )
         self._print(
-            f"{self.stage_name:<8} {self.done}/{self.total} {share:4.0%}, {self._left_text()}: "
-            f"{what or 'waiting for processes to start'}"
+            f"{stage.name:<8} {stage.done}/{stage.total} {stage.share:4.0%}, {_left_text(stage)}"
+            f"{'; ' if others else ''}{others}: {what or 'waiting for processes to start'}"
         )
 
     def _print(self, text: str, style: str | None = None) -> None:
@@ -145,21 +220,19 @@ class Progress:
         when = "" if self.console.is_terminal else time.strftime("%H:%M:%S ")
         self.console.print(when + text, style=style, highlight=False, soft_wrap=True, markup=False)
 
-    def _left_text(self) -> str:
-        left = self.seconds_left
-        return "time left unknown" if left is None else f"about {duration(left)} left"
-
     def _render(self) -> Group:
         head = Table.grid(padding=(0, 1))
-        total = max(1, self.total)
-        head.add_row(
-            Text(f"{self.stage_name:<8}", style="bold"),
-            ProgressBar(total=total, completed=min(total, self.advanced), width=36),
-            Text(f"{self.done}/{self.total}"),
-            Text(self._left_text(), style="dim"),
-        )
+        shown = [stage for stage in self.open if stage.done < stage.total] or [self._now]
+        for stage in shown:
+            total = max(1, stage.total)
+            head.add_row(
+                Text(f"{stage.name:<8}", style="bold"),
+                ProgressBar(total=total, completed=min(total, stage.advanced), width=36),
+                Text(f"{stage.done}/{stage.total}"),
+                Text(_left_text(stage) if stage is self._now else "", style="dim"),
+            )
         lines = []
-        for item in self.running[:6]:
+        for item in self._running[:6]:
             loss = "" if item.loss is None else f"  loss {item.loss:.3g}"
             share = f"{item.fraction:4.0%}" if item.fraction else "    "
             lines.append(Text(f"  {share} {item.label}{loss}", style="dim", overflow="ellipsis"))
@@ -179,19 +252,26 @@ class Progress:
 
     def _write(self, now: float) -> None:
         self._beat = now
+        stage, running = self._now, self._running
         self.run.write_json(
             "progress.json",
             {
-                "stage": self.stage_name,
-                "done": self.done,
-                "total": self.total,
-                "running": [item.label for item in self.running],
-                "details": [[item.fraction, item.loss] for item in self.running],
-                "seconds_left": self.seconds_left,
+                "stage": stage.name,
+                "done": stage.done,
+                "total": stage.total,
+                "beside": [s.name for s in self.open if s is not stage and s.running],
+                "running": [item.label for item in running],
+                "details": [[item.fraction, item.loss] for item in running],
+                "seconds_left": stage.seconds_left,
                 "started": self.started,
                 "updated": now,
             },
         )
+
+
+def _left_text(stage: _Stage) -> str:
+    left = stage.seconds_left
+    return "time left unknown" if left is None else f"about {duration(left)} left"
 
 
 def _told(item: Running) -> str:

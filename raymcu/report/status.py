@@ -73,6 +73,8 @@ class Driver:
     running: tuple[str, ...]
     seconds_left: float | None
     """Estimate of the stage's end; None if unknown."""
+    beside: tuple[str, ...]
+    """Other stages that are under way."""
     elapsed_s: float
     """Since the driver started."""
     details: tuple[tuple[float, float | None], ...] = ()
@@ -252,6 +254,7 @@ def _driver(run: RunFolder) -> Driver | None:
         total=beat["total"],
         running=tuple(beat["running"]),
         seconds_left=beat.get("seconds_left"),
+        beside=tuple(beat.get("beside", ())),
         elapsed_s=beat["updated"] - beat["started"],
         details=tuple((share, loss) for share, loss in beat.get("details", ())),
     )
@@ -279,6 +282,7 @@ def driver_sentence(status: Status) -> str:
     if driver is None:
         return _idle_sentence(status)
     text = f"stage {driver.stage}: {driver.done} of {driver.total}"
+    text += "".join(f", {name} beside it" for name in driver.beside)
     text += f", at work for {duration(driver.elapsed_s)}"
     left = driver.seconds_left
     return text + (f", about {duration(left)} left" if left is not None else "")

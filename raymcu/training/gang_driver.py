@@ -25,7 +25,7 @@ from raymcu.store.checkpoints import CheckpointStore
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.extensions import load_extensions
-from raymcu.study.search_space import SearchSpace
+from raymcu.study.search_space import Execution, SearchSpace
 from raymcu.training.group import decides
 from raymcu.training.sharding import Distributed, is_of_peer, shard
 from raymcu.training.stopping import Stop, StoppedError
@@ -49,20 +49,20 @@ def train_in_gang(
 ) -> None:
     """Train recipes that do not depend on each other by one gang, which this process drives.
 
-    Failures become rows of the failures table, see `train_level`.
+    Failures become rows of the failures table, see `raymcu.training.driver.train_ready`.
 
     Raises:
         StoreError: If a parent's checkpoint is damaged.
     """
-    drive_gang(recipes, {**common_of(stage, run, space), **of_gang(workers, space, cluster)})
+    told = {"stage": stage, **common_of(run, space), **of_gang(workers, space.execution, cluster)}
+    drive_gang(recipes, told)
 
 
-def common_of(stage: str, run: RunFolder, space: SearchSpace) -> dict[str, Any]:
+def common_of(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
     """Return what every process that trains is told, as JSON values."""
     return {
         "run": run.url,
         "store": run.checkpoints.folder.url,
-        "stage": stage,
         "save_every_s": space.execution.save_every_s,
         "deterministic": space.execution.deterministic,
         "extensions": list(space.extensions),
@@ -71,10 +71,10 @@ def common_of(stage: str, run: RunFolder, space: SearchSpace) -> dict[str, Any]:
     }
 
 
-def of_gang(workers: int, space: SearchSpace, cluster: Cluster) -> dict[str, Any]:
-    """Return what is told of a gang besides."""
-    bundle = cluster.bundle(space.execution, workers)
-    return {"workers": workers, "bundle": bundle, "attempts": space.execution.max_attempts}
+def of_gang(workers: int, execution: Execution, cluster: Cluster) -> dict[str, Any]:
+    """Return what is told besides of a gang, which may be of one worker."""
+    bundle = cluster.bundle(execution, workers)
+    return {"workers": workers, "bundle": bundle, "attempts": execution.max_attempts}
 
 
 def is_open(recipe: Recipe, run: RunFolder) -> bool:

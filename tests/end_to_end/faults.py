@@ -15,11 +15,12 @@ from raymcu.blend import Blend
 from raymcu.measurement.pool import Pool, drain
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import Devices, device_name
+from raymcu.planning.graph import Graph
 from raymcu.planning.plan import Point
 from raymcu.planning.recipes import Choice, Recipe
 from raymcu.session import connect, held
 from raymcu.store.run_folder import RunFolder
-from raymcu.training.driver import train_level
+from raymcu.training.driver import train_ready
 
 
 def recipes_of(space, faults, workers):
@@ -40,6 +41,17 @@ def recipes_of(space, faults, workers):
     ]
 
 
+def quiet(ended, running):
+    """Look the other way."""
+
+
+def graph_of(recipes):
+    """Return what trains them all."""
+    graph = Graph(lambda recipe: 1.0)
+    graph.add(recipes, (), lambda key: False)
+    return graph
+
+
 def outcome(run, recipes):
     """Return who is done, and the rows of all others."""
     done = [recipe.label for recipe in recipes if run.checkpoints.is_done(recipe.id)]
@@ -51,7 +63,7 @@ def gangs(space, folder):
     recipes = recipes_of(space, ["", "dies", "second_worker", ""], workers=2)
     run = RunFolder(str(folder / "run"))
     with connect("tests", num_cpus=2) as cluster:
-        train_level(recipes, "train", run, space, cluster, lambda ended, running: None)
+        train_ready(graph_of(recipes), run, space, cluster, {"train": quiet})
     return outcome(run, recipes)
 
 
@@ -96,7 +108,7 @@ def devices(space, folder):
 
         recipes = recipes_of(space, ["first_gpu"] * 6, workers=1)
         run = RunFolder(str(folder / "trained"))
-        train_level(recipes, "train", run, space, cluster, lambda ended, running: None)
+        train_ready(graph_of(recipes), run, space, cluster, {"train": quiet})
         told["training"] = outcome(run, recipes)
         told["suspected"] = sorted(Devices(run).suspected())
         with held(told["suspected"]):

@@ -11,10 +11,11 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import raymcu
+from raymcu.planning.graph import Graph
 from raymcu.session import Cluster
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.store.run_folder import RunFolder
-from raymcu.training.driver import train_level
+from raymcu.training.driver import train_ready
 from raymcu.training.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def test_two_workers_of_ray_train_follow_one_workers_loss_curve(
     space = raymcu.load_space(space_path, [f"original.training.{x}" for x in gentle])
     recipes = raymcu.plan_study(space).levels[0]
     run = RunFolder(str(tmp_path / "two"))
-    train_level(recipes, "train", run, space, cluster, watch)
+    graph = Graph(lambda recipe: 1.0)
+    graph.add(recipes, (), lambda key: False)
+    train_ready(graph, run, space, cluster, {"train": watch})
     assert run.parts("failures") == []
     alone = Workshop(CheckpointStore(str(tmp_path / "one")), 1e9)
     for recipe in recipes:

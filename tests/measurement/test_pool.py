@@ -191,3 +191,87 @@ def test_a_point_under_which_nodes_leave_for_ever_is_told(made):
     done = made(["p"], ["spot"], leaves=[(n + 0.5, fall) for n in range(4000)], most=1)
     (row,) = done.rows
     assert f"{MOST_LEFT} nodes left the cluster while measuring it" in row["message"]
+
+
+@pytest.fixture
+def beside(monkeypatch, tmp_path):
+    """A pool beside trainings, on three nodes, and what one turn of it does."""
+    cluster, ended = Cluster(["head", "a", "b"]), []
+    monkeypatch.setattr(pools, "ray", cluster)
+    monkeypatch.setattr(pools, "time", cluster)
+    run, room = RunFolder(str(tmp_path / "run")), [3]
+
+    def more(held, work):
+        return [cluster.start() for _ in range(held, min(held + work, room[0]))]
+
+    deaths = Deaths(3, lambda: cluster.known, lambda: "head", cluster.monotonic)
+    pool = Pool([], Queue((), SIZES), Devices(run), more, deaths)
+
+    def turn(workers=None, points=(), seconds=1.0):
+        room[0] = room[0] if workers is None else workers
+        pool.queue.add([point(name) for name in points])
+        pool.leave(room[0])
+        pools.turn(pool, run, lambda labels, running: ended.extend(labels), is_patient=False)
+        cluster.now += seconds
+        return len(pool.workers)
+
+    return SimpleNamespace(cluster=cluster, pool=pool, turn=turn, ended=ended)
+
+
+def test_beside_trainings_nobody_is_waited_for(beside):
+    assert beside.turn() == 0
+    assert beside.cluster.now == 1.0, "and no actor is started for nothing"
+    assert beside.turn(points=NAMES[:3]) == 3
+    for _ in range(5):
+        beside.turn()
+    assert sorted(beside.ended) == NAMES[:3]
+    assert beside.cluster.now == 7.0
+
+
+def test_workers_end_with_their_points_once_trainings_need_their_room(beside):
+    beside.turn(points=NAMES)
+    beside.turn()
+    beside.turn()
+    assert beside.pool.under_way == 6, "two each"
+    assert beside.turn(1, seconds=0.0) == 3, "their points are not thrown away"
+    beside.turn()
+    assert beside.turn() == 1
+    assert sum(actor.is_killed for actor in beside.cluster.actors) == 2
+    measured = len(beside.cluster.measured) + beside.pool.under_way
+    beside.turn(0)
+    while beside.turn():
+        pass
+    assert len(beside.cluster.measured) == measured, "only those that were under way"
+    beside.turn(3, seconds=pools._GROWS_EVERY_S)
+    assert beside.turn() == 3
+    for _ in range(60):
+        beside.turn()
+    assert sorted(beside.ended) == NAMES
+    assert sorted(key for key, _ in beside.cluster.measured) == NAMES, "none twice"
+
+
+def test_who_has_not_started_goes_first_and_is_not_heard_of_again(beside):
+    del beside.cluster.there["b"]
+    beside.turn(points=NAMES[:8])
+    beside.turn()
+    assert beside.pool.is_short
+    assert beside.turn(2) == 2
+    assert not beside.pool.is_short
+    for _ in range(12):
+        beside.turn()
+    assert sorted(beside.ended) == NAMES[:8]
+    assert {node for _, node in beside.cluster.measured} == {"head", "a"}
+
+
+def test_a_worker_that_was_to_leave_stays_if_there_is_room_again(beside):
+    beside.turn(points=NAMES)
+    beside.turn()
+    beside.turn()
+    beside.turn(1, seconds=0.0)
+    assert sum(worker.is_leaving for worker in beside.pool.workers) == 2
+    beside.turn(3)
+    assert not any(worker.is_leaving for worker in beside.pool.workers)
+    for _ in range(30):
+        beside.turn()
+    assert sorted(beside.ended) == NAMES
+    assert not any(actor.is_killed for actor in beside.cluster.actors)

@@ -56,24 +56,44 @@ def test_what_failed_keeps_its_own_row(ledger):
     assert told(ledger)[unlearner.id] == "diverged"
 
 
+def ready(ledger):
+    """Return the labels of what can be trained now."""
+    graph, found = ledger.graph(lambda recipe: 1.0), []
+    while graph.has_ready:
+        found += graph.take(lambda kind, count: count)
+    return {recipe.id for recipe in found}
+
+
 def test_a_recipe_whose_parent_is_not_there_is_not_begun(ledger):
     first, second, bends = ledger.plan.levels
-    assert ledger.missing_recipes(first) == first
-    assert ledger.missing_recipes(second) == []
+    assert ready(ledger) == {recipe.id for recipe in first}
     make(ledger, *first)
-    assert ledger.missing_recipes(second) == second
+    assert ready(ledger) == {recipe.id for recipe in second}
     (bend, *_) = bends
     make(ledger, *(r for r in second if r.id != bend.parents["first"]))
-    assert bend not in ledger.missing_recipes(bends)
-    assert ledger.missing_recipes(bends)
+    found = ready(ledger)
+    assert bend.id not in found
+    assert found & {recipe.id for recipe in bends}
+    assert bend.parents["first"] in found
 
 
 def test_workers_are_asked_of_what_can_still_be_trained(ledger):
     first, second, _ = ledger.plan.levels
-    assert ledger.missing_workers() == {1, 3}
+    assert ledger.graph(lambda recipe: 1.0).workers == {1, 3}
     make(ledger, *first)
-    assert ledger.missing_workers() == {1}
+    assert ledger.graph(lambda recipe: 1.0).workers == {1}
     for recipe in second:
         row = failure_row(recipe.id, "train", recipe.label, "diverged", "loss 1e9")
         ledger.run.record_failure(row)
-    assert ledger.missing_workers() == set()
+    assert ledger.graph(lambda recipe: 1.0).workers == set()
+
+
+def test_stages_count_what_is_there_and_what_will_be(ledger):
+    whole = {"train": 0, "connect": 0, "measure": len(ledger.plan.points)}
+    for recipe in ledger.plan.recipes.values():
+        whole["connect" if recipe.role == "bend" else "train"] += 1
+    graph = ledger.graph(lambda recipe: 1.0)
+    assert ledger.counts(graph) == {name: (0, count) for name, count in whole.items()}
+    make(ledger, *ledger.plan.levels[0])
+    done = len(ledger.plan.levels[0])
+    assert ledger.counts(ledger.graph(lambda recipe: 1.0))["train"] == (done, whole["train"])

@@ -25,6 +25,7 @@ RAY_EDGES = tuple(
         "cluster/nodes.py",
         "training/driver.py",
         "training/gang_driver.py",
+        "training/trial.py",
         "measurement/driver.py",
         "measurement/geometry_driver.py",
         "measurement/pool.py",

@@ -3,15 +3,22 @@
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.execution.tune_controller import TuneController
 
 from raymcu.cluster.leaving import Deaths
+from raymcu.planning.graph import Graph
 from raymcu.session import Cluster, Node
 from raymcu.study.search_space import Execution
 from raymcu.training import driver
+from raymcu.training.trial import AT_REST
+
+SPACE = SimpleNamespace(execution=Execution())
 
 
 class Interrupt:
     """Nobody interrupts."""
+
+    came = 0.0
 
     def is_over(self, running):
         return False
@@ -25,49 +32,113 @@ def clock(monkeypatch):
     return now
 
 
+def graph_of(*recipes):
+    graph = Graph(lambda recipe: 1.0)
+    graph.add(recipes, (), lambda key: False)
+    return graph
+
+
 def test_more_trials_are_given_out_once_there_is_room(recipes, clock):
-    jobs = [[recipes.original(seed=seed)] for seed in range(5)]
     room = [2]
 
-    def slots():
+    def by_now():
         clock.asked += 1
-        return room[0]
+        return Cluster((Node(room[0], 0),))
 
-    turn = driver._InTurn(jobs, slots)
-    assert turn.set_max_concurrency(5), "else Tune would mind the first number for ever"
-    given = [turn.suggest(name) for name in "abc"]
+    graph = graph_of(*(recipes.original(seed=seed) for seed in range(5)))
+    jobs = driver._Jobs(graph, SPACE, Cluster((Node(2, 0),)), 0)
+    jobs.cluster = SimpleNamespace(
+        by_now=by_now, may_grow=True, bundle=jobs.cluster.bundle,
+        gpus_per_worker=jobs.cluster.gpus_per_worker,
+    )  # fmt: skip
+    assert jobs.set_max_concurrency(5), "else Tune would mind the first number for ever"
+    given = [jobs.suggest(name) for name in "abc"]
     assert [bool(one) for one in given] == [True, True, False]
     room[0] = 4
-    assert turn.suggest("c") is None
+    assert jobs.suggest("c") is None
     assert clock.asked == 1, "it does not list nodes for each trial"
     clock.time += driver._LOOK_S
-    assert turn.suggest("c")
-    assert turn.suggest("d")
-    assert turn.suggest("e") is None
+    assert jobs.suggest("c")
+    assert jobs.suggest("d")
+    assert jobs.suggest("e") is None
     room[0] = 0
     clock.time += driver._LOOK_S
-    turn.on_trial_complete("a")
-    assert turn.suggest("e") is None
+    jobs.on_trial_complete("a")
+    assert jobs.suggest("e") is None
     room[0] = 9
     clock.time += driver._LOOK_S
-    assert turn.suggest("e")
-    assert turn.suggest("f") == "FINISHED"
+    assert jobs.suggest("e")
+    assert jobs.suggest("f") is None, "those at work may make others ready"
+    for name in "bcde":
+        jobs.on_trial_complete(name)
+    assert jobs.suggest("f") == "FINISHED"
+
+
+def test_a_gang_waits_for_its_room_and_what_is_less_urgent_with_it(recipes, clock):
+    together = recipes.training(workers=3)
+    gang = recipes.original(seed=9, training=together)
+    singles = [recipes.original(seed=seed) for seed in range(3)]
+    graph = Graph(lambda recipe: 5.0 if recipe is gang else 1.0 + recipe.seed / 10)
+    graph.add([*singles], (), lambda key: False)
+    jobs = driver._Jobs(graph, SPACE, Cluster((Node(4, 0),)), 0)
+    assert jobs.suggest("a")["workers"] == 1
+    assert jobs.suggest("b")["workers"] == 1
+    graph.add([gang], (), lambda key: False)
+    assert jobs.suggest("c") is None, "a gang of three finds no room beside two"
+    assert jobs.spare() == 0
+    jobs.on_trial_complete("a")
+    told = jobs.suggest("c")
+    assert (told["workers"], told["stage"]) == (3, "train")
+    assert jobs.suggest("d") is None
+    jobs.on_trial_complete("b")
+    assert jobs.suggest("d")["workers"] == 1
+    jobs.on_trial_complete("c")
+    assert jobs.spare() == 3
+
+
+def test_bends_share_trials_but_so_that_there_is_enough_to_share(recipes, clock):
+    original = recipes.original()
+    one, other = recipes.unlearner(original, seed=1), recipes.unlearner(original, seed=2)
+    bends = [recipes.bend(one, other, original, seed=seed) for seed in range(40)]
+    graph = Graph(lambda recipe: 1.0)
+    graph.add(bends, (), lambda key: True)
+    jobs = driver._Jobs(graph, SPACE, Cluster((Node(2, 0),)), 0)
+    told = [jobs.suggest("a"), jobs.suggest("b")]
+    assert [len(one["recipes"]) for one in told] == [5, 4]
+    assert {one["stage"] for one in told} == {"connect"}
+
+
+def test_processes_that_no_training_needs_are_let_go_once_somebody_waits(recipes, clock):
+    graph, calls = graph_of(), []
+    jobs = driver._Jobs(graph, SPACE, Cluster((Node(2, 0),)), 0)
+    scheduler = driver._LettingGo(jobs)
+    controller = SimpleNamespace(_cleanup_cached_actors=lambda **how: calls.append(how))
+    assert scheduler.choose_trial_to_run(controller) is None
+    assert not calls
+    jobs.is_waited_for = True
+    scheduler.choose_trial_to_run(controller)
+    assert calls == [{"force_all": True}]
+    graph.add([recipes.original()], (), lambda key: False)
+    scheduler.choose_trial_to_run(controller)
+    assert len(calls) == 1, "what is ready takes the process"
+    assert hasattr(TuneController, "_cleanup_cached_actors"), "else processes are kept to the end"
 
 
 def test_tune_is_told_that_a_death_with_its_node_is_none(recipes):
     there, now = {"head", "a", "b"}, [0.0]
     deaths = Deaths(3, lambda: there, lambda: "head", lambda: now[0])
-    watcher = driver._Watcher(lambda *_: None, {}, Interrupt(), deaths)
+    watches = {"train": lambda *_: None}
+    watcher = driver._Watcher(graph_of(), watches, Interrupt(), deaths, None, None)
     trials = []
     for seed, node in enumerate(("a", "b")):
         recipe = recipes.original(seed=seed)
         trial = SimpleNamespace(
             trial_id=node,
-            config={"recipes": [recipe.model_dump_json()]},
+            config={"recipes": [recipe.model_dump_json()], "stage": "train"},
             run_metadata=SimpleNamespace(num_failures=0),
         )
         trials.append(trial)
-        watcher.on_trial_result(0, trials, trial, {**driver._AT_REST, "node": node})
+        watcher.on_trial_result(0, trials, trial, {**AT_REST, "node": node})
         trial.run_metadata.num_failures += 1  # as Tune does
         watcher.on_trial_recover(0, trials, trial)
     watcher.on_step_end(0, trials)
