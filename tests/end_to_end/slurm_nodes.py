@@ -70,17 +70,9 @@ class Slurm:
         self.hub = self._machine("hub")
         self.run("ip link add br0 type bridge; ip link set br0 up")
         self.run(f"ip addr add {HEAD}/24 dev br0")
-        files = " ".join(
-            f"--{option}={self.folder}/munge/{name}"
-            for option, name in [
-                ("key-file", "key"),
-                ("socket", "socket"),
-                ("pid-file", "pid"),
-                ("log-file", "log"),
-                ("seed-file", "seed"),
-            ]
-        )
-        self.run(f"munged --force {files}")
+        names = ["key-file", "socket", "pid-file", "log-file", "seed-file"]
+        files = [f"--{name}={self.folder}/munge/{name.split('-')[0]}" for name in names]
+        self.run(f"munged --force {' '.join(files)}")
         for number, name in enumerate(NAMES):
             node = self._machine(name)
             cable = f"ip link add to-{name} type veth peer name eth0 netns {node}"
@@ -90,9 +82,9 @@ class Slurm:
             self.run(f"slurmd -N {name}", node)
         self.run("slurmctld")
         deadline = time.monotonic() + 60
-        while "idle" not in (told := self.run("sinfo --noheader --Format=StateLong,Nodes")) or (
-            "2" not in told
-        ):
+        while (
+            told := self.run("sinfo --noheader --partition=urgent --format='%t %D'")
+        ) != "idle 2\n":
             logs = "".join(log.read_text() for log in self.folder.glob("*.log"))
             assert time.monotonic() < deadline, told + logs
             time.sleep(1)
@@ -133,17 +125,9 @@ class Slurm:
             f"touch {self.folder}/{name}.up",
             "while :; do sleep 1000 & wait; done",  # and takes care of orphans
         ]
-        apart = [
-            "--mount",
-            "--uts",
-            "--ipc",
-            "--net",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ]
-        started = subprocess.Popen(["unshare", *apart, "bash", "-ec", "\n".join(setting_up)])
+        apart = ["--mount", "--uts", "--ipc", "--net", "--pid", "--mount-proc"]
+        script = ["--fork", "--kill-child", "bash", "-ec", "\n".join(setting_up)]
+        started = subprocess.Popen(["unshare", *apart, *script])
         self.started.append(started)
         children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
         deadline = time.monotonic() + 30
