@@ -1,7 +1,6 @@
 """The head of a cluster is lost in mid-run: another cluster goes on from the run folder alone."""
 
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -12,6 +11,7 @@ from raymcu.store.run_folder import RunFolder
 
 from .conftest import command, score_table
 from .started import Started
+from .test_nodes import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -54,11 +54,7 @@ def interrupted_by(cluster: Started, run: list[str], has_come: Callable[[], obje
     driver = subprocess.Popen(
         run, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    deadline = time.monotonic() + 600
-    while not has_come():
-        assert driver.poll() is None, driver.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(has_come, driver)
     cluster.kill_head()
     told = driver.communicate(timeout=150)[0]
     assert driver.returncode == 1, told
