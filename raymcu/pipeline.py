@@ -4,14 +4,15 @@
 finds bends and measures; the rest is made from tables alone. The same command resumes any end.
 """
 
+from collections.abc import Mapping
+
 from rich.console import Console
 
-from raymcu.analysis.stages import analyze_run, called_for, score_points, unscored
+from raymcu.analysis.stages import analyze_run, follow, score_points, unscored
 from raymcu.cluster.checks import check_before
 from raymcu.measurement.driver import Crew
 from raymcu.measurement.geometry_driver import measure_geometry
-from raymcu.planning.costs import trained_characters
-from raymcu.planning.facts import Surroundings
+from raymcu.planning.costs import SetSize
 from raymcu.planning.fitting import unfit
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
@@ -46,7 +47,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
     todo = make_plan(space, around)
     folder = RunFolder(out, space.store)
     with folder.claim():
-        ledger = Ledger(folder, todo, lambda more: make_plan(space, around, more))
+        ledger = Ledger(folder, todo, lambda plan: follow(folder, plan, todo, space, around))
         has_points = todo.points.keys() <= set(folder.parts("measurements"))
         if ledger.reused < todo.recipes.keys() or not has_points:
             check_before(space, todo, folder, unfit(space, around, todo, ledger.reused))
@@ -56,8 +57,8 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
             Progress(folder, console, is_quiet=is_quiet) as progress,
             Crew(folder, space, ray_dashboard=ray_dashboard) as crew,
         ):
-            for _ in ledger.rounds(lambda plan: called_for(folder, plan, space)):
-                work(ledger, space, around, crew, progress)
+            for _ in ledger.rounds():
+                work(ledger, space, around.sets, crew, progress)
                 measure_geometry(ledger, crew, progress)
                 ledger.record_undone()
                 ledger.write_recipes()
@@ -92,7 +93,7 @@ def search_study(  # noqa: PLR0913 - likewise
             Progress(folder, console, is_quiet=is_quiet) as progress,
             Crew(folder, base, ray_dashboard=ray_dashboard) as crew,
         ):
-            work(ledger, base, around, crew, progress)
+            work(ledger, base, around.sets, crew, progress)
             ledger.record_undone()
             trials = TrialPlanner(ledger, space, around)
             trials.recall()
@@ -110,17 +111,25 @@ def search_study(  # noqa: PLR0913 - likewise
 
 
 def work(
-    ledger: Ledger, space: SearchSpace, around: Surroundings, crew: Crew, progress: Progress
+    ledger: Ledger, space: SearchSpace, sets: Mapping[str, SetSize], crew: Crew, progress: Progress
 ) -> None:
-    """Train, connect and measure what is missing, each thing as soon as all it needs is there."""
-    graph = ledger.graph(lambda recipe: trained_characters(recipe, around.sets))
-    needed = graph.workers or ({1} if graph.points else set())
+    """Train, connect and measure what is missing, each thing as soon as all it needs is there.
+
+    What findings call for by then is begun once workers would idle.
+    """
+    graph = ledger.graph(sets)
+    needed = graph.workers or ({1} if graph.size else set())
+    cluster = crew.need(needed, progress.say) if needed else None
+
+    def look() -> None:
+        progress.expect(ledger.look_ahead(graph))
+
     with progress.stages(ledger.counts(graph)) as watches, ledger.run.at_work(needed):
-        if needed:
-            cluster, total = crew.need(needed, progress.say), len(graph.points)
-            with crew.measuring(graph.take_points, total, watches["measure"]) as measuring:
-                train_ready(graph, ledger.run, space, cluster, watches, measuring.turn)
-                measuring.finish()
+        if cluster is not None:
+            with crew.measuring(graph, watches["measure"], look) as measuring:
+                while graph.is_open:
+                    train_ready(graph, ledger.run, space, cluster, watches, measuring.turn)
+                    measuring.finish()
     log_finished(ledger.run, space, progress.say)
 
 

@@ -23,7 +23,9 @@ from raymcu.analysis.processes import fresh_processes
 from raymcu.analysis.surfaces import keep_surfaces
 from raymcu.metrics._base import METRICS, Measured, References
 from raymcu.metrics._scoring import is_whole, score_point
+from raymcu.planning.facts import Surroundings
 from raymcu.planning.plan import More, Plan, references_of
+from raymcu.planning.planner import make_plan
 from raymcu.progress import Watch
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
@@ -134,6 +136,44 @@ def analyze_run(run: RunFolder, space: SearchSpace) -> None:
     keep_surfaces(run, space)
 
 
+def follow(
+    run: RunFolder, plan: Plan, whole: Plan, space: SearchSpace, around: Surroundings
+) -> Plan:
+    """Return the plan that findings so far call for.
+
+    Args:
+        run: Where scores are.
+        plan: The plan that was measured last.
+        whole: The plan of the file alone.
+        space: What is asked.
+        around: What plans are made from.
+    """
+    is_open = space.curves.num_points == ADAPTIVE or space.curves.quadratic == "if_barrier"
+    if not (is_open or space.calibration or space.layer_choice or space.measurement.inside):
+        return whole
+    more = called_for(run, plan, space)
+    found = make_plan(space, around, more) if more else whole
+    return found.decided(_barriers(run, plan, space)) if found.has_choice else found
+
+
+def _barriers(run: RunFolder, plan: Plan, space: SearchSpace) -> dict[str, bool]:
+    """Say of every curve whose points all have scores or failed whether it has a barrier."""
+    points = tables.from_rows("points", plan.point_rows())
+    waiting = _waiting(run, points)
+    is_whole = [curve not in waiting for curve in points["curve_id"].to_pylist()]
+    if not any(is_whole) or not (scores := run.read_table("scores")):
+        return {}
+    findings, _ = analyze(points.filter(pa.array(is_whole)), scores, space.analysis.tolerance)
+    return {row["curve_id"]: not row["is_connected"] for row in findings.to_pylist()}
+
+
+def _waiting(run: RunFolder, points: pa.Table) -> set[str | None]:
+    """Return the curves with points that have neither scores nor failed."""
+    done = set(run.parts("scores")) | set(run.parts("failures"))
+    rows = zip(*tables.columns(points, "point_id", "curve_id"), strict=True)
+    return {curve for point, curve in rows if point not in done}
+
+
 def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
     """Say what calibration, layer choice and adaptive curves call for, earlier calls included.
 
@@ -141,9 +181,7 @@ def called_for(run: RunFolder, plan: Plan, space: SearchSpace) -> More:
     out from the plan and the scores, so a run that was killed goes the way it would have gone.
     """
     points = tables.from_rows("points", plan.point_rows())
-    done = set(run.parts("scores")) | set(run.parts("failures"))
-    ids, curves = tables.columns(points, "point_id", "curve_id")
-    waiting = {curve for point, curve in zip(ids, curves, strict=True) if point not in done}
+    waiting = _waiting(run, points)
     positions = {key: set(ts) for key, ts in plan.more.positions.items()}
     layers = dict(plan.more.layers)
     if space.calibration:

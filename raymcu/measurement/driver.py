@@ -16,19 +16,22 @@ from raymcu.cluster.leaving import Deaths
 from raymcu.cluster.nodes import refuse_blind_nodes
 from raymcu.errors import ConfigError
 from raymcu.measurement.actor import PointActor, setup_of
-from raymcu.measurement.pool import AT_ONCE, Pool, drain, turn
+from raymcu.measurement.pool import AT_ONCE, Pool, give_up, turn
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import Devices
 from raymcu.planning.costs import probe_characters
+from raymcu.planning.graph import Graph
 from raymcu.planning.plan import Point
-from raymcu.progress import Watch
+from raymcu.progress import Running, Watch
 from raymcu.session import Cluster, connect, wait_for_room
 from raymcu.store import node_cache
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 
-_LOOK_S = 0.1
+_TURN_S = 0.1
 """How often measuring is looked after beside trainings."""
+_LOOKS_LESS = 10
+"""How many times as long as a look at findings takes no other one follows."""
 
 
 class Crew:
@@ -123,21 +126,25 @@ class Crew:
         Raises:
             StoreError: If a checkpoint is damaged.
         """
-        with self.measuring(lambda: points, len(points), watch) as measuring:
+        graph = Graph(lambda recipe: 0.0)
+        graph.add((), points, lambda checkpoint: True)
+        with self.measuring(graph, watch) as measuring:
             measuring.finish()
 
     @contextmanager
     def measuring(
-        self, ready: Callable[[], Sequence[Point]], total: int, watch: Watch
+        self, graph: Graph, watch: Watch, look: Callable[[], None] = lambda: None
     ) -> Iterator["Measuring"]:
-        """Measure points as they become ready, with actors that come and go.
+        """Measure the points of a graph as they become ready, with actors that come and go.
 
         Args:
-            ready: Returns the points that have become ready since it was asked last.
-            total: How many there will be.
+            graph: What there is to do.
             watch: Told of progress.
+            look: Adds to the graph what findings so far call for; asked when workers would idle.
         """
-        found = Measuring(self, ready, Exported(watch, self.run, self.space.name, "measure", total))
+        total = graph.size["measure"]
+        watch = Exported(watch, self.run, self.space.name, "measure", total)
+        found = Measuring(self, graph, watch, look)
         try:
             yield found
         finally:
@@ -193,20 +200,23 @@ class Crew:
 
 
 class Measuring:
-    """Points that are measured as they become ready.
+    """Points of a graph that are measured as they become ready.
 
     Args:
         crew: Whose actors measure.
-        ready: Returns the points that have become ready since it was asked last.
+        graph: What there is to do.
         watch: Told of progress.
+        look: Adds to the graph what findings so far call for.
     """
 
-    def __init__(self, crew: Crew, ready: Callable[[], Sequence[Point]], watch: Watch) -> None:
-        self.crew, self.ready, self.watch = crew, ready, watch
+    def __init__(self, crew: Crew, graph: Graph, watch: Watch, look: Callable[[], None]) -> None:
+        self.crew, self.graph, self.watch, self.look = crew, graph, watch, look
         self.pool: Pool | None = None
         self._room: int | None = None
         """Workers that trainings leave room for; None: there are no trainings."""
-        self._looks_at = 0.0
+        self._turns_at = self._looks_at = 0.0
+        self._has_news = False
+        """Whether points have ended since findings were looked at."""
 
     def turn(self, room: int) -> bool:
         """Go on beside trainings, which leave room for so many workers; wait for nothing.
@@ -218,16 +228,16 @@ class Measuring:
             StoreError: If a checkpoint is damaged.
         """
         pool = self.pool
-        if time.monotonic() >= self._looks_at:
-            self._looks_at = time.monotonic() + _LOOK_S
+        if time.monotonic() >= self._turns_at:
+            self._turns_at = time.monotonic() + _TURN_S
             self._room = room
             if (pool := self._filled()) is not None:
                 pool.leave(room)
-                turn(pool, self.crew.run, self.watch, is_patient=False)
+                turn(pool, self.crew.run, self._told, is_patient=False)
         return pool is not None and pool.is_short
 
     def finish(self) -> None:
-        """Measure all that is left; nobody else needs the room.
+        """Measure all that is left, till there is something to be trained again.
 
         Raises:
             StoreError: If a checkpoint is damaged.
@@ -235,17 +245,37 @@ class Measuring:
         self._room = None
         if (pool := self._filled()) is not None:
             pool.leave(len(pool.workers))
-            pool.grows_at = 0.0
-            drain(pool, self.crew.run, self.watch)
+            pool.grow()
+        while (pool := self._filled()) is not None and not (pool.is_done or self.graph.has_ready):
+            self.watch([], pool.shown)
+            turn(pool, self.crew.run, self._told)
+        if self.pool is not None and not self.graph.has_ready:
+            give_up(self.pool, self.crew.run)
 
     def _filled(self) -> Pool | None:
         """Return the pool with what has become ready; None if nothing has, and nobody is there."""
-        points = self.ready()
+        points = self.graph.take_points()
+        if not points and self._has_news and self._is_idle:
+            started, self._has_news = time.monotonic(), False
+            self.look()
+            now = time.monotonic()
+            self._looks_at = now + _LOOKS_LESS * (now - started)
+            points = self.graph.take_points()
         if self.pool is None and (points or self.crew.is_staffed):
             self.pool = self.crew.pool(self._room_now)
         if self.pool is not None:
             self.pool.queue.add(points)
         return self.pool
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether workers have nothing to do, or will have soon, and findings may be looked at."""
+        is_short = self.graph.has_ready or (self.pool is not None and bool(self.pool.queue))
+        return not is_short and time.monotonic() >= self._looks_at
+
+    def _told(self, ended: Sequence[str], running: Sequence[Running]) -> None:
+        self._has_news = self._has_news or bool(ended)
+        self.watch(ended, running)
 
     def _room_now(self) -> int:
         wanted = self.crew.cluster.wanted(self.crew.space.execution)

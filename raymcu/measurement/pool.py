@@ -285,6 +285,11 @@ def drain(pool: Pool, run: RunFolder, watch: Watch) -> None:
     while not pool.is_done:
         watch([], pool.shown)
         turn(pool, run, watch)
+    give_up(pool, run)
+
+
+def give_up(pool: Pool, run: RunFolder) -> None:
+    """Record what is left once there is nobody to measure it."""
     for point in (*pool.queue.suspects, *pool.queue.points):
         reason = f"no measuring process could be started, in {_STARTS} attempts each."
         _record(run, point, "worker_died", reason, pool.trouble)

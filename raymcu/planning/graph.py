@@ -6,7 +6,8 @@ takes the points that have become ready by then.
 """
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from raymcu.planning.plan import Point
@@ -100,9 +101,10 @@ class Graph:
                 self._measurable.append(point)
 
     @property
-    def points(self) -> Mapping[str, Point]:
-        """All points that were added."""
-        return self._points
+    def size(self) -> Counter[str]:
+        """How many items of each stage were added."""
+        stages = Counter(stage_of(recipe) for recipe in self.recipes.values())
+        return stages + Counter(measure=len(self._points))
 
     @property
     def workers(self) -> set[int]:
@@ -113,6 +115,11 @@ class Graph:
     def unended(self) -> list[Recipe]:
         """Recipes that were ready, and of whose end nobody has told."""
         return list(self._unended.values())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is ready that nobody has taken."""
+        return self.has_ready or bool(self._measurable)
 
     @property
     def has_ready(self) -> bool:
@@ -149,6 +156,10 @@ class Graph:
         """Have recipes that were taken tried again, each with no other."""
         for recipe in recipes:
             self._push(recipe, is_again=True)
+
+    def drop_ready(self) -> None:
+        """Forget the recipes that could be taken: they are given up."""
+        self._ready.clear()
 
     def ended(self, recipe: str, *, is_made: bool) -> None:
         """Note that a recipe was trained, or never will be, nor what needs it."""

@@ -14,9 +14,10 @@ import tomli_w
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.errors import ConfigError, StoreError
+from raymcu.planning.costs import SetSize, trained_characters
 from raymcu.planning.graph import Graph, stage_of
-from raymcu.planning.plan import More, Plan
-from raymcu.planning.recipes import PASSING, Recipe
+from raymcu.planning.plan import Plan
+from raymcu.planning.recipes import PASSING
 from raymcu.store import tables, versions
 from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
@@ -36,15 +37,17 @@ class Ledger:
     Args:
         run: The folder.
         plan: What must exist.
-        replan: Makes the plan of what findings call for besides.
+        follow: Returns the plan that the folder's findings call for after another.
     """
 
     def __init__(
-        self, run: RunFolder, plan: Plan, replan: Callable[[More], Plan] | None = None
+        self, run: RunFolder, plan: Plan, follow: Callable[[Plan], Plan] = lambda plan: plan
     ) -> None:
         self.run = run
         self.plan = plan
-        self._replan = replan
+        self._follow = follow
+        self._ahead = plan
+        """What findings have called for while this plan was at work."""
         self._whole = plan
         self._context: Mapping[str, Any] = {}
         self._keeps_relearned = False
@@ -90,28 +93,34 @@ class Ledger:
         self.run.remove("devices")  # which failed in an earlier run, and are tried again
         self.note(command=command, started=datetime.now(UTC).isoformat(), finished=None)
 
-    def rounds(self, called_for: Callable[[Plan], More]) -> Iterator[None]:
+    def rounds(self) -> Iterator[None]:
         """Set the plan to what is certain, then to what findings call for, till they call no more.
 
         One round, unless curves wait for the barriers of others (``curves.quadratic``) or
         positions and layers for the scores of others (``calibration``, ``layer_choice``).
-
-        Args:
-            called_for: Says of a plan what the folder's findings call for, earlier calls included.
         """
         done: list[list[str]] | None = None
-        while True:
-            more = called_for(self.plan)
-            plan = self._replan(more) if more and self._replan else self._whole
-            plan = plan.decided(self._barriers()) if plan.has_choice else plan
-            if plan.content == done:
-                return
-            self.plan = replace(plan, asked=self._whole.id)
+        while (plan := self._follow(self.plan)).content != done:
+            self.plan = self._ahead = replace(plan, asked=self._whole.id)
             self._write_plan()
             self._reopen()
             yield
             self._drop_passed()
             done = plan.content
+
+    def look_ahead(self, graph: Graph) -> Mapping[str, int]:
+        """Add to a graph of work what findings so far call for, as a later round will.
+
+        What that is depends on nothing that is still at work, so it comes to the same; the rounds
+        find it done.
+
+        Returns:
+            By stage, how many items were added.
+        """
+        before = graph.size
+        self._ahead = self._follow(self._ahead)
+        self._fill(graph, self._ahead)
+        return graph.size - before
 
     def extend(self, plans: Iterable[Plan]) -> None:
         """Add what other plans hold, e.g. those of trials; what is there keeps its name."""
@@ -128,22 +137,37 @@ class Ledger:
         )
         self._write_plan()
 
-    def _barriers(self) -> dict[str, bool]:
-        """Say of every linear curve that was judged whether it has a barrier."""
-        found = self.run.read_table("findings").to_pylist() if self.run.parts("findings") else []
-        return {row["curve_id"]: not row["is_connected"] for row in found}
-
     def _is_done(self, recipe: str) -> bool:
         """Say whether a checkpoint is there; what was at the beginning is not looked at again."""
         return recipe in self.reused or self.run.checkpoints.is_done(recipe)
 
+    def graph(self, sets: Mapping[str, SetSize]) -> Graph:
+        """Return what is missing and can still be done, as one graph of work.
+
+        Args:
+            sets: Sizes of the benchmark's sets: how much work each training is.
+        """
+        graph = Graph(lambda recipe: trained_characters(recipe, sets))
+        self._fill(graph, self.plan)
+        return graph
+
+    def _fill(self, graph: Graph, plan: Plan) -> None:
+        is_done, failed = cache(self._is_done), self.failed()
+        measured = set(self.run.parts("measurements"))
+        recipes = [r for r in plan.recipes.values() if r.id not in failed and not is_done(r.id)]
+        points = [p for p in plan.points.values() if p.id not in measured | failed]
+        passing = (r.id for r in plan.recipes.values() if r.role in PASSING and is_done(r.id))
+        lacking = {key for key in passing if not self.run.checkpoints.has_weights(key)}
+        graph.add(
+            recipes, points, lambda key: is_done(key) and key not in lacking, plan.compared_with
+        )
+
     def counts(self, graph: Graph) -> dict[str, tuple[int, int]]:
         """Return by stage how many items a graph leaves alone, and how many there are in all."""
         whole = Counter(stage_of(recipe) for recipe in self.plan.recipes.values())
-        missing = Counter(stage_of(recipe) for recipe in graph.recipes.values())
-        whole["measure"], missing["measure"] = len(self.plan.points), len(graph.points)
+        whole["measure"] = len(self.plan.points)
         names = ("train", "connect", "measure")
-        return {name: (whole[name] - missing[name], whole[name]) for name in names}
+        return {name: (whole[name] - graph.size[name], whole[name]) for name in names}
 
     def _passing(self) -> tuple[set[str], set[str], set[str]]:
         """Return passing checkpoints: those with weights, those without, and all that are needed.
@@ -182,19 +206,6 @@ class Ledger:
         for key in lacking & needed:
             self.run.checkpoints.folder.remove(key)
             self.reused.discard(key)
-
-    def graph(self, cost: Callable[[Recipe], float]) -> Graph:
-        """Return what is missing and can still be done, as one graph of work.
-
-        Args:
-            cost: About how much work a recipe is, in any unit.
-        """
-        graph, done, failed = Graph(cost), cache(self._is_done), self.failed()
-        measured = set(self.run.parts("measurements"))
-        recipes = [r for r in self.plan.recipes.values() if r.id not in failed and not done(r.id)]
-        points = [p for p in self.plan.points.values() if p.id not in measured | failed]
-        graph.add(recipes, points, done, self.plan.compared_with)
-        return graph
 
     def failed(self) -> set[str]:
         """Return the ids of recipes and points that failed in themselves."""

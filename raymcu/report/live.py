@@ -166,6 +166,12 @@ class Progress:
         """Take note of what ended and what is running of the last stage that began."""
         self.open[-1](ended, running)
 
+    def expect(self, more: Mapping[str, int]) -> None:
+        """Count items in that were not known when stages began, by stage."""
+        for stage in self.open:
+            if added := more.get(stage.name, 0):
+                stage.total, stage.is_over = stage.total + added, False
+
     def say(self, text: str) -> None:
         """Print a sentence that nobody must miss, and show it as what is under way."""
         self._now.running = (Running(text),)

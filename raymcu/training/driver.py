@@ -8,7 +8,6 @@ training. Our store is asked first: what is done is not trained again, however a
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -67,8 +66,11 @@ def train_ready(
     Raises:
         StoreError: If a parent's checkpoint is damaged.
     """
-    todo = Counter(stage_of(recipe) for recipe in graph.recipes.values())
-    watches = {k: Exported(watches[k], run, space.name, k, count) for k, count in todo.items()}
+    watches = {
+        name: Exported(watch, run, space.name, name, graph.size[name])
+        for name, watch in watches.items()
+        if name != "measure"
+    }
     devices, deaths = Devices(run), Deaths(space.execution.max_attempts)
     tries_left = 1 + cluster.gpus
     while graph.has_ready:
@@ -92,6 +94,8 @@ def train_ready(
                 told = "its trial ended without it and without a word. Run the same command again."
                 row = failure_row(recipe.id, stage_of(recipe), recipe.label, "undone", told)
                 run.record_failure(row)
+            graph.ended(recipe.id, is_made=run.checkpoints.is_done(recipe.id))
+    graph.drop_ready()
 
 
 class _Jobs(Searcher):  # type: ignore[misc] # Ray is untyped

@@ -7,10 +7,12 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from raymcu.cluster.leaving import MOST_LEFT, Deaths
+from raymcu.measurement import driver as drivers
 from raymcu.measurement import pool as pools
 from raymcu.measurement.pool import Pool, drain
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import Devices
+from raymcu.planning.graph import Graph
 from raymcu.store.run_folder import RunFolder
 
 from .test_driver import SIZES, point
@@ -41,6 +43,7 @@ class Cluster:
         self.actors, self.pending, self.measured = [], deque(), []
         self.leaves = deque()
         self.news = []
+        self.slow = {}
 
     def start(self):
         actor = Thing(node=None, is_killed=False)
@@ -50,7 +53,8 @@ class Cluster:
         return actor
 
     def call(self, actor, key):
-        made = Thing(actor=actor, key=key, ends=self.now + (1.0 if key else 0.0))
+        takes = self.slow.get(key, 1.0) if key else 0.0
+        made = Thing(actor=actor, key=key, ends=self.now + takes)
         self.pending.append(made)
         return made
 
@@ -275,3 +279,46 @@ def test_a_worker_that_was_to_leave_stays_if_there_is_room_again(beside):
         beside.turn()
     assert sorted(beside.ended) == NAMES
     assert not any(actor.is_killed for actor in beside.cluster.actors)
+
+
+def test_what_findings_call_for_is_begun_while_the_last_points_are_measured(monkeypatch, tmp_path):
+    """A look is taken when nothing is left to be handed out; a bend it asks for ends measuring."""
+    cluster, looks = Cluster(["head", "a"]), []
+    cluster.slow["p04"] = 9.0
+    for module in (pools, drivers):
+        monkeypatch.setattr(module, "time", cluster)
+    monkeypatch.setattr(pools, "ray", cluster)
+    run = RunFolder(str(tmp_path / "run"))
+
+    def pool(room):
+        def more(held, work):
+            return [cluster.start() for _ in range(held, min(held + work, room()))]
+
+        return Pool([], Queue((), SIZES), Devices(run), more, deaths)
+
+    deaths = Deaths(3, lambda: cluster.known, lambda: "head", cluster.monotonic)
+    graph = Graph(lambda recipe: 1.0)
+    space = SimpleNamespace(execution=None)
+    crew = SimpleNamespace(pool=pool, run=run, is_staffed=False, space=space)
+    crew.cluster = SimpleNamespace(wanted=lambda execution: 2)
+    bend = SimpleNamespace(id="bend", role="bend", parents={}, training=None)
+
+    def look():
+        looks.append(sorted(key for key, _ in cluster.measured))
+        if len(looks) == 1:
+            graph.add((), [point("more", "a")], lambda key: True)
+        elif len(looks) == 3:
+            graph.add([bend], [point("on bend", "bend")], lambda key: False)
+
+    graph.add((), [point(name) for name in NAMES[:5]], lambda key: True)
+    ended = []
+    found = drivers.Measuring(crew, graph, lambda labels, _: ended.extend(labels), look)
+    found.finish()
+    assert 0 < len(looks[0]) < 5, "the last ones are under way"
+    assert graph.has_ready, "it is for others to train"
+    assert sorted(ended) == sorted([*NAMES[:5], "more"])
+    graph.take(lambda kind, ready: 1)
+    graph.ended("bend", is_made=True)
+    found.finish()
+    assert "on bend" in ended
+    assert len(looks) == 4, "once more after the last, and not again without news"
