@@ -83,11 +83,20 @@ class RunFolder(Tables):
         """Make the folder if there is none, and lock it while the block runs.
 
         Nobody else writes there meanwhile, but in blocks of `at_work`. A new folder goes again if
-        the block is refused before any work was done.
+        the block is refused before any work was done. To an interrupt a note is added.
 
         Raises:
             ConfigError: If it cannot be written to, or another driver is at work there.
         """
+        try:
+            with self._claimed():
+                yield
+        except KeyboardInterrupt as stopped:
+            stopped.add_note(f"{self.url} is free for another driver.")
+            raise
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
         is_new = self.is_local and not self.exists("")
         if self.is_local:  # elsewhere the lease is written
             self.ensure_writable()
