@@ -104,7 +104,6 @@ def run_command(*arguments: object) -> subprocess.CompletedProcess[str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=500,
         check=False,
     )
 

@@ -142,26 +142,10 @@ def test_a_search_in_a_bucket_is_that_on_a_disk(
     assert values(there) == values(here)
 
 
-def test_a_gang_trains_into_a_bucket_and_what_it_made_is_packed(
-    bucket: Any, tmp_path: Path
-) -> None:
-    out, on_disk, packed = f"{bucket.url}/run", tmp_path / "run", tmp_path / "study.zip"
-    gangs = ["--set", "original.training.workers=2", "curves.num_points=3"]
+def test_a_gang_trains_into_a_bucket_as_onto_a_disk(bucket: Any, tmp_path: Path) -> None:
+    out, on_disk = f"{bucket.url}/run", tmp_path / "run"
+    sets = ["--set", "original.training.workers=2", "curves.num_points=3"]
     for folder in (out, on_disk):
-        done = run_command("run", small(tmp_path), "--out", folder, *gangs)
+        done = run_command("run", small(tmp_path), "--out", folder, *sets)
         assert done.returncode == 0, done.stdout + done.stderr
     assert score_table(out).equals(score_table(on_disk))
-    for words in (
-        ["verify", out],
-        ["pack", out, "--to", packed],
-        ["unpack", packed, "--out", tmp_path / "unpacked"],
-        ["verify", tmp_path / "unpacked"],
-        ["report", tmp_path / "unpacked"],
-    ):
-        done = run_command(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert score_table(tmp_path / "unpacked").equals(score_table(on_disk))
-    there, here = (
-        RunFolder.open(str(x)).checkpoints.done() for x in (on_disk, tmp_path / "unpacked")
-    )
-    assert there == here

@@ -12,12 +12,11 @@ from raymcu.store.packing import MANIFEST, pack, unpack
 from raymcu.store.run_folder import RunFolder
 
 
-@pytest.fixture
-def run(tmp_path):
-    """A small run folder whose only checkpoint lies in a store of its own."""
-    store = tmp_path / "store"
-    folder = RunFolder(str(tmp_path / "run"), str(store))
-    plan = {"name": "small", "plan_id": "p", "store": str(store), "recipes": [{"id": "r"}]}
+def made(place):
+    """Make a small run folder whose only checkpoint lies in a store of its own."""
+    store = f"{place}/store"
+    folder = RunFolder(f"{place}/run", store)
+    plan = {"name": "small", "plan_id": "p", "store": store, "recipes": [{"id": "r"}]}
     folder.write_json("plan.json", plan)
     folder.write_bytes("search_space.toml", b"name = 'small'\n")
     folder.write_bytes("tune/state.json", b"{}")
@@ -27,8 +26,15 @@ def run(tmp_path):
     return folder
 
 
-def test_what_is_packed_is_unpacked_to_the_same_study_elsewhere(run, tmp_path):
-    file, there = tmp_path / "small.zip", tmp_path / "elsewhere" / "run"
+@pytest.fixture
+def run(tmp_path):
+    """One on the disk."""
+    return made(tmp_path)
+
+
+def test_what_is_packed_is_unpacked_to_the_same_study_elsewhere(url, tmp_path):
+    run, file = made(url), tmp_path / "small.zip"
+    there = tmp_path / "elsewhere" / "run"
     told = pack(run, file, with_checkpoints=True)
     assert told["bytes"] == file.stat().st_size
     there.parent.mkdir()
