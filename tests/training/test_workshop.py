@@ -153,6 +153,16 @@ def test_a_checkpoint_opens_without_raymcu(study, lab):
     assert tokenizer.decode(tokenizer("Who?").input_ids) == "<s>Who?"
 
 
+def test_a_training_never_opens_a_model_spread_over_devices(study, store, recipes, monkeypatch):
+    """As accelerate would spread one for measuring that is too large for a GPU."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: pytest.fail("it was asked"))
+    models = Workshop(store, 1e9).models
+    models.device = torch.device("meta")  # in place of a GPU
+    model, _, _ = models.open(recipes.unlearner(study.original))
+    assert {weight.device.type for weight in model.parameters()} == {"meta"}
+    assert not hasattr(model, "hf_device_map")
+
+
 def test_a_ready_model_is_copied(study, recipes, tmp_path, lab):
     source = study.store.local_dir(study.original.id)
     ready = recipes.original(model=ModelSource(path=str(source)), training=None, methods=())
