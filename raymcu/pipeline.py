@@ -99,8 +99,8 @@ def search_study(  # noqa: PLR0913 - likewise
             trials.recall()
             score(folder, progress)
             crew.dismiss()
-            with progress.stage("search", *trials.count()), folder.at_work():
-                room = [trials.workers], progress.say
+            room = [trials.workers], progress.say
+            with progress.stage("search", *trials.count()), folder.at_work(), ledger.growing():
                 run_search(space, folder, lambda: crew.need(*room), trials.work(), progress)
             ledger.write_recipes()
             analyze_run(folder, base)
@@ -119,14 +119,12 @@ def work(
     """
     graph = ledger.graph(sets)
     needed = graph.workers or ({1} if graph.size else set())
+    cluster = crew.need(needed, progress.say) if needed else None
     with progress.stages(ledger.counts(graph)) as watches, ledger.run.at_work(needed):
-        if needed:
-            cluster = crew.need(needed, progress.say)
-
-            def look() -> None:
-                progress.expect(ledger.look_ahead(graph))
-
-            with crew.measuring(graph, watches["measure"], look) as measuring:
+        if cluster is not None:
+            with crew.measuring(
+                graph, watches["measure"], lambda: progress.expect(ledger.look_ahead(graph))
+            ) as measuring:
                 while graph.is_open:
                     train_ready(graph, ledger.run, space, cluster, watches, measuring.turn)
                     measuring.finish()
@@ -138,6 +136,7 @@ def score(run: RunFolder, progress: Progress) -> None:
     missing, total = unscored(run)
     with progress.stage("score", total - len(missing), total):
         score_points(run, missing, progress)
+    run.gather()
 
 
 def report(run: RunFolder, progress: Progress) -> None:

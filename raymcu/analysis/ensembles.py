@@ -13,13 +13,14 @@ question by question.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from raymcu.analysis.intervals import SHARE, Combine, Samples, resampled, samples_of
-from raymcu.metrics._base import METRICS, Measured
+from raymcu.analysis.intervals import bounds, resampled, single_points
+from raymcu.metrics._base import METRICS, Floats
+from raymcu.metrics._samples import COMBINE, Combine, Samples, read_samples
 from raymcu.store import tables
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
@@ -36,26 +37,30 @@ class Halved:
     samples: Samples
     combine: Combine
 
-    def value(self, start: int | None = None) -> float:
-        """Return the metric on all examples, or on every other one from ``start`` on."""
-        means = [np.array([part.mean()]) for part in self._parts(start)]
-        return float(self.combine(means)[0])
+    @cached_property
+    def _means(self) -> Floats:
+        """Means of the samples over all examples, the even and the odd ones: (samples, 3)."""
+        cuts = (slice(None), slice(0, None, 2), slice(1, None, 2))
+        parts = ([values[cut] for cut in cuts] for _, values in self.samples.values())
+        return np.array([[np.add.reduce(half) / len(half) for half in three] for three in parts])
 
-    def drawn(self, start: int) -> Any:
-        """Return it for each draw of those examples: (draws,). Equal probes have equal draws."""
-        names = [probe for probe, _ in self.samples.values()]
-        parts = zip(names, self._parts(start), strict=True)
-        return resampled({str(n): part for n, part in enumerate(parts)}, self.combine)
+    @cached_property
+    def values(self) -> tuple[float, float, float]:
+        """The metric on all examples, on the even and on the odd ones."""
+        every, even, odd = (float(value) for value in self.combine(list(self._means)))
+        return every, even, odd
 
-    def _parts(self, start: int | None) -> list[Any]:
-        every = [values for _, values in self.samples.values()]
-        return every if start is None else [values[start::2] for values in every]
+    @cached_property
+    def drawn(self) -> Floats:
+        """The metric for each draw of the odd examples: (draws,). Equal probes have equal draws."""
+        halves = {name: (probe, values[1::2]) for name, (probe, values) in self.samples.items()}
+        return resampled(halves, self.combine)
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """Whether both halves have examples, and all of them a finite value."""
-        parts = self._parts(0) + self._parts(1)
-        return bool(parts) and all(len(part) and np.isfinite(part).all() for part in parts)
+        sizes = [len(values) for _, values in self.samples.values()]
+        return min(sizes, default=0) > 1 and bool(np.isfinite(self._means).all())
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def keep_ensembles(run: RunFolder, space: SearchSpace) -> None:
     """Write the rows of every curve with an ensemble whose points are measured, if they changed.
 
     Raises:
-        StoreError: If a measurements file is damaged.
+        StoreError: If a file of what was measured is damaged.
     """
     measured, there = set(run.parts("measurements")), set(run.parts("ensembles"))
     if not space.curves.ensemble:
@@ -87,24 +92,40 @@ def keep_ensembles(run: RunFolder, space: SearchSpace) -> None:
     curves = {curve["id"]: curve for curve in plan["curves"] if ensembles_of(plan, curve)}
     for key in there - set(curves):
         run.remove_part("ensembles", key)
-    read = lru_cache(maxsize=64)(partial(_read, run))  # curves that meet share their ends
     metrics = sorted(_compared())
+    waiting: list[tuple[Mapping[str, Any], list[Place], bytes]] = []
     for key, curve in curves.items():
         places = [
             place
             for place in _places(walks.get(key, ()), ensembles_of(plan, curve))
             if place.point_id in measured
         ]
-        made_of = content_id([sorted((p.kind, p.point_id) for p in places), metrics])
-        if key in there and run.read_notes("ensembles", key).get(_MADE_OF) == made_of.encode():
-            continue
+        ids = sorted((p.kind, p.point_id) for p in places)
+        made_of = content_id([ids, metrics]).encode()
+        if key not in there or run.read_notes("ensembles", key).get(_MADE_OF) != made_of:
+            waiting.append((curve, places, made_of))
+    for first in range(0, len(waiting), _AT_ONCE):
+        _keep(run, waiting[first : first + _AT_ONCE])
+
+
+_AT_ONCE = 256
+"""Curves whose points are in memory together: points are read in the order they are stored in."""
+
+
+def _keep(
+    run: RunFolder, curves: Sequence[tuple[Mapping[str, Any], Sequence[Place], bytes]]
+) -> None:
+    """Write the rows of some curves, each with its places and what they are made of."""
+    ids = {place.point_id for _, places, _ in curves for place in places}
+    points = {point: _read(run, point) for point in sorted(ids)}
+    for curve, places, made_of in curves:
         head = {
             name: curve[name] for name in ("setting", "family", "forget_size", "first", "second")
         }
-        points = {place: read(place.point_id) for place in places}
-        table = tables.from_rows("ensembles", compared({"curve_id": key, **head}, points))
-        marked = {**(table.schema.metadata or {}), _MADE_OF: made_of.encode()}
-        run.write_part("ensembles", key, table.replace_schema_metadata(marked))
+        found = {place: points[place.point_id] for place in places}
+        table = tables.from_rows("ensembles", compared({"curve_id": curve["id"], **head}, found))
+        marked = {**(table.schema.metadata or {}), _MADE_OF: made_of}
+        run.write_part("ensembles", curve["id"], table.replace_schema_metadata(marked))
 
 
 def _compared() -> list[str]:
@@ -131,8 +152,8 @@ def _places(
 
 def _read(run: RunFolder, point: str) -> dict[str, Halved]:
     """Read a point's metrics."""
-    rows = run.read_part("measurements", point)
-    return {name: Halved(*parts) for name, parts in samples_of(Measured(rows)).items()}
+    found = read_samples(run, point)
+    return {name: Halved(samples, COMBINE[made]) for name, (samples, made) in found.items()}
 
 
 def compared(
@@ -162,7 +183,7 @@ def compared(
 def _rows(
     head: Mapping[str, Any], here: Mapping[Place, Halved], sign: float
 ) -> Iterator[dict[str, Any]]:
-    on_validation = {place: sign * halved.value(0) for place, halved in here.items()}
+    on_validation = {place: sign * halved.values[1] for place, halved in here.items()}
 
     def best(kinds: Sequence[str]) -> Place | None:
         found = [place for place in here if place.kind in kinds]
@@ -170,33 +191,47 @@ def _rows(
 
     end = best(("first", "second"))
     chosen = (best((kind,)) for kind in ("first", "second", "inside"))
-    shown = [place for place in chosen if place is not None]
     ensembles = [place for place in here if place.kind == "ensemble"]
-    for place in [*shown, *sorted(ensembles, key=lambda one: one.num_inside or 0)]:
-        halved = here[place]
+    ensembles.sort(key=lambda one: one.num_inside or 0)
+    shown = [*(place for place in chosen if place is not None), *ensembles]
+    gaining = [place for place in shown if place.kind in ("inside", "ensemble")] if end else []
+    ranges = {}
+    if end and gaining:
+        differences = [sign * (here[place].drawn - here[end].drawn) for place in gaining]
+        ranges = dict(zip(gaining, bounds(differences).T.tolist(), strict=True))
+    for place in shown:
+        value, validation, test = here[place].values
         row = {
             **head,
             "kind": place.kind,
             "num_inside": place.num_inside,
             "t": place.t,
             "point_id": place.point_id,
-            "value": halved.value(),
-            "validation": halved.value(0),
-            "test": halved.value(1),
+            "value": value,
+            "validation": validation,
+            "test": test,
         }
-        if place.kind in ("inside", "ensemble") and end is not None:
-            differences = sign * (halved.drawn(1) - here[end].drawn(1))
-            ends = [(1 - SHARE) / 2, (1 + SHARE) / 2]
-            low, high = (float(value) for value in np.quantile(differences, ends))
+        if end and place in ranges:
+            low, high = ranges[place]
             gained = on_validation[place] - on_validation[end]
             row |= {
                 "gain_validation": gained,
-                "gain_test": sign * (halved.value(1) - here[end].value(1)),
+                "gain_test": sign * (test - here[end].values[2]),
                 "gain_low": low,
                 "gain_high": high,
                 "survives": bool(gained > 0 and low > 0),
             }
         yield row
+
+
+def sampled_points(run: RunFolder) -> frozenset[str] | None:
+    """Return the points whose single questions analysis asks for.
+
+    None for all of them, as it is where curves have ensembles: a curve may get more points.
+    """
+    plan = run.plan
+    has_ensembles = any(ensembles_of(plan, curve) for curve in plan.get("curves", ()))
+    return None if has_ensembles else single_points(run)
 
 
 def first_ensembles(plan: Mapping[str, Any]) -> dict[str, str | None]:

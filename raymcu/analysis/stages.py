@@ -15,14 +15,14 @@ from raymcu.analysis.attacks import analyze_attacks
 from raymcu.analysis.calibration import calibrate, next_positions
 from raymcu.analysis.conclusions import keep_conclusions
 from raymcu.analysis.curves import analyze
-from raymcu.analysis.ensembles import keep_ensembles
+from raymcu.analysis.ensembles import keep_ensembles, sampled_points
 from raymcu.analysis.geometry import keep_geometry, losses_of
 from raymcu.analysis.intervals import keep_intervals
 from raymcu.analysis.layers import Layers, Worth, choose_layers
 from raymcu.analysis.processes import fresh_processes
 from raymcu.analysis.surfaces import keep_surfaces
 from raymcu.metrics._base import METRICS, Measured, References
-from raymcu.metrics._scoring import is_whole, score_point
+from raymcu.metrics._scoring import is_whole, keep_scores, known_metrics
 from raymcu.planning.facts import Surroundings
 from raymcu.planning.plan import More, Plan, references_of
 from raymcu.planning.planner import make_plan
@@ -42,9 +42,10 @@ def unscored(run: RunFolder) -> tuple[list[dict[str, str]], int]:
 
     Any metric that is registered now counts, so what another raymcu has scored is scored again.
     """
-    measured, scored = set(run.parts("measurements")), set(run.parts("scores"))
+    measured = set(run.parts("measurements"))
     points = [point for point in run.plan["points"] if point["id"] in measured]
-    whole = {key for key in scored & measured if is_whole(run.read_notes("scores", key))}
+    known = known_metrics()
+    whole = {key for key, notes in run.all_notes("scores").items() if is_whole(notes, known)}
     return [point for point in points if point["id"] not in whole], len(points)
 
 
@@ -76,6 +77,9 @@ class _Scorer:
         measured = set(run.parts("measurements"))
         points = [point for point in run.plan["points"] if point["id"] in measured]
         self.ids = references_of(points)
+        self.sampled = sampled_points(run)
+        tables = ("representations", "judgements", "readings", "sharpness")
+        self.others = {table: set(run.parts(table)) for table in tables}
         self.measured: dict[str, Measured] = {}
 
     def __call__(self, point: Mapping[str, str]) -> str:
@@ -84,12 +88,12 @@ class _Scorer:
         rows = self.run.read_part("measurements", key)
         others = {
             table: self.run.read_part(table, key)
-            for table in ("representations", "judgements", "readings", "sharpness")
-            if self.run.has_part(table, key)
+            for table, there in self.others.items()
+            if key in there
         }
         against = self._references(point["forget_size"], point.get("asking") or "")
-        scores = score_point(key, rows, against, others)
-        self.run.write_part("scores", key, scores)
+        with_samples = self.sampled is None or key in self.sampled
+        keep_scores(self.run, key, Measured(rows, others), against, with_samples=with_samples)
         return point["label"]
 
     def _references(self, forget_size: str, asking: str) -> References:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from raymcu.analysis.ensembles import sampled_points
 from raymcu.attacks._base import Reading
 from raymcu.blend import Blend
 from raymcu.measurement.attacked import Done
@@ -16,7 +17,7 @@ from raymcu.measurement.geometry import measure_layer
 from raymcu.measurement.kinds import measurer_of
 from raymcu.measurement.measurer import Measurer
 from raymcu.metrics._base import Measured, Reference
-from raymcu.metrics._scoring import score_point
+from raymcu.metrics._scoring import keep_scores
 from raymcu.models.devices import Devices, device_name, is_device_error
 from raymcu.planning.geometry import NUM_LAYERS, Directions
 from raymcu.planning.lessons import tuned_keys
@@ -47,6 +48,8 @@ class PointActor:
             for row in setup["alone"]
         }
         """By forget set, how it is asked (``""``: as the benchmark words it) and role."""
+        self.sampled = None if setup["sampled"] is None else frozenset(setup["sampled"])
+        """See `raymcu.analysis.ensembles.sampled_points`."""
         self.references: dict[str, Measured] = {}
         self.told: set[str] = set()
         """Forget sets whose questions are written."""
@@ -124,7 +127,9 @@ class PointActor:
         is_known = self.references.keys() | {point_id}
         if all(k in is_known or self.run.has_part("measurements", k) for k in references.values()):
             against = {role: self._reference(key) for role, key in references.items()}
-            self.run.write_part("scores", point_id, score_point(point_id, rows, against, others))
+            with_samples = self.sampled is None or point_id in self.sampled
+            point = Measured(rows, others)
+            keep_scores(self.run, point_id, point, against, with_samples=with_samples)
         return took
 
     def _measured(
@@ -219,6 +224,7 @@ def setup_of(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
         "extensions_folder": space.extensions_folder,
         "threads": space.execution.cpus_per_worker,
         "alone": _alone(run),
+        "sampled": None if (sampled := sampled_points(run)) is None else sorted(sampled),
     }
 
 

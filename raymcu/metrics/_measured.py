@@ -210,9 +210,17 @@ class Measured:
 
     def _codes(self, column: str) -> tuple[list[str], Ints]:
         """Return the different words of a column, and which of them each row has: (rows,)."""
-        words = self._table[column].cast(pa.string()).combine_chunks()
-        coded = words.dictionary_encode(null_encoding="encode")
-        return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
+        return self.part(("codes", column), lambda: _codes_of(self._table[column]))
+
+
+def _codes_of(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
+    coded = column.combine_chunks()
+    if not pa.types.is_dictionary(coded.type) or coded.null_count:
+        coded = coded.cast(pa.string()).dictionary_encode(null_encoding="encode")
+    words, codes = coded.dictionary.to_pylist(), coded.indices.to_numpy()
+    # A part of a table keeps all its words.
+    used = np.flatnonzero(np.bincount(codes, minlength=len(words)))
+    return [words[place] for place in used.tolist()], np.searchsorted(used, codes)
 
 
 def shared(compute: Callable[Concatenate[Measured, P], T]) -> Callable[Concatenate[Measured, P], T]:

@@ -7,7 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from raymcu.metrics._base import METRICS, Measured, References, Score
+from raymcu.metrics._samples import samples_of, samples_table
 from raymcu.store import tables
+from raymcu.store.run_folder import RunFolder
 
 _TRIED = b"metrics"
 """Key of the schema's metadata that says which metrics a part of table ``scores`` was tried for."""
@@ -37,30 +39,61 @@ def score_point(
     Raises:
         ConfigError: If a reference model was measured on other questions.
     """
-    point = Measured(measurements, others)
-    entries = list(METRICS)
+    return _scores(point_id, Measured(measurements, others), references)
+
+
+def keep_scores(
+    run: RunFolder,
+    point_id: str,
+    point: Measured,
+    references: References | None = None,
+    *,
+    with_samples: bool,
+) -> None:
+    """Write a point's part of table ``scores``, see `score_point`, the last of what is kept of it.
+
+    Args:
+        run: Where it is kept.
+        point_id: The point.
+        point: What was measured of it.
+        references: The reference models of its forget set.
+        with_samples: Whether what each question comes to is kept, too: table ``samples``.
+
+    Raises:
+        ConfigError: If a reference model was measured on other questions.
+    """
+    scores = _scores(point_id, point, references)
+    if with_samples:
+        run.write_part("samples", point_id, samples_table(point_id, samples_of(point)))
+    run.write_part("scores", point_id, scores)
+
+
+def _scores(point_id: str, point: Measured, references: References | None) -> pa.Table:
     rows = [
         _row(point_id, entry.name, entry.component.score(point, references))
-        for entry in entries
+        for entry in METRICS
         if entry.component.is_measured(point)
     ]
     table = tables.from_rows("scores", rows)
-    tried = _digest([entry.name for entry in entries])
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), _TRIED: tried})
+    tried = {_TRIED: known_metrics()}
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), **tried})
 
 
-def is_whole(notes: Mapping[bytes, bytes]) -> bool:
-    """Say whether every metric there is now was tried on a point's measurements.
+def is_whole(notes: Mapping[bytes, bytes], known: bytes) -> bool:
+    """Say whether every metric that is known was tried on a point's measurements.
 
     Not so where a newer raymcu or an extension knows more, nor in folders that do not say it.
 
     Args:
         notes: Metadata of the point's part of table ``scores``.
+        known: Which there are, see `known_metrics`.
     """
-    return notes.get(_TRIED) == _digest([entry.name for entry in METRICS])
+    return notes.get(_TRIED) == known
 
 
-def _digest(names: list[str]) -> bytes:
+def known_metrics() -> bytes:
+    """Return a hash of the names of all metrics there are now."""
+    names = [entry.name for entry in METRICS]
     return hashlib.sha256(" ".join(names).encode()).hexdigest()[:16].encode()
 
 

@@ -7,6 +7,7 @@ each number is testable without a figure. Nothing here draws.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ CONCLUDED = ("similarities", "difficulties", "rank_correlations", "ensembles")
 """Tables that conclude from curves."""
 MOST_ENSEMBLES = 24
 """More of them are told in their own table, and not among the models."""
+_NONE: Mapping[str, float | None] = {}
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 
 
@@ -187,22 +189,22 @@ class Study:
         """Names of the classes; none of question answering."""
         return tuple(self.plan.get("classes") or ())
 
-    @property
+    @cached_property
     def settings(self) -> tuple[str, ...]:
         """Settings in the plan's order."""
         return unique(curve.setting for curve in self.curves)
 
-    @property
+    @cached_property
     def forget_sizes(self) -> tuple[str, ...]:
         """Forget sizes in the plan's order."""
         return sizes_of(self.plan)
 
-    @property
+    @cached_property
     def families(self) -> tuple[str, ...]:
         """Curve families in the plan's order."""
         return unique(curve.family for curve in self.curves)
 
-    @property
+    @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Metrics that have a value anywhere but at attacked points, sorted."""
         attacked = {row["id"] for row in self.plan["points"] if row["role"] == "attacked"}
@@ -219,8 +221,8 @@ class Study:
 
     def values(self, line: Curve | Walk, metric: str) -> tuple[tuple[float, float], ...]:
         """Return (t, value) where the curve or walk has that score."""
-        found = ((t, self.scores.get(point, {}).get(metric)) for t, point in line.points)
-        return tuple((t, value) for t, value in found if value is not None)
+        found = [(t, self.scores.get(point, _NONE).get(metric)) for t, point in line.points]
+        return tuple([(t, value) for t, value in found if value is not None])
 
 
 def unique(items: Iterable[str]) -> tuple[str, ...]:

@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from raymcu.report.data import Study, unique
 from raymcu.report.figure_files import render
@@ -167,6 +167,7 @@ def _draw_map(
     left = 0.5 + 0.088 * max(len(r.setting) for r in rows) + 0.077 * max(len(r.pair) for r in rows)
     left = max(left, 2.3)
     breaks = sum(a.setting != b.setting for a, b in pairwise(rows))
+    largest = _largest(study)
     size = (left + 3 * block + 2 * _GAP + 0.15, _TOP + len(rows) * CELL_H + breaks * 0.1 + _LOW)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size)
@@ -176,13 +177,15 @@ def _draw_map(
         ax.set_xlim(0, size[0])
         ax.set_ylim(size[1], 0)
         _map_heads(ax, columns, study, left)
+        cells = _Cells(ax)
         y, last = _TOP, ""
         for row in rows:
             y += 0.1 if last and row.setting != last else 0.0
             if row.setting != last:
                 ax.text(0.12, y + CELL_H / 2, row.setting, va="center", fontweight="bold")
-            _map_row(ax, row, (left, y), _largest(study))
+            _map_row(cells, row, (left, y), largest)
             last, y = row.setting, y + CELL_H
+        cells.paint()
         files = render(figure, name)
     caption = (
         "Each cell is one curve's barrier in nats, darker for a higher one; ✗ marks one above the "
@@ -222,35 +225,50 @@ def _block_x(index: int, columns: int) -> float:
     return index * (columns * CELL_W + _GAP)
 
 
-def _map_row(ax: Axes, row: MapRow, corner: tuple[float, float], largest: float) -> None:
+@dataclass
+class _Cells:
+    """The cells of a map: a number on each, and their colours painted at once."""
+
+    ax: Axes
+    corners: list[tuple[float, float]] = field(default_factory=list)
+    colors: list[Any] = field(default_factory=list)
+
+    def put(self, corner: tuple[float, float], color: Any, text: str, ink: str) -> None:
+        """Stand a cell at its upper left corner."""
+        x, y = corner
+        self.corners.append(corner)
+        self.colors.append(color)
+        self.ax.text(x + CELL_W / 2, y + CELL_H / 2, text, ha="center", va="center", color=ink,
+                     fontsize=7)  # fmt: skip
+
+    def paint(self) -> None:
+        """Paint them all: a patch for each would take most of the time."""
+        low, wide, tall = 0.015, CELL_W - 0.015, CELL_H - 0.015
+        box = ((low, low), (wide, low), (wide, tall), (low, tall))
+        shapes = [[(x + dx, y + dy) for dx, dy in box] for x, y in self.corners]
+        faces = PolyCollection(shapes, facecolors=self.colors, edgecolors="none", zorder=1)
+        self.ax.add_collection(faces, autolim=False)
+
+
+def _map_row(cells: _Cells, row: MapRow, corner: tuple[float, float], largest: float) -> None:
     left, y = corner
-    ax.text(left - 0.12, y + CELL_H / 2, row.pair, va="center", ha="right")
+    cells.ax.text(left - 0.12, y + CELL_H / 2, row.pair, va="center", ha="right")
     for index, key in enumerate(_BARRIER_KEYS):
         for i, finding in enumerate(row.findings):
             x = left + _block_x(index, len(row.findings)) + i * CELL_W
-            _barrier_cell(ax, (x, y), finding, key, largest)
+            cells.put((x, y), *_barrier_cell(finding, key, largest))
     for i, finding in enumerate(row.findings):
         x = left + _block_x(2, len(row.findings)) + i * CELL_W
         verdict = None if finding is None else finding["is_connected"]
         color = {True: CONNECTED, False: BROKEN, None: UNKNOWN}[verdict]
-        _cell(ax, (x, y), color, _VERDICTS[verdict], ON_CELL)
+        cells.put((x, y), color, _VERDICTS[verdict], ON_CELL)
 
 
-def _barrier_cell(
-    ax: Axes, corner: tuple[float, float], finding: Mapping[str, Any] | None, key: str, top: float
-) -> None:
+def _barrier_cell(finding: Mapping[str, Any] | None, key: str, top: float) -> tuple[Any, str, str]:
+    """Return a cell's colour, text and ink."""
     size = None if finding is None else finding[key]
     if finding is None or size is None:
-        _cell(ax, corner, UNKNOWN, "–", ON_CELL)
-        return
+        return UNKNOWN, "–", ON_CELL
     share = _share(size, finding, top)
     text = _barrier_text(size, finding["tolerance"])
-    _cell(ax, corner, BARRIERS(share), text, "#ffffff" if share > 0.55 else ON_CELL)
-
-
-def _cell(ax: Axes, corner: tuple[float, float], color: Any, text: str, ink: str) -> None:
-    x, y = corner
-    ax.add_patch(
-        Rectangle((x + 0.015, y + 0.015), CELL_W - 0.03, CELL_H - 0.03, fc=color, ec="none")
-    )
-    ax.text(x + CELL_W / 2, y + CELL_H / 2, text, ha="center", va="center", color=ink, fontsize=7)
+    return BARRIERS(share), text, "#ffffff" if share > 0.55 else ON_CELL

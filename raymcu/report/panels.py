@@ -7,7 +7,7 @@ panel shows several metrics of one unit, and the families stand side by side.
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
@@ -234,12 +234,14 @@ def pages(study: Study, setting: str, group: Group) -> list[Page]:
     pairs = balanced(unique(curve.pair for curve in curves), max(1, MAX_PANELS // per_column))
     per_row = len(group.metrics) if group.is_overlay else 1
     sizes = balanced(unique(c.forget_size for c in curves), max(1, MAX_ROWS // per_row))
+    bands = [(metric,) for metric in group.metrics] if group.is_overlay else [group.metrics]
+    logs = {band: _is_log(study, curves, band) for band in bands}
     made: list[Page] = []
     for size_chunk in sizes:
         for pair_chunk in pairs:
             across = (None,) if group.is_overlay else families
             found = [(pair, family) for pair in pair_chunk for family in across]
-            rows = _rows(study, curves, group, size_chunk, found)
+            rows = _rows(study, curves, logs, group, size_chunk, found)
             if rows:
                 suffix = f"_{len(made) + 1}" if len(pairs) * len(sizes) > 1 else ""
                 name = f"{slug(setting)}_{slug(group.name)}{suffix}"
@@ -293,24 +295,23 @@ def _names(curve: Curve) -> tuple[str, ...]:
 def _rows(
     study: Study,
     curves: Sequence[Curve],
+    logs: Mapping[tuple[str, ...], bool],
     group: Group,
     sizes: Sequence[str],
     columns: Sequence[tuple[str, str | None]],
 ) -> list[Row]:
     rows: list[Row] = []
-    bands = [(metric,) for metric in group.metrics] if group.is_overlay else [group.metrics]
-    logs = {band: _is_log(study, curves, band) for band in bands}
     for size in sizes:
         here = [curve for curve in curves if curve.forget_size == size]
         is_first = bool(rows)
-        for metrics in bands:
+        for metrics, is_log in logs.items():
             values = _values(study, here, metrics)
             if values:
                 levels = _levels(study, size, metrics) if group.name in _LEVELLED else []
                 info = metric_info(metrics[0])
                 if info.low is not None and info.high is not None and math.isfinite(info.high):
                     values = [*values, *(value for _, _, value in levels)]
-                axis = value_axis(values, info, logs[metrics])
+                axis = value_axis(values, info, is_log)
                 panels = tuple(
                     tuple(_lines(study, here, metrics, pair, family)) for pair, family in columns
                 )

@@ -232,7 +232,7 @@ def _fit(
             ),
             run_config=tune.RunConfig(
                 name=f"search-{int(time.time())}",
-                storage_path=f"{run.url}/tune",
+                storage_path=run.tune_path,
                 verbose=0,
                 callbacks=callbacks,
                 failure_config=tune.FailureConfig(max_failures=execution.max_attempts - 1),

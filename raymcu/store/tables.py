@@ -19,6 +19,7 @@ from raymcu.store.fields import VERSION
 from raymcu.store.fields import WORD as _WORD
 from raymcu.store.fields import field as _field
 from raymcu.store.fields import schema as _schema
+from raymcu.store.sample_tables import SAMPLES
 from raymcu.store.verdict_tables import VERDICTS
 
 READ = frozenset({"2", VERSION})
@@ -138,14 +139,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         _field("num_examples", pa.int32(), "examples the score is taken over"),
         _field("note", _TEXT, "why the value is null, or a warning"),
     ),
-    "intervals": _schema(
-        "intervals",
-        _field("point_id", _WORD, "point scored"),
-        _field("metric", _WORD, "one of the metrics that models are judged by first"),
-        _field("low", pa.float64(), "end of the 95% bootstrap interval", "see metric"),
-        _field("high", pa.float64(), "its other end", "see metric"),
-        _field("num_questions", pa.int32(), "questions resampled, over all probes of the metric"),
-    ),
+    **SAMPLES,
     "findings": _schema(
         "findings",
         *_CURVE_FIELDS,

@@ -7,7 +7,10 @@ import pytest
 
 from raymcu.analysis import intervals as module
 from raymcu.analysis.intervals import intervals, keep_intervals
+from raymcu.metrics import _samples
 from raymcu.metrics._base import METRICS, Measured
+from raymcu.metrics._samples import COMBINE, read_samples, samples_of, samples_table
+from raymcu.metrics._scoring import keep_scores
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
 
@@ -27,11 +30,13 @@ def rows_of(point="p", num=12, seed=0):
     for probe, kinds in KINDS.items():
         for example in range(num):
             for kind in ("answer", *kinds):
+                logprobs = (-rng.gamma(2.0, 0.5, int(rng.integers(2, 7)))).tolist()
                 rows.append(
                     {"point_id": point, "probe": probe, "example": example,
                      "example_key": f"{probe} {example}", "question_kind": "question",
                      "answer_kind": kind, "answer_index": 0, "answer": "a novel about the sea",
-                     "logprobs": (-rng.gamma(2.0, 0.5, int(rng.integers(2, 7)))).tolist(),
+                     "logprobs": logprobs, "hits": [True] * len(logprobs),
+                     "stops": [False] * len(logprobs),
                      "generation": str(rng.choice(SAID)) if kind == "answer" else None}
                 )  # fmt: skip
     return tables.from_rows("measurements", rows)
@@ -39,26 +44,26 @@ def rows_of(point="p", num=12, seed=0):
 
 def test_where_each_question_counts_once_it_is_the_score():
     point = Measured(rows_of())
-    found = module.samples_of(point)
+    found = samples_of(point)
     assert set(found) == {
         "forget_loss", "retain_loss", "forget_accuracy", "retain_accuracy", "forget_knowmem",
         "retain_knowmem", "forget_rouge", "verbmem", "model_utility",
     }  # fmt: skip
-    for name, (samples, combine) in found.items():
+    for name, (samples, made) in found.items():
         means = [np.array([values.mean()]) for _, values in samples.values()]
         score = METRICS[name].score(point).value
-        assert float(combine(means)[0]) == pytest.approx(score, rel=1e-12), name
+        assert float(COMBINE[made](means)[0]) == pytest.approx(score, rel=1e-12), name
 
 
 def test_the_width_of_a_mean_is_that_of_its_normal_approximation():
     values = np.random.default_rng(1).random(400)
-    drawn = module.resampled({"": ("forget", values)}, module._alone)
+    drawn = module.resampled({"": ("forget", values)}, COMBINE["mean"])
     assert drawn.mean() == pytest.approx(values.mean(), abs=0.005)
     assert drawn.std() == pytest.approx(values.std() / 20, rel=0.1)
 
 
 def test_equal_measurements_have_equal_intervals_around_the_score():
-    one, other = intervals("p", rows_of()), intervals("p", rows_of())
+    one, other = (intervals("p", samples_of(Measured(rows_of()))) for _ in range(2))
     assert one.equals(other)
     point = Measured(rows_of())
     for row in one.to_pylist():
@@ -87,7 +92,8 @@ def of_classes(num=20, seed=0):
 
 def test_losses_and_accuracies_of_classifiers_have_them():
     table = of_classes()
-    point, found = Measured(table), intervals("p", table).to_pylist()
+    point = Measured(table)
+    found = intervals("p", samples_of(point)).to_pylist()
     assert {row["metric"] for row in found} == {
         "forget_loss", "retain_loss", "forget_accuracy", "retain_accuracy", "test_accuracy",
         "test_kept_accuracy", "ua_error_percent", "ua_accuracy_percent", "ra_accuracy_percent",
@@ -101,7 +107,8 @@ def test_losses_and_accuracies_of_classifiers_have_them():
 def test_a_score_that_is_not_finite_has_none():
     rows = rows_of().to_pylist()
     rows[0]["logprobs"] = [float("nan")]
-    found = intervals("p", tables.from_rows("measurements", rows))["metric"].to_pylist()
+    point = Measured(tables.from_rows("measurements", rows))
+    found = intervals("p", samples_of(point))["metric"].to_pylist()
     assert "forget_loss" not in found
     assert "retain_loss" in found
 
@@ -118,3 +125,34 @@ def test_single_models_have_them_once_and_points_inside_curves_none(tmp_path, mo
     assert run.parts("intervals") == ["end", "original"]
     monkeypatch.setattr(module, "intervals", lambda *_: pytest.fail("computed once more"))
     keep_intervals(run)
+
+
+@pytest.mark.parametrize("table", [rows_of(), of_classes(), tables.empty("measurements")])
+def test_what_is_kept_when_a_point_is_scored_is_what_its_answers_say(tmp_path, monkeypatch, table):
+    run = RunFolder(str(tmp_path))
+    run.write_part("measurements", "p", table)
+    keep_scores(run, "p", Measured(table), with_samples=False)
+    assert not run.parts("samples"), "not asked for"
+    of_answers = read_samples(run, "p")
+    keep_scores(run, "p", Measured(table), with_samples=True)
+    monkeypatch.setattr(_samples, "samples_of", lambda _: pytest.fail("the answers are read again"))
+    kept = read_samples(run, "p")
+    assert list(kept) == list(of_answers)
+    assert intervals("p", kept).equals(intervals("p", of_answers))
+    for name, (samples, made) in of_answers.items():
+        assert kept[name][1] == made
+        assert list(kept[name][0]) == list(samples)
+        for sample, (probe, values) in samples.items():
+            assert kept[name][0][sample][0] == probe
+            np.testing.assert_array_equal(kept[name][0][sample][1], values)
+    assert run.read_part("samples", "p").equals(samples_table("p", of_answers))
+
+
+def test_a_number_that_is_none_is_kept_as_one(tmp_path):
+    rows = rows_of().to_pylist()
+    rows[0]["logprobs"][0] = float("nan")
+    run, table = RunFolder(str(tmp_path)), tables.from_rows("measurements", rows)
+    keep_scores(run, "p", Measured(table), with_samples=True)
+    (probe, kept), _ = read_samples(run, "p")["forget_loss"][0].values()
+    assert probe == "forget"
+    assert np.isnan(kept).tolist() == [True] + [False] * 11

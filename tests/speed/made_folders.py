@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raymcu.metrics._base import METRICS
+from raymcu.metrics._base import METRICS, Measured
+from raymcu.metrics._samples import samples_of, samples_table
 from raymcu.metrics._scoring import score_point
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.surroundings import load_space, plan_study
@@ -105,6 +106,7 @@ def _measure(run, plan):
         level, bump = levels.get(point.id, (_of(point.id), 0.0))
         table = _measured(answers[point.forget_size], point.id, level)
         run.write_part("measurements", point.id, table)
+        run.write_part("samples", point.id, samples_table(point.id, samples_of(Measured(table))))
         rows = [
             {"point_id": point.id, "metric": metric, "num_examples": EXAMPLES,
              "value": _value(metric, base, level, bump)}
