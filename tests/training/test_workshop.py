@@ -155,12 +155,18 @@ def test_a_checkpoint_opens_without_raymcu(study, lab):
 
 def test_a_training_never_opens_a_model_spread_over_devices(study, store, recipes, monkeypatch):
     """As accelerate would spread one for measuring that is too large for a GPU."""
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: pytest.fail("it was asked"))
+    seen, real = [], causal_lm.open_model
+
+    def open_model(folder, dtype, device, **how):
+        seen.append(device.type)
+        return real(folder, dtype, device, **how)
+
+    monkeypatch.setattr(causal_lm, "open_model", open_model)
     models = Workshop(store, 1e9).models
     models.device = torch.device("meta")  # in place of a GPU
     model, _, _ = models.open(recipes.unlearner(study.original))
     assert {weight.device.type for weight in model.parameters()} == {"meta"}
-    assert not hasattr(model, "hf_device_map")
+    assert seen == ["cpu"]
 
 
 def test_a_ready_model_is_copied(study, recipes, tmp_path, lab):
