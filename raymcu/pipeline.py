@@ -20,7 +20,8 @@ from raymcu.planning.surroundings import look_around
 from raymcu.report.live import Progress
 from raymcu.report.loggers import check_loggers, log_finished
 from raymcu.report.page import is_drawn, write_report
-from raymcu.search.driver import adopt, run_search
+from raymcu.search.database import adopt
+from raymcu.search.driver import run_search
 from raymcu.search.planning import TrialPlanner, reference_plan, too_large, without_trials
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from raymcu.blend import Blend
+from raymcu.cluster.room import Room
 from raymcu.measurement.queue import Queue
 from raymcu.planning.costs import trained_characters
 from raymcu.planning.graph import Graph, stage_of
@@ -29,7 +30,7 @@ def in_one_graph(graph, workers, train_s, sizes):
     """Work at a graph as drivers do; return when all has ended, and the CPU seconds it took."""
     cpu = time.process_time()
     cluster = Cluster((Node(workers, 0),))
-    jobs = driver._Jobs(graph, SimpleNamespace(execution=Execution()), cluster, 0)
+    jobs = driver._Jobs(graph, Room(cluster, Execution()))
     queue, events, now, number = Queue((), sizes), [], 0.0, itertools.count()
     idle, busy = list(range(workers)), 0
     while True:
