@@ -133,10 +133,11 @@ def test_what_is_kept_when_a_point_is_scored_is_what_its_answers_say(tmp_path, m
     run.write_part("measurements", "p", table)
     keep_scores(run, "p", Measured(table), with_samples=False)
     assert not run.parts("samples"), "not asked for"
-    of_answers = read_samples(run, "p")
+    ((_, of_answers),) = read_samples(run, ["p"])
     keep_scores(run, "p", Measured(table), with_samples=True)
     monkeypatch.setattr(_samples, "samples_of", lambda _: pytest.fail("the answers are read again"))
-    kept = read_samples(run, "p")
+    ((point, kept),) = read_samples(run, ["p"])
+    assert point == "p"
     assert list(kept) == list(of_answers)
     assert intervals("p", kept).equals(intervals("p", of_answers))
     for name, (samples, made) in of_answers.items():
@@ -153,6 +154,7 @@ def test_a_number_that_is_none_is_kept_as_one(tmp_path):
     rows[0]["logprobs"][0] = float("nan")
     run, table = RunFolder(str(tmp_path)), tables.from_rows("measurements", rows)
     keep_scores(run, "p", Measured(table), with_samples=True)
-    (probe, kept), _ = read_samples(run, "p")["forget_loss"][0].values()
+    ((_, found),) = read_samples(run, ["p"])
+    probe, kept = found["forget_loss"][0]["nll"]
     assert probe == "forget"
     assert np.isnan(kept).tolist() == [True] + [False] * 11
