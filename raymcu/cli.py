@@ -6,6 +6,8 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -37,6 +39,7 @@ app = typer.Typer(
 )
 _STOPPED = 130
 """Exit code of who was interrupted, which typer makes of a `KeyboardInterrupt`."""
+_STOPPED_TEXT = "stopped.{} The same command goes on from here."
 _KINDS = (
     *("methods", "masks", "curricula", "metrics"),
     *("curves", "walks", "attacks", "benchmarks", "settings", "claims"),
@@ -121,11 +124,12 @@ def plan(
         late("planning.fitting"),
         durations.training_hours(made, around.sets, layers, on),
     )
+    of_trials = late("planning.search_fitting").trainings_of_trials(wanted, around)
     summary = {
         **made.summary,
         **late("planning.trials").search_summary(wanted),
         "duration": durations.duration(made, wanted, around.sets, layers, on),
-        "memory": fitting.memory_of(wanted, around, made, hours),
+        "memory": fitting.memory_of(wanted, around, made, hours, of_trials),
     }
     if as_json:
         told = summary["duration"] and summary["duration"].to_dict()
@@ -185,17 +189,19 @@ def search(
     ray_dashboard: RayDashboard = False,
 ) -> None:
     """Search hyperparameters with Optuna, as the file's table search says. Resumes likewise."""
-    ledger = late("pipeline").search_study(
-        late("planning.surroundings").load_space(space, sets or []),
-        out,
-        console,
-        extend=extend,
-        is_quiet=quiet,
-        ray_dashboard=ray_dashboard,
-        command=shlex.join(["raymcu", *sys.argv[1:]]),
-    )
-    trials = f"trials: optuna-dashboard sqlite:///{ledger.run.path('optuna.db')}"
-    _end(ledger, late("report.search_words").trials_table(ledger.run), trials)
+    with _stoppable(out):
+        ledger = late("pipeline").search_study(
+            late("planning.surroundings").load_space(space, sets or []),
+            out,
+            console,
+            extend=extend,
+            is_quiet=quiet,
+            ray_dashboard=ray_dashboard,
+            command=shlex.join(["raymcu", *sys.argv[1:]]),
+        )
+    database = ledger.run.path_url("optuna.db")
+    trials = f"optuna-dashboard sqlite:///{database}" if ledger.run.is_local else database
+    _end(ledger, late("report.search_words").trials_table(ledger.run), f"trials: {trials}")
 
 
 app.registered_commands += clusters.app.registered_commands
@@ -232,15 +238,33 @@ def _run(space: Path, out: str, sets: list[str], **switches: bool) -> None:
 
 def _do(space: Path | dict[str, Any], out: str, sets: list[str], **switches: bool) -> Any:
     """Run a study; return its ledger."""
-    return late("pipeline").run_study(
-        late("planning.surroundings").load_space(space, sets),
-        out,
-        console,
-        is_quiet=switches["quiet"],
-        extend=switches.get("extend", False),
-        ray_dashboard=switches.get("ray_dashboard", False),
-        command=shlex.join(["raymcu", *sys.argv[1:]]),
-    )
+    with _stoppable(out):
+        return late("pipeline").run_study(
+            late("planning.surroundings").load_space(space, sets),
+            out,
+            console,
+            is_quiet=switches["quiet"],
+            extend=switches.get("extend", False),
+            ray_dashboard=switches.get("ray_dashboard", False),
+            command=shlex.join(["raymcu", *sys.argv[1:]]),
+        )
+
+
+@contextmanager
+def _stoppable(out: str) -> Iterator[None]:
+    """Say what an interrupt has left in a run folder, if it came while we worked there."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        stopping, notes = late("training.stopping"), getattr(stopped, "__notes__", [])
+        saved = stopping.Stop(late("store.run_folder").RunFolder(out)).saved() if notes else 0
+        if saved:
+            one, more = (
+                "1 training has saved how far it is.",
+                "trainings have saved how far they are.",
+            )
+            notes = [one if saved == 1 else f"{saved} {more}", *notes]
+        raise stopping.StoppedError(_STOPPED_TEXT.format(" ".join(["", *notes]))) from None
 
 
 def _end(ledger: Any, *told: Any) -> None:
@@ -282,7 +306,7 @@ def main() -> None:
         raise SystemExit(error.exit_code) from None
     except SystemExit as end:
         if end.code == _STOPPED:
-            print("raymcu: stopped. The same command goes on from here.", file=sys.stderr)
+            print(f"raymcu: {_STOPPED_TEXT.format('')}", file=sys.stderr)
         raise
 
 

@@ -20,8 +20,9 @@ from raymcu.planning.surroundings import look_around
 from raymcu.report.live import Progress
 from raymcu.report.loggers import check_loggers, log_finished
 from raymcu.report.page import is_drawn, write_report
-from raymcu.search.driver import adopt, run_search
-from raymcu.search.planning import TrialPlanner, reference_plan, without_trials
+from raymcu.search.database import adopt
+from raymcu.search.driver import run_search
+from raymcu.search.planning import TrialPlanner, reference_plan, too_large, without_trials
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.driver import train_ready
@@ -85,7 +86,7 @@ def search_study(  # noqa: PLR0913 - likewise
     folder = RunFolder(out, space.store)
     with folder.claim():
         ledger = Ledger(folder, reference_plan(space, around))
-        check_before(space, ledger.plan, folder, unfit(base, around, ledger.plan, ledger.reused))
+        check_before(space, ledger.plan, folder, too_large(space, around, ledger))
         check_loggers(folder, space)
         is_another = adopt(folder, space, extend=extend)
         ledger.begin(space, command, extend=is_another or None)
@@ -99,8 +100,8 @@ def search_study(  # noqa: PLR0913 - likewise
             trials.recall()
             score(folder, progress)
             crew.dismiss()
-            with progress.stage("search", *trials.count()), folder.at_work():
-                room = [trials.workers], progress.say
+            room = [trials.workers], progress.say
+            with progress.stage("search", *trials.count()), folder.at_work(), ledger.growing():
                 run_search(space, folder, lambda: crew.need(*room), trials.work(), progress)
             ledger.write_recipes()
             analyze_run(folder, base)
@@ -120,13 +121,11 @@ def work(
     graph = ledger.graph(sets)
     needed = graph.workers or ({1} if graph.size else set())
     cluster = crew.need(needed, progress.say) if needed else None
-
-    def look() -> None:
-        progress.expect(ledger.look_ahead(graph))
-
     with progress.stages(ledger.counts(graph)) as watches, ledger.run.at_work(needed):
         if cluster is not None:
-            with crew.measuring(graph, watches["measure"], look) as measuring:
+            with crew.measuring(
+                graph, watches["measure"], lambda: progress.expect(ledger.look_ahead(graph))
+            ) as measuring:
                 while graph.is_open:
                     train_ready(graph, ledger.run, space, cluster, watches, measuring.turn)
                     measuring.finish()
@@ -138,6 +137,7 @@ def score(run: RunFolder, progress: Progress) -> None:
     missing, total = unscored(run)
     with progress.stage("score", total - len(missing), total):
         score_points(run, missing, progress)
+    run.gather()
 
 
 def report(run: RunFolder, progress: Progress) -> None:

@@ -58,6 +58,12 @@ def test_what_fits_is_no_fault():
 
 
 @pytest.fixture
+def unconnected(monkeypatch):
+    """As in a process without a session: one that earlier tests have begun would be found."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+
+@pytest.fixture
 def silent_port():
     """A port where something listens that never says a word."""
     with socket.socket() as server:
@@ -77,6 +83,7 @@ def silent_port():
         ("no-such-host.invalid:6379", "nothing answers there"),
     ],
 )
+@pytest.mark.usefixtures("unconnected")
 def test_an_address_of_no_cluster_is_one_sentence(monkeypatch, address, told):
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ConfigError, match=told) as error, connect("tests"):
@@ -85,6 +92,7 @@ def test_an_address_of_no_cluster_is_one_sentence(monkeypatch, address, told):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("unconnected")
 def test_what_listens_but_is_no_ray_is_given_up(monkeypatch, silent_port):
     monkeypatch.setattr(session, "_ANSWER_S", 3)
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent_port}")

@@ -42,10 +42,10 @@ def unscored(run: RunFolder) -> tuple[list[dict[str, str]], int]:
 
     Any metric that is registered now counts, so what another raymcu has scored is scored again.
     """
-    measured, scored = set(run.parts("measurements")), set(run.parts("scores"))
+    measured = set(run.parts("measurements"))
     points = [point for point in run.plan["points"] if point["id"] in measured]
     known = known_metrics()
-    whole = {key for key in scored & measured if is_whole(run.read_notes("scores", key), known)}
+    whole = {key for key, notes in run.all_notes("scores").items() if is_whole(notes, known)}
     return [point for point in points if point["id"] not in whole], len(points)
 
 
@@ -78,6 +78,8 @@ class _Scorer:
         points = [point for point in run.plan["points"] if point["id"] in measured]
         self.ids = references_of(points)
         self.sampled = sampled_points(run)
+        tables = ("representations", "judgements", "readings", "sharpness")
+        self.others = {table: set(run.parts(table)) for table in tables}
         self.measured: dict[str, Measured] = {}
 
     def __call__(self, point: Mapping[str, str]) -> str:
@@ -86,8 +88,8 @@ class _Scorer:
         rows = self.run.read_part("measurements", key)
         others = {
             table: self.run.read_part(table, key)
-            for table in ("representations", "judgements", "readings", "sharpness")
-            if self.run.has_part(table, key)
+            for table, there in self.others.items()
+            if key in there
         }
         against = self._references(point["forget_size"], point.get("asking") or "")
         with_samples = self.sampled is None or key in self.sampled

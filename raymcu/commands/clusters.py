@@ -40,7 +40,7 @@ def check(
                 told = f"{_MARKS[line.is_good]} {line.subject}: {escape(line.text)}"
                 console.print(told, highlight=False, soft_wrap=True)
 
-    unfit = late("planning.fitting").unfit(wanted, around, plan)
+    unfit = late("planning.search_fitting").unfit_search(wanted, around, plan)
     tell(checking.look_here(wanted, plan, run, unfit))
     if nodes:
         tell(late("cluster.nodes").every_node(wanted, plan, run))

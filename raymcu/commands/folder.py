@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from raymcu.commands.options import Json, Quiet, Run, console, late, opened, print_json
+from raymcu.commands.options import Json, Quiet, Run, console, late, on_disk, opened, print_json
 
 app = typer.Typer()
 
@@ -99,7 +99,10 @@ def report(
 def export(
     run: Run,
     point: Annotated[str, typer.Argument(help=_POINT, show_default=False)],
-    to: Annotated[Path, typer.Option("--to", help="Folder to write.", show_default=False)],
+    to: Annotated[
+        Path,
+        typer.Option("--to", help="Folder to write.", show_default=False, callback=on_disk),
+    ],
     push: Annotated[
         str | None,
         typer.Option(

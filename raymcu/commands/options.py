@@ -2,12 +2,15 @@
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+from raymcu.errors import ConfigError
 
 console = Console(width=None if sys.stdout.isatty() else 100)
 
@@ -32,6 +35,20 @@ Extend = Annotated[bool, typer.Option(help="Add to a folder that holds another s
 RayDashboard = Annotated[
     bool, typer.Option(help="Serve Ray's own dashboard on loopback (local cluster only).")
 ]
+
+
+def on_disk(path: Path) -> Path:
+    """Return a path of this machine's disk.
+
+    Raises:
+        ConfigError: If it was a URL, of which typer has made a folder named ``s3:``.
+    """
+    if url := re.match(r"([a-z][a-z0-9]+):/(.*)", str(path)):
+        raise ConfigError(
+            f"{url[1]}://{url[2]}: is a URL; this has to be a path on this machine's disk. Give "
+            "one, and copy from there or to there with a tool of that store (`aws s3 cp`)."
+        )
+    return path
 
 
 def late(module: str) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from raymcu.commands.options import Run, console, late, opened
+from raymcu.commands.options import Run, console, late, on_disk, opened
 
 app = typer.Typer()
 
@@ -26,7 +26,10 @@ def compare(
 @app.command()
 def pack(
     run: Run,
-    to: Annotated[Path, typer.Option("--to", help="File to write, a zip.", show_default=False)],
+    to: Annotated[
+        Path,
+        typer.Option("--to", help="File to write, a zip.", show_default=False, callback=on_disk),
+    ],
     checkpoints: Annotated[bool, typer.Option(help="Pack the models, too.")] = True,
 ) -> None:
     """Write a study into one file, with the hash of everything in it."""
@@ -40,9 +43,15 @@ def pack(
 
 @app.command()
 def unpack(
-    file: Annotated[Path, typer.Argument(help="What `raymcu pack` wrote.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(help="What `raymcu pack` wrote.", show_default=False, callback=on_disk),
+    ],
     out: Annotated[
-        Path, typer.Option("--out", help="Run folder to make, local.", show_default=False)
+        Path,
+        typer.Option(
+            "--out", help="Run folder to make, local.", show_default=False, callback=on_disk
+        ),
     ],
 ) -> None:
     """Make a run folder of a packed study, if every byte is as it was packed."""

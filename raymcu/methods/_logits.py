@@ -1,7 +1,7 @@
 """Logits that are made where they are read, some positions at a time, and again to go backward.
 
 What a method reads of logits is a number for each position, told from the logits of that position
-alone, so no tensor of all positions and the whole vocabulary is ever needed.
+alone, so no tensor of all positions and a large vocabulary is ever needed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
+SMALL = 2**13
+"""Entries of a vocabulary whose logits are all made at once: as all were when ids of trainings in
+float32 did not yet say that theirs are made in chunks, see `Recipe.is_chunked`."""
 AT_ONCE = 2**24
-"""Logits that are made at once: 64 MiB in float32. Part of the bits of a head's gradient, so it
-depends on nothing but the vocabulary; where all positions fit, nothing is computed twice."""
+"""Logits of a larger one that are made at once: 64 MiB in float32. Part of the bits of a head's
+gradient, so it depends on nothing else; where all positions fit, nothing is computed twice."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class Logits:
         return self.head(self.states)
 
 
+def at_once(num_classes: int) -> int:
+    """Return of how many positions logits are made at once, by the vocabulary alone."""
+    return 2**62 if num_classes <= SMALL else max(1, AT_ONCE // num_classes)
+
+
 def read(
     logits: Logits,
     of: Callable[..., Float[Tensor, " positions"]],
@@ -64,7 +72,7 @@ def read(
             returns a number for each. It draws nothing: in the backward pass it is called again.
         along: Tensors whose first dimension is the positions, and other models' logits.
     """
-    rows, count = max(1, AT_ONCE // logits.num_classes), len(logits)
+    rows, count = at_once(logits.num_classes), len(logits)
 
     def piece(states: Tensor, *given: Tensor) -> Tensor:
         there = [

@@ -215,13 +215,18 @@ def unfit(
             f"workers = 'auto' in {', '.join(tables)} cannot be found for the GPUs of the cluster. "
             "Set it, e.g. to 80; without GPUs set execution.gpus_per_worker = 0."
         )
+    yield from (fault for _, fault in too_large(fitting, recipes))
+
+
+def too_large(fitting: Fitting, recipes: Collection[Recipe]) -> Iterator[tuple[Recipe, str]]:
+    """Yield of each table the largest training that does not fit, and what to say of it."""
     worst: dict[tuple[str, str], Recipe] = {}
     for recipe in recipes:
         if not fitting.fits(recipe):
             key = (table_of(recipe), recipe.role)
             worst[key] = max(worst.get(key, recipe), recipe, key=fitting.over_all_workers)
     for recipe in worst.values():
-        yield _fault(fitting, recipe)
+        yield recipe, _fault(fitting, recipe)
 
 
 def _trainings(space: SearchSpace) -> Iterator[tuple[str, Training]]:
@@ -296,7 +301,11 @@ def _gib(found: Peak | None) -> float:
 
 
 def memory_of(
-    space: SearchSpace, around: Surroundings, plan: Plan, hours: Mapping[str, float]
+    space: SearchSpace,
+    around: Surroundings,
+    plan: Plan,
+    hours: Mapping[str, float],
+    of_trials: Collection[Recipe] = (),
 ) -> dict[str, Any]:
     """Return what a device holds of each kind of training, and what would make it less.
 
@@ -305,6 +314,7 @@ def memory_of(
         around: What it was planned in.
         plan: The study's.
         hours: Of each training, by its id.
+        of_trials: Trainings of a search's largest trials, of which nobody knows how many there are.
     """
     fitting = Fitting(space, around)
     kinds: dict[tuple[str, str], list[Recipe]] = {}
@@ -312,6 +322,11 @@ def memory_of(
         if recipe.training is not None and not recipe.bend and recipe.step is None:
             kinds.setdefault((recipe.role, _kind(recipe)), []).append(recipe)
     rows = [_row(fitting, role, kind, those, hours) for (role, kind), those in kinds.items()]
+    kinds = {}
+    for recipe in of_trials:
+        kinds.setdefault((f"trial's {recipe.role}", _kind(recipe)), []).append(recipe)
+    for (role, kind), those in kinds.items():
+        rows.append({**_row(fitting, role, kind, those, {}), "trainings": None})
     return {
         "device_gib": fitting.device_gib,
         "room_gib": fitting.room(1),

@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -25,6 +27,8 @@ from raymcu.study.search_space import SearchSpace
 FINAL_REASONS = frozenset({"diverged", "too_long"})
 """Failures that trying again would only repeat: same seed, same numbers."""
 
+_WRITING = 0.02
+"""Of the time at most so much goes into writing a plan that grows with every trial."""
 _TOLD = ("num_steps", "final_loss", "train_s")
 """Of a recipe by its checkpoint."""
 _UNDONE = "skipped"
@@ -51,6 +55,10 @@ class Ledger:
         self._whole = plan
         self._context: Mapping[str, Any] = {}
         self._keeps_relearned = False
+        self._added: dict[str, dict[str, Any]] = {"recipes": {}, "curves": {}, "points": {}}
+        """What the plan was extended by and its files do not tell yet."""
+        self._writes_at: float | None = None
+        """When they may be written again; None: at once."""
         self.reused = {key for key in plan.recipes if run.checkpoints.is_done(key)}
 
     def begin(self, space: SearchSpace, command: str = "", *, extend: bool | None) -> None:
@@ -105,6 +113,7 @@ class Ledger:
             self._write_plan()
             self._reopen()
             yield
+            self.run.gather()
             self._drop_passed()
             done = plan.content
 
@@ -118,24 +127,51 @@ class Ledger:
             By stage, how many items were added.
         """
         before = graph.size
+        self.run.gather()
         self._ahead = self._follow(self._ahead)
         self._fill(graph, self._ahead)
         return graph.size - before
 
     def extend(self, plans: Iterable[Plan]) -> None:
-        """Add what other plans hold, e.g. those of trials; what is there keeps its name."""
-        here = self.plan
-        recipes, curves, points = dict(here.recipes), dict(here.curves), dict(here.points)
+        """Add what other plans hold, e.g. those of trials; what is there keeps its name.
+
+        The files tell it at once, or in a block of `growing` after a while.
+        """
         for plan in plans:
-            recipes = {**plan.recipes, **recipes}
-            curves = {**plan.curves, **curves}
-            points = {**plan.points, **points}
-        new = recipes.keys() - here.recipes.keys()
-        self.reused |= {key for key in new if self.run.checkpoints.is_done(key)}
-        self.plan = replace(
-            here, recipes=recipes, curves=curves, points=points, asked=self._whole.id
-        )
+            for name, added in self._added.items():
+                there, more = getattr(self.plan, name), getattr(plan, name)
+                new = {key: it for key, it in more.items() if key not in there and key not in added}
+                added |= new
+                if name == "recipes":
+                    self.reused |= {key for key in new if self.run.checkpoints.is_done(key)}
+        if self._writes_at is None or time.monotonic() >= self._writes_at:
+            self._grow()
+
+    @contextmanager
+    def growing(self) -> Iterator[None]:
+        """While the block runs, take a small share of the time to write a plan that is extended.
+
+        Whoever extends it can do so again after a crash: the rows of trials tell what they need.
+        """
+        self._writes_at = 0.0
+        try:
+            yield
+        finally:
+            self._writes_at = None
+            self._grow()
+
+    def _grow(self) -> None:
+        began = time.monotonic()
+        more: dict[str, Any] = {
+            name: {**getattr(self.plan, name), **new} for name, new in self._added.items()
+        }
+        self.plan = replace(self.plan, **more, asked=self._whole.id)
+        self._added = {name: {} for name in more}
         self._write_plan()
+        if self._writes_at is not None:
+            self.run.gather()
+            ended = time.monotonic()
+            self._writes_at = ended + (ended - began) / _WRITING
 
     def _is_done(self, recipe: str) -> bool:
         """Say whether a checkpoint is there; what was at the beginning is not looked at again."""
@@ -269,6 +305,8 @@ class Ledger:
 
     def end(self, seconds: Mapping[str, float]) -> None:
         """Note that all is done, and add what each stage took to what earlier runs here took."""
+        self.run.gather()
+        self.run.settle()
         known = self.run.read_json("run.json").get("times_s", {})
         times = {**known, **{k: known.get(k, 0.0) + v for k, v in seconds.items()}}
         self.note(times_s=times, finished=datetime.now(UTC).isoformat())

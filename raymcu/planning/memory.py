@@ -31,7 +31,7 @@ _ROUNDED = {"float32": 0.0, "kahan": 16.0, "stochastic": 8.0}
 """Bytes of the largest weight while it is stepped in float32 and rounded."""
 _NF4 = 0.5 + 4 / 64
 """Bytes of a weight in 4 bits, its share of a scale included."""
-_MADE = 14.0
+_MADE = 9.0
 """Bytes of a weight while it is made of 4 bits, or rounded to them."""
 _QUARTER = 0.25
 """Of a GPU: where what is trained takes less, there is room for what blocks compute."""
@@ -219,8 +219,11 @@ class _Making:
         is_small = self.computed == 2.0 and self.training.lora is not None
         opened = 2.0 if is_small and (self.workers > 1 or self.recipe.parents) else 4.0
         both = opened + 2.0 * (self.is_working and opened > 2.0)  # until it is known what moves
-        start = opened * self.shape.num_parameters / self.shards
-        yield {"weights": start, "gathered": self.in_layer - self.gathered}
+        is_read = bool(self.recipe.parents or self.recipe.model.path)  # and rounded one by one
+        start = opened * self.shape.num_parameters
+        if is_read and self.in_4_bits:
+            start = self._model(opened) + opened * self.shape.hidden * self.shape.inner
+        yield {"weights": start / self.shards, "gathered": self.in_layer - self.gathered}
         start = self._model(both) / self.shards
         for part, needs in self.passes.needs.items():
             if needs.reads_reference or needs.random_logits:

@@ -9,7 +9,7 @@ from functools import cached_property
 from math import prod
 
 from raymcu.methods._base import METHODS, Method, Part, all_needs
-from raymcu.methods._logits import AT_ONCE
+from raymcu.methods._logits import at_once
 from raymcu.models.shapes import Shape
 from raymcu.planning.recipes import Recipe
 from raymcu.study.training_tables import Training
@@ -155,7 +155,7 @@ class Passes:
     @property
     def at_once(self) -> int:
         """Positions whose logits are made at once; where all fit, nothing is made again."""
-        return max(1, AT_ONCE // max(1, self.shape.vocabulary))
+        return at_once(self.shape.vocabulary)
 
     def logits(self, positions: int) -> float:
         """Return what reading the logits takes, those that are made at once alone."""

@@ -25,6 +25,7 @@ _LATER_KEYS: Mapping[str, Any] = {
     **dict.fromkeys(("coefficient", "blend", "lesson", "step")),
     "bend": 0,
     "objective_along": "uniform",
+    "is_chunked": False,
 }
 """Keys of recipes that are younger than ids, likewise."""
 
@@ -139,6 +140,9 @@ class Recipe(BaseModel):
     """Which of them it is; None: the end."""
     training: Training | None
     """None for a ready model, which is only copied into the store, and for what is blended."""
+    is_chunked: bool = False
+    """Whether a training in float32 makes logits in chunks, whose gradients add up in another order
+    than those of all at once; of bfloat16 the id says so otherwise."""
     g_effects: GEffects | None = None
     """None records none. The record changes no weight, but is part of what the recipe makes."""
     seed: int

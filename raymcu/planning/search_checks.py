@@ -64,7 +64,6 @@ def search_faults(space: SearchSpace, registries: Registries) -> list[str]:
     ]
     if not faults:  # else what cannot be tried would be told as a fault of its value
         faults = list(_value_faults(space, registries)) or [
-            *_worker_faults(space),
             *_pruner_faults(space),
             *_unread_faults(space),
         ]
@@ -182,15 +181,12 @@ def _step_faults(search: Search) -> Iterator[str]:
         )
 
 
-def _worker_faults(space: SearchSpace) -> Iterator[str]:
-    """Refuse a number of workers that only a plan tells: processes of trials start before."""
-    trained = [space.use_of(method, is_second_order=False)[1] for method in space.methods]
-    bend = [space.curves.bend.training] if search_of(space).curve is not None else []
-    if any(training.workers == "auto" for training in (*trained, *bend)):
-        yield (
-            "search: workers = 'auto' is for `raymcu run`; processes of a search are started "
-            "before its trials are known. Set workers to the number that `raymcu plan` names."
-        )
+def gang_pruned(pruner: str) -> str:
+    """Say that trials of several workers cannot be looked at."""
+    return (
+        f"search.pruner: '{pruner}' looks at unfinished trainings, which gangs of "
+        "training.workers > 1 do not show. Set pruner = 'none' or workers = 1."
+    )
 
 
 def _pruner_faults(space: SearchSpace) -> Iterator[str]:
@@ -198,10 +194,7 @@ def _pruner_faults(space: SearchSpace) -> Iterator[str]:
     if search.pruner == "none":
         return
     if most_workers(space) > 1:
-        yield (
-            f"search.pruner: '{search.pruner}' looks at unfinished trainings, which gangs of "
-            "training.workers > 1 do not show. Set pruner = 'none' or workers = 1."
-        )
+        yield gang_pruned(search.pruner)
     for name in search.objectives:
         if (asked := Asked.parse(name)).how is not None:
             yield (

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from raymcu.blend import Blend
+from raymcu.methods._logits import SMALL
 from raymcu.planning.facts import Surroundings
 from raymcu.planning.fitting import Fitting
 from raymcu.planning.plan import Point
@@ -83,10 +84,19 @@ class Trainings:
                 "benchmark": self.space.benchmark,
                 "fingerprint": self.around.fingerprint,
                 "train_sets": (),
+                "is_chunked": content["training"] is not None and self._is_chunked(model),
                 **content,
             }
         )
         return self.recipes.setdefault(recipe.id, self.fitting.settled(recipe))
+
+    def _is_chunked(self, model: ModelSource) -> bool:
+        """Whether its vocabulary is a large one, as those of all published models are."""
+        if self.around.is_classifier or model.dtype != "float32":
+            return False
+        shape, scratch = self.around.shape, model.scratch
+        size = getattr(scratch, "vocab_size", shape.vocabulary if shape else None)
+        return size is None or size > SMALL
 
     def learner(self, forget_size: str | None) -> Recipe:
         """Add the original model, or the one retrained without a forget set."""

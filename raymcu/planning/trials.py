@@ -4,7 +4,7 @@ Pure: Optuna's trial is known by its three questions only.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -290,6 +290,41 @@ def tried_values(search: Search, key: str) -> Sequence[Any]:
         return search.grid[key]
     one = search.space[key]
     return one.choice or tuple(dict.fromkeys(one.float or one.int or ()))
+
+
+def largest_trials(space: SearchSpace, size: Callable[[Values], Any]) -> list[Values]:
+    """Return the values that make trials largest, of each parameter its largest value.
+
+    There is one for each way to set what chooses and what other parameters wait for.
+
+    Args:
+        space: With a ``search``.
+        size: Of a trial with such values, which are compared. The largest is found key by key.
+    """
+    search = search_of(space)
+    waited: dict[str, list[Any]] = {key: [] for key in CHOOSES}
+    for one in search.space.values():
+        for other, wanted in one.when.items():
+            waited.setdefault(other, []).extend(any_of(wanted))
+    set_first = {
+        key: [*tried_values(search, key), *(v for v in more if v not in tried_values(search, key))]
+        for key, more in waited.items()
+        if key in search.space or key in search.grid
+    }
+    first = [key for key in CHOOSES if key in set_first]
+    keys = dict.fromkeys((*first, *search.grid, *_in_order(search)))
+    known: list[Values] = []
+    for chosen in itertools.product(*set_first.values()):
+        named, values = dict(zip(set_first, chosen, strict=True)), Values()
+        for key in keys:
+            if key in named and _exists(space, key, values):
+                values = {**values, key: named[key]}
+            elif _exists(space, key, values):
+                found = [{**values, key: value} for value in tried_values(search, key)]
+                values = max(found, key=size)
+        if values not in known:
+            known.append(values)
+    return known
 
 
 def context_of(space: SearchSpace, key: str) -> Values:

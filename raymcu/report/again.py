@@ -24,6 +24,7 @@ def rescore(run: RunFolder, console: Console, *, is_quiet: bool = False) -> int:
         progress.stage("score", 0, len(points)),
     ):
         score_points(run, points, progress)
+    run.tidy()
     return len(points)
 
 
@@ -33,7 +34,9 @@ def reanalyze(run: RunFolder) -> None:
     Points whose scores lack a metric that there is now are scored first.
     """
     know_own(run)
-    score_points(run, unscored(run)[0], lambda ended, running: None)
+    if missing := unscored(run)[0]:
+        score_points(run, missing, lambda ended, running: None)
+        run.tidy()
     analyze_run(run, SearchSpace.model_validate(run.plan["search_space"]))
 
 
@@ -56,8 +59,7 @@ def verify(run: RunFolder) -> tuple[list[str], list[str]]:
             faults += found
             sound += [] if found else [f"checkpoints/{key}"]
     for table in run.names("tables"):
-        for part in run.parts(table):
-            fault = run.fault_of(table, part)
-            faults += [fault] if fault else []
-            sound += [] if fault else [f"tables/{table}/{part}"]
+        parts, wrong = run.check_table(table)
+        faults += wrong
+        sound += [f"tables/{table}/{part}" for part in parts]
     return sound, faults

@@ -34,7 +34,8 @@ def memory_tables(memory: Mapping[str, Any], where: str) -> Iterator[Table]:
         told = ", ".join(f"{kind} {_gib(size)}" for kind, size in parts.items())
         gib = Text(_gib(row["gib"]), style="" if row["fits"] else "bold red")
         time = "–" if row["hours"] is None else time_span(3600 * row["hours"])
-        table.add_row(_name(row), str(row["trainings"]), time, str(row["workers"]), gib, told)
+        number = "–" if row["trainings"] is None else str(row["trainings"])
+        table.add_row(_name(row), number, time, str(row["workers"]), gib, told)
     yield table
     crowded = [row for row in memory["roles"] if row["helps"]]
     if crowded:

@@ -197,8 +197,8 @@ def _sources(run: RunFolder) -> str:
 
     Of measurements and trainings, whose names are hashes of what they hold, the names alone.
     """
-    parts = [f"tables/{table}/{part}.parquet" for table in _READ for part in run.parts(table)]
-    digests = [(name, sha256(run.read_bytes(name)).hexdigest()) for name in ("plan.json", *parts)]
+    files = [name for table in _READ for name in run.table_files(table)]
+    digests = [(name, sha256(run.read_bytes(name)).hexdigest()) for name in ("plan.json", *files)]
     names = [run.parts("measurements"), sorted(run.checkpoints.done()), FILE]
     return content_id([digests, names, versions.installed()])
 

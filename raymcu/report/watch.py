@@ -28,30 +28,26 @@ _PLACES = 60
 
 
 class Parts:
-    """Reads the parts of a table again and again: each file once, until it changes."""
+    """Reads the files of a table again and again: each once, until it changes."""
 
     def __init__(self, run: RunFolder, table: str, read: Callable[[pa.Table], Any]) -> None:
         self.run = run
         self.table = table
         self.read = read
-        self._kept: dict[str, tuple[str, Any]] = {}
+        self._kept: dict[str, Any] = {}
 
     def values(self) -> list[Any]:
-        """Return what ``read`` makes of each part that is there.
+        """Return what ``read`` makes of each file: of one part, or of a batch of them.
 
         Raises:
             StoreError: If a part is damaged.
         """
-        stamps = {
-            name.removesuffix(".parquet"): repr(entry)
-            for name, entry in self.run.files(f"tables/{self.table}").items()
-            if name.endswith(".parquet")
+        kept = self._kept
+        self._kept = {
+            stamp: kept[stamp] if stamp in kept else self.read(read())
+            for stamp, read in self.run.read_pieces(self.table)
         }
-        self._kept = {part: kept for part, kept in self._kept.items() if part in stamps}
-        for part, stamp in stamps.items():
-            if self._kept.get(part, ("",))[0] != stamp:
-                self._kept[part] = (stamp, self.read(self.run.read_part(self.table, part)))
-        return [value for _, value in self._kept.values()]
+        return list(self._kept.values())
 
 
 class Watch:

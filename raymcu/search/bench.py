@@ -27,17 +27,23 @@ from raymcu.training.stopping import Stop
 from raymcu.training.workshop import Workshop
 
 
-def bench_setup(run: RunFolder, space: SearchSpace) -> dict[str, Any]:
+def bench_setup(run: RunFolder, space: SearchSpace, workers: int = 1) -> dict[str, Any]:
     """Return what a `TrialBench` is made from, as JSON values.
 
     Made when the points of the reference models are in the folder.
+
+    Args:
+        run: That folder.
+        space: With a ``search``.
+        workers: That share a trial's largest training.
     """
     setup = setup_of(run, space)
     alone = {row["point_id"] for row in setup["alone"]}
     names = ["point_id", "attack", "strength", "attacked"]
     rows = run.read_table("points").select(names).to_pylist()
     attacked = [row for row in rows if row["attacked"] in alone]
-    return {**setup, "space": space.model_dump(mode="json"), "attacked": attacked}
+    told = {"space": space.model_dump(mode="json"), "attacked": attacked, "workers": workers}
+    return {**setup, **told}
 
 
 class TrialBench:
@@ -50,7 +56,7 @@ class TrialBench:
     def __init__(self, setup: dict[str, Any]) -> None:
         self.space = SearchSpace.model_validate(setup["space"])
         self.search = search_of(self.space)
-        own = ("space", "attacked")
+        own = ("space", "attacked", "workers")
         self.setup = {key: value for key, value in setup.items() if key not in own}
         self.attacked: list[dict[str, Any]] = setup.get("attacked", [])
         self.run_folder = RunFolder(setup["run"], setup["store"])

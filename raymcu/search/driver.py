@@ -6,16 +6,14 @@ used: the same command goes on where the last one was.
 
 import math
 import re
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import optuna
 import ray
 import torch
 from ray import tune
@@ -23,11 +21,12 @@ from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from raymcu.cluster.leaving import Deaths
+from raymcu.cluster.room import Room
 from raymcu.errors import StoreError, WorkError
 from raymcu.models.devices import DeviceError, Devices, device_name, is_device_error
-from raymcu.planning.search_extension import check_extension
-from raymcu.planning.trials import cells, most_workers, search_identity, search_of
+from raymcu.planning.trials import search_of
 from raymcu.progress import Running, Watch
+from raymcu.search.database import database, open_studies
 from raymcu.search.searcher import BROKEN, DAMAGED, CellSearcher, Failure, Proposal, Told
 from raymcu.search.spec import Bench, TrialSpec, Work
 from raymcu.search.study import StudySearch
@@ -36,14 +35,12 @@ from raymcu.store import tables
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.extensions import load_extensions
-from raymcu.study.loading import strictly
 from raymcu.study.search_space import SearchSpace
 from raymcu.training.stopping import Interrupt, StoppedError
 
-DATABASE = "optuna.db"
-_LOCK_S = 60
-"""How long to wait for a reader of the database, such as optuna-dashboard."""
 _REPORT_EVERY_S = 1.0
+_MOST = 10_000
+"""Trials at once, as Tune has it; how many there are the searcher says."""
 _benches: dict[str, Bench] = {}
 """Of this worker process, by what they are set up with: kept from trial to trial."""
 
@@ -75,9 +72,11 @@ def run_search(
         devices, book = Devices(run), _Book(run, keep)
         while any(study.has_more() for study in studies):
             cluster = cluster_of()
+            room = Room(cluster, space.execution)
             for study in studies:
-                study.is_alone = _concurrent(space, cluster) == 1
+                study.is_alone = _concurrent(space, room, work.workers) == 1
             searcher = CellSearcher(studies, work, Told(book.begun, book.ended, book.failure))
+            searcher.room = partial(_concurrent, space, room, work.workers)
             broken = devices.broken()
             with held(broken):
                 _fit(space, run, cluster, searcher, watch)
@@ -91,67 +90,14 @@ def run_search(
             return
 
 
-def _concurrent(space: SearchSpace, cluster: Cluster) -> int:
+def _concurrent(space: SearchSpace, room: Room, workers: int) -> int:
     """Return how many trials run at once; those that gangs train, no more than there is room for.
 
     A gang that waits for another one gives up in the end.
     """
-    workers, asked = most_workers(space), search_of(space).concurrent
-    room = cluster.workers(space.execution)
-    return asked or room if workers == 1 else max(1, min(room // workers, asked or room))
-
-
-@contextmanager
-def database(run: RunFolder) -> Iterator[tuple[Any, Any]]:
-    """Open Optuna's database; yield it, and what copies it to where the run folder is.
-
-    SQLite needs a local file. For a folder behind a URL that is a copy, kept up after each trial.
-    """
-    with tempfile.TemporaryDirectory(prefix="raymcu-optuna-") as cache:
-        path = Path(run.path(DATABASE)) if run.is_local else Path(cache) / DATABASE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not run.is_local and run.exists(DATABASE):
-            path.write_bytes(run.read_bytes(DATABASE))
-        options = {"connect_args": {"timeout": _LOCK_S}}
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=options)
-
-        def keep() -> None:
-            if not run.is_local:
-                run.write_bytes(DATABASE, path.read_bytes())
-
-        try:
-            yield storage, keep
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
-            keep()
-
-
-def adopt(run: RunFolder, space: SearchSpace, *, extend: bool) -> bool:
-    """Give the studies of a folder to a search that adds cells to theirs.
-
-    Returns:
-        Whether it is another one than the folder's.
-
-    Raises:
-        ConfigError: If the folder's trials would have other numbers, or nobody gave leave.
-    """
-    if not run.exists("plan.json"):
-        return False
-    there = strictly(SearchSpace, run.plan["search_space"])
-    if not check_extension(there, space, run.url, extend=extend):
-        return False
-    before, now = search_identity(there), search_identity(space)
-    with database(run) as (storage, _):
-        for study in storage.get_all_studies():
-            if storage.get_study_user_attrs(study._study_id).get("search_space") == before:
-                storage.set_study_user_attr(study._study_id, "search_space", now)
-    return True
-
-
-def open_studies(space: SearchSpace, storage: Any) -> list[StudySearch]:
-    """Begin, or take up again, the study of each cell."""
-    return [StudySearch(space, cell, storage) for cell in cells(space)]
+    asked = search_of(space).concurrent
+    there = room.workers
+    return asked or there if workers == 1 else max(1, min(there // workers, asked or there))
 
 
 def record_missing(run: RunFolder, studies: list[StudySearch]) -> None:
@@ -208,7 +154,7 @@ def _fit(
         "setup": work.setup,
     }
     resources = {"cpu": execution.cpus_per_worker, "gpu": cluster.gpus_per_worker(execution)}
-    if most_workers(space) > 1:  # a trial that only drives must not hold what its gang waits for
+    if work.workers > 1:  # a trial that only drives must not hold what its gang waits for
         resources = {"memory": 1}
     trainable = tune.with_parameters(_run_trial, make_bench=work.make_bench, common=common)
     interrupt = Interrupt(run)
@@ -223,7 +169,7 @@ def _fit(
                 search_alg=searcher,
                 scheduler=_Pruning(searcher),
                 num_samples=-1,
-                max_concurrent_trials=_concurrent(space, cluster),
+                max_concurrent_trials=_MOST,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"raymcu {trial.config['trial']}".replace(
                     "/", " "
@@ -232,7 +178,7 @@ def _fit(
             ),
             run_config=tune.RunConfig(
                 name=f"search-{int(time.time())}",
-                storage_path=f"{run.url}/tune",
+                storage_path=run.tune_path,
                 verbose=0,
                 callbacks=callbacks,
                 failure_config=tune.FailureConfig(max_failures=execution.max_attempts - 1),

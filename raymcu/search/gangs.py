@@ -7,7 +7,6 @@ from raymcu.errors import WorkError
 from raymcu.measurement.driver import Crew
 from raymcu.planning.plan import Point
 from raymcu.planning.recipes import Recipe
-from raymcu.planning.trials import most_workers
 from raymcu.progress import Running
 from raymcu.search.bench import TrialBench
 from raymcu.search.spec import Look, Progress, TrialSpec
@@ -27,7 +26,7 @@ class GangBench(TrialBench):
     def __init__(self, setup: dict[str, Any]) -> None:
         super().__init__(setup)
         execution = self.space.execution
-        room = most_workers(self.space)
+        room = setup["workers"]
         actors = min(room, execution.measure_actors or room)
         update = {"execution": execution.model_copy(update={"measure_actors": actors})}
         self.crew = Crew(self.run_folder, self.space.model_copy(update=update))

@@ -1,9 +1,10 @@
 """What a trial needs, planned like any study in the same surroundings; the plan of all so far."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from raymcu.errors import ConfigError
@@ -11,17 +12,10 @@ from raymcu.planning.facts import Surroundings
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.objectives import asked_after
 from raymcu.planning.plan import Plan
-from raymcu.planning.planner import make_plan, plan_trial
-from raymcu.planning.search_checks import trial_faults
-from raymcu.planning.surroundings import REGISTRIES, look_again
-from raymcu.planning.trials import (
-    applied,
-    mixing_of,
-    most_trials,
-    most_workers,
-    search_identity,
-    search_of,
-)
+from raymcu.planning.planner import make_plan
+from raymcu.planning.search_fitting import TrialFitting, plan_of_trial, unfit_search
+from raymcu.planning.surroundings import look_again
+from raymcu.planning.trials import most_trials, search_identity, search_of
 from raymcu.search.bench import TrialBench, bench_setup
 from raymcu.search.gangs import GangBench
 from raymcu.search.spec import TrialSpec, Work
@@ -60,19 +54,8 @@ class TrialPlanner:
         return done, max(done, most_trials(self.space) or 0)
 
     def plan(self, values: Mapping[str, Any]) -> Plan:
-        """Plan a trial by the values of its cell and parameters.
-
-        Raises:
-            ConfigError: If they do not fit the file's rules.
-        """
-        if faults := trial_faults(self.space, values, REGISTRIES):
-            raise ConfigError(faults)
-        space = applied(self.space, values)
-        around = look_again(self.around, space)
-        if self.search.curve is not None:  # whose findings are of curves as they are
-            return make_plan(space.model_copy(update={"attacks": ()}), around)
-        after = asked_after(self.search)
-        return plan_trial(space, around, self.search.seeds, mixing_of(values), after)
+        """Plan a trial. Raises as `raymcu.planning.search_fitting.plan_of_trial`."""
+        return plan_of_trial(self.space, self.around, values)
 
     def spec(self, values: Mapping[str, Any]) -> TrialSpec:
         """Plan a trial, and keep its plan."""
@@ -91,10 +74,10 @@ class TrialPlanner:
             curves=tuple(plan.curves.values()),
         )
 
-    @property
+    @cached_property
     def workers(self) -> int:
         """Processes that share the largest training of a trial."""
-        return most_workers(self.space)
+        return TrialFitting(self.space, self.around).workers
 
     def missing(self, spec: TrialSpec) -> Sequence[str]:
         """Return the recipes that have to be trained for a trial; a curve's bends are one."""
@@ -105,7 +88,13 @@ class TrialPlanner:
     def work(self) -> Work:
         """Return what runs the trials; the reference models have been measured."""
         bench = GangBench if self.workers > 1 else TrialBench
-        return Work(self.spec, self.missing, bench, bench_setup(self.ledger.run, self.space))
+        setup = bench_setup(self.ledger.run, self.space, self.workers)
+        return Work(self.spec, self.missing, bench, setup, self.workers)
+
+
+def too_large(space: SearchSpace, around: Surroundings, ledger: Ledger) -> Iterator[str]:
+    """Say which trainings of a search do not fit the devices, as far as they are missing."""
+    return unfit_search(space, around, ledger.plan, ledger.reused)
 
 
 def reference_plan(space: SearchSpace, around: Surroundings) -> Plan:

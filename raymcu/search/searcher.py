@@ -90,6 +90,8 @@ class CellSearcher(Searcher):  # type: ignore[misc] # Ray is untyped
         """What ended the search before its time."""
         self.is_interrupted: Callable[[], bool] = lambda: False
         """Whether somebody asked for an end: then it proposes no more."""
+        self.room: Callable[[], int] = lambda: 1 + len(self.running)
+        """How many trials there may be at once; asked each time, as it may change."""
         self._search = studies[0].search
         self._waiting: Proposal | None = None
         self._closed: set[str] = set()
@@ -100,6 +102,8 @@ class CellSearcher(Searcher):  # type: ignore[misc] # Ray is untyped
         """Return the next trial; None: wait for a running one; FINISHED: there is none."""
         if self.is_interrupted():
             return str(Searcher.FINISHED)
+        if len(self.running) >= self.room():
+            return None
         try:
             proposal = None if self.broken else self._next(trial_id)
         except Exception as error:  # noqa: BLE001 - Tune would only log it
@@ -116,6 +120,10 @@ class CellSearcher(Searcher):  # type: ignore[misc] # Ray is untyped
             "spec": proposal.spec.model_dump_json(),
             "names": [*self._search.objectives, *self._search.constraints],
         }
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Tell Tune that it is minded here how many there are at once."""
+        return True
 
     def look(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Note a look at an unfinished trial; say whether it is hopeless."""

@@ -67,3 +67,5 @@ class Work:
     """Called once in each worker process."""
     setup: dict[str, Any]
     """What it is called with: JSON values."""
+    workers: int = 1
+    """That share a trial's largest training."""

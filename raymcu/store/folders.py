@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from raymcu.errors import ConfigError, StoreError
 from raymcu.store import node_cache
 from raymcu.store.ids import content_id
 from raymcu.store.listing import Listing
-from raymcu.store.objects import Entry, objects_of, refusal
+from raymcu.store.objects import Entry, entry_of, objects_of, refusal
 
 
 class Folder:
@@ -107,10 +107,29 @@ class Folder:
         known, path = self.known, self.path(name)
         return self.objects.is_file(path) if known is None else path in known.files
 
-    def names(self, folder: str) -> list[str]:
-        """List what is in a sub-folder, sorted; nothing if there is no such folder."""
+    def names(self, folder: str, prefix: str = "") -> list[str]:
+        """List what is in a sub-folder, sorted; nothing if there is no such folder.
+
+        Args:
+            folder: The sub-folder.
+            prefix: What the names begin with that are listed.
+        """
         known, path = self.known, self.path(folder)
-        return sorted(self.objects.names(path) if known is None else known.names(path))
+        found = self.objects.names(path, prefix) if known is None else known.names(path)
+        return sorted(name for name in found if name.startswith(prefix))
+
+    def entry(self, name: str) -> Entry | None:
+        """Return what tells a file from another one of its name; None if there is no file."""
+        known, path = self.known, self.path(name)
+        if known is not None:
+            return known.files.get(path)
+        try:
+            if self.is_local:
+                told = Path(path).stat()
+                return Entry(told.st_size, f"{told.st_mtime_ns} {told.st_ino}")
+            return entry_of(self.fs.info(path))
+        except FileNotFoundError:
+            return None
 
     def files(self, folder: str = "") -> dict[str, Entry]:
         """Return what is below a sub-folder, however deep, by its name there."""
@@ -191,12 +210,15 @@ class Folder:
 
     def remove_file(self, name: str) -> None:
         """Delete a file if it is there."""
-        known, path = self.known, self.path(name)
-        if known is None or path in known.files:
-            with suppress(FileNotFoundError):
-                self.fs.rm_file(path)
+        self.remove_files([name])
+
+    def remove_files(self, names: Sequence[str]) -> None:
+        """Delete files if they are there, one after the other or by few requests."""
+        known, paths = self.known, [self.path(name) for name in names]
+        self.objects.remove_files([p for p in paths if known is None or p in known.files])
         if known is not None:
-            known.remove(path)
+            for path in paths:
+                known.remove(path)
 
     def read_json(self, name: str, entry: Entry | None = None) -> Any:
         """Return a JSON file's value; see `read_bytes`.

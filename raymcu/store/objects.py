@@ -46,10 +46,10 @@ class Objects:
     def listed(self, path: str) -> Iterator[tuple[str, Entry]]:
         """Yield the path of every file below a folder, however deep; nothing without the folder."""
         for name, told in self.fs.find(path, detail=True).items():
-            yield str(name), _entry(told)
+            yield str(name), entry_of(told)
 
-    def names(self, path: str) -> list[str]:
-        """List what is in a folder, by name; nothing without the folder."""
+    def names(self, path: str, prefix: str = "") -> list[str]:
+        """List what is in a folder, by name, or more than begins so; nothing without the folder."""
         try:
             found = self.fs.ls(path, detail=False, refresh=True)
         except FileNotFoundError:
@@ -86,6 +86,12 @@ class Objects:
         if self.fs.exists(path):
             with suppress(FileNotFoundError):  # somebody else was first
                 self.fs.rm(path, recursive=True)
+
+    def remove_files(self, paths: Sequence[str]) -> None:
+        """Delete files if they are there."""
+        for path in paths:
+            with suppress(FileNotFoundError):
+                self.fs.rm_file(path)
 
     def write_new(self, path: str, content: bytes) -> str:
         """Write a file that nobody has written; return its stamp.
@@ -145,13 +151,13 @@ class Bucket(Objects):
                 if not told["Key"].endswith("/"):  # which some tools make for a folder
                     yield f"{bucket}/{told['Key']}", Entry(told["Size"], told["ETag"].strip('"'))
 
-    def names(self, path: str) -> list[str]:
-        """List what is in a folder, by name; nothing without the folder."""
-        prefix, found = _below(path), []
-        for page in self._pages(prefix, Delimiter="/"):
+    def names(self, path: str, prefix: str = "") -> list[str]:
+        """List what is in a folder and begins so, by name; nothing without the folder."""
+        found = []
+        for page in self._pages(_below(path) + prefix, Delimiter="/"):
             found += [told["Key"] for told in page.get("Contents", ())]
             found += [told["Prefix"].rstrip("/") for told in page.get("CommonPrefixes", ())]
-        start = len(prefix.partition("/")[2])
+        start = len(_below(path).partition("/")[2])
         return [key[start:] for key in found if key[start:]]
 
     def is_file(self, path: str) -> bool:
@@ -194,6 +200,14 @@ class Bucket(Objects):
             if told["Key"] == key or told["Key"].startswith(f"{key}/")
         ]  # fmt: skip
         self.delete(bucket, found)
+
+    def remove_files(self, paths: Sequence[str]) -> None:
+        """Delete files if they are there, a thousand by one request."""
+        if len(paths) == 1:
+            super().remove_files(paths)
+        elif paths:
+            bucket = paths[0].partition("/")[0]
+            self.delete(bucket, [path.partition("/")[2] for path in paths])
 
     def delete(self, bucket: str, keys: Sequence[str]) -> None:
         """Delete files that are there."""
@@ -262,7 +276,8 @@ def error_code(error: BaseException) -> str:
     return str((response or {}).get("Error", {}).get("Code", ""))
 
 
-def _entry(told: Mapping[str, Any]) -> Entry:
+def entry_of(told: Mapping[str, Any]) -> Entry:
+    """Return a file that fsspec tells of."""
     stamps = (told.get(key) for key in ("ETag", "etag", "generation", "mtime", "created"))
     return Entry(int(told.get("size") or 0), str(next((s for s in stamps if s), "")))
 

@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 from raymcu.cluster.gauges import Exported
 from raymcu.cluster.leaving import MOST_LEFT, Deaths
+from raymcu.cluster.room import Room
 from raymcu.errors import StoreError
 from raymcu.models.devices import Devices
 from raymcu.planning.graph import Graph, Kind, stage_of
@@ -30,8 +31,6 @@ from raymcu.training.gang_driver import common_of, is_open, of_gang, root_of
 from raymcu.training.stopping import Interrupt
 from raymcu.training.trial import train_job
 
-_LOOK_S = 5.0
-"""How often it is asked how much room there is."""
 _REPORTS_PER_S = 100
 """What all trials together may tell of how far they are."""
 _MORE_GANGS = 4
@@ -80,7 +79,7 @@ def train_ready(
         if cluster.gpus and len(idle) >= cluster.gpus:
             break
         with held(idle):
-            jobs = _Jobs(graph, space, cluster, len(idle))
+            jobs = _Jobs(graph, Room(cluster, space.execution, len(idle)))
             watcher = _Watcher(graph, watches, Interrupt(run), deaths, jobs, beside)
             _fit(jobs, watcher, run, space, cluster)
             again, left = _settle(jobs, watcher, run, deaths, can_try_again=tries_left > 0)
@@ -103,20 +102,17 @@ class _Jobs(Searcher):  # type: ignore[misc] # Ray is untyped
 
     Args:
         graph: What is to be trained.
-        space: Execution settings.
-        cluster: Asked now and then how much room there is, as that may change.
-        num_idle: Devices that are held idle.
+        room: How much there is.
     """
 
-    def __init__(self, graph: Graph, space: SearchSpace, cluster: Cluster, num_idle: int) -> None:
+    def __init__(self, graph: Graph, room: Room) -> None:
         super().__init__()
-        self.graph, self.execution = graph, space.execution
-        self.cluster, self.num_idle = cluster, num_idle
+        self.graph, self.room = graph, room
+        self.cluster, self.execution = room.cluster, room.execution
         self.of: dict[str, list[Recipe]] = {}
         """The job of each trial that was given one."""
         self.live: dict[str, int] = {}
         """Workers of each trial that has not ended."""
-        self.room, self.most, self.looks_at = 1, 1, 0.0
         self.is_waited_for = False
         """Whether somebody waits for a worker that no training needs."""
 
@@ -126,7 +122,6 @@ class _Jobs(Searcher):  # type: ignore[misc] # Ray is untyped
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next job; None: not now; FINISHED: there is none and will be none."""
-        self._look()
         job = self.graph.take(self._size)
         if not job:
             is_over = not self.live and not self.graph.has_ready
@@ -143,23 +138,15 @@ class _Jobs(Searcher):  # type: ignore[misc] # Ray is untyped
 
     def spare(self) -> int:
         """Return how many workers are neither at work nor waited for by what is ready."""
-        self._look()
         ready = self.graph.ready().items()
         wanted = sum(count * self._slots(kind.workers) for kind, count in ready)
-        return max(0, self.room - sum(self.live.values()) - wanted)
+        return max(0, self.room.workers - sum(self.live.values()) - wanted)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing is to be kept: the store says what is done."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing was kept."""
-
-    def _look(self) -> None:
-        if time.monotonic() >= self.looks_at:
-            cluster = self.cluster.by_now()
-            self.room = max(1, cluster.workers(self.execution) - self.num_idle)
-            self.most = max(1, cluster.wanted(self.execution) - self.num_idle)
-            self.looks_at = time.monotonic() + _LOOK_S
 
     def _slots(self, workers: int) -> int:
         """Return how many single workers could be where so many of a gang are."""
@@ -175,15 +162,15 @@ class _Jobs(Searcher):  # type: ignore[misc] # Ray is untyped
         """
         live, slots = sum(self.live.values()), self._slots(kind.workers)
         if kind.workers > 1:
-            gangs = max(1, self.room // slots)
-            if self.live and live + slots > self.room:
+            gangs = max(1, self.room.workers // slots)
+            if self.live and live + slots > self.room.workers:
                 return 0
             parts = gangs * (_MORE_GANGS if self.cluster.may_grow else 1)
             return 1 if kind.is_again else -(-ready // parts)
-        if live >= self.most:
+        if live >= self.room.wanted:
             return 0
         if kind.stage == "connect" and not kind.is_again:
-            return max(1, min(_MOST_BENDS, ready // (4 * self.most)))
+            return max(1, min(_MOST_BENDS, ready // (4 * self.room.wanted)))
         return 1
 
 

@@ -4,6 +4,8 @@ Dettmers et al. 2023, arXiv:2305.14314, section 3, without double quantization: 
 a float32 scale for 64 of them. The values are those of bitsandbytes, to the bit.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -31,11 +33,14 @@ class Nf4Linear(nn.Linear):
         self.bias = linear.bias
         held = linear.weight.detach()
         self.dtype, self.shape = held.dtype, held.shape
-        wide = nn.functional.pad(held.float().flatten(), (0, -held.numel() % BLOCK)).view(-1, BLOCK)
-        scales = wide.abs().amax(1, keepdim=True)
-        known = torch.tensor(NF4, device=held.device)
+        wide, short = held.float().flatten(), -held.numel() % BLOCK
+        wide = (nn.functional.pad(wide, (0, short)) if short else wide).view(-1, BLOCK)
+        scales = torch.linalg.vector_norm(wide, torch.inf, 1, keepdim=True)
         shares = wide * (1.0 / torch.where(scales == 0, torch.ones_like(scales), scales))
-        found = torch.bucketize(shares, (known[:-1] + known[1:]) / 2).to(torch.uint8).flatten()
+        del wide
+        known = torch.tensor(NF4, device=held.device)
+        bounds = (known[:-1] + known[1:]) / 2
+        found = torch.bucketize(shares, bounds, out_int32=True).to(torch.uint8).flatten()
         self.register_buffer("codes", found[::2] << 4 | found[1::2], persistent=False)
         self.register_buffer("scales", scales[:, 0], persistent=False)
 
@@ -70,15 +75,54 @@ class _Product(torch.autograd.Function):
 
 def quantize_base(model: Any) -> None:
     """Hold a model's linear layers in 4 bits, in place: all but its head, as bitsandbytes does."""
+    for name in _linear_layers(model):  # of which one is held twice at a time
+        model.set_submodule(name, Nf4Linear(model.get_submodule(name)))
+
+
+@torch.no_grad()
+def read_base(
+    model: Any, parts: Iterable[tuple[str, Tensor]], twins: Mapping[str, str], device: torch.device
+) -> None:
+    """Give an empty model its weights, in place, as `quantize_base` leaves them.
+
+    A linear layer goes into 4 bits as it is read: none but one is whole at a time.
+
+    Args:
+        model: Its parameters on the meta device, its buffers on the CPU.
+        parts: Its weights by name, tied ones once.
+        twins: Further names of tied weights, each with the one in ``parts``.
+        device: Where it is to lie.
+    """
+    layers = set(_linear_layers(model))
+    others = defaultdict(list)
+    for twin, name in twins.items():
+        others[name].append(twin)
+    for name, part in parts:
+        place, _, own = name.rpartition(".")
+        module = model.get_submodule(place)
+        held = getattr(module, own)
+        if not held.is_meta:  # a buffer
+            held.copy_(part)
+            continue
+        made = nn.Parameter(part.to(device, held.dtype), held.requires_grad)
+        del part
+        for one in (name, *others[name]):
+            where, _, called = one.rpartition(".")
+            model.get_submodule(where)._parameters[called] = made
+        if place in layers and own == "weight":
+            model.set_submodule(place, Nf4Linear(module))
+        del made, module  # before the next is read
+    model.to(device)
+
+
+def _linear_layers(model: Any) -> list[str]:
     head = model.get_output_embeddings()
     embedded = {id(weight) for weight in model.get_input_embeddings().parameters()}
-    names = [
+    return [
         name
         for name, module in model.named_modules()
         if type(module) is nn.Linear and module is not head and id(module.weight) not in embedded
     ]
-    for name in names:  # of which one is held twice at a time
-        model.set_submodule(name, Nf4Linear(model.get_submodule(name)))
 
 
 def made_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -3,24 +3,29 @@
 No Ray. What was opened last stays, for the next recipe that it fits.
 """
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from torch import Tensor
 
 from raymcu.benchmarks._base import BENCHMARKS, Benchmark
 from raymcu.models import causal_lm
 from raymcu.models.blending import load_weights
+from raymcu.models.empty import folder_of, twins_of
 from raymcu.models.modality import MODALITIES, Modality
 from raymcu.models.scorer import Scorer
 from raymcu.planning.recipes import Recipe
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.study.search_space import BenchmarkUse
 from raymcu.training.kept import write_recipe
+from raymcu.training.nf4 import read_base
 from raymcu.training.progress import Progress
-from raymcu.training.whole_weights import fill
+from raymcu.training.whole_weights import OtherNamesError, fill, own_parts
 from raymcu.training.written_blends import blend_of, opened_blend
 
 _CPU = torch.device("cpu")
@@ -63,8 +68,11 @@ class Models:
         parent = parent_of(recipe)
         if parent is not None:
             return self._open_parent(recipe, parent)
+        self._warm = None
         modality = self.modality(recipe)
         if recipe.model.path is not None:
+            if (found := self._in_4_bits(recipe, None, "float32")) is not None:
+                return found
             source = recipe.model.model_copy(update={"dtype": "float32"})
             benchmark = self.benchmark(recipe.benchmark)
             return modality.adopt(source, benchmark, recipe.seed, self.device)
@@ -97,8 +105,38 @@ class Models:
                 weight.requires_grad_(True)
                 weight.grad = None  # a training that diverged leaves gradients
             return model.eval(), encoder
+        self._warm = None  # before there are two
+        if (found := self._in_4_bits(recipe, folder, dtype)) is not None:
+            return found
         model, encoder = self.modality(recipe).open(folder, recipe.model, dtype, self.device)
-        self._warm = (config, model, encoder) if is_kept else None
+        if is_kept:
+            self._warm = (config, model, encoder)
+        return model, encoder
+
+    def _in_4_bits(self, recipe: Recipe, folder: Path | None, dtype: str) -> tuple[Any, Any] | None:
+        """Open a checkpoint of the store, or what the search space names, layer by layer in 4 bits.
+
+        None where that is not asked for or cannot be: then it is opened whole first, if it opens.
+        """
+        lora = recipe.training.lora if recipe.training else None
+        if lora is None or lora.base is None:
+            return None
+        try:
+            if (empty := self.modality(recipe).empty(recipe.model, folder, dtype)) is None:
+                return None
+            model, encoder = empty
+            twins, weights = twins_of(model), causal_lm.saved_weights(model)
+            parts = own_parts(folder or folder_of(recipe.model), weights, twins)
+            read_base(model, parts, twins, self.device)
+        except OtherNamesError as error:
+            warnings.warn(
+                f"{folder or recipe.model.path}: cannot be opened weight by weight ({error}). It "
+                "is opened whole, and its layers held in 4 bits then.",
+                stacklevel=1,
+            )
+            return None
+        except (*causal_lm.UNREADABLE, HfHubHTTPError, OfflineModeIsEnabled):
+            return None
         return model, encoder
 
     def asked(self, recipe: Recipe, parent: str) -> Callable[[], Scorer] | None:

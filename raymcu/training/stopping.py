@@ -39,9 +39,9 @@ class Stop:
         """Ask all trainings to stop."""
         self.run.write_bytes(f"{_FOLDER}/{_ASKED}", b"")
 
-    def has_answers(self, wanted: int) -> bool:
-        """Say whether so many trainings have answered."""
-        return len(self.run.names(_FOLDER)) > wanted
+    def saved(self) -> int:
+        """Count the trainings that have answered."""
+        return len({*self.run.names(_FOLDER)} - {_ASKED})
 
     def is_asked(self) -> bool:
         """Say whether a training should stop; looks once in a second or three."""
@@ -124,4 +124,4 @@ class Interrupt:
         if self.came is None:
             return False
         is_late = time.monotonic() - self.came > _PATIENCE_S
-        return is_late or self.stop.has_answers(max(1, running))
+        return is_late or self.stop.saved() >= max(1, running)

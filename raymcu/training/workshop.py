@@ -3,6 +3,7 @@
 A workshop stays warm between recipes: benchmark rows and their tokens are kept.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -22,7 +23,7 @@ from raymcu.planning.recipes import Recipe, leader_of, siblings, snapshots
 from raymcu.store.checkpoints import CheckpointStore
 from raymcu.training.adapters import inject
 from raymcu.training.data import Stream
-from raymcu.training.determinism import repeat_bits
+from raymcu.training.determinism import is_refusal, repeat_bits, strictly
 from raymcu.training.effects import recorder, with_watched
 from raymcu.training.group import Alone, Group, decides
 from raymcu.training.kept import all_weights, keep_checkpoint
@@ -78,6 +79,7 @@ class Workshop:
         self.models = Models(store) if shard is None else ShardedModels(store, self.group, shard)
         self.device = self.models.device
         repeat_bits(self.device, deterministic)
+        self.is_strict = deterministic
         self._encoded: dict[tuple[str, ...], Rows] = {}
         self.is_stopping = False
         """Whether the run was asked to stop, as worker 0 knows."""
@@ -91,20 +93,34 @@ class Workshop:
         saved.
 
         Raises:
-            WorkError: If the training diverges or the device's memory does not suffice.
+            WorkError: If the training diverges, the device's memory does not suffice, or workers
+                that share it have no deterministic kernel for what it does.
         """
         if self._is_done(recipe.id):
             return
+        refused = self._make(recipe, report, looks)
+        if refused is not None:  # from anew, or from the last state, what it held let go
+            warnings.warn(
+                f"{recipe.label}: {refused} It and what this process trains later need not come to "
+                "the same bits again, as with execution.deterministic = false.",
+                stacklevel=1,
+            )
+            self.is_strict = False
+            self._make(recipe, report, looks)
+
+    def _make(self, recipe: Recipe, report: Report, looks: Looks | None) -> str | None:
+        """Make a checkpoint; say what has no deterministic kernel, if that ended it."""
         try:
             if recipe.training is None:
                 if self.group.rank == 0:  # nothing is shared among workers
                     self.models.write(recipe)
             else:
-                job = self._prepare(leader_of(recipe))
-                try:
-                    self._train(job, report, looks)
-                finally:
-                    job.put_back()
+                with strictly(self.device, self.is_strict):
+                    job = self._prepare(leader_of(recipe))
+                    try:
+                        self._train(job, report, looks)
+                    finally:
+                        job.put_back()
         except BaseException as error:
             self.models.forget()
             if isinstance(error, torch.OutOfMemoryError):
@@ -112,7 +128,15 @@ class Workshop:
                     "out_of_memory",
                     f"{error} Lower training.micro_batch_size or raise training.workers.",
                 ) from error
-            raise
+            if not is_refusal(error):
+                raise
+            told = str(error).split(". ")[0] + "."
+            if self.shard is not None:  # others may have gone on
+                raise WorkError(
+                    "not_deterministic", f"{told} Set execution.deterministic = false."
+                ) from error
+            return told
+        return None
 
     def _prepare(self, recipe: Recipe) -> Job:
         assert recipe.training is not None  # noqa: S101 - ready models are not prepared

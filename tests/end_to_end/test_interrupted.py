@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -96,12 +97,14 @@ def test_one_interrupt_ends_a_run_in_an_orderly_way(
         os.kill(terminal.pid, number)
     code = terminal.end()
     assert code == 130, terminal.text
-    assert "raymcu: stopped. The same command goes on from here." in terminal.text
+    last = terminal.text.rstrip().rsplit("raymcu: stopped.", 1)[-1]
+    assert last.endswith(f" {out} is free for another driver. The same command goes on from here.")
     assert "Traceback" not in terminal.text
     assert "report:" not in terminal.text
     assert RunFolder(str(out)).parts("failures") == []
     if name == "train":  # saved for the sake of the interrupt alone
         assert list(out.glob("checkpoints/.partial/*/progress.json")), terminal.text
+        assert re.match(r" \d trainings? ha(s|ve) saved how far ", last), last
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
     with RunFolder(str(out)).lock():
@@ -140,7 +143,7 @@ def test_one_interrupt_lets_a_searchs_training_save(
     os.write(terminal.fd, b"\x03")
     code = terminal.end()
     assert code == 130, terminal.text
-    assert "raymcu: stopped. The same command goes on from here." in terminal.text
+    assert "raymcu: stopped. 1 training has saved how far it is. " in terminal.text
     assert "Traceback" not in terminal.text
     run = RunFolder.open(str(out))
     assert run.parts("failures") == []

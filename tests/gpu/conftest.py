@@ -48,6 +48,8 @@ def on_cpu(monkeypatch):
 def pytest_collection_modifyitems(items):
     """Speed first, as its figures are wanted most and it takes the same time everywhere."""
     items.sort(key=lambda item: "speed" not in item.path.name)
+    for item in items:  # of passes that measure; those of trainings are refused it
+        item.add_marker(pytest.mark.filterwarnings("default:.*non-deterministic algorithm"))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -8,9 +8,12 @@ import os
 
 import torch
 
+os.environ.setdefault(
+    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+)  # torch looks once, at the first product
 DEVICE = torch.device(os.environ.get("RAYMCU_GPU_TESTS_ON", "cuda"))
 IS_REHEARSAL = DEVICE.type == "cpu"
-PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+PEAK = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16 FLOPs a second, by the vendor's data sheets."""
 SHAPES = {
     "135M": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
@@ -56,6 +59,11 @@ def start_afresh():
 def most_bytes():
     """Return the most memory that tensors held since `start_afresh`; 0 in a rehearsal."""
     return 0 if IS_REHEARSAL else torch.cuda.max_memory_allocated()
+
+
+def device_gib():
+    """Return the device's memory in GiB; None of a CPU."""
+    return None if IS_REHEARSAL else torch.cuda.get_device_properties(0).total_memory / 2**30
 
 
 def share_of_peak(flops, seconds):

@@ -2,7 +2,7 @@
 
 A training is told by its model FLOPs utilisation: the FLOPs that the model's arithmetic needs, a
 forward and a backward pass (recomputing nothing), over what the device could do in that time in
-dense bfloat16.
+dense bfloat16. Its kernels are deterministic, as they are by default, but where it says otherwise.
 """
 
 import time
@@ -17,18 +17,23 @@ from raymcu.methods._base import FORGET, METHODS
 from raymcu.models.causal_lm import save_checkpoint, trainable
 from raymcu.models.encoding import Encoded, Encoder
 from raymcu.models.scorer import Scorer
+from raymcu.models.shapes import of_config
+from raymcu.planning.memory import peak
 from raymcu.study.search_space import BenchmarkUse, Measurement, ModelSource
 from raymcu.study.training_tables import Training
 from raymcu.training.data import Stream
+from raymcu.training.determinism import repeat_bits, strictly
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
 from raymcu.training.recompute import recompute
 from raymcu.training.reference import Reference
+from raymcu.training.working import Working
 
 from .place import (
     DEVICE,
     IS_REHEARSAL,
     SHAPES,
+    device_gib,
     most_bytes,
     name,
     share_of_peak,
@@ -46,6 +51,9 @@ KINDS = {
     "2,048-token texts": {"answer": (2040, 2040), "batch": 4},
     "2,048-token texts, blocks recomputed": {
         "answer": (2040, 2040), "batch": 4, "recompute": "blocks",
+    },
+    "2,048-token texts, kernels of any kind": {
+        "answer": (2040, 2040), "batch": 4, "deterministic": False,
     },
     "short answers, packed": {"answer": (15, 90), "batch": 32, "packing": "packed"},
     "short answers, padded": {"answer": (15, 90), "batch": 32, "packing": "none"},
@@ -99,14 +107,23 @@ def flops(model, sequences):
 
 @pytest.mark.parametrize("method", ["grad_diff", "npo"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_training(model, method, kind):
+def test_training(model, method, kind, recipes):
     how = dict(KINDS[kind])
     answer, batch = how.pop("answer"), how.pop("batch")
+    is_asked = how.pop("deterministic", True)
+    repeat_bits(DEVICE, is_asked)
+    with strictly(DEVICE, is_asked):
+        train(model, method, kind, recipes, answer, batch, how)
+
+
+def train(model, method, kind, recipes, answer, batch, how):
+    """Train a few steps, and tell what they took."""
     encoder = Encoder.__new__(Encoder)  # nothing is tokenised here
     forget, retain = (rows(batch * n, answer, model.config.vocab_size) for n in (1, 2))
     training = Training(learning_rate=1e-6, batch_size=batch, epochs=STEPS, warmup=0.2, **how)
     scorer = Scorer(model)
     recompute(scorer, training, DEVICE, 1)
+    working = Working(model)
     reference = Reference(means={FORGET: 0.0})
     one = METHODS[method](retain="nll")
     for part, need in one.needs().items():
@@ -115,13 +132,14 @@ def test_training(model, method, kind):
     start_afresh()
     loop = Loop(
         scorer=scorer,
-        weights=trainable(scorer.model),
+        weights=working.move(trainable(scorer.model)),
         methods=[one],
         stream=Stream(forget, retain, batch, 0),
         material=Material(encoder, Rows(forget), Rows(retain)),
         training=training,
         reference=reference,
         dtype="bfloat16",
+        working=working,
     )
     seen = time.perf_counter()
     for progress in loop.run():
@@ -134,12 +152,17 @@ def test_training(model, method, kind):
     read = [s for step in steps for s in
             [*(forget[i] for i in step.forget), *(retain[i] for i in step.retain)]]  # fmt: skip
     num = sum(weight.numel() for weight in model.parameters())
+    start = recipes.original(model=ModelSource(path="made", dtype="bfloat16"))
+    recipe = recipes.unlearner(start, method, training=training, model=start.model)
+    longest = (max(map(len, [*forget, *retain])), answer[1])
+    shape, gib = of_config(model.config.to_dict()), device_gib()
+    predicted = peak(recipe, shape, lambda part: longest, device_gib=gib)
     tell(
         f"{name()}, {num / 1e6:,.0f}M, {method}, {kind}: "
         f"MFU {share_of_peak(flops(model, read), took)}, "
         f"{sum(map(len, read)) / took:,.0f} tokens/s, {took / len(steps):.3f} s a step of "
-        f"{sum(map(len, read)) // len(steps):,} tokens, peak {most_bytes() / 2**30:.1f} GiB, of "
-        f"which weights, gradients and AdamW's states {16 * num / 2**30:.1f}"
+        f"{sum(map(len, read)) // len(steps):,} tokens, peak {most_bytes() / 2**30:.1f} GiB "
+        f"where {predicted.gib:.1f} are predicted"
     )
     assert len(progress.history) == STEPS
 

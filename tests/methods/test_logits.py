@@ -12,6 +12,14 @@ from raymcu.methods._logits import Logits, nll, read
 
 COUNT, WIDTH, CLASSES = 70, 8, 40
 
+
+@pytest.fixture
+def small(monkeypatch):
+    """Chunks of 16 positions of a vocabulary of 40."""
+    monkeypatch.setattr(_logits, "SMALL", 0)
+    monkeypatch.setattr(_logits, "AT_ONCE", 16 * CLASSES)
+
+
 KINDS = {
     "nll": ("grad_ascent", {}),
     "smoothed": ("finetune", {"smoothing": 0.1}),
@@ -75,6 +83,7 @@ def losses(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_chunks_have_the_numbers_of_the_whole(monkeypatch, kind):
     expected, gradients = losses(kind)
+    monkeypatch.setattr(_logits, "SMALL", 0)
     monkeypatch.setattr(_logits, "AT_ONCE", 16 * CLASSES)
     found, chunked = losses(kind)
     assert float(found) == pytest.approx(float(expected), rel=1e-13)
@@ -89,6 +98,7 @@ def test_padding_has_no_loss_and_a_capped_head_is_differentiated_through(monkeyp
     part = part_of(Needs(), lambda states: 5 * torch.tanh(head(states) / 5), head)
     labels = part.labels.where(part.sequence % 2 == 0, -100)
     found = []
+    monkeypatch.setattr(_logits, "SMALL", 0)
     for at_once in (2**24, 16 * CLASSES):
         monkeypatch.setattr(_logits, "AT_ONCE", at_once)
         values = read(part.current, nll, labels)
@@ -99,8 +109,8 @@ def test_padding_has_no_loss_and_a_capped_head_is_differentiated_through(monkeyp
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
-def test_no_more_is_made_than_is_allowed_at_once(monkeypatch):
-    monkeypatch.setattr(_logits, "AT_ONCE", 16 * CLASSES)
+@pytest.mark.usefixtures("small")
+def test_no_more_is_made_than_is_allowed_at_once():
     made = []
 
     def head(states):
@@ -141,16 +151,19 @@ def test_nothing_is_read_of_no_positions():
     assert found.dtype == torch.float32
 
 
-def test_chunks_are_of_64_mib():
+def test_chunks_are_of_64_mib_by_the_vocabulary_alone():
+    """Of what was there before there were chunks, none: ids of its trainings keep their bits."""
     assert _logits.AT_ONCE * 4 == 64 * 2**20
-    assert math.floor(_logits.AT_ONCE / 128_256) == 130
+    assert _logits.at_once(128_256) == math.floor(_logits.AT_ONCE / 128_256) == 130
+    assert _logits.at_once(8193) == 2047
+    assert _logits.at_once(8192) > 1e15
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_a_linear_head_is_gone_through_in_place(monkeypatch, dtype, has_bias):
+def test_a_linear_head_is_gone_through_in_place(dtype, has_bias):
     """The numbers of all at once; what chunks add to the head's gradient adds up in float32."""
-    monkeypatch.setattr(_logits, "AT_ONCE", 16 * CLASSES)
     torch.manual_seed(2)
     head = nn.Linear(WIDTH, CLASSES, bias=has_bias).to(dtype)
     states = torch.randn(COUNT, WIDTH).to(dtype).requires_grad_()
@@ -172,8 +185,8 @@ def test_a_linear_head_is_gone_through_in_place(monkeypatch, dtype, has_bias):
         assert torch.allclose(one, other, rtol=close, atol=close * float(other.abs().max()))
 
 
+@pytest.mark.usefixtures("small")
 def test_a_head_that_is_kept_still_is_not_differentiated(monkeypatch):
-    monkeypatch.setattr(_logits, "AT_ONCE", 16 * CLASSES)
     head = nn.Linear(WIDTH, CLASSES).requires_grad_(False)
     states = torch.randn(COUNT, WIDTH, requires_grad=True)
     labels = torch.zeros(COUNT, dtype=torch.long)

@@ -14,6 +14,7 @@ from raymcu.benchmarks._base import BENCHMARKS, complement
 from raymcu.blend import Blend
 from raymcu.curves._base import CURVES
 from raymcu.errors import ConfigError
+from raymcu.models.shapes import known_shape
 from raymcu.planning.facts import MethodFacts, Surroundings
 from raymcu.planning.planner import make_plan
 from raymcu.planning.recipes import Choice, Recipe
@@ -510,6 +511,28 @@ def test_these_three_ids_never_change_by_accident(toy):
     assert {label: by_label(toy, label).id for label in pinned} == pinned
 
 
+def test_ids_say_where_logits_are_made_in_chunks():
+    """In float32, of a causal LM with a large vocabulary; what is in no file is taken for one."""
+
+    def chunked(model, **told):
+        space = space_of(model=model, methods=[{"name": "npo"}], unlearning={"settings": ["Rand"]})
+        plan = make_plan(space, around(space, model_fingerprints={"/a": "a"}, **told))
+        (original,) = (r for r in plan.recipes.values() if r.role == "original")
+        assert {r.is_chunked for r in plan.recipes.values() if r.training} == {original.is_chunked}
+        plain = Recipe(**{**original.model_dump(), "is_chunked": False})
+        assert (plain.id != original.id) == original.is_chunked
+        return original.is_chunked
+
+    known = known_shape("llama-3.2-1b")
+    assert not chunked({"scratch": {}})
+    assert not chunked({"scratch": {"vocab_size": 8192}})
+    assert chunked({"scratch": {"vocab_size": 8193}})
+    assert chunked({"path": "/a"}, shape=known)
+    assert chunked({"path": "/a"})
+    assert not chunked({"path": "/a", "dtype": "bfloat16"}, shape=known)
+    assert not chunked({"path": "/a"}, shape=replace(known, vocabulary=2048))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -818,6 +841,7 @@ def test_extra_set_that_the_benchmark_lacks_is_named():
 
 PURE = """
 import json, sys
+from raymcu.models.shapes import known_shape
 from raymcu.planning.facts import MethodFacts, Surroundings
 from raymcu.planning.recipes import Choice
 from raymcu.planning.planner import make_plan

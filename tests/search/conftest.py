@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import optuna
 import pytest
 
-from raymcu.search.driver import open_studies
+from raymcu.search.database import open_studies
 from raymcu.search.searcher import CellSearcher, Told
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.study.loading import strictly

@@ -14,7 +14,8 @@ from ray import cloudpickle
 
 from raymcu.errors import StoreError, WorkError
 from raymcu.progress import Running
-from raymcu.search.driver import DATABASE, database, record_missing, run_search
+from raymcu.search.database import DATABASE, database
+from raymcu.search.driver import record_missing, run_search
 from raymcu.search.spec import TrialSpec, Work
 from raymcu.store.folders import Folder
 from raymcu.store.run_folder import RunFolder

@@ -5,7 +5,7 @@ import pytest
 
 from raymcu.errors import ConfigError
 from raymcu.planning.search_extension import check_extension
-from raymcu.search.driver import adopt, database, open_studies
+from raymcu.search.database import adopt, database, open_studies
 from raymcu.store.run_folder import RunFolder
 
 from .conftest import BOWL, RATES, Toy, make_space

@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 
 from raymcu.errors import ConfigError
+from raymcu.planning import ledger as ledgers
 from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import look_again, look_around
@@ -103,6 +104,31 @@ def test_the_plan_holds_all_trials_and_recalls_them_at_the_next_start(planner, t
     assert json.loads((tmp_path / "plan.json").read_text()) == json.loads(whole)
     assert again.ledger.plan.id == here, "the folder stays that of the same search"
     assert again.count() == (4, 12)
+
+
+def test_a_plan_that_grows_with_every_trial_is_written_now_and_then_and_at_the_end(
+    planner, tmp_path, monkeypatch
+):
+    here = planner()
+    now, written = [0.0], []
+    monkeypatch.setattr(ledgers.time, "monotonic", lambda: now[0])
+    write = here.ledger._write_plan
+
+    def slowly():
+        write()
+        now[0] += 1.0
+        written.append(len(json.loads((tmp_path / "plan.json").read_text())["points"]))
+
+    monkeypatch.setattr(here.ledger, "_write_plan", slowly)
+    with pytest.raises(KeyboardInterrupt), here.ledger.growing():  # noqa: PT012
+        for number in range(40):
+            here.spec({"method": "npo", "methods.npo.training.learning_rate": 1e-3 + number / 1e4})
+            now[0] += 5.0
+        raise KeyboardInterrupt
+    assert len(written) == 5, "5 s a trial, so every tenth trial for 50 s, and at the end"
+    assert written[-1] == len(here.ledger.plan.points) == 2 + 40
+    here.spec({"method": "npo", "methods.npo.training.learning_rate": 1e-2})
+    assert written[5:] == [2 + 41], "outside of the block at once"
 
 
 def test_values_that_do_not_fit_together_are_an_error(planner):

@@ -176,3 +176,18 @@ def test_damaged_file_ends_the_search_and_leaves_the_trial_open(toy):
         found.end(key, config)
     assert found.suggest()[1] == "FINISHED"
     assert [state for _, _, state, _, _ in found.trials] == ["RUNNING"]
+
+
+def test_there_are_no_more_trials_at_once_than_there_is_room_for_by_now(toy):
+    here, room = toy({**GRID, "trials": 3}, is_alone=False), [2]
+    here.searcher.room = lambda: room[0]
+    assert here.searcher.set_max_concurrency(9), "else Tune would mind a number for ever"
+    given = [here.suggest() for _ in range(3)]
+    assert [isinstance(config, dict) for _, config in given] == [True, True, False]
+    assert given[2][1] is None, "it waits for one to end"
+    room[0] = 3
+    assert isinstance(here.suggest()[1], dict)
+    room[0] = 1
+    here.end(*given[0])
+    here.end(*given[1])
+    assert here.suggest()[1] is None

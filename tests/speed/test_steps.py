@@ -5,9 +5,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from raymcu.curves.quadratic import Quadratic
+from raymcu.models.causal_lm import DTYPES
 from raymcu.models.encoding import Encoded
 from raymcu.models.scorer import Scorer
-from raymcu.study.training_tables import OptimizerUse, Training
+from raymcu.study.training_tables import Lora, OptimizerUse, Training
+from raymcu.training.adapters import inject
+from raymcu.training.nf4 import quantize_base
 from raymcu.training.recompute import recompute
 from raymcu.training.reference import Reference
 from raymcu.training.walk import Walk
@@ -45,6 +48,11 @@ def step_of():
         )
         scorer = Scorer(LlamaForCausalLM(config))
         training = Training(learning_rate=1e-5, batch_size=8, epochs=100, **changes)
+        if training.lora is not None:
+            scorer.model.to(DTYPES[dtype])
+            if training.lora.base is not None:
+                quantize_base(scorer.model)
+            inject(scorer.model, training.lora)
         recompute(scorer, training, CPU, 1)
         draw = torch.Generator().manual_seed(1)
         rows = [
@@ -113,3 +121,14 @@ def test_a_step_without_masters(step_of, how):
     lean = step_of(even, dtype="bfloat16", weights=how)
     beside = step_of(even, dtype="bfloat16")
     assert compare_steps(f"{how}, of bfloat16 beside masters", lean, beside) < 1.5
+
+
+@pytest.mark.parametrize(("length", "most"), [(16, 2.2), (128, 1.5)])
+def test_a_step_beside_a_base_of_4_bits(step_of, length, most):
+    """Weights are made as often whatever the tokens: long batches hide it, short ones do not."""
+    beside = {
+        base: step_of(lambda _: [length] * 16, dtype="bfloat16", lora=Lora(base=base))
+        for base in ("nf4", None)
+    }
+    name = f"adapters beside 4 bits, of bfloat16, {length} tokens a text"
+    assert compare_steps(name, beside["nf4"], beside[None]) < most

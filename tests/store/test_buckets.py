@@ -37,17 +37,18 @@ def test_writing_is_one_request_and_so_is_reading(bucket, run):
     with bucket.counted() as asked:
         run.write_part("scores", "a", scores("a"))
     assert [line.split("/")[0] for line in asked] == ["PUT "]
-    for look, method in (
-        (lambda: run.read_part("scores", "a"), "GET "),
-        (lambda: run.has_part("scores", "a"), "HEAD "),
-        (lambda: run.has_part("scores", "b"), "HEAD "),
-        (lambda: run.parts("scores"), "GET "),
-        (lambda: run.parts("nothing"), "GET "),
-        (lambda: run.remove("nothing"), "GET "),
+    for look, methods in (
+        (lambda: run.read_part("scores", "a"), ["GET "]),
+        (lambda: run.has_part("scores", "a"), ["HEAD "]),
+        (lambda: run.has_part("scores", "b"), ["HEAD ", "GET "]),  # a batch may have it
+        (lambda: run.has_part("failures", "b"), ["HEAD "]),
+        (lambda: run.parts("scores"), ["GET "]),
+        (lambda: run.parts("nothing"), ["GET "]),
+        (lambda: run.remove("nothing"), ["GET "]),
     ):
         with bucket.counted() as asked:
             look()
-        assert [line.split("/")[0] for line in asked] == [method]
+        assert [line.split("/")[0] for line in asked] == methods
 
 
 def test_at_rest_one_listing_tells_what_is_there_and_a_part_is_read_once(

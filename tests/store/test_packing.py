@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from raymcu.cli import app
 from raymcu.errors import ConfigError, StoreError
 from raymcu.store import tables
 from raymcu.store.packing import MANIFEST, pack, unpack
@@ -103,3 +104,19 @@ def test_nothing_is_overwritten_and_other_files_are_refused(run, tmp_path):
         other.writestr("a", "b")
     with pytest.raises(ConfigError, match="is no packed study"):
         unpack(tmp_path / "other.zip", tmp_path / "there")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pack", "run", "--to", "s3://b/x.zip"],
+        ["unpack", "s3://b/x.zip", "--out", "y"],
+        ["unpack", "x.zip", "--out", "s3://b/x.zip"],
+        ["export", "run", "npo/seed0", "--to", "s3://b/x.zip"],
+    ],
+)
+def test_a_url_is_no_folder_of_that_name(run, monkeypatch, words):
+    """It was made one, beside the user's files."""
+    monkeypatch.chdir(run.root + "/..")
+    with pytest.raises(ConfigError, match=r"s3://b/x\.zip: is a URL; this has to be a path"):
+        app(words, standalone_mode=False)

@@ -33,6 +33,8 @@ class Peak(TorchDispatchMode):
             self.see(tensor)
 
     def see(self, tensor):
+        if tensor.device.type == "meta":  # not one that only allocates nothing
+            return
         storage = getattr(tensor, "_local_tensor", tensor).untyped_storage()
         if storage._cdata not in self.live:
             weakref.finalize(storage, self.sized, storage._cdata, 0)

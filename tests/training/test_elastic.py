@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.execution.tune_controller import TuneController
 
+from raymcu.cluster import room as rooms
 from raymcu.cluster.leaving import Deaths
+from raymcu.cluster.room import LOOK_S, Room
 from raymcu.planning.graph import Graph
 from raymcu.session import Cluster, Node
 from raymcu.study.search_space import Execution
 from raymcu.training import driver
 from raymcu.training.trial import AT_REST
-
-SPACE = SimpleNamespace(execution=Execution())
 
 
 class Interrupt:
@@ -28,7 +28,7 @@ class Interrupt:
 def clock(monkeypatch):
     """A clock that stands still until it is told otherwise."""
     now = SimpleNamespace(time=100.0, asked=0)
-    monkeypatch.setattr(driver.time, "monotonic", lambda: now.time)
+    monkeypatch.setattr(rooms.time, "monotonic", lambda: now.time)
     return now
 
 
@@ -46,27 +46,24 @@ def test_more_trials_are_given_out_once_there_is_room(recipes, clock):
         return Cluster((Node(room[0], 0),))
 
     graph = graph_of(*(recipes.original(seed=seed) for seed in range(5)))
-    jobs = driver._Jobs(graph, SPACE, Cluster((Node(2, 0),)), 0)
-    jobs.cluster = SimpleNamespace(
-        by_now=by_now, may_grow=True, bundle=jobs.cluster.bundle,
-        gpus_per_worker=jobs.cluster.gpus_per_worker,
-    )  # fmt: skip
+    jobs = driver._Jobs(graph, Room(Cluster((Node(2, 0),)), Execution()))
+    jobs.room.cluster = SimpleNamespace(by_now=by_now)
     assert jobs.set_max_concurrency(5), "else Tune would mind the first number for ever"
     given = [jobs.suggest(name) for name in "abc"]
     assert [bool(one) for one in given] == [True, True, False]
     room[0] = 4
     assert jobs.suggest("c") is None
     assert clock.asked == 1, "it does not list nodes for each trial"
-    clock.time += driver._LOOK_S
+    clock.time += LOOK_S
     assert jobs.suggest("c")
     assert jobs.suggest("d")
     assert jobs.suggest("e") is None
     room[0] = 0
-    clock.time += driver._LOOK_S
+    clock.time += LOOK_S
     jobs.on_trial_complete("a")
     assert jobs.suggest("e") is None
     room[0] = 9
-    clock.time += driver._LOOK_S
+    clock.time += LOOK_S
     assert jobs.suggest("e")
     assert jobs.suggest("f") is None, "those at work may make others ready"
     for name in "bcde":
@@ -80,7 +77,7 @@ def test_a_gang_waits_for_its_room_and_what_is_less_urgent_with_it(recipes, cloc
     singles = [recipes.original(seed=seed) for seed in range(3)]
     graph = Graph(lambda recipe: 5.0 if recipe is gang else 1.0 + recipe.seed / 10)
     graph.add([*singles], (), lambda key: False)
-    jobs = driver._Jobs(graph, SPACE, Cluster((Node(4, 0),)), 0)
+    jobs = driver._Jobs(graph, Room(Cluster((Node(4, 0),)), Execution()))
     assert jobs.suggest("a")["workers"] == 1
     assert jobs.suggest("b")["workers"] == 1
     graph.add([gang], (), lambda key: False)
@@ -102,7 +99,7 @@ def test_bends_share_trials_but_so_that_there_is_enough_to_share(recipes, clock)
     bends = [recipes.bend(one, other, original, seed=seed) for seed in range(40)]
     graph = Graph(lambda recipe: 1.0)
     graph.add(bends, (), lambda key: True)
-    jobs = driver._Jobs(graph, SPACE, Cluster((Node(2, 0),)), 0)
+    jobs = driver._Jobs(graph, Room(Cluster((Node(2, 0),)), Execution()))
     told = [jobs.suggest("a"), jobs.suggest("b")]
     assert [len(one["recipes"]) for one in told] == [5, 4]
     assert {one["stage"] for one in told} == {"connect"}
@@ -110,7 +107,7 @@ def test_bends_share_trials_but_so_that_there_is_enough_to_share(recipes, clock)
 
 def test_processes_that_no_training_needs_are_let_go_once_somebody_waits(recipes, clock):
     graph, calls = graph_of(), []
-    jobs = driver._Jobs(graph, SPACE, Cluster((Node(2, 0),)), 0)
+    jobs = driver._Jobs(graph, Room(Cluster((Node(2, 0),)), Execution()))
     scheduler = driver._LettingGo(jobs)
     controller = SimpleNamespace(_cleanup_cached_actors=lambda **how: calls.append(how))
     assert scheduler.choose_trial_to_run(controller) is None

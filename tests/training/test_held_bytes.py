@@ -1,10 +1,12 @@
 """What a plan says that a training holds, against the tensors of one."""
 
 import pytest
+import torch
 
 from raymcu.models.shapes import Shape, shape_of
 from raymcu.planning.memory import peak
 from raymcu.study.training_tables import ORDERS, Average
+from raymcu.training.optimizers import Optimizer
 
 NAMES = [name for names in ORDERS.values() for name in names]
 SIZE = 100_000
@@ -39,6 +41,31 @@ def test_states_of_every_optimizer_are_counted(make, recipes, study, name, avera
     assert held == pytest.approx(held_by(make("grad_ascent", training=training)), rel=0.01)
 
 
+@pytest.mark.parametrize(("rows", "each"), [(128, 2 + 8 / 256), (3, 8)])
+def test_states_of_8_bits_are_what_bitsandbytes_holds(recipes, study, rows, each):
+    """A byte for each of two states and a scale for 256 of each; small weights' are in float32."""
+    pytest.importorskip(
+        "bitsandbytes", reason="its states are compared: pip install 'raymcu[8bit]'"
+    )
+    training = recipes.training("adamw_8bit")
+    own = {name: torch.randn(rows, 256).requires_grad_() for name in "ab"}
+    optimizer = Optimizer(own, training)
+    for weight in own.values():
+        weight.grad = torch.randn_like(weight)
+    optimizer.step(1.0)
+    storages = {
+        value.untyped_storage()._cdata: value.untyped_storage().nbytes()
+        for key, value in optimizer.held().items()
+        if torch.is_tensor(value) and not key.endswith("|step")
+    }
+    size = sum(weight.numel() for weight in own.values())
+    tables = 2 * 4 * 256 * (each < 8)  # what the bytes mean, once for all weights
+    assert sum(storages.values()) - tables == each * size
+    if each < 8:  # which a plan takes all for
+        recipe = recipes.unlearner(study.original, "grad_ascent", training=training)
+        assert parts(recipe, Shape.unknown(size))["states"] == each
+
+
 def test_workers_share_it_and_a_half_precision_model_is_computed_with_a_copy(recipes, study):
     half = study.original.model.model_copy(update={"dtype": "bfloat16"})
     shape = Shape.unknown(SIZE)
@@ -56,8 +83,8 @@ def test_workers_share_it_and_a_half_precision_model_is_computed_with_a_copy(rec
     assert held(model=half, training=recipes.training(weights="kahan")) == near(14)
     assert held(model=half, training=recipes.training(weights="stochastic")) == near(12)
     nf4 = recipes.training(lora=recipes.lora(base="nf4"))
-    assert held(model=half, training=nf4) == near(2)  # as it is opened, before it is rounded
-    assert held(training=nf4) == near(4)
+    assert held(model=half, training=nf4) == held(training=nf4) == near(0.5 + 4 / 64)
+    assert held(training=nf4, parents={}) == near(4)  # as it is drawn, before it is rounded
     assert held(model=half, training=recipes.training(workers=4)) == near(4)
     assert held(model=half, training=recipes.training(lora=recipes.lora())) == near(2)
     assert held(training=recipes.training(lora=recipes.lora())) == near(4)

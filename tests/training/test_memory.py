@@ -23,6 +23,7 @@ from raymcu.training.data import Stream
 from raymcu.training.frozen import Frozen
 from raymcu.training.loop import Loop
 from raymcu.training.material import Material, Rows
+from raymcu.training.nf4 import quantize_base
 from raymcu.training.recompute import recompute
 from raymcu.training.start_model import Job, StartModel, movable_weights
 from raymcu.training.walk import Walk
@@ -147,6 +148,9 @@ def use(name, **more):
         ("untied", "grad_diff", {**AGAIN, "lora": Lora(rank=4, base="nf4")}, HALF),
         ("untied", "grad_diff", {"lora": Lora(rank=4, base="nf4")}, {}),
         ("untied", "grad_diff", AGAIN, {"role": "bend", "curve": "quadratic", **HALF}),
+        ("untied", "grad_ascent", {**AGAIN, **use("adamw_8bit")}, {}),
+        ("untied", "grad_diff", {**AGAIN, **use("adamw_8bit")}, HALF),
+        ("untied", "grad_diff", {**AGAIN, **use("adamw_8bit"), "weights": "stochastic"}, HALF),
         ("untied", "grad_ascent", {**AGAIN, **use("spsa")}, HALF),
         ("untied", "grad_ascent", {**AGAIN, **use("muon")}, HALF),
         ("untied", "grad_diff", {**AGAIN, "weights": "kahan"}, HALF),
@@ -157,6 +161,8 @@ def use(name, **more):
     ],
 )
 def test_a_prediction_is_within_a_seventh_of_what_lives(recipes, kind, method, changes, more):
+    if changes.get("optimizer") == use("adamw_8bit")["optimizer"]:
+        pytest.importorskip("bitsandbytes", reason="its states live in the training")
     torch.manual_seed(0)
     name = "gpt2" if kind == "gpt2" else "llama"
     config = AutoConfig.for_model(name, **MODELS[kind])
@@ -171,6 +177,8 @@ def test_a_prediction_is_within_a_seventh_of_what_lives(recipes, kind, method, c
     recipe = recipes.unlearner(start).model_copy(update={"role": "unlearner", **asked})
     if training.lora is not None and recipe.model.dtype == "bfloat16":  # opened so
         model = model.bfloat16()
+    if training.lora is not None and training.lora.base is not None:
+        quantize_base(model)
     with Peak([*model.parameters(), *model.buffers()]) as found:
         steps = loop_of(model, recipe).run()
         next(steps)

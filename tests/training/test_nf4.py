@@ -1,17 +1,48 @@
 """Adapters beside a base of 4 bits: the training of adapters beside what the bits stand for."""
 
 import copy
+from itertools import chain
 
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from raymcu.attacks.quantize import NF4, by_block
+from raymcu.models import families
 from raymcu.models.scorer import Scorer
+from raymcu.models.shapes import of_config
+from raymcu.planning.memory import peak
+from raymcu.study.search_space import ModelSource
 from raymcu.study.training_tables import Lora
+from raymcu.training import opening
 from raymcu.training.adapters import inject, is_adapter
 from raymcu.training.nf4 import Nf4Linear, made_weights, quantize_base
+from raymcu.training.opening import Models
+
+from .simulated import Peak
+
+DEEP = {
+    "hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 12, "vocab_size": 500,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24,
+}  # fmt: skip
+
+
+@pytest.fixture
+def published(tmp_path, tiny_tokenizer):
+    """Make a small model as a family publishes it. Returns its folder."""
+
+    def made(family, **changes):
+        config = families.tiny(AutoConfig.for_model(family))
+        for key, value in changes.items():
+            setattr(config, key, value)
+        torch.manual_seed(0)
+        folder = tmp_path / "published"
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+        return folder
+
+    return made
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -113,3 +144,74 @@ def test_it_trains_as_adapters_beside_the_dequantized_weights(
     assert losses[0] == pytest.approx(losses[1], rel=close)
     assert lab.distance(lab.weights(store, recipe), lab.weights(other, same)) < 10 * close
     assert recipe.id != same.id
+
+
+def kept(model):
+    """All that a model holds, by name, tied weights by each of theirs."""
+    named = model.named_parameters(remove_duplicate=False)
+    return dict(chain(named, model.named_buffers(remove_duplicate=False)))
+
+
+@pytest.mark.parametrize(
+    ("family", "is_tied", "dtype"),
+    [
+        ("llama", True, "float32"),
+        ("llama", False, "bfloat16"),
+        ("qwen2", False, "bfloat16"),
+        ("gemma3_text", True, "float32"),
+    ],
+)
+def test_a_base_is_read_layer_by_layer_to_the_bits_of_one_that_is_opened_whole(
+    published, study, store, recipes, family, is_tied, dtype
+):
+    """From the store or by a path: with biases, tied, scaled embeddings, tables in no file."""
+    folder = published(family, tie_word_embeddings=is_tied)
+    with store.writing("whole", role="original", label="") as place:
+        for file in folder.iterdir():
+            (place / file.name).write_bytes(file.read_bytes())
+    training = recipes.training(lora=recipes.lora(base="nf4"))
+    source = ModelSource(path=str(folder), dtype=dtype)
+    asked = {"model": source, "model_fingerprint": "", "training": training}
+    stored = recipes.unlearner(study.original, **{**asked, "parents": {"start": "whole"}})
+    for recipe in (stored, recipes.original(**asked)):
+        precision = torch.float32 if recipe.role == "original" else getattr(torch, dtype)
+        known = AutoModelForCausalLM.from_pretrained(folder, dtype=precision).eval()
+        quantize_base(known)
+        model, _, scorer = Models(store).open(recipe)
+        assert not model.training
+        found, expected = kept(model), kept(known)
+        assert list(found) == list(expected)
+        for name, weight in found.items():
+            assert torch.equal(weight, expected[name]), name
+            assert (weight.dtype, weight.requires_grad) == (
+                expected[name].dtype, expected[name].requires_grad
+            ), name  # fmt: skip
+        tokens = torch.arange(3, 27).view(2, 12)
+        assert torch.equal(model(input_ids=tokens).logits, known(input_ids=tokens).logits)
+        head = model.get_output_embeddings().weight
+        assert (head is model.get_input_embeddings().weight) == is_tied
+        scorer.check()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_opening_a_base_holds_it_and_one_layer(published, store, recipes, dtype, monkeypatch):
+    """As planned; opened whole, it took what the weights take in their precision, and more."""
+    folder = published("llama", tie_word_embeddings=True, **DEEP)
+    lora = recipes.lora(base="nf4", rank=1, targets=("q_proj",))
+    training = recipes.training(lora=lora, batch_size=1)
+    source = ModelSource(path=str(folder), dtype=dtype)
+    recipe = recipes.original(model=source, model_fingerprint="", training=training)
+    read = opening.own_parts  # from mapped files, which are not seen: as if they were no such
+    monkeypatch.setattr(opening, "own_parts", lambda *of: ((n, p.clone()) for n, p in read(*of)))
+    with Peak([]) as found:
+        model, _, _ = Models(store).open(recipe)
+    held = sum(one.numel() * one.element_size() for one in kept(model).values())
+    layer = max(one.shape.numel() for one in model.modules() if isinstance(one, Nf4Linear))
+    assert found.most <= held + 14 * layer
+    # Of a training with hardly any adapters, on texts of a token.
+    told = peak(recipe, of_config(model.config.to_dict()), lambda part: (1, 1))
+    assert told.total == pytest.approx(found.most, rel=0.15)
+    whole = AutoModelForCausalLM.from_pretrained(folder)
+    with Peak([*whole.parameters(), *whole.buffers()]) as before:
+        quantize_base(whole)
+    assert before.most > 3 * found.most

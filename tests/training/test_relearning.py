@@ -60,11 +60,15 @@ def test_weights_on_the_way_are_those_of_a_shorter_training(store, recipes, stud
 
 
 def test_a_snapshot_asked_for_later_is_made_by_itself(store, recipes, study, lab):
+    """The training that it takes leaves alone what it has come to before."""
     long = relearned(recipes, study.first)
     (kept,) = snapshots(relearned(recipes, study.first, at=(3,)))
     lab.train(store, long)
+    folder = store.local_dir(long.id)
+    before = {file: file.stat().st_ino for file in (folder, *folder.rglob("*"))}
     lab.train(store, kept)
     assert len(lab.history(store, kept)) == 3
+    assert {file: file.stat().st_ino for file in (folder, *folder.rglob("*"))} == before
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])
