@@ -170,7 +170,9 @@ class Progress:
         """Count items in that were not known when stages began, by stage."""
         for stage in self.open:
             if added := more.get(stage.name, 0):
-                stage.total, stage.is_over = stage.total + added, False
+                stage.total += added
+                if stage.is_over:  # it begins once more
+                    stage.is_over, stage.began = False, None
 
     def say(self, text: str) -> None:
         """Print a sentence that nobody must miss, and show it as what is under way."""
@@ -192,8 +194,9 @@ class Progress:
 
     @property
     def _now(self) -> _Stage:
-        """The first stage of which anything is left."""
-        return next((stage for stage in self.open if stage.done < stage.total), self.open[-1])
+        """The first stage of which anything runs; else the first of which anything is left."""
+        left = [stage for stage in self.open if stage.done < stage.total]
+        return next((stage for stage in left if stage.running), (*left, self.open[-1])[0])
 
     @property
     def _running(self) -> list[Running]:

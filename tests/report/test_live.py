@@ -74,3 +74,40 @@ def test_a_quiet_log_is_silent(tmp_path, monkeypatch):
     with quiet as progress, progress.stage("train", 0, 3):
         progress([], [Running("npo/seed0")])
     assert not file.getvalue()
+
+
+def test_stages_that_are_under_way_at_once_are_told_together(log, monkeypatch):
+    progress, lines = log
+    monkeypatch.setattr(live, "_LINE_S", 0.0)
+    with progress.stages({"train": (1, 3), "connect": (0, 1), "measure": (0, 9)}) as watches:
+        watches["train"]([], [Running("npo/seed0", 0.5, 1.0)])
+        watches["measure"](["original"], [Running("retrained")])
+        beat = progress.run.read_json("progress.json")
+        progress._heartbeat(is_forced=True)
+        beat = progress.run.read_json("progress.json")
+        assert (beat["stage"], beat["done"], beat["beside"]) == ("train", 1, ["measure"])
+        assert beat["running"] == ["npo/seed0", "retrained"]
+        watches["train"](["npo/seed0", "npo/seed1"], [])
+        watches["measure"]([], [Running("npo/seed0")])
+        progress.expect({"measure": 2})
+        watches["measure"](["p"] * 10, [])
+    told = [re.sub(r"^[0-9:]+ ", "", line) for line in lines()]
+    assert told[0] == ("train    1/3  50%, time left unknown; connect 0/1, measure 0/9: "
+                       "npo/seed0 50% loss 1")  # fmt: skip
+    assert any(re.match(r"train    3/3 in ", line) for line in told)
+    assert any("measure  1/9" in line and "connect 0/1" in line for line in told), (
+        "what runs is told first"
+    )
+    assert any(re.match(r"measure  11/11 in ", line) for line in told)
+    assert not any(line.startswith("connect") and " in " in line for line in told)
+
+
+def test_a_stage_that_begins_once_more_is_told_once_more(log):
+    progress, lines = log
+    with progress.stages({"measure": (0, 1)}) as watches:
+        watches["measure"](["a"], [])
+        once = progress.times["measure"]
+        progress.expect({"measure": 1})
+        watches["measure"](["b"], [])
+        assert progress.times["measure"] >= once
+    assert [line[9:24] for line in lines()] == ["measure  1/1 in", "measure  2/2 in"]
