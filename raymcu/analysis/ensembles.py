@@ -20,7 +20,7 @@ import numpy as np
 
 from raymcu.analysis.intervals import bounds, resampled, single_points
 from raymcu.metrics._base import METRICS, Floats
-from raymcu.metrics._samples import COMBINE, Combine, Samples, read_samples
+from raymcu.metrics._samples import COMBINE, Combine, Sampled, Samples, read_samples
 from raymcu.store import tables
 from raymcu.store.ids import content_id
 from raymcu.store.run_folder import RunFolder
@@ -117,7 +117,7 @@ def _keep(
 ) -> None:
     """Write the rows of some curves, each with its places and what they are made of."""
     ids = {place.point_id for _, places, _ in curves for place in places}
-    points = {point: _read(run, point) for point in sorted(ids)}
+    points = {point: _halved(found) for point, found in read_samples(run, ids)}
     for curve, places, made_of in curves:
         head = {
             name: curve[name] for name in ("setting", "family", "forget_size", "first", "second")
@@ -150,9 +150,7 @@ def _places(
         yield Place("ensemble", point, None, number)
 
 
-def _read(run: RunFolder, point: str) -> dict[str, Halved]:
-    """Read a point's metrics."""
-    found = read_samples(run, point)
+def _halved(found: Mapping[str, Sampled]) -> dict[str, Halved]:
     return {name: Halved(samples, COMBINE[made]) for name, (samples, made) in found.items()}
 
 

@@ -42,8 +42,9 @@ def keep_intervals(run: RunFolder) -> None:
         StoreError: If a file of what was measured is damaged.
     """
     there = set(run.parts("intervals"))
-    for point in sorted(single_points(run) & set(run.parts("measurements")) - there):
-        run.write_part("intervals", point, intervals(point, read_samples(run, point)))
+    missing = single_points(run) & set(run.parts("measurements")) - there
+    for point, found in read_samples(run, missing):
+        run.write_part("intervals", point, intervals(point, found))
 
 
 def intervals(point_id: str, found: Mapping[str, Sampled]) -> pa.Table:

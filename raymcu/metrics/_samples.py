@@ -5,7 +5,7 @@ answer. So that answers are read once, when they are scored, these numbers are k
 scores. A score is made of the means of one sample or more over their questions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -131,17 +131,25 @@ def samples_table(point_id: str, found: Mapping[str, Sampled]) -> pa.Table:
     return pa.Table.from_arrays([*columns, lists], schema.names).cast(schema)
 
 
-def read_samples(run: RunFolder, point_id: str) -> dict[str, Sampled]:
-    """Return what each question comes to at a point that was measured.
+def read_samples(
+    run: RunFolder, points: Iterable[str]
+) -> Iterator[tuple[str, Mapping[str, Sampled]]]:
+    """Yield points that were measured, in the order of their names, and what questions come to.
 
-    Of a point that was scored without keeping it, its answers are read.
+    Of a point that was scored without keeping it, the answers are read.
 
     Raises:
-        StoreError: If the file is damaged.
+        StoreError: If a file is damaged.
     """
-    if not run.has_part("samples", point_id):
-        return samples_of(Measured(run.read_part("measurements", point_id)))
-    rows = run.read_part("samples", point_id)
+    kept = frozenset(run.parts("samples"))
+    for point in sorted(points):
+        if point in kept:
+            yield point, _of_table(run.read_part("samples", point))
+        else:
+            yield point, samples_of(Measured(run.read_part("measurements", point)))
+
+
+def _of_table(rows: pa.Table) -> Mapping[str, Sampled]:
     lists = rows["values"].combine_chunks()
     flat, ends = lists.values.to_numpy(), lists.offsets.to_numpy()
     found: dict[str, tuple[dict[str, tuple[str, Floats]], str]] = {}
@@ -149,4 +157,4 @@ def read_samples(run: RunFolder, point_id: str) -> dict[str, Sampled]:
     for place, (metric, made, name, probe) in enumerate(words):
         samples, _ = found.setdefault(metric, ({}, made))
         samples[name] = probe, flat[ends[place] : ends[place + 1]]
-    return dict(found)
+    return found

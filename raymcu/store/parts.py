@@ -35,7 +35,9 @@ MOST_BYTES = 2**25
 """Of the files that make a batch, together."""
 LARGE = 2**20
 """Bytes of a file that is left as it is."""
-READ_WHOLE = ("scores", "intervals", "ensembles", "recoveries", "trials", "trial_values")
+READ_WHOLE = (
+    *("scores", "samples", "intervals", "ensembles", "recoveries", "trials", "trial_values"),
+)
 """Tables that are gathered in a bucket, too.
 
 The driver has fetched their parts anyway; of others a reader of one would fetch the whole batch.

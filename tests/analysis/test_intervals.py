@@ -1,11 +1,14 @@
 """Intervals: the score itself where each question counts once, known widths, every model."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from raymcu.analysis import intervals as module
+from raymcu.analysis.ensembles import keep_ensembles, sampled_points
 from raymcu.analysis.intervals import intervals, keep_intervals
 from raymcu.metrics import _samples
 from raymcu.metrics._base import METRICS, Measured
@@ -133,10 +136,11 @@ def test_what_is_kept_when_a_point_is_scored_is_what_its_answers_say(tmp_path, m
     run.write_part("measurements", "p", table)
     keep_scores(run, "p", Measured(table), with_samples=False)
     assert not run.parts("samples"), "not asked for"
-    of_answers = read_samples(run, "p")
+    ((_, of_answers),) = read_samples(run, ["p"])
     keep_scores(run, "p", Measured(table), with_samples=True)
     monkeypatch.setattr(_samples, "samples_of", lambda _: pytest.fail("the answers are read again"))
-    kept = read_samples(run, "p")
+    ((point, kept),) = read_samples(run, ["p"])
+    assert point == "p"
     assert list(kept) == list(of_answers)
     assert intervals("p", kept).equals(intervals("p", of_answers))
     for name, (samples, made) in of_answers.items():
@@ -153,6 +157,31 @@ def test_a_number_that_is_none_is_kept_as_one(tmp_path):
     rows[0]["logprobs"][0] = float("nan")
     run, table = RunFolder(str(tmp_path)), tables.from_rows("measurements", rows)
     keep_scores(run, "p", Measured(table), with_samples=True)
-    (probe, kept), _ = read_samples(run, "p")["forget_loss"][0].values()
+    ((_, found),) = read_samples(run, ["p"])
+    probe, kept = found["forget_loss"][0]["nll"]
     assert probe == "forget"
     assert np.isnan(kept).tolist() == [True] + [False] * 11
+
+
+def test_ensembles_of_what_is_kept_are_those_of_the_answers(tmp_path, monkeypatch):
+    walk = {"a": 0.0, "in": 0.5, "b": 1.0}
+    curve = {"id": "c", "setting": "Rand", "family": "linear", "forget_size": "forget05",
+             "first": "npo/seed0", "second": "npo/seed1", "ensembles": [[1, "e"]]}  # fmt: skip
+    places = [{"curve_id": "c", "t": t, "point_id": key} for key, t in walk.items()]
+    space = SimpleNamespace(curves=SimpleNamespace(ensemble=[1]))
+    made = []
+    for is_kept in (False, True):
+        run = RunFolder(str(tmp_path / str(is_kept)))
+        run.write_json("plan.json", {"curves": [curve], "curve_points": places})
+        assert sampled_points(run) is None, "all points"
+        for seed, key in enumerate([*walk, "e"]):
+            table = rows_of(key, seed=seed)
+            run.write_part("measurements", key, table)
+            keep_scores(run, key, Measured(table), with_samples=is_kept)
+        if is_kept:
+            monkeypatch.setattr(_samples, "samples_of", lambda _: pytest.fail("answers are read"))
+        keep_ensembles(run, space)
+        made.append(run.read_part("ensembles", "c"))
+    assert made[0].equals(made[1])
+    kinds = made[0].filter(pc.equal(made[0]["metric"], "model_utility"))["kind"].to_pylist()
+    assert kinds == ["first", "second", "inside", "ensemble"]

@@ -54,6 +54,7 @@ def test_questions_and_intervals_are_kept_and_the_page_shows_them(finished: Path
     assert all(asked["question"].to_pylist())
     single = [p for p in run.plan["points"] if p["role"] != "curve"]
     assert set(run.parts("intervals")) == {point["id"] for point in single}
+    assert run.parts("samples") == run.parts("intervals")
     page = (finished / "report" / "index.html").read_text()
     for part in ('id="answers"', 'id="training"', "tables/models.csv"):
         assert part in page

@@ -99,6 +99,7 @@ def test_a_reading_is_a_point_with_scores_of_its_own(read):
     own = scores.pop("original")
     assert not soft & set(own)
     assert all(value is not None for table in scores.values() for value in table.values())
+    assert set(read.parts("samples")) == set(read.plan.points), "none of them is along a curve"
     readings = read.parts("readings")
     assert len(readings) == 3
     for key in readings:
