@@ -108,10 +108,18 @@ class Models:
         self._warm = None  # before there are two
         if (found := self._in_4_bits(recipe, folder, dtype)) is not None:
             return found
-        model, encoder = self.modality(recipe).open(folder, recipe.model, dtype, self.device)
+        model, encoder = self._on_device(recipe, folder, dtype)
         if is_kept:
             self._warm = (config, model, encoder)
         return model, encoder
+
+    def _on_device(self, recipe: Recipe, folder: Path, dtype: str) -> tuple[Any, Any]:
+        """Open a checkpoint of the store on the device, where it fits or the training ends.
+
+        Opened there at once, it would be spread over what else there is, as to be measured.
+        """
+        model, encoder = self.modality(recipe).open(folder, recipe.model, dtype, _CPU)
+        return model.to(self.device), encoder
 
     def _in_4_bits(self, recipe: Recipe, folder: Path | None, dtype: str) -> tuple[Any, Any] | None:
         """Open a checkpoint of the store, or what the search space names, layer by layer in 4 bits.
@@ -144,7 +152,7 @@ class Models:
         if parent not in recipe.parents:
             return None
         modality, folder = self.modality(recipe), self.store.local_dir(recipe.parents[parent])
-        return lambda: modality.scorer(*modality.open(folder, recipe.model, "float32", self.device))
+        return lambda: modality.scorer(*self._on_device(recipe, folder, "float32"))
 
     def end(self, key: str, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return an end's weights on the device; the last few stay, as bends share their ends."""

@@ -153,6 +153,22 @@ def test_a_checkpoint_opens_without_raymcu(study, lab):
     assert tokenizer.decode(tokenizer("Who?").input_ids) == "<s>Who?"
 
 
+def test_a_training_never_opens_a_model_spread_over_devices(study, store, recipes, monkeypatch):
+    """As accelerate would spread one for measuring that is too large for a GPU."""
+    seen, real = [], causal_lm.open_model
+
+    def open_model(folder, dtype, device, **how):
+        seen.append(device.type)
+        return real(folder, dtype, device, **how)
+
+    monkeypatch.setattr(causal_lm, "open_model", open_model)
+    models = Workshop(store, 1e9).models
+    models.device = torch.device("meta")  # in place of a GPU
+    model, _, _ = models.open(recipes.unlearner(study.original))
+    assert {weight.device.type for weight in model.parameters()} == {"meta"}
+    assert seen == ["cpu"]
+
+
 def test_a_ready_model_is_copied(study, recipes, tmp_path, lab):
     source = study.store.local_dir(study.original.id)
     ready = recipes.original(model=ModelSource(path=str(source)), training=None, methods=())
