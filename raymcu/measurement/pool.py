@@ -290,8 +290,9 @@ def drain(pool: Pool, run: RunFolder, watch: Watch) -> None:
 
 def give_up(pool: Pool, run: RunFolder) -> None:
     """Record what is left once there is nobody to measure it."""
+    tries = f", in {_STARTS} attempts each" if pool.given_up else ""
     for point in (*pool.queue.suspects, *pool.queue.points):
-        reason = f"no measuring process could be started, in {_STARTS} attempts each."
+        reason = f"no measuring process could be started{tries}."
         _record(run, point, "worker_died", reason, pool.trouble)
 
 

@@ -57,13 +57,14 @@ def keep_scores(
         point_id: The point.
         point: What was measured of it.
         references: The reference models of its forget set.
-        with_samples: Whether what each question comes to is kept, too: table ``samples``.
+        with_samples: Whether what each question comes to is kept, too: table ``samples``. In a
+            bucket it is not, where each file is paid for; there answers are read once more.
 
     Raises:
         ConfigError: If a reference model was measured on other questions.
     """
     scores = _scores(point_id, point, references)
-    if with_samples:
+    if with_samples and run.is_local:
         run.write_part("samples", point_id, samples_table(point_id, samples_of(point)))
     run.write_part("scores", point_id, scores)
 

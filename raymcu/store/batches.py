@@ -59,6 +59,30 @@ class Batch:
     """By part, in the order of their rows."""
 
 
+@dataclass(frozen=True)
+class Shelf:
+    """A table at one moment."""
+
+    loose: frozenset[str]
+    """Parts that have a file of their own."""
+    removed: frozenset[str]
+    """Parts that count as gone unless they are loose."""
+    batches: tuple[Batch, ...]
+    """Oldest first."""
+    held: Mapping[str, Batch]
+    """By part: the newest batch with it."""
+
+    @property
+    def parts(self) -> list[str]:
+        """All parts, sorted."""
+        return sorted(self.loose | (self.held.keys() - self.removed))
+
+    def live(self, batch: Batch) -> list[str]:
+        """List the parts that are read from a batch, in its order."""
+        gone = self.loose | self.removed
+        return [part for part in batch.spans if self.held[part] is batch and part not in gone]
+
+
 class BatchReader:
     """Reads the batches of a run folder.
 
@@ -159,6 +183,16 @@ class BatchReader:
                 "are done again."
             ) from error
         return tables.check(table, found, url)
+
+
+def batch_name(table: str, rank: int, digest: str) -> str:
+    """Return the path of a batch in the run folder; a newer one has a higher rank."""
+    return f"tables/{table}/{PREFIX}{rank:06}-{digest}.parquet"
+
+
+def rank_of(name: str) -> int:
+    """Return the rank of a batch by its name, or its path."""
+    return int(name.rpartition("/")[2].split("-")[1])
 
 
 def written(table: str, parts: Iterable[tuple[str, pa.Table]]) -> tuple[str, bytes]:

@@ -16,7 +16,7 @@ from raymcu.errors import ConfigError, StoreError
 from raymcu.store import node_cache
 from raymcu.store.ids import content_id
 from raymcu.store.listing import Listing
-from raymcu.store.objects import Entry, entry_of, objects_of, refusal
+from raymcu.store.objects import Entry, objects_of, refusal
 
 
 class Folder:
@@ -117,19 +117,6 @@ class Folder:
         known, path = self.known, self.path(folder)
         found = self.objects.names(path, prefix) if known is None else known.names(path)
         return sorted(name for name in found if name.startswith(prefix))
-
-    def entry(self, name: str) -> Entry | None:
-        """Return what tells a file from another one of its name; None if there is no file."""
-        known, path = self.known, self.path(name)
-        if known is not None:
-            return known.files.get(path)
-        try:
-            if self.is_local:
-                told = Path(path).stat()
-                return Entry(told.st_size, f"{told.st_mtime_ns} {told.st_ino}")
-            return entry_of(self.fs.info(path))
-        except FileNotFoundError:
-            return None
 
     def files(self, folder: str = "") -> dict[str, Entry]:
         """Return what is below a sub-folder, however deep, by its name there."""

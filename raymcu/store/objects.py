@@ -46,7 +46,7 @@ class Objects:
     def listed(self, path: str) -> Iterator[tuple[str, Entry]]:
         """Yield the path of every file below a folder, however deep; nothing without the folder."""
         for name, told in self.fs.find(path, detail=True).items():
-            yield str(name), entry_of(told)
+            yield str(name), _entry(told)
 
     def names(self, path: str, prefix: str = "") -> list[str]:
         """List what is in a folder, by name, or more than begins so; nothing without the folder."""
@@ -276,8 +276,7 @@ def error_code(error: BaseException) -> str:
     return str((response or {}).get("Error", {}).get("Code", ""))
 
 
-def entry_of(told: Mapping[str, Any]) -> Entry:
-    """Return a file that fsspec tells of."""
+def _entry(told: Mapping[str, Any]) -> Entry:
     stamps = (told.get(key) for key in ("ETag", "etag", "generation", "mtime", "created"))
     return Entry(int(told.get("size") or 0), str(next((s for s in stamps if s), "")))
 

@@ -9,21 +9,30 @@ until the table is settled: that batch is then written without it.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raymcu.errors import StoreError
 from raymcu.store import tables
-from raymcu.store.batches import DAMAGE, PREFIX, Batch, BatchReader, Notes, encoded, written
+from raymcu.store.batches import (
+    DAMAGE,
+    PREFIX,
+    Batch,
+    BatchReader,
+    Notes,
+    Shelf,
+    batch_name,
+    encoded,
+    rank_of,
+    written,
+)
 from raymcu.store.folders import Folder
 from raymcu.store.ids import content_id
-
-if TYPE_CHECKING:
-    from raymcu.store.objects import Entry
+from raymcu.store.objects import Entry
 
 T = TypeVar("T")
 
@@ -51,30 +60,6 @@ GATHERED = (
 _SUFFIX, _REMOVED = ".parquet", ".removed"
 _TRIES = 3
 """Looks, where another process gathers or settles meanwhile."""
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """A table at one moment."""
-
-    loose: frozenset[str]
-    """Parts that have a file of their own."""
-    removed: frozenset[str]
-    """Parts that count as gone unless they are loose."""
-    batches: tuple[Batch, ...]
-    """Oldest first."""
-    held: Mapping[str, Batch]
-    """By part: the newest batch with it."""
-
-    @property
-    def parts(self) -> list[str]:
-        """All parts, sorted."""
-        return sorted(self.loose | (self.held.keys() - self.removed))
-
-    def live(self, batch: Batch) -> list[str]:
-        """List the parts that are read from a batch, in its order."""
-        gone = self.loose | self.removed
-        return [part for part in batch.spans if self.held[part] is batch and part not in gone]
 
 
 class Tables(Folder):
@@ -163,8 +148,8 @@ class Tables(Folder):
             "what is missing is done."
         )
 
-    def _file(self, table: str, part: str) -> pq.ParquetFile:
-        content = pa.BufferReader(self.read_bytes(_loose(table, part)))
+    def _file(self, table: str, part: str, entry: Entry | None = None) -> pq.ParquetFile:
+        content = pa.BufferReader(self.read_bytes(_loose(table, part), entry))
         with self._told(table, part):
             return pq.ParquetFile(content, page_checksum_verification=True)
 
@@ -261,30 +246,31 @@ class Tables(Folder):
     def _gather(self, table: str, left: Sequence[str], removed: Collection[str]) -> Sequence[str]:
         """Write one batch; return the parts that are left for others."""
         stamps: dict[str, Entry] = {}
-        looked = size = 0
+        looked, size, of = 0, 0, self._entries(table)
 
         def taken() -> Iterator[tuple[str, pa.Table]]:
             nonlocal looked, size
             while looked < len(left) and len(stamps) < MOST:
                 part = left[looked]
-                entry = self.entry(_loose(table, part))
+                entry = of(part)
                 if entry is not None and entry.size <= LARGE:
                     if size + entry.size > MOST_BYTES:
                         return
                     with suppress(FileNotFoundError, StoreError):  # who needs it will say so
-                        rows = self._rows_of(table, part, self._file(table, part))
+                        file = self._file(table, part, None if self.is_local else entry)
+                        rows = self._rows_of(table, part, file)
                         size, stamps[part] = size + entry.size, entry
                         yield part, rows
                 looked += 1
 
         digest, content = written(table, taken())
         if stamps:
-            ranks = map(_rank, self.names(f"tables/{table}", PREFIX))
+            ranks = map(rank_of, self.names(f"tables/{table}", PREFIX))
             rank = 1 + max(ranks, default=0)
-            self.write_bytes(_batch_name(table, rank, digest), content, is_read_again=True)
-            own, gone = [], []
+            self.write_bytes(batch_name(table, rank, digest), content, is_read_again=True)
+            own, gone, of = [], [], self._entries(table)
             for part, stamp in stamps.items():
-                if (entry := self.entry(_loose(table, part))) is None:  # removed meanwhile
+                if (entry := of(part)) is None:  # removed meanwhile
                     self.write_bytes(_removed(table, part), b"")
                 elif entry == stamp:
                     own.append(_loose(table, part))
@@ -292,6 +278,13 @@ class Tables(Folder):
             self.remove_files(gone)  # first, as the batch holds only with them or without both
             self.remove_files(own)
         return left[looked:]
+
+    def _entries(self, table: str) -> Callable[[str], Entry | None]:
+        """Return what tells whether a loose part is another one by now; a bucket is listed once."""
+        if self.is_local:
+            return lambda part: _stat(self.path(_loose(table, part)))
+        there = self.files(f"tables/{table}")
+        return lambda part: there.get(f"{part}{_SUFFIX}")
 
     def settle(self) -> None:
         """Write batches anew without what was removed or written again since.
@@ -310,7 +303,7 @@ class Tables(Folder):
                 if live:
                     rows = ((part, self._reader.rows(table, batch, part)) for part in live)
                     digest, content = written(table, rows)
-                    name = _batch_name(table, _rank(batch.name), digest)
+                    name = batch_name(table, rank_of(batch.name), digest)
                     self.write_bytes(name, content, is_read_again=True)
                 self.remove_files([batch.name])
             self.remove_files([_removed(table, part) for part in sorted(shelf.removed)])
@@ -387,9 +380,9 @@ def _removed(table: str, part: str) -> str:
     return f"tables/{table}/{part}{_REMOVED}"
 
 
-def _batch_name(table: str, rank: int, digest: str) -> str:
-    return f"tables/{table}/{PREFIX}{rank:06}-{digest}{_SUFFIX}"
-
-
-def _rank(name: str) -> int:
-    return int(name.rpartition("/")[2].split("-")[1])
+def _stat(path: str) -> Entry | None:
+    try:
+        told = Path(path).stat()
+    except FileNotFoundError:
+        return None
+    return Entry(told.st_size, f"{told.st_mtime_ns} {told.st_ino}")

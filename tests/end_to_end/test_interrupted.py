@@ -88,7 +88,8 @@ def test_one_interrupt_ends_a_run_in_an_orderly_way(
     out = tmp_path / "run"
     store = [] if name == "train" else ["--set", f'store="{_copy(finished, tmp_path, name)}"']
     rare = ["--set", "execution.save_every_s=1e9"]
-    terminal = Terminal("run", space_path, "--out", out, *store, *rare)
+    slow = ["--set", "curves.bend.training.epochs=2000"] if name == "connect" else []
+    terminal = Terminal("run", space_path, "--out", out, *store, *rare, *slow)
     terminal.wait_for(lambda: stage(out) == (name, True) and terminal.workers())
     family = psutil.Process(terminal.pid).children(recursive=True)
     if number == signal.SIGINT:
