@@ -10,6 +10,7 @@ from rich.console import Console
 
 from raymcu.analysis.stages import analyze_run, follow, score_points, unscored
 from raymcu.cluster.checks import check_before
+from raymcu.cluster.nodes import with_clusters_gpus
 from raymcu.measurement.driver import Crew
 from raymcu.measurement.geometry_driver import measure_geometry
 from raymcu.planning.costs import SetSize
@@ -44,7 +45,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
         ConfigError: If the input is wrong; nothing was started.
         StoreError: If something that was finished is damaged.
     """
-    around = look_around(space)
+    around = with_clusters_gpus(space, look_around(space))
     todo = make_plan(space, around)
     folder = RunFolder(out, space.store)
     with folder.claim():
@@ -82,7 +83,7 @@ def search_study(  # noqa: PLR0913 - likewise
     command: str = "",
 ) -> Ledger:
     """Train and measure what trials are compared with, then run trials. Raises as `run_study`."""
-    base, around = without_trials(space), look_around(space)
+    base, around = without_trials(space), with_clusters_gpus(space, look_around(space))
     folder = RunFolder(out, space.store)
     with folder.claim():
         ledger = Ledger(folder, reference_plan(space, around))
@@ -119,9 +120,8 @@ def work(
     What findings call for by then is begun once workers would idle.
     """
     graph = ledger.graph(sets)
-    needed = graph.workers or ({1} if graph.size else set())
-    cluster = crew.need(needed, progress.say) if needed else None
-    with progress.stages(ledger.counts(graph)) as watches, ledger.run.at_work(needed):
+    cluster = crew.need(graph.workers, progress.say) if graph.workers else None
+    with progress.stages(ledger.counts(graph)) as watches, ledger.run.at_work(graph.workers):
         if cluster is not None:
             with crew.measuring(
                 graph, watches["measure"], lambda: progress.expect(ledger.look_ahead(graph))

@@ -1,6 +1,7 @@
 """Asks every node of a Ray cluster what it looks like from there."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -11,6 +12,8 @@ from raymcu.cluster.checks import missing_gib, passed_on
 from raymcu.cluster.leaving import alive
 from raymcu.cluster.looks import Checked, Node, Note, judge, look, note
 from raymcu.errors import ConfigError
+from raymcu.planning.facts import Gpus, Surroundings
+from raymcu.planning.fitting import blind_tables
 from raymcu.planning.plan import Plan
 from raymcu.session import connect
 from raymcu.store.run_folder import RunFolder
@@ -89,3 +92,26 @@ def every_node(space: SearchSpace, plan: Plan, run: RunFolder) -> list[Checked]:
         nodes = look_at_nodes(alive(), (first, second), store)
     held, missing = plan.estimates["memory_gib"], missing_gib(plan, run)
     return list(judge(nodes, space.execution.cpus_per_worker, held, missing))
+
+
+def with_clusters_gpus(space: SearchSpace, around: Surroundings) -> Surroundings:
+    """Ask the cluster that is to be joined for its GPUs, where ``workers = "auto"`` needs them.
+
+    The smallest of those that are there now count; an autoscaler's, which are to come, do not.
+
+    Args:
+        space: The study.
+        around: What this machine tells, which is returned if that is enough, or there are none.
+
+    Raises:
+        ConfigError: If the cluster cannot be reached.
+    """
+    if not blind_tables(space, around):
+        return around
+    with connect(f"look at {space.name}", variables=passed_on(space)):
+        nodes = [node for node in alive() if node["Resources"].get("GPU")]
+        looks = look_at_nodes(nodes, (), "/")
+    known = [(gib, node.gpus) for node in looks if (gib := (node.found or {}).get("device_gib"))]
+    if not known:
+        return around
+    return replace(around, gpus=Gpus(min(known)[0], sum(gpus for _, gpus in known)))

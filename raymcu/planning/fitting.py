@@ -207,15 +207,20 @@ def unfit(
     """
     fitting = Fitting(space, around)
     recipes = [fitting.settled(r) for key, r in plan.recipes.items() if key not in made]
-    is_blind = fitting.device_gib is None and fitting.is_on_gpu and "RAY_ADDRESS" in os.environ
-    tables = [key for key, how in _trainings(space) if is_blind and how.workers == "auto"]
-    if tables:
+    if tables := blind_tables(space, around):
         yield (
-            "execution.device_gib: is not said and nvidia-smi tells none on this machine, so "
-            f"workers = 'auto' in {', '.join(tables)} cannot be found for the GPUs of the cluster. "
-            "Set it, e.g. to 80; without GPUs set execution.gpus_per_worker = 0."
+            "execution.device_gib: is not said and nvidia-smi tells none on this machine, nor on a "
+            f"node of the cluster, so workers = 'auto' in {', '.join(tables)} cannot be found for "
+            "its GPUs. Set it, e.g. to 80; without GPUs set execution.gpus_per_worker = 0."
         )
     yield from (fault for _, fault in too_large(fitting, recipes))
+
+
+def blind_tables(space: SearchSpace, around: Surroundings) -> list[str]:
+    """Return the tables whose workers are found by the GPUs of a cluster that nobody knows."""
+    fitting = Fitting(space, around)
+    is_blind = fitting.device_gib is None and fitting.is_on_gpu and "RAY_ADDRESS" in os.environ
+    return [key for key, how in _trainings(space) if is_blind and how.workers == "auto"]
 
 
 def too_large(fitting: Fitting, recipes: Collection[Recipe]) -> Iterator[tuple[Recipe, str]]:

@@ -108,8 +108,9 @@ class Graph:
 
     @property
     def workers(self) -> set[int]:
-        """By how many workers each there is to be trained."""
-        return {_workers(recipe) for recipe in self.recipes.values()}
+        """By how many workers each there is to be trained; 1 if there are points alone."""
+        found = {_workers(recipe) for recipe in self.recipes.values()}
+        return found or ({1} if self._points else set())
 
     @property
     def unended(self) -> list[Recipe]:
