@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,9 +47,15 @@ def on_cpu(monkeypatch):
 
 
 def pytest_collection_modifyitems(items):
-    """Speed first, as its figures are wanted most and it takes the same time everywhere."""
-    items.sort(key=lambda item: "speed" not in item.path.name)
-    for item in items:  # what a device's libraries warn of is shown, and fails nothing
+    """Speed first, as its figures are wanted most and it takes the same time everywhere.
+
+    pytest asks of all tests there are, so others are left as they were.
+    """
+    here = [item for item in items if item.path.parent == Path(__file__).parent]
+    here.sort(key=lambda item: "speed" not in item.path.name)
+    ours = set(here)
+    items[:] = [*here, *(item for item in items if item not in ours)]
+    for item in here:  # what a device's libraries warn of is shown, and fails nothing
         item.add_marker(pytest.mark.filterwarnings("default::UserWarning"))
 
 
