@@ -16,7 +16,7 @@ from raymcu.cluster.leaving import Deaths
 from raymcu.cluster.nodes import refuse_blind_nodes
 from raymcu.errors import ConfigError
 from raymcu.measurement.actor import PointActor, setup_of
-from raymcu.measurement.pool import AT_ONCE, Pool, give_up, turn
+from raymcu.measurement.pool import AT_ONCE, Pool, drain, turn
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import Devices
 from raymcu.planning.costs import probe_characters
@@ -28,8 +28,6 @@ from raymcu.store import node_cache
 from raymcu.store.run_folder import RunFolder
 from raymcu.study.search_space import SearchSpace
 
-_TURN_S = 0.1
-"""How often measuring is looked after beside trainings."""
 _LOOKS_LESS = 10
 """How many times as long as a look at findings takes no other one follows."""
 
@@ -157,7 +155,7 @@ class Crew:
         start, execution = self._starter(), self.space.execution
 
         def more(held: int, work: int) -> list[Any]:
-            most = min(held + work, room(), execution.measure_actors or room())
+            most = min(held + work, room(), execution.measure_actors or held + work)
             return [start() for _ in range(held + len(self._retired), most)]
 
         queue, deaths = Queue((), self._sizes), Deaths(execution.max_attempts)
@@ -214,7 +212,7 @@ class Measuring:
         self.pool: Pool | None = None
         self._room: int | None = None
         """Workers that trainings leave room for; None: there are no trainings."""
-        self._turns_at = self._looks_at = 0.0
+        self._looks_at = 0.0
         self._has_news = False
         """Whether points have ended since findings were looked at."""
 
@@ -227,14 +225,12 @@ class Measuring:
         Raises:
             StoreError: If a checkpoint is damaged.
         """
-        pool = self.pool
-        if time.monotonic() >= self._turns_at:
-            self._turns_at = time.monotonic() + _TURN_S
-            self._room = room
-            if (pool := self._filled()) is not None:
-                pool.leave(room)
-                turn(pool, self.crew.run, self._told, is_patient=False)
-        return pool is not None and pool.is_short
+        self._room = room
+        if (pool := self._filled()) is None:
+            return False
+        pool.leave(room)
+        turn(pool, self.crew.run, self._told, is_patient=False)
+        return pool.is_short
 
     def finish(self) -> None:
         """Measure all that is left, till there is something to be trained again.
@@ -246,11 +242,11 @@ class Measuring:
         if (pool := self._filled()) is not None:
             pool.leave(len(pool.workers))
             pool.grow()
-        while (pool := self._filled()) is not None and not (pool.is_done or self.graph.has_ready):
-            self.watch([], pool.shown)
-            turn(pool, self.crew.run, self._told)
-        if self.pool is not None and not self.graph.has_ready:
-            give_up(self.pool, self.crew.run)
+            drain(pool, self.crew.run, self._told, self._goes_on)
+
+    def _goes_on(self) -> bool:
+        self._filled()
+        return not self.graph.has_ready
 
     def _filled(self) -> Pool | None:
         """Return the pool with what has become ready; None if nothing has, and nobody is there."""
@@ -278,8 +274,9 @@ class Measuring:
         self.watch(ended, running)
 
     def _room_now(self) -> int:
-        wanted = self.crew.cluster.wanted(self.crew.space.execution)
-        return wanted if self._room is None else self._room
+        if self._room is not None:
+            return self._room
+        return self.crew.cluster.wanted(self.crew.space.execution)
 
 
 class MeasuringActor(PointActor):

@@ -280,16 +280,26 @@ class Pool:
         return [Running(point.label) for _, point in self.running.values() if point]
 
 
-def drain(pool: Pool, run: RunFolder, watch: Watch) -> None:
-    """Keep every actor busy until the queue is empty."""
-    while not pool.is_done:
+def drain(
+    pool: Pool, run: RunFolder, watch: Watch, goes_on: Callable[[], bool] = lambda: True
+) -> None:
+    """Keep every actor busy until the queue is empty; record what nobody is there to measure.
+
+    Args:
+        pool: Who measures, and what.
+        run: Where failures go.
+        watch: Told of progress.
+        goes_on: Asked before every turn; may add to the queue. What is left then stays there.
+    """
+    while goes_on():
+        if pool.is_done:
+            _give_up(pool, run)
+            return
         watch([], pool.shown)
         turn(pool, run, watch)
-    give_up(pool, run)
 
 
-def give_up(pool: Pool, run: RunFolder) -> None:
-    """Record what is left once there is nobody to measure it."""
+def _give_up(pool: Pool, run: RunFolder) -> None:
     tries = f", in {_STARTS} attempts each" if pool.given_up else ""
     for point in (*pool.queue.suspects, *pool.queue.points):
         reason = f"no measuring process could be started{tries}."

@@ -143,8 +143,7 @@ class Fitting:
 
     def over_all_workers(self, recipe: Recipe) -> float:
         """Return what all devices of a training hold together, in GiB."""
-        world = recipe.training.world if recipe.training else 1
-        return world * _gib(self.peak(recipe))
+        return recipe.workers * _gib(self.peak(recipe))
 
     def helps(self, recipe: Recipe) -> list[Help]:
         """Return what would make a training smaller, and how small: changes, and more workers."""

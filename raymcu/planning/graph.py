@@ -109,7 +109,7 @@ class Graph:
     @property
     def workers(self) -> set[int]:
         """By how many workers each there is to be trained; 1 if there are points alone."""
-        found = {_workers(recipe) for recipe in self.recipes.values()}
+        found = {recipe.workers for recipe in self.recipes.values()}
         return found or ({1} if self._points else set())
 
     @property
@@ -189,10 +189,6 @@ class Graph:
 
     def _push(self, recipe: Recipe, *, is_again: bool = False) -> None:
         self._unended[recipe.id] = recipe
-        kind = Kind(stage_of(recipe), _workers(recipe), is_again)
+        kind = Kind(stage_of(recipe), recipe.workers, is_again)
         heap = self._ready.setdefault(kind, [])
         heapq.heappush(heap, (-self._urgency[recipe.id], self._order[recipe.id], recipe.id))
-
-
-def _workers(recipe: Recipe) -> int:
-    return recipe.training.world if recipe.training else 1

@@ -202,8 +202,8 @@ class Ledger:
         """Return by stage how many items a graph leaves alone, and how many there are in all."""
         whole = Counter(stage_of(recipe) for recipe in self.plan.recipes.values())
         whole["measure"] = len(self.plan.points)
-        names = ("train", "connect", "measure")
-        return {name: (whole[name] - graph.size[name], whole[name]) for name in names}
+        missing, names = graph.size, ("train", "connect", "measure")
+        return {name: (whole[name] - missing[name], whole[name]) for name in names}
 
     def _passing(self) -> tuple[set[str], set[str], set[str]]:
         """Return passing checkpoints: those with weights, those without, and all that are needed.

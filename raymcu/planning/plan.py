@@ -202,13 +202,11 @@ class Plan:
 
     @cached_property
     def _references(self) -> dict[tuple[str, str], frozenset[str]]:
-        rows = ({"id": p.id, "forget_size": p.forget_size, "role": p.role, **_attack_of(p)}
-                for p in self.points.values())  # fmt: skip
         return {
             alike: frozenset(
                 chain.from_iterable(self.points[key].needs for key in by_role.values())
             )
-            for alike, by_role in references_of(rows).items()
+            for alike, by_role in references_of(map(_head_of, self.points.values())).items()
         }
 
     @property
@@ -277,16 +275,7 @@ class Plan:
                 }
                 for c in self.curves.values()
             ],
-            "points": [
-                {
-                    "id": p.id,
-                    "forget_size": p.forget_size,
-                    "role": p.role,
-                    "label": p.label,
-                    **_attack_of(p),
-                }
-                for p in self.points.values()
-            ],
+            "points": [_head_of(point) for point in self.points.values()],
             "curve_points": [
                 {"curve_id": c.id, "t": t, "point_id": point}
                 for c in self.curves.values()
@@ -355,6 +344,12 @@ class Plan:
             for t, point, label in walk.steps
         ]
         return rows
+
+
+def _head_of(point: Point) -> dict[str, Any]:
+    """Return what the plan's JSON says of a point."""
+    names = ("id", "forget_size", "role", "label")
+    return {**{name: getattr(point, name) for name in names}, **_attack_of(point)}
 
 
 def _attack_of(point: Point) -> dict[str, Any]:

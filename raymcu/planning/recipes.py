@@ -147,6 +147,11 @@ class Recipe(BaseModel):
     """None records none. The record changes no weight, but is part of what the recipe makes."""
     seed: int
 
+    @property
+    def workers(self) -> int:
+        """Processes that share its training; 1 if it has none."""
+        return self.training.world if self.training else 1
+
     @cached_property
     def id(self) -> str:
         """Hash of all that decides the weights, and what is recorded of the training."""

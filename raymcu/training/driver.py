@@ -33,6 +33,8 @@ from raymcu.training.trial import train_job
 
 _REPORTS_PER_S = 100
 """What all trials together may tell of how far they are."""
+_BESIDE_S = 0.1
+"""How often the work beside is looked after; Tune takes a step for each report."""
 _MORE_GANGS = 4
 """Into how many times as many parts recipes are dealt out where more gangs may find room."""
 _MOST_BENDS = 8
@@ -59,7 +61,7 @@ def train_ready(
         space: Execution settings, extensions.
         cluster: What may be used at once.
         watches: Told of progress, by stage.
-        beside: Called many times a second with the number of workers that no training needs, and
+        beside: Called ten times a second with the number of workers that no training needs, and
             does not wait; says whether it waits for one of them.
 
     Raises:
@@ -80,9 +82,9 @@ def train_ready(
             break
         with held(idle):
             jobs = _Jobs(graph, Room(cluster, space.execution, len(idle)))
-            watcher = _Watcher(graph, watches, Interrupt(run), deaths, jobs, beside)
-            _fit(jobs, watcher, run, space, cluster)
-            again, left = _settle(jobs, watcher, run, deaths, can_try_again=tries_left > 0)
+            watcher = _Watcher(jobs, watches, Interrupt(run), deaths, beside)
+            told = _fit(watcher, run, space)
+            again, left = _settle(watcher, run, told, can_try_again=tries_left > 0)
         graph.put_back(again + left)
         tries_left -= bool(again)
         for recipe in again:
@@ -127,10 +129,9 @@ class _Jobs(Searcher):  # type: ignore[misc] # Ray is untyped
             is_over = not self.live and not self.graph.has_ready
             return str(Searcher.FINISHED) if is_over else None
         self.of[trial_id] = job
-        workers = job[0].training.world if job[0].training else 1
-        self.live[trial_id] = self._slots(workers)
+        self.live[trial_id] = self._slots(job[0].workers)
         told = {"recipes": [recipe.model_dump_json() for recipe in job], "stage": stage_of(job[0])}
-        return {**told, **of_gang(workers, self.execution, self.cluster)}
+        return {**told, **of_gang(job[0].workers, self.execution, self.cluster)}
 
     def on_trial_complete(self, trial_id: str, **_: Any) -> None:
         """Make room for another one."""
@@ -174,33 +175,32 @@ class _Jobs(Searcher):  # type: ignore[misc] # Ray is untyped
         return 1
 
 
-def _fit(
-    jobs: _Jobs, watcher: "_Watcher", run: RunFolder, space: SearchSpace, cluster: Cluster
-) -> None:
-    """Run a Tune experiment that has a trial for each job.
+def _fit(watcher: "_Watcher", run: RunFolder, space: SearchSpace) -> str:
+    """Run a Tune experiment that has a trial for each job; return what processes died of.
 
     Raises:
         StoreError: If a parent's checkpoint is damaged.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    every_s = max(1.0, cluster.workers(space.execution) / _REPORTS_PER_S)
-    common = {"may_leave": cluster.may_grow, "report_every_s": every_s, **common_of(run, space)}
+    jobs, recipes = watcher.jobs, watcher.jobs.graph.recipes
+    every_s = max(1.0, jobs.cluster.workers(space.execution) / _REPORTS_PER_S)
+    told = {"may_leave": jobs.cluster.may_grow, "report_every_s": every_s}
     try:
         results = watcher.interrupt.fit(
             tune.Tuner(
                 tune.with_resources(train_job, _resources),
-                param_space=common,
+                param_space={**told, **common_of(run, space)},
                 tune_config=tune.TuneConfig(
                     search_alg=jobs,
                     scheduler=_LettingGo(jobs),
                     num_samples=-1,
                     reuse_actors=True,
-                    max_concurrent_trials=max(1, len(watcher.graph.recipes)),  # _Jobs minds it
+                    max_concurrent_trials=len(recipes),  # _Jobs minds it
                     trial_name_creator=_trial_name,
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
                 run_config=tune.RunConfig(
-                    name=f"train-{content_id(sorted(watcher.graph.recipes))}-{time.time_ns()}",
+                    name=f"train-{content_id(sorted(recipes))}-{time.time_ns()}",
                     storage_path=run.tune_path,
                     verbose=0,
                     callbacks=[watcher],
@@ -217,50 +217,55 @@ def _fit(
     damaged = [e for e in results.errors if isinstance(root_of(e), StoreError)]
     if damaged:
         raise StoreError(str(root_of(damaged[0])))
-    watcher.told = "; ".join(str(root_of(e)).strip().split("\n")[-1] for e in results.errors)
+    return "; ".join(str(root_of(e)).strip().split("\n")[-1] for e in results.errors)
 
 
 def _settle(
-    jobs: _Jobs, watcher: "_Watcher", run: RunFolder, deaths: Deaths, *, can_try_again: bool
+    watcher: "_Watcher", run: RunFolder, died_of: str, *, can_try_again: bool
 ) -> tuple[list[Recipe], list[Recipe]]:
     """Tell the graph of what no trial has told, and record what made its process die.
+
+    Args:
+        watcher: What trials have told.
+        run: Where failures go.
+        died_of: What is told of processes that died.
+        can_try_again: Whether there are tries left.
 
     Returns:
         What is to be tried again by itself: recipes of a job of several whose process died, and
         those that came to a device which failed; and those of jobs that only the leaving of nodes
         has ended.
     """
-    again, left = [], []
-    given = [(job, recipe) for job in jobs.of.values() for recipe in job]
+    again, left, still_open = [], [], []
+    graph, deaths = watcher.jobs.graph, watcher.deaths
+    given = ((job, recipe) for job in watcher.jobs.of.values() for recipe in job)
     with run.at_rest():
-        still_open = [
-            (job, recipe)
-            for job, recipe in given
-            if recipe.id not in watcher.ended and is_open(recipe, run)
-        ]
-    open_ones = {recipe.id for _, recipe in still_open}
-    for _, recipe in given:
-        if recipe.id not in watcher.ended and recipe.id not in open_ones:
-            watcher.graph.ended(recipe.id, is_made=run.checkpoints.is_done(recipe.id))
+        for job, recipe in given:
+            if recipe.id in watcher.ended:
+                continue
+            if is_open(recipe, run):
+                still_open.append((job, recipe))
+            else:
+                graph.ended(recipe.id, is_made=run.checkpoints.is_done(recipe.id))
     for job, recipe in still_open:
         if job[0].id in watcher.given_up and deaths.settled(job[0].id) == "again":
             left.append(recipe)
         elif can_try_again and (len(job) > 1 or recipe.id in watcher.passed_over):
             again.append(recipe)
         else:
-            told = f"its process died {deaths.most} times. {watcher.told}".strip()
+            told = f"its process died {deaths.most} times. {died_of}".strip()
             if deaths.settled(job[0].id) == "left":
                 told = f"{MOST_LEFT} nodes left the cluster while training it."
             row = failure_row(recipe.id, stage_of(recipe), recipe.label, "worker_died", told)
             run.record_failure(row)
-            watcher.graph.ended(recipe.id, is_made=False)
+            graph.ended(recipe.id, is_made=False)
     return again, left
 
 
 def _resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """Return what a trial holds; one that only drives a gang no CPU, which the gang waits for."""
-    held_by_it = {"memory": 1} if config["workers"] > 1 else config["bundle"]
-    return tune.PlacementGroupFactory([dict(held_by_it)])
+    bundle = {"memory": 1} if config["workers"] > 1 else config["bundle"]
+    return tune.PlacementGroupFactory([bundle])
 
 
 def _trial_name(trial: Any) -> str:
@@ -295,15 +300,14 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
 
     def __init__(
         self,
-        graph: Graph,
+        jobs: _Jobs,
         watches: Mapping[str, Watch],
         interrupt: Interrupt,
         deaths: Deaths,
-        jobs: _Jobs,
         beside: Callable[[int], bool],
     ) -> None:
-        self.graph, self.watches, self.interrupt = graph, watches, interrupt
-        self.deaths, self.jobs, self.beside = deaths, jobs, beside
+        self.jobs, self.watches, self.interrupt = jobs, watches, interrupt
+        self.deaths, self.beside, self._looks_at = deaths, beside, 0.0
         self.nodes: dict[str, str] = {}
         """Where each trial was begun last."""
         self.died: dict[str, Any] = {}
@@ -317,7 +321,6 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
         """Recipes that came to a device which failed."""
         self.trouble: Exception | None = None
         """What ended the work beside."""
-        self.told = ""
 
     def __getstate__(self) -> dict[str, Any]:
         """Stay out of Tune's snapshots: the display holds a terminal, and we never restore one."""
@@ -333,8 +336,8 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
         ended, stage = [], trial.config["stage"]
         if (key := result.get("ended")) and key not in self.ended:  # Tune tells the last one twice
             self.ended.add(key)
-            self.graph.ended(key, is_made=result["is_made"])
-            ended = [self.graph.recipes[key].label]
+            self.jobs.graph.ended(key, is_made=result["is_made"])
+            ended = [self.jobs.graph.recipes[key].label]
         if result.get("running"):
             now = Running(result["running"], result["fraction"], result["loss"])
             self.running[stage][trial.trial_id] = now
@@ -351,7 +354,8 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
             trial.run_metadata.num_failures = self.deaths.counted(key)
         if self.interrupt.is_over(sum(map(len, self.running.values()))):
             raise KeyboardInterrupt
-        if self.interrupt.came is None:
+        if self.interrupt.came is None and time.monotonic() >= self._looks_at:
+            self._looks_at = time.monotonic() + _BESIDE_S
             try:
                 self.jobs.is_waited_for = self.beside(self.jobs.spare())
             except Exception as error:  # Tune would tell of it in words of its own
@@ -360,7 +364,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Note where a trial died that is tried again."""
-        key = Recipe.model_validate_json(trial.config["recipes"][0]).id
+        key = self.jobs.of[trial.trial_id][0].id
         self.died[key] = trial
         self.deaths.add(key, self.nodes.get(trial.trial_id))
         self.running[trial.config["stage"]].pop(trial.trial_id, None)
@@ -368,7 +372,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc] # Ray is untyped
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Drop a trial that died for good."""
         self.on_trial_recover(iteration, trials, trial)
-        self.given_up.add(Recipe.model_validate_json(trial.config["recipes"][0]).id)
+        self.given_up.add(self.jobs.of[trial.trial_id][0].id)
         self._show(trial.config["stage"])
 
     def _show(self, stage: str, ended: Sequence[str] = ()) -> None:

@@ -25,8 +25,8 @@ def asked(monkeypatch):
         monkeypatch.setattr(nodes, "connect", lambda *_, **__: nullcontext(joined.append(1)))
         there = [{"Resources": {"GPU": node.gpus} if node.gpus else {}} for node in found]
         monkeypatch.setattr(nodes, "alive", lambda: there)
-        looks = lambda there, *_: [n for n in found if n.gpus][: len(there)]  # noqa: E731
-        monkeypatch.setattr(nodes, "look_at_nodes", looks)
+        with_gpus = [node for node in found if node.gpus]
+        monkeypatch.setattr(nodes, "look_at_nodes", lambda there, *_: with_gpus[: len(there)])
         space = load_space(DEMO, sets)
         around = look_around(space)
         after = nodes.with_clusters_gpus(space, around)

@@ -301,7 +301,7 @@ def test_what_findings_call_for_is_begun_while_the_last_points_are_measured(monk
     space = SimpleNamespace(execution=None)
     crew = SimpleNamespace(pool=pool, run=run, is_staffed=False, space=space)
     crew.cluster = SimpleNamespace(wanted=lambda execution: 2)
-    bend = SimpleNamespace(id="bend", role="bend", parents={}, training=None)
+    bend = SimpleNamespace(id="bend", role="bend", parents={}, workers=1)
 
     def look():
         looks.append(sorted(key for key, _ in cluster.measured))

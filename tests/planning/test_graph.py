@@ -9,8 +9,7 @@ from raymcu.planning.graph import Graph, Kind
 
 def recipe(key, *parents, role="unlearner", workers=1, cost=1.0):
     return SimpleNamespace(
-        id=key, role=role, cost=cost, parents=dict(enumerate(parents)),
-        training=SimpleNamespace(world=workers),
+        id=key, role=role, cost=cost, parents=dict(enumerate(parents)), workers=workers,
     )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def made_up(num_recipes, num_points):
 
     def recipe(key, *parents, role="unlearner"):
         return SimpleNamespace(
-            id=key, role=role, training=SimpleNamespace(world=1), parents=dict(enumerate(parents)),
+            id=key, role=role, workers=1, parents=dict(enumerate(parents)),
             model_dump_json=lambda: key,
         )  # fmt: skip
 

@@ -125,7 +125,8 @@ def test_tune_is_told_that_a_death_with_its_node_is_none(recipes):
     there, now = {"head", "a", "b"}, [0.0]
     deaths = Deaths(3, lambda: there, lambda: "head", lambda: now[0])
     watches = {"train": lambda *_: None}
-    watcher = driver._Watcher(graph_of(), watches, Interrupt(), deaths, None, None)
+    jobs = driver._Jobs(graph_of(), Room(Cluster((Node(2, 0),)), Execution()))
+    watcher = driver._Watcher(jobs, watches, Interrupt(), deaths, None)
     trials = []
     for seed, node in enumerate(("a", "b")):
         recipe = recipes.original(seed=seed)
@@ -135,6 +136,7 @@ def test_tune_is_told_that_a_death_with_its_node_is_none(recipes):
             run_metadata=SimpleNamespace(num_failures=0),
         )
         trials.append(trial)
+        jobs.of[node] = [recipe]
         watcher.on_trial_result(0, trials, trial, {**AT_REST, "node": node})
         trial.run_metadata.num_failures += 1  # as Tune does
         watcher.on_trial_recover(0, trials, trial)
