@@ -18,10 +18,11 @@ import ray
 import torch
 from ray import tune
 from ray.tune.logger import TBXLoggerCallback
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from raymcu.cluster.leaving import Deaths
 from raymcu.cluster.room import Room
+from raymcu.cluster.trials import InTurn
 from raymcu.errors import StoreError, WorkError
 from raymcu.models.devices import DeviceError, Devices, device_name, is_device_error
 from raymcu.planning.trials import search_of
@@ -187,7 +188,7 @@ def _fit(
     )
 
 
-class _Pruning(FIFOScheduler):  # type: ignore[misc] # Ray is untyped
+class _Pruning(InTurn):
     """Ends trials that their study's pruner calls hopeless.
 
     Tune's own rules begin with nothing after a restart, and weigh the trials of different cells

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raymcu.cluster.gauges import Exported
 from raymcu.cluster.leaving import MOST_LEFT, Deaths
 from raymcu.cluster.room import Room
+from raymcu.cluster.trials import InTurn
 from raymcu.errors import StoreError
 from raymcu.models.devices import Devices
 from raymcu.planning.graph import Graph, Kind, stage_of
@@ -275,12 +275,10 @@ def _trial_name(trial: Any) -> str:
     return f"raymcu {recipes[0].label}{more}".replace("/", " ")
 
 
-class _LettingGo(FIFOScheduler):  # type: ignore[misc] # Ray is untyped
+class _LettingGo(InTurn):
     """Ends processes that no training needs now once somebody waits for their room.
 
-    Tune keeps one for each trial that is at work, in case there is more to do. It starts pending
-    trials in their order by itself; to choose one, as its own scheduler does, all that ever were
-    would be looked at in each step.
+    Tune keeps one for each trial that is at work, in case there is more to do.
     """
 
     def __init__(self, jobs: _Jobs) -> None:

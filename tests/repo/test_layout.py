@@ -23,6 +23,7 @@ RAY_EDGES = tuple(
         "cluster/gauges.py",
         "cluster/leaving.py",
         "cluster/nodes.py",
+        "cluster/trials.py",
         "training/driver.py",
         "training/gang_driver.py",
         "training/trial.py",
