@@ -32,6 +32,9 @@ _LATER_KEYS: Mapping[str, Any] = {
 _PERTURBED = {"spsa", "zeroth", "alternating", "hybrid"}
 """Optimizers, or orders of which they are the default, that draw directions."""
 
+_SAMPLED = {"sophia_g", "second"}
+"""Likewise, that sample labels."""
+
 Role = Literal[
     "original",
     "retrained",
@@ -197,8 +200,11 @@ def _drop_later_keys(training: dict[str, Any]) -> None:
         del training["milestones"]
     if not training["optimizer"]["nesterov"]:
         del training["optimizer"]["nesterov"]
-    if (training["optimizer"]["name"] or training["optimizer"]["order"]) in _PERTURBED:
+    kind = training["optimizer"]["name"] or training["optimizer"]["order"]
+    if kind in _PERTURBED:
         training["optimizer"]["noise"] = "counted"  # as it was not before
+    if kind in _SAMPLED:
+        training["optimizer"]["labels"] = "counted"  # likewise
 
 
 def _drop_later_options(methods: list[dict[str, Any]]) -> None:

@@ -65,6 +65,11 @@ def normal(key: int, first: int, shape: torch.Size, device: torch.device) -> Ten
     return length.mul_(angle.cos_())
 
 
+def uniform(key: int, first: int, shape: torch.Size, device: torch.device) -> Tensor:
+    """Return numbers of a key from a place on, in float64: multiples of 2^-53 in [0, 1)."""
+    return _right(bits(key, first, shape, device), 11).double().mul_(2.0**-53)
+
+
 def _right(values: Tensor, by: int) -> Tensor:
     """Shift to the right, zeros following."""
     return (values >> by).bitwise_and_((1 << (64 - by)) - 1)

@@ -29,6 +29,7 @@ from raymcu.training.optimizers import Optimizer, clip, schedule
 from raymcu.training.progress import Losses, Progress, weighted
 from raymcu.training.reading import Batch, Picked, Reader, longest_packed
 from raymcu.training.reference import Reference
+from raymcu.training.sampling import sample
 from raymcu.training.sharding import drop_gathered, sync_gradients
 from raymcu.training.turns import Turn, backward, check_apart, tied_weights, turns_of
 from raymcu.training.walk import Walk
@@ -190,7 +191,7 @@ class Loop:
         }
 
     def _seed(self, number: int) -> None:
-        """Seed what a step draws beside its rows: dropout, sampled labels."""
+        """Seed what a step draws beside its rows: dropout."""
         torch.manual_seed(hash((self.stream.seed, number)) % 2**63)
 
     def _begin(self, batch: Batch) -> None:
@@ -381,8 +382,7 @@ class Loop:
             for part, needs in needed:
                 piece = self.reader.labelled(part, batch, picked, needs)
                 logits = piece.current[piece.labels >= 0]  # padding is not drawn for
-                with torch.no_grad():  # or the backward pass would draw others
-                    labels = read(logits, _drawn)
+                labels = sample(logits, self.stream.seed, part, batch, picked)
                 scale = self._slope(t) * self.group.size / total * picked.is_real
                 backward(read(logits, nll, labels).sum() * scale)
         if self.walk is not None and t is not None:
@@ -390,10 +390,6 @@ class Loop:
         self.optimizer.update_curvature(total**0.5)
         for weight in self.moved.values():
             weight.grad = None
-
-
-def _drawn(logits: Tensor) -> Tensor:
-    return torch.multinomial(logits.log_softmax(-1).exp(), 1)[:, 0]
 
 
 def _key(part: Part) -> str:

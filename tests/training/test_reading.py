@@ -1,15 +1,18 @@
 """Parts that are read at their tokens or over padding: curricula, curvature, what is cached."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from raymcu.curricula.superloss import SuperLoss
-from raymcu.methods._base import METHODS, RETAIN
+from raymcu.methods._base import METHODS, RETAIN, Needs
+from raymcu.methods._logits import Logits
 from raymcu.models.encoding import collate
-from raymcu.training.reading import Picked
+from raymcu.training.reading import Batch, Picked
 from raymcu.training.reference import Reference
+from raymcu.training.sampling import sample
 
 
 @pytest.mark.parametrize("method", [
@@ -48,6 +51,39 @@ def test_they_train_by_sampled_curvature_too(make, recipes, method):
     loop = make(method, training=recipes.training("sophia_g"))
     for progress in loop.run():
         assert progress.history[-1]["gradient_norm"] > 0
+
+
+def test_labels_are_sampled_the_same_however_a_batch_is_cut(make):
+    loop = make(METHODS["npo"](), double=True)
+    batch, (part,) = loop.reader.batch(3), loop.reader.needs
+
+    def sampled(cuts, seed=1, batch=batch):
+        found = {}
+        for cut in cuts:
+            picked = Picked(cut, is_real=True)
+            piece = loop.reader.labelled(part, batch, picked, Needs())
+            labels = sample(piece.current, seed, part, batch, picked)
+            for place, question in enumerate(cut):
+                found[question] = labels[piece.sequence == place].tolist()
+        return found
+
+    all_at_once = tuple(range(batch.size))
+    whole = sampled([all_at_once])
+    assert len({len(labels) for labels in whole.values()}) > 1
+    assert whole == sampled([(2,), (3, 1), all_at_once[4:], (0,)])
+    assert whole != sampled([all_at_once], seed=2)
+    assert whole != sampled([all_at_once], batch=replace(batch, step=4))
+
+
+def test_labels_are_sampled_as_often_as_the_model_expects_them():
+    """Of 200,000 draws each share is within five standard errors, and what cannot be never is."""
+    chances = torch.tensor([0.5, 0.0, 0.3, 0.1999, 0.0001], dtype=torch.float64)
+    count = 200_000
+    rows = [SimpleNamespace(answer=range(count // 2))] * 2
+    batch = Batch(2, {RETAIN: [[row] for row in rows]}, 0)
+    logits = Logits.of(chances.log().expand(count, -1))
+    found = sample(logits, 5, RETAIN, batch, Picked((1, 0), is_real=True)).bincount(minlength=5)
+    assert ((found / count - chances).abs() <= 5 * (chances * (1 - chances) / count).sqrt()).all()
 
 
 def test_padding_is_asked_of_the_start_model_as_far_as_any_batch_may_need(make):
