@@ -129,6 +129,7 @@ def plan(
         **made.summary,
         **late("planning.trials").search_summary(wanted),
         "duration": durations.duration(made, wanted, around.sets, layers, on),
+        "forget_sets": around.meanings,
         "memory": fitting.memory_of(wanted, around, made, hours, of_trials),
     }
     if as_json:

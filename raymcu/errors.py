@@ -1,7 +1,8 @@
 """The errors a user can cause or meet, their exit codes, and the sentences that say them."""
 
+import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -73,7 +74,21 @@ def unknown_name(kind: str, name: str, known: Sequence[str]) -> str:
     """Say that no ``kind`` has this name, with the nearest known name first."""
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"no {kind} is named '{name}'.{hint} Known: {', '.join(sorted(known))}."
+    return f"no {kind} is named '{name}'.{hint} Known: {', '.join(folded(known))}."
+
+
+def folded(names: Iterable[str]) -> list[str]:
+    """Sort names; five or more that differ by numbers 0, 1, 2, … become ``class0 to class9``."""
+    numbered: dict[str, list[str]] = {}
+    for name in sorted(set(names), key=lambda name: (len(name), name)):
+        pattern = re.sub(r"\d+", "#", name, count=1)
+        found = numbered.setdefault(pattern, [])
+        is_next = pattern.replace("#", str(len(found)), 1) == name and "#" in pattern
+        (found if is_next else numbered.setdefault(name, [])).append(name)
+    told = (
+        [f"{found[0]} to {found[-1]}"] if len(found) >= 5 else found for found in numbered.values()
+    )
+    return sorted(name for few in told for name in few)
 
 
 def shown(value: Any) -> str:

@@ -59,13 +59,17 @@ class Classified:
     """uint8 arrays, (height, width) or (height, width, 3), or the paths of image files."""
     key: str = ""
     """Which input this is: 16 hex digits, the same in every run; `classified` makes it."""
+    subclass: int | None = None
+    """Number of its class in ``Hierarchy.classes`` where ``label`` is that of a superclass."""
 
 
 _GLIMPSE = 4096
 """Bytes read at both ends of an image file to tell it from others."""
 
 
-def classified(label: int, text: str = "", images: Sequence[Any] = ()) -> Classified:
+def classified(
+    label: int, text: str = "", images: Sequence[Any] = (), subclass: int | None = None
+) -> Classified:
     """Return an input with its class and its key, which names text and images, not the label.
 
     Of an image file the size and both ends are hashed: paths bear no identity, and a hundred
@@ -86,7 +90,7 @@ def classified(label: int, text: str = "", images: Sequence[Any] = ()) -> Classi
             digest.update(f"{size}".encode() + content.read(_GLIMPSE))
             content.seek(max(0, size - _GLIMPSE))
             digest.update(content.read(_GLIMPSE))
-    return Classified(label, text, tuple(images), digest.hexdigest()[:16])
+    return Classified(label, text, tuple(images), digest.hexdigest()[:16], subclass)
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,16 @@ class Benchmark(Component, ABC):
     def retrained_on(self, forget_size: str) -> str:
         """Name the set that a model learns which never saw ``forget_size``."""
         return self.retain_of(forget_size)
+
+    def ruled_out(self, forget_size: str) -> str:
+        """Say why these options leave no such forget set, and what to do; "" if they do not."""
+        del forget_size
+        return ""
+
+    def meaning(self, forget_size: str) -> str:
+        """Say in words what a forget set is of, where its name does not; else ""."""
+        del forget_size
+        return ""
 
     def refusals(self) -> Sequence[str]:
         """Return ways to say "I don't know"."""

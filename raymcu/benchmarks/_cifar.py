@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from raymcu.benchmarks._base import Classified, Facts, classified
-from raymcu.benchmarks._classes import HeldOutBenchmark, Rows
+from raymcu.benchmarks._class_parts import Rows
+from raymcu.benchmarks._classes import HeldOutBenchmark
 from raymcu.benchmarks._files import (
     Files,
     file_rows,
@@ -55,9 +56,9 @@ class CifarBenchmark(HeldOutBenchmark):
     published: ClassVar[Published]
 
     @property
-    def label(self) -> str:
-        """Column of the label."""
-        return self.published.labels[-1]
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the label and, where that is of a superclass, of the class within."""
+        return self.published.labels[-1:]
 
     def rows(self) -> Rows:
         """Return the images.
@@ -67,18 +68,23 @@ class CifarBenchmark(HeldOutBenchmark):
         """
         folder = self._folder()
         if folder is None:
-            return _hub(self.published, self.revision, self.label)
+            return _hub(self.published, self.revision, self.columns)
         found = {split: _files(folder, self.published, split) for split in ("train", "test")}
         lacking = [_missing(folder, self.published, s) for s, files in found.items() if not files]
         if lacking:
             raise ConfigError(lacking)
-        return _read(stamped(found), self.published, self.label)
+        return _read(stamped(found), self.published, self.columns)
 
     def facts(self) -> Facts:
         """Return fingerprint and sizes; of the hub the published ones, without the network."""
         if self._folder() is not None:
             return super().facts()
-        return _published_facts(self)
+        return _published_facts(type(self), self.model_dump_json())
+
+    def made_up(self, number: int) -> Classified:
+        """Return an input without content, of the classes in turn."""
+        classes = len(self.file_classes)
+        return Classified(number % classes, images=(None,), key=str(number))
 
     def _folder(self) -> Path | None:
         if self.path is None:
@@ -87,10 +93,10 @@ class CifarBenchmark(HeldOutBenchmark):
 
 
 @lru_cache(maxsize=16)
-def _published_facts(benchmark: CifarBenchmark) -> Facts:
+def _published_facts(kind: type[CifarBenchmark], options: str) -> Facts:
     """Count made-up rows, as many of each class as there are; options decide the rest."""
-    classes = len(benchmark.class_names)
-    blank = [Classified(n % classes, images=(None,), key=str(n)) for n in range(60_000)]
+    benchmark = kind.model_validate_json(options)
+    blank = [benchmark.made_up(number) for number in range(60_000)]
     counted = benchmark.facts_of(Rows(blank[:50_000], blank[50_000:]))
     place = f"{benchmark.published.hub_id}@{benchmark.revision}"
     content = hashlib.sha256(f"{place}:{counted.fingerprint}".encode()).hexdigest()[:16]
@@ -120,13 +126,13 @@ def _missing(folder: Path, published: Published, split: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _read(files: Files, published: Published, label: str) -> Rows:
+def _read(files: Files, published: Published, columns: tuple[str, ...]) -> Rows:
     made: dict[str, list[Classified]] = {"train": [], "test": []}
     faults: list[str] = []
     for split, parts in files:
         for path, _, _ in parts:
             try:
-                made[split] += _file(Path(path), published, label)
+                made[split] += _file(Path(path), published, columns)
             except ConfigError as error:
                 faults += error.faults
     if faults:
@@ -134,9 +140,9 @@ def _read(files: Files, published: Published, label: str) -> Rows:
     return Rows(made["train"], made["test"])
 
 
-def _file(path: Path, published: Published, label: str) -> list[Classified]:
+def _file(path: Path, published: Published, columns: tuple[str, ...]) -> list[Classified]:
     if path.suffix == ".parquet":
-        return _images(file_rows(path, "Download it again."), label, str(path))
+        return _images(file_rows(path, "Download it again."), columns, str(path))
     width = len(published.labels) + _PIXELS
     table = np.fromfile(path, np.uint8)
     if not len(table) or len(table) % width:
@@ -145,34 +151,40 @@ def _file(path: Path, published: Published, label: str) -> list[Classified]:
             f"with its label takes in the binary version of {published.told}. Download it again."
         )
     table = table.reshape(-1, width)
-    labels = table[:, published.labels.index(label)].tolist()
+    labels = table[:, [published.labels.index(name) for name in columns]].tolist()
     planes = table[:, -_PIXELS:].reshape(-1, 3, 32, 32)
     pixels = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-    return [classified(y, images=(image,)) for y, image in zip(labels, pixels, strict=True)]
+    return [_row(of_row, image) for of_row, image in zip(labels, pixels, strict=True)]
+
+
+def _row(labels: Sequence[int], pixels: np.ndarray) -> Classified:
+    label, *subclass = labels
+    return classified(label, images=(pixels,), subclass=subclass[0] if subclass else None)
 
 
 @lru_cache(maxsize=2)
-def _hub(published: Published, revision: str, label: str) -> Rows:
+def _hub(published: Published, revision: str, columns: tuple[str, ...]) -> Rows:
     parts = []
     for split in ("train", "test"):
         rows = hub_rows(published.hub_id, None, split, revision)
-        parts.append(_images(rows, label, hub_place(published.hub_id, None, split, revision)))
+        parts.append(_images(rows, columns, hub_place(published.hub_id, None, split, revision)))
     return Rows(*parts)
 
 
-def _images(rows: Sequence[Any], label: str, where: str) -> list[Classified]:
+def _images(rows: Sequence[Any], columns: Sequence[str], where: str) -> list[Classified]:
     """Decode the hub's rows: an encoded image in ``img``, numbers of classes beside it."""
     found: list[Classified] = []
     wrong: list[str] = []
     for number, row in enumerate(rows, start=1):
         try:
-            found.append(classified(row[label], images=(_decoded(row["img"]),)))
+            found.append(_row([row[name] for name in columns], _decoded(row["img"])))
         except (KeyError, TypeError, OSError, ValueError) as error:
             wrong.append(f"row {number} ({type(error).__name__}: {error})")
     if wrong:
         raise ConfigError(
             f"{where}: {len(wrong)} of its {len(rows)} rows are not read, e.g. {wrong[0]}. Allowed "
-            f"are rows with the columns img (an encoded image) and {label}. Download it again."
+            f"are rows with the columns img (an encoded image) and {' and '.join(columns)}. "
+            "Download it again."
         )
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from raymcu.benchmarks._base import Classified, classified
-from raymcu.benchmarks._classes import Rows
+from raymcu.benchmarks._class_parts import Rows
 from raymcu.benchmarks._files import Files, file_rows, files_of, missing, row_faults, stamped
 from raymcu.benchmarks._image_files import SUFFIXES
 from raymcu.errors import ConfigError

@@ -4,53 +4,40 @@
 - ``forget01`` to ``forget50``: so many percent of ``full``, drawn at random; the smaller are part
   of the larger. ``retain99`` to ``retain50``: ``full`` without them.
 - ``class3``: a whole class by its number, or so many of it. ``retain_class3``: ``full`` without.
-- ``test``, ``validation``; ``test_kept`` is a probe: the test rows of classes not forgotten whole.
+- Where classes are in superclasses there are more, of parts and of wholes: see `_targets`. Of
+  ``class17_for_superclass`` ``retain_class17_for_superclass`` is ``full`` without what is given,
+  ``superclass_of_class17`` is all that is to go, ``retain_superclass_of_class17`` what is left.
+- ``test``, ``validation``; ``test_kept`` is a probe: the test rows of what is not forgotten whole.
+  The probes ``forget`` and ``retain`` are what is to go and what is left; ``forget_given`` is what
+  is given of it.
 """
 
 import hashlib
 import json
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from raymcu.benchmarks._base import (
-    BENCHMARKS,
-    Benchmark,
-    Classified,
-    Facts,
-    SetFacts,
-    complement,
-)
+from raymcu.benchmarks._base import BENCHMARKS, Benchmark, Classified, Facts
+from raymcu.benchmarks._class_parts import Parts, Rows, count, grouped, permuted
 from raymcu.benchmarks._sets import PERTURBED
-from raymcu.errors import ConfigError, unknown_name
+from raymcu.benchmarks._targets import (
+    Hierarchy,
+    class_sets,
+    named,
+    retain_name,
+    ruled_out,
+    target_name,
+)
+from raymcu.errors import ConfigError, folded, unknown_name
 
 RANDOM_SETS = tuple(f"forget{percent:02d}" for percent in (1, 2, 4, 5, 6, 8, 10, 20, 50))
-PROBES = ("forget", "retain", "test", "validation", "test_kept")
-_IMAGE_CHARACTERS = 256
-"""What an image counts in estimates of cost, which take four characters for a token, and for a
-token one use of every weight: a ResNet-18 uses one about 50 times, a ViT-B/16 197 times."""
-
-
-def class_sets(number: int) -> tuple[str, ...]:
-    """Name the sets that hold one class each."""
-    return tuple(f"class{label}" for label in range(number))
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a benchmark's files hold, each in its own order."""
-
-    train: Sequence[Classified]
-    test: Sequence[Classified]
-    validation: Sequence[Classified] = ()
-    """Empty where there is no such file."""
+ON_REQUEST = ("forget_given",)
+PROBES = ("forget", "retain", "test", "validation", "test_kept", *ON_REQUEST)
 
 
 class ClassBenchmark(Benchmark):
@@ -63,18 +50,38 @@ class ClassBenchmark(Benchmark):
     MU-Bench's lists it is read as ``forget10`` in the order of deletion: the first half is
     ``forget05``, and there is no ``forget20``."""
     per_class: PositiveInt | None = None
-    """Of a class at most so many rows are forgotten, drawn by ``seed``; None forgets all."""
+    """Of a class at most so many rows are given to be forgotten, drawn by ``seed``; None gives all.
+    Only they are to go, except with ``class7_for_superclass`` and the like, where all is."""
 
     forget_sizes: ClassVar[tuple[str, ...]] = (*RANDOM_SETS, *class_sets(100))
     probes: ClassVar[tuple[str, ...]] = PROBES
+    on_request: ClassVar[tuple[str, ...]] = ON_REQUEST
+
+    @property
+    def file_classes(self) -> tuple[str, ...]:
+        """The classes of the files' labels, in the order of their numbers."""
+        return self.class_names
+
+    @property
+    def hierarchy(self) -> Hierarchy | None:
+        """Which classes are in which superclasses; None if they are in none."""
+        return None
 
     @abstractmethod
     def rows(self) -> Rows:
-        """Return what the files hold; read again only if one changed.
+        """Return what the files hold, labelled as they are; read again only if one changed.
 
         Raises:
             ConfigError: With every fault of the files.
         """
+
+    def faults(self) -> Iterable[str]:
+        """Say what is wrong with the options that the files alone show."""
+        return ()
+
+    def as_told(self, rows: Rows) -> Rows:
+        """Return the rows labelled as the model tells them."""
+        return rows
 
     def held_out(self, rows: Rows, listed: set[int]) -> set[int]:
         """Return which training rows validation takes; none of ``listed``, which are forgotten."""
@@ -88,13 +95,14 @@ class ClassBenchmark(Benchmark):
     def facts_of(self, rows: Rows) -> Facts:
         """Return what `facts` says of these rows."""
         parts = self._parts_of(rows)
-        sets = dict(parts.sizes(self.forget_sizes))
+        of = parts.hierarchy
+        sets = dict(parts.sizes(size for size in self.forget_sizes if not ruled_out(size, of)))
         others = {"full": parts.full, "test": rows.test, "validation": parts.validation}
         sets |= {name: count(found) for name, found in others.items() if found}
         sets[f"retain{PERTURBED}"], sets[f"test_kept{PERTURBED}"] = sets["full"], sets["test"]
         trained = (self.class_names, _names(parts.full), parts.order, parts.drawn, self.per_class)
         asked = (_names(rows.test), _names(parts.validation))
-        return Facts(_hash(trained), sets, _hash(asked))
+        return Facts(hashed(trained), sets, hashed(asked))
 
     def training_set(self, name: str) -> Sequence[Classified]:
         """Return the set of that name, in the order of the files.
@@ -102,23 +110,27 @@ class ClassBenchmark(Benchmark):
         Raises:
             ConfigError: If there is no such set, or it is empty.
         """
-        kept = {self.retain_of(size): size for size in self.forget_sizes}
-        known = ("full", "test", "validation", *self.forget_sizes, *kept)
-        if name not in known:
-            raise ConfigError(unknown_name("set", name, known))
+        sets: dict[str, tuple[str, bool, bool]] = {}
+        for size in self.forget_sizes:
+            for what, is_target in ((size, False), (target_name(size), True)):
+                sets.setdefault(what, (size, is_target, False))
+                sets.setdefault(retain_name(what), (size, is_target, True))
+        others = ("full", "test", "validation")
+        if name not in others and name not in sets:
+            raise ConfigError(unknown_name("set", name, [*others, *sets]))
         parts = self._parts()
-        if name == "full":
-            found = parts.full
-        elif name in {"test", "validation"}:
-            found = parts.rows.test if name == "test" else parts.validation
-        elif name in kept:
-            found = parts.retained(kept[name])
+        if name in others:
+            found = {"full": parts.full, "test": parts.rows.test}.get(name, parts.validation)
         else:
-            found = parts.take(parts.forgotten(name))
+            size, is_target, is_left = sets[name]
+            self._check(size)
+            places = parts.target(size) if is_target else parts.given(size)
+            found = parts.without(places) if is_left else parts.take(places)
         if not found:
             there = [known for known in self.facts().sets if PERTURBED not in known]
             raise ConfigError(
-                f"benchmark {self.told}: its set '{name}' has no row. It has: {', '.join(there)}."
+                f"benchmark {self.told}: its set '{name}' has no row. It has: "
+                f"{', '.join(folded(there))}."
             )
         return found
 
@@ -130,12 +142,15 @@ class ClassBenchmark(Benchmark):
         """
         if name not in self.probes:
             raise ConfigError(unknown_name("probe", name, self.probes))
-        kept = self.retain_of(forget_size)
-        if name != "test_kept":
-            found = self.training_set({"forget": forget_size, "retain": kept}.get(name, name))
-        else:
-            gone = self.classes_gone(forget_size)
-            found = [row for row in self.training_set("test") if row.label not in gone]
+        set_of = {
+            "forget": target_name(forget_size),
+            "forget_given": forget_size,
+            "retain": self.retrained_on(forget_size),
+            "test_kept": "test",
+        }
+        found = self.training_set(set_of.get(name, name))
+        if name == "test_kept":
+            found = self._parts().left_of(found, forget_size)
         return sorted(found, key=lambda row: row.key)
 
     def retain_of(self, forget_size: str) -> str:
@@ -146,14 +161,40 @@ class ClassBenchmark(Benchmark):
         """
         if forget_size not in self.forget_sizes:
             raise ConfigError(unknown_name("forget size", forget_size, self.forget_sizes))
-        is_class = forget_size.startswith("class")
-        return f"retain_{forget_size}" if is_class else complement(forget_size)
+        return retain_name(forget_size)
 
-    def classes_gone(self, forget_size: str) -> set[int]:
-        """Return the classes of which the retain set has no row left."""
-        parts = self._parts()
-        kept = {row.label for row in parts.retained(forget_size)}
-        return set(range(len(self.class_names))) - kept
+    def retrained_on(self, forget_size: str) -> str:
+        """Name ``full`` without all that is to go: ``retain_superclass_of_class17``.
+
+        Raises:
+            ConfigError: If there is no such forget set.
+        """
+        self.retain_of(forget_size)
+        return retain_name(target_name(forget_size))
+
+    def ruled_out(self, forget_size: str) -> str:
+        """Say why these options leave no such forget set, and what to do; "" if they do not."""
+        return ruled_out(forget_size, self.hierarchy)
+
+    def scenario(self, forget_size: str) -> str:
+        """Say which scenario of TARF a forget set is, see `_targets`; "" of a random one.
+
+        Raises:
+            ConfigError: If there is no such forget set.
+        """
+        self.retain_of(forget_size)
+        asked = named(forget_size)
+        self._check(forget_size)
+        if asked is None or self.hierarchy is None:
+            return "all matched" if asked else ""
+        return self.hierarchy.scenario(asked)
+
+    def meaning(self, forget_size: str) -> str:
+        """Say a forget set's scenario and classes in words, where classes are in superclasses."""
+        asked = named(forget_size)
+        if asked is None or self.hierarchy is None or self.ruled_out(forget_size):
+            return ""
+        return self.hierarchy.meaning(asked)
 
     def forgotten(self, forget_size: str) -> tuple[int, ...]:
         """Return the numbers of the rows of a forget set in the training file, from 0, ascending.
@@ -162,21 +203,27 @@ class ClassBenchmark(Benchmark):
             ConfigError: If there is no such forget set.
         """
         self.retain_of(forget_size)
-        return self._parts().forgotten(forget_size)
+        return self._parts().given(forget_size)
 
     @property
     def told(self) -> str:
         """Its name, for messages."""
         return next(entry.name for entry in BENCHMARKS if entry.component is type(self))
 
-    def _parts(self) -> "_Parts":
+    def _check(self, forget_size: str) -> None:
+        if why := self.ruled_out(forget_size):
+            raise ConfigError(f"benchmark {self.told}: forget set '{forget_size}': {why}")
+
+    def _parts(self) -> Parts:
         return self._parts_of(self.rows())
 
-    def _parts_of(self, rows: Rows) -> "_Parts":
-        names = self.class_names
-        faults: list[str] = []
+    def _parts_of(self, rows: Rows) -> Parts:
+        names = self.file_classes
+        faults = list(self.faults())
         for name in ("train", "test", "validation"):
             faults += _label_faults(name, getattr(rows, name), len(names))
+            if self.hierarchy is not None:
+                faults += _subclass_faults(name, getattr(rows, name), self.hierarchy)
         there = Counter(row.label for row in rows.train)
         if lacking := [name for label, name in enumerate(names) if not there[label]]:
             shown = ", ".join(map(repr, lacking[:5])) + ", …" * (len(lacking) > 5)
@@ -192,9 +239,9 @@ class ClassBenchmark(Benchmark):
             faults += of_file
         if faults:
             raise ConfigError(faults)
-        return _Parts(
-            rows, self.held_out(rows, set(listed or ())), listed, self.seed, self.per_class
-        )
+        rows = self.as_told(rows)
+        held = self.held_out(rows, set(listed or ()))
+        return Parts(rows, held, listed, self.seed, self.per_class, self.hierarchy)
 
 
 class HeldOutBenchmark(ClassBenchmark):
@@ -204,108 +251,27 @@ class HeldOutBenchmark(ClassBenchmark):
     """Percent of each class of the training rows that are kept apart for validation, the same for
     every ``seed``. MU-Bench has none."""
 
+    def drawn_by(self, row: Classified) -> int:
+        """Return the number of the class of whose rows validation takes its share."""
+        return row.label
+
     def held_out(self, rows: Rows, listed: set[int]) -> set[int]:
         """Return so many percent of each class, drawn by the number of the class."""
         if rows.validation:
             return set()
         taken: set[int] = set()
-        for label, found in _by_label(rows.train, range(len(rows.train))).items():
+        for label, found in grouped(rows.train, range(len(rows.train)), self.drawn_by).items():
             free = [index for index in found if index not in listed]
-            drawn = _permuted(free, label)
+            drawn = permuted(free, label)
             taken.update(drawn[: round(self.validation * len(found) / 100)])
         return taken
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """A benchmark's rows, and which of them are held out and forgotten."""
-
-    rows: Rows
-    held: set[int]
-    listed: tuple[int, ...] | None
-    seed: int
-    per_class: int | None
-
-    @cached_property
-    def places(self) -> list[int]:
-        """Rows of ``full``, by their numbers in the training file."""
-        return [index for index in range(len(self.rows.train)) if index not in self.held]
-
-    @cached_property
-    def full(self) -> Sequence[Classified]:
-        return self.take(self.places)
-
-    @cached_property
-    def validation(self) -> Sequence[Classified]:
-        return self.rows.validation or self.take(sorted(self.held))
-
-    @cached_property
-    def drawn(self) -> list[int]:
-        """The rows of ``full`` in random order."""
-        return _permuted(self.places, self.seed)
-
-    @cached_property
-    def members(self) -> Mapping[int, list[int]]:
-        """The rows of ``full`` of each class, in random order."""
-        return _by_label(self.rows.train, self.drawn)
-
-    @property
-    def order(self) -> Sequence[int]:
-        """Which rows go first, of random forget sets."""
-        return self.drawn if self.listed is None else self.listed
-
-    def take(self, places: Iterable[int]) -> Sequence[Classified]:
-        return [self.rows.train[index] for index in places]
-
-    def forgotten(self, name: str) -> tuple[int, ...]:
-        if name.startswith("class"):
-            members = self.members.get(int(name.removeprefix("class")), [])
-            return tuple(sorted(members[: self.per_class]))
-        percent = int(name.removeprefix("forget"))
-        if self.listed is None:
-            return tuple(sorted(self.drawn[: round(percent * len(self.places) / 100)]))
-        share = len(self.listed) * percent // 10
-        return tuple(sorted(self.listed[:share])) if percent <= 10 else ()
-
-    def retained(self, name: str) -> Sequence[Classified]:
-        gone = set(self.forgotten(name))
-        return self.take(index for index in self.places if index not in gone)
-
-    def sizes(self, names: Iterable[str]) -> Iterator[tuple[str, SetFacts]]:
-        """Count each forget set that has rows, and what it leaves, which must be some, too."""
-        whole = count(self.full)
-        for name in names:
-            gone = count(self.take(self.forgotten(name)))
-            if 0 < gone.num_examples < whole.num_examples:
-                yield name, gone
-                kept = f"retain_{name}" if name.startswith("class") else complement(name)
-                left = whole.num_examples - gone.num_examples
-                yield kept, SetFacts(left, left, whole.num_characters - gone.num_characters)
-
-
-def count(rows: Sequence[Classified]) -> SetFacts:
-    """Return the size of a set: one answer, the class, a row; an image counts 256 characters."""
-    images = _IMAGE_CHARACTERS * sum(len(row.images) for row in rows)
-    return SetFacts(len(rows), len(rows), images + sum(len(row.text) for row in rows))
-
-
-def _permuted(items: Sequence[int], seed: int) -> list[int]:
-    """Return them in random order; numpy keeps what this generator draws as it is for ever."""
-    return [items[int(index)] for index in np.random.RandomState(seed).permutation(len(items))]
-
-
-def _by_label(rows: Sequence[Classified], places: Iterable[int]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for index in places:
-        found.setdefault(rows[index].label, []).append(index)
-    return found
 
 
 def _names(rows: Sequence[Classified]) -> list[tuple[str, int]]:
     return [(row.key, row.label) for row in rows]
 
 
-def _hash(content: object) -> str:
+def hashed(content: object) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
@@ -317,6 +283,22 @@ def _label_faults(split: str, rows: Sequence[Classified], number: int) -> Iterat
         yield (
             f"{split}: row {index}{more} has label {label}, which is outside the classes 0 to "
             f"{number - 1}. Correct the file."
+        )
+
+
+def _subclass_faults(split: str, rows: Sequence[Classified], of: Hierarchy) -> Iterator[str]:
+    known = dict(enumerate(of.superclass_of))
+    wrong = [
+        (index, row.label, row.subclass)
+        for index, row in enumerate(rows)
+        if row.subclass is not None and known.get(row.subclass) != row.label
+    ]
+    if wrong:
+        index, label, subclass = wrong[0]
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        yield (
+            f"{split}: row {index}{more} has class {subclass}, which is not of its superclass "
+            f"{label}. Correct the file."
         )
 
 

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.benchmarks._class_files import Raw, Source
-from raymcu.benchmarks._classes import RANDOM_SETS, ClassBenchmark, Rows, class_sets
+from raymcu.benchmarks._class_parts import Rows
+from raymcu.benchmarks._classes import RANDOM_SETS, ClassBenchmark
+from raymcu.benchmarks._targets import class_sets
 
 CLASSES = ("DDI-false", "DDI-mechanism", "DDI-advise", "DDI-effect", "DDI-int")
 """In the order of MU-Bench's numbers."""

@@ -9,14 +9,17 @@ from typing import ClassVar
 import numpy as np
 
 from raymcu.benchmarks._base import BENCHMARKS, Classified, classified
-from raymcu.benchmarks._classes import RANDOM_SETS, HeldOutBenchmark, Rows, class_sets
+from raymcu.benchmarks._class_parts import Rows
+from raymcu.benchmarks._classes import RANDOM_SETS
+from raymcu.benchmarks._superclasses import GroupedBenchmark
+from raymcu.benchmarks._targets import grouped_sets
 from raymcu.errors import ConfigError
 
 _FILE = "datasets/data/digits.csv.gz"
 
 
 @BENCHMARKS.register("digits", source="scikit-learn's load_digits: UCI optdigits, its test part")
-class Digits(HeldOutBenchmark):
+class Digits(GroupedBenchmark):
     """Real handwritten digits, 8 x 8 grey pixels; nothing to download.
 
     The fifth, tenth, … image of each class in the file's order are the test set (355), the others
@@ -24,10 +27,10 @@ class Digits(HeldOutBenchmark):
     """
 
     modality: ClassVar[str] = "image"
-    forget_sizes: ClassVar[tuple[str, ...]] = (*RANDOM_SETS, *class_sets(10))
+    forget_sizes: ClassVar[tuple[str, ...]] = (*RANDOM_SETS, *grouped_sets(10, 10))
 
     @property
-    def class_names(self) -> tuple[str, ...]:
+    def file_classes(self) -> tuple[str, ...]:
         """The digits, 0 to 9."""
         return tuple("0123456789")
 

@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 from raymcu.benchmarks._base import BENCHMARKS
 from raymcu.benchmarks._class_files import Raw, Source
-from raymcu.benchmarks._classes import RANDOM_SETS, ClassBenchmark, Rows, class_sets
+from raymcu.benchmarks._class_parts import Rows
+from raymcu.benchmarks._classes import RANDOM_SETS, ClassBenchmark
 from raymcu.benchmarks._files import file_rows, row_faults
+from raymcu.benchmarks._targets import class_sets
 
 _COLUMNS = ("identifier", "sentence", "label")
 _IDENTIFIER = re.compile(r"(?P<split>train|dev|test1|test2)-\d+-\d+-\d+")

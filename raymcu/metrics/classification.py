@@ -6,6 +6,8 @@ The literature calls them UA, RA, TA and MIA, in per cent, and does not agree on
 which way it goes. The gap to the retrained model is the same with either.
 
 TA and MIA are of the test set; where a whole class is forgotten, of the test set without it.
+Where more is to go than what is given, the forget set here is all that is to go, the retain set
+what is left without it, as TARF has it.
 """
 
 from functools import partial
@@ -18,7 +20,10 @@ from raymcu.metrics.membership_classes import nonmember_share
 
 SALUN = "SalUn (arXiv:2310.12508); Unlearn-Sparse (arXiv:2304.04934)"
 TARF = "TARF (arXiv:2406.08288)"
-_PROBES: dict[str, Better] = {"test": KEPT, "validation": KEPT, "test_kept": KEPT}
+_PROBES: dict[str, Better] = {
+    **dict.fromkeys(("test", "validation", "test_kept"), KEPT),
+    "forget_given": FORGOTTEN,
+}
 _in_percent = partial(metric, span=(0.0, 100.0), unit="percent", kind="label")
 _GAP = ("forget", "retain")
 

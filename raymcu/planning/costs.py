@@ -100,6 +100,7 @@ def probe_characters(asked: Measurement, forget_size: str, sets: Mapping[str, Se
     for probe in asked.probes:
         name = {
             "forget": forget_size,
+            "forget_given": forget_size,
             "holdout": forget_size.replace("forget", "holdout"),
         }.get(probe, probe)
         found = sets.get(f"{name}_perturbed") or sets.get(name)

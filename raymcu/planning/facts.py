@@ -105,6 +105,10 @@ class Surroundings:
     """As far as files and names tell it: of a causal LM its sizes, of others how many weights."""
     gpus: Gpus | None = None
     """What this machine has; None if it has none, or none that nvidia-smi knows."""
+    ruled_out: Mapping[str, str] = field(default_factory=dict)
+    """By forget set of the file that the benchmark's options leave none of: why, and what to do."""
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """By forget set of the file: what it is of, where its name does not say it."""
     layers: tuple[str, ...] = ()
     """Beginnings of the weight names of each decoder layer; empty if the model is on a hub."""
 

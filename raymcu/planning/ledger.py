@@ -87,11 +87,14 @@ class Ledger:
         self.run.write_bytes("search_space.toml", tomli_w.dumps(resolved).encode())
         use = space.benchmark
         self._keeps_relearned = space.execution.keep_relearned
+        benchmark = BENCHMARKS[use.name](**use.options)
+        meanings = {size: benchmark.meaning(size) for size in use.forget_sizes}
         self._context = {
             "raymcu": importlib.metadata.version("raymcu"),
             "store": self.run.checkpoints.folder.url,
             "search_space": space.model_dump(mode="json"),
-            "classes": list(BENCHMARKS[use.name](**use.options).class_names),
+            "classes": list(benchmark.class_names),
+            "forget_sets": {size: told for size, told in meanings.items() if told},
         }
         self._write_plan()
         for part in self.run.parts("failures"):

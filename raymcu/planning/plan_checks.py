@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from raymcu.errors import shown, unknown_name
+from raymcu.errors import folded, shown, unknown_name
 from raymcu.planning.attack_checks import attack_faults, learner_faults
 from raymcu.planning.facts import Surroundings
 from raymcu.study.search_space import SearchSpace
@@ -30,11 +30,13 @@ def _missing_sets(space: SearchSpace, around: Surroundings) -> Iterator[str]:
     sets, kept = around.sets, around.retain_sets
     sizes = [name for name in kept if name in sets and kept[name] in sets]
     for size in space.benchmark.forget_sizes:
-        if size not in sizes:
+        if size in around.ruled_out:
+            yield f"benchmark.forget_sizes: '{size}': {around.ruled_out[size]}"
+        elif size not in sizes:
             options = "".join(f", {k} = {shown(v)}" for k, v in space.benchmark.options.items())
             yield (
                 f"benchmark.forget_sizes: '{size}' is empty in this benchmark (name = "
-                f"'{space.benchmark.name}'{options}). It has: {', '.join(sorted(sizes))}. "
+                f"'{space.benchmark.name}'{options}). It has: {', '.join(folded(sizes))}. "
                 "Choose among them, or make the benchmark larger."
             )
     for name in space.original.extra_sets:

@@ -1,7 +1,7 @@
 """What is looked at before a study is planned and started: components, data, models."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -138,9 +138,16 @@ def look_around(space: SearchSpace) -> Surroundings:
         gpus=gpus_here(),
         asked=facts.asked,
         modality=benchmark.modality,
+        ruled_out=_said(space, benchmark.ruled_out),
+        meanings=_said(space, benchmark.meaning),
         layers=_layers(space),
         **_components(space),
     )
+
+
+def _said(space: SearchSpace, tell: Callable[[str], str]) -> dict[str, str]:
+    """Return what there is to say of the file's forget sets."""
+    return {size: said for size in space.benchmark.forget_sizes if (said := tell(size))}
 
 
 def _layers(space: SearchSpace) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def _classifier(scratch: Mapping[str, Any]) -> str:
 
 def _sizes(study: Study) -> str:
     """Name the forget sets with the number of their questions or inputs, as far as scored."""
-    told = []
+    told, meanings = [], study.plan.get("forget_sets") or {}
     for size in study.forget_sizes:
         found = [
             count
@@ -90,7 +90,9 @@ def _sizes(study: Study) -> str:
             if metric.startswith(("forget_loss", "forget_accuracy", "verbmem"))
         ]
         asked = "inputs" if study.classes else "questions"
-        told.append(f"{size} ({max(found)} {asked})" if found else size)
+        words = [f"{max(found)} {asked}"] if found else []
+        words += [meanings[size]] if size in meanings else []
+        told.append(f"{size} ({'; '.join(words)})" if words else size)
     return ", ".join(told)
 
 

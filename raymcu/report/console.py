@@ -282,6 +282,7 @@ def plan_table(name: str, summary: Mapping[str, Any]) -> Table:
     if search := summary.get("search"):
         trials = "as time allows" if search["trials"] is None else f"{search['trials']} at most"
         rows += [("studies of `raymcu search`", f"{search['studies']}"), ("its trials", trials)]
+    rows += [(f"forget set {size}", told) for size, told in summary.get("forget_sets", {}).items()]
     table = Table(title=f"plan of {name}", box=None, show_header=False, title_justify="left")
     table.pad_edge = False
     table.add_column()
