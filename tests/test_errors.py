@@ -13,6 +13,7 @@ from raymcu.errors import (
     RaymcuError,
     StoreError,
     WorkError,
+    folded,
     shown,
     unknown_name,
     validation_faults,
@@ -70,6 +71,14 @@ def test_unknown_name_puts_the_nearest_first_and_lists_all():
     assert said == (
         "no unlearning method is named 'noo'. Did you mean 'npo'? Known: grad_ascent, npo, rmu."
     )
+
+
+def test_many_names_that_differ_by_their_number_are_told_by_their_ends():
+    numbered = [f"class{n}" for n in range(11)] + [f"class{n}_more" for n in range(4)]
+    assert folded([*numbered, "forget01", "all", "class12", "3"]) == [
+        *("3", "all", "class0 to class10"),
+        *("class0_more", "class12", "class1_more", "class2_more", "class3_more", "forget01"),
+    ]
 
 
 def test_unknown_name_guesses_nothing_when_nothing_is_near():

@@ -297,8 +297,8 @@ def _subclass_faults(split: str, rows: Sequence[Classified], of: Hierarchy) -> I
         index, label, subclass = wrong[0]
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         yield (
-            f"{split}: row {index}{more} has class {subclass}, which is not of its superclass "
-            f"{label}. Correct the file."
+            f"{split}: row {index}{more} has class {subclass}, which is in superclass "
+            f"{known.get(subclass, 'none')}, and not in its own {label}. Correct the file."
         )
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from raymcu.benchmarks import BENCHMARKS, classified
-from raymcu.benchmarks._classes import HeldOutBenchmark, Rows
+from raymcu.benchmarks._class_parts import Rows
+from raymcu.benchmarks._classes import HeldOutBenchmark
 from raymcu.errors import ConfigError
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from raymcu.benchmarks import digits as digits_module
 from raymcu.benchmarks._classes import RANDOM_SETS
+from raymcu.benchmarks._targets import class_sets
 from raymcu.benchmarks.digits import Digits
 from raymcu.errors import ConfigError
 
@@ -50,7 +51,7 @@ def test_the_forget_set_is_pinned():
 def test_forget_and_retain_set_partition_full(options):
     digits = Digits(**options)
     full = Counter(keys(digits.training_set("full")))
-    for size in digits.forget_sizes:
+    for size in (*RANDOM_SETS, *class_sets(10)):
         forget = keys(digits.training_set(size))
         retain = keys(digits.training_set(digits.retain_of(size)))
         assert Counter(forget) + Counter(retain) == full
@@ -72,11 +73,10 @@ def test_a_class_is_forgotten_whole_or_in_part():
     whole = digits.training_set("class3")
     assert {row.label for row in whole} == {3}
     assert not [row for row in digits.training_set("retain_class3") if row.label == 3]
-    assert digits.classes_gone("class3") == {3}
     part = Digits(per_class=40)
     assert len(part.training_set("class3")) == 40
     assert set(keys(part.training_set("class3"))) < set(keys(whole))
-    assert part.classes_gone("class3") == set()
+    assert {row.label for row in part.probe("test_kept", "class3")} == set(range(10))
 
 
 def test_a_tenth_of_each_class_is_held_out():
@@ -85,7 +85,9 @@ def test_a_tenth_of_each_class_is_held_out():
     assert not set(keys(held)) & set(keys(digits.training_set("full")))
     of_class, taken = Counter(row.label for row in train), Counter(row.label for row in held)
     assert all(taken[label] == round(of_class[label] / 10) for label in range(10))
-    with pytest.raises(ConfigError, match=r"'validation' has no row. It has: forget01"):
+    with pytest.raises(
+        ConfigError, match=r"'validation' has no row. It has: class0 to class9, forget01"
+    ):
         Digits(validation=0).training_set("validation")
 
 

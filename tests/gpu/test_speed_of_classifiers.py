@@ -15,7 +15,7 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from raymcu.benchmarks import BENCHMARKS, classified
-from raymcu.benchmarks._classes import Rows
+from raymcu.benchmarks._class_parts import Rows
 from raymcu.benchmarks.digits import Digits
 from raymcu.measurement.kinds import measurer_of
 from raymcu.models.modality import MODALITIES

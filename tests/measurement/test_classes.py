@@ -19,9 +19,11 @@ from raymcu.measurement.attacked import Done
 from raymcu.measurement.classes import ClassMeasurer, settle
 from raymcu.measurement.kinds import measurer_of
 from raymcu.measurement.measurer import Measurer
+from raymcu.metrics._base import METRICS, Measured
 from raymcu.models.batch_norm import compute_statistics, layers_of, statistics_of
 from raymcu.planning.surroundings import load_space, plan_study
 from raymcu.store.checkpoints import CheckpointStore
+from raymcu.study.search_space import BenchmarkUse
 from raymcu.training.workshop import Workshop
 
 SPACE = {
@@ -86,6 +88,31 @@ def test_a_benchmark_of_classes_has_a_measurer_of_its_own(little):
     authors = load_space("search_spaces/demo.toml")
     asks = measurer_of(little.store, authors.benchmark, authors.model, authors.measurement)
     assert isinstance(asks, Measurer)
+
+
+def test_ua_ra_and_ta_are_of_all_that_is_to_go_though_one_class_is_given(little):
+    size, loops = "class6_for_superclass", {0, 6, 8, 9}
+    use = BenchmarkUse(name="digits", forget_sizes=(size,), superclasses={"loops": list("0689")})
+    probes = ("forget", "forget_given", "retain", "test_kept")
+    asked = little.space.measurement.model_copy(update={"probes": probes, "max_examples": 300})
+    blend = Blend.of({little.recipe("original").id: 1.0})
+    measurer = measurer_of(little.store, use, little.space.model, asked)
+    point = Measured(measurer.measure("p", blend, size))
+    rows = {probe: point.labels(probe) for probe in probes}
+    told = {probe: {int(name) for name in found.answer} for probe, found in rows.items()}
+    others = set(range(10)) - loops
+    assert told == {"forget": loops, "forget_given": {6}, "retain": others, "test_kept": others}
+    right = {probe: 100 * np.mean(found.hits) for probe, found in rows.items()}
+    scored = {name: METRICS[name].score(point, {}).value for name in
+              ("ua_accuracy_percent", "ra_accuracy_percent", "ta_accuracy_percent")}  # fmt: skip
+    assert list(scored.values()) == pytest.approx(
+        [right[probe] for probe in ("forget", "retain", "test_kept")]
+    )
+    given = METRICS["forget_given_accuracy"].score(point, {})
+    assert 100 * given.value == pytest.approx(right["forget_given"])
+    whole = {row.key for row in measurer.benchmark.rows().train if row.label in loops}
+    assert set(rows["forget"].key) <= whole
+    assert given.num_examples < len(rows["forget"]) < len(whole)
 
 
 @pytest.mark.parametrize("role", ["original", "random", "unlearner", "bend"])

@@ -36,6 +36,15 @@ def test_components_are_told_with_the_options_that_were_given(finished_run):
     assert told["probes"] == "forget, retain"
 
 
+def test_a_forget_set_is_told_by_what_is_to_go_where_a_run_knows_it(finished_run):
+    study = load_study(finished_run)
+    told = {"forget01": "data mismatch: 'cat' is given, all of 'animals' is to go"}
+    words = dict(asked(replace(study, plan=study.plan | {"forget_sets": told})))
+    assert words["to forget"] == (
+        f"forget01 (20 questions; {told['forget01']}), forget05 (20 questions)"
+    )
+
+
 def test_a_model_is_told_by_its_path_or_its_shape(finished_run):
     study = load_study(finished_run)
     path = {"path": "org/model", "dtype": "bfloat16", "scratch": {"num_layers": 1}}
