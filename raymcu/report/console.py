@@ -54,7 +54,7 @@ _MOST_CURVES = 60
 """With more, `raymcu run` ends with a summary by setting."""
 _MOST_MODELS = 6
 """Columns of models that fit side by side."""
-_HEADING = 16
+_HEADING = 10
 """Letters that the second and later lines of a metric's heading may have."""
 
 
@@ -172,7 +172,8 @@ def endpoints_table(endpoints: Sequence[Endpoint]) -> Table:
     metrics = headline_metrics(endpoints)
     table = plain_table("Endpoints")
     table.add_column("forget\nset", overflow="fold")
-    table.add_column("model", overflow="fold", min_width=20)
+    longest = max((len(end.label) for end in endpoints), default=0)
+    table.add_column("model", overflow="fold", min_width=min(20, longest))
     for metric in metrics:
         first, *rest = metric_info(metric).label.split(" ", 1)
         heading = "\n".join([first, *wrap(rest[0] if rest else "", _HEADING)])

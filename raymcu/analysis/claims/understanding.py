@@ -254,7 +254,7 @@ def _sizes(study: Study) -> Iterator[tuple[float, float]]:
     rows = [row for row in study.rows("difficulties")
             if row["difficulty"] is not None and row["method"] is not None
             and re.fullmatch(r"[a-z]+\d+", row["forget_size"])
-            and not row["forget_size"].startswith("class")]  # fmt: skip
+            and "class" not in row["forget_size"]]  # fmt: skip
     for cell in grouped(rows, "setting", "family", "method").values():
         ordered = sorted(cell, key=lambda row: int(re.sub(r"\D", "", row["forget_size"])))
         values = [row["difficulty"] for row in ordered]
