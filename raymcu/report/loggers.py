@@ -245,7 +245,7 @@ class _Line:
         self.began: float | None = None
         """When what is being passed on was begun."""
         self.told = ""
-        """Why the logger failed, the last time it was asked."""
+        """Why the logger failed, the last time; empty if it did not."""
         self._logger: Logger | None = None
         self._known: set[str] | None = None
 
@@ -260,15 +260,17 @@ class _Line:
 
     def _go_on(self) -> None:
         every_s = _LOOK_S if self.run.is_local else _LOOK_FAR_S
-        while not self.is_over:
+        while True:
             if is_asked := self.asked.wait(_AGAIN_S if self.told else every_s):
                 self.asked.clear()
+            if self.is_over:
+                return
             self._pass_on(is_whole=is_asked)
             if is_asked:
                 self.through.set()
 
     def _pass_on(self, *, is_whole: bool) -> None:
-        before, self.told = self.told, ""
+        has_failed, self.told = bool(self.told), ""
         try:
             if self._known is None:
                 self._known = set(self.run.names(f"logged/{self.name}"))
@@ -284,7 +286,7 @@ class _Line:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a client may raise
             self.began = self._logger = None
             self.told = f"{self.name} takes no more ({_told(error)})"
-            if (is_whole or self.told != before) and not self.is_over:
+            if (is_whole or not has_failed) and not self.is_over:
                 again = "It is tried again while the study goes on, and by the same command."
                 self.say(f"execution.loggers: {self.told}. {again}")
 

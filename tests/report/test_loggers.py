@@ -255,7 +255,7 @@ def test_what_fails_while_others_are_at_work_is_said_once(run, wandb, monkeypatc
 
     def broken(**told):
         tries.append(told)
-        raise ConnectionError("no route to host")
+        raise ConnectionError(f"no route to host, try {len(tries)}")
 
     monkeypatch.setattr(wandb, "init", broken)
     with begun(run, make_space("wandb"), said.append):
@@ -263,6 +263,7 @@ def test_what_fails_while_others_are_at_work_is_said_once(run, wandb, monkeypatc
         monkeypatch.setattr(wandb, "init", whole)
         await_(lambda: run.names("logged/wandb"))
     assert len(said) == 1
+    assert "try 1)" in said[0]
     assert len(wandb.made) == 1
 
 
