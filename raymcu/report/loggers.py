@@ -297,7 +297,7 @@ class _Line:
         for key in self.run.checkpoints.folder.names(""):
             if key not in known and (recipe := self.find(key)) is not None:
                 file = f"{key}/training.parquet"
-                if self.run.checkpoints.folder.exists(file):
+                if self.run.checkpoints.folder.has_file(file):
                     yield key, partial(_training, self.run, recipe)
         for key, read in _scored(self.run) if is_whole else ():
             if key not in known:
