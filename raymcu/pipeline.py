@@ -19,7 +19,7 @@ from raymcu.planning.ledger import Ledger
 from raymcu.planning.planner import make_plan
 from raymcu.planning.surroundings import look_around
 from raymcu.report.live import Progress
-from raymcu.report.loggers import check_loggers, log_finished
+from raymcu.report.loggers import Loggers, check_loggers
 from raymcu.report.page import is_drawn, write_report
 from raymcu.search.database import adopt
 from raymcu.search.driver import run_search
@@ -58,6 +58,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
         with (
             Progress(folder, console, is_quiet=is_quiet) as progress,
             Crew(folder, space, ray_dashboard=ray_dashboard) as crew,
+            Loggers(folder, space, ledger.recipe, progress.say) as loggers,
         ):
             for _ in ledger.rounds():
                 work(ledger, space, around.sets, crew, progress)
@@ -66,7 +67,7 @@ def run_study(  # noqa: PLR0913 - the one command with all its switches
                 ledger.write_recipes()
                 score(folder, progress)
                 analyze_run(folder, space)
-                log_finished(folder, space, progress.say)
+                loggers.pass_on()
             ledger.end(progress.times)
             report(folder, progress)
     return ledger
@@ -89,11 +90,11 @@ def search_study(  # noqa: PLR0913 - likewise
         ledger = Ledger(folder, reference_plan(space, around))
         check_before(space, ledger.plan, folder, too_large(space, around, ledger))
         check_loggers(folder, space)
-        is_another = adopt(folder, space, extend=extend)
-        ledger.begin(space, command, extend=is_another or None)
+        ledger.begin(space, command, extend=adopt(folder, space, extend=extend) or None)
         with (
             Progress(folder, console, is_quiet=is_quiet) as progress,
             Crew(folder, base, ray_dashboard=ray_dashboard) as crew,
+            Loggers(folder, space, ledger.recipe, progress.say) as loggers,
         ):
             work(ledger, base, around.sets, crew, progress)
             ledger.record_undone()
@@ -106,7 +107,7 @@ def search_study(  # noqa: PLR0913 - likewise
                 run_search(space, folder, lambda: crew.need(*room), trials.work(), progress)
             ledger.write_recipes()
             analyze_run(folder, base)
-            log_finished(folder, space, progress.say)
+            loggers.pass_on()
             ledger.end(progress.times)
             report(folder, progress)
     return ledger
@@ -129,7 +130,6 @@ def work(
                 while graph.is_open:
                     train_ready(graph, ledger.run, space, cluster, watches, measuring.turn)
                     measuring.finish()
-    log_finished(ledger.run, space, progress.say)
 
 
 def score(run: RunFolder, progress: Progress) -> None:

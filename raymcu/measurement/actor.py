@@ -167,10 +167,11 @@ class PointActor:
         Raises:
             StoreError: If a checkpoint is damaged or does not fit the others.
         """
-        rows = measure_layer(
-            self.run.checkpoints.local_dir, asked.original, asked.labels, layer,
-            self.measurer.device,
-        )  # fmt: skip
+        with self.lock:  # its device holds no second one
+            rows = measure_layer(
+                self.run.checkpoints.local_dir, asked.original, asked.labels, layer,
+                self.measurer.device,
+            )  # fmt: skip
         told = {**rows.schema.metadata, NUM_LAYERS: str(num_layers)}
         self.run.write_part("geometry", part, rows.replace_schema_metadata(told))
 

@@ -16,7 +16,7 @@ from raymcu.cluster.leaving import Deaths
 from raymcu.cluster.nodes import refuse_blind_nodes
 from raymcu.errors import ConfigError
 from raymcu.measurement.actor import PointActor, setup_of
-from raymcu.measurement.pool import AT_ONCE, Pool, drain, turn
+from raymcu.measurement.pool import AT_ONCE, Pool, drain, measured, turn
 from raymcu.measurement.queue import Queue
 from raymcu.models.devices import Devices
 from raymcu.planning.costs import probe_characters
@@ -147,10 +147,30 @@ class Crew:
             yield found
         finally:
             if found.pool is not None:
-                self._retired += found.pool.retired
-                self._keep([worker.actor for worker in found.pool.workers if worker.is_up])
+                self._disband(found.pool)
 
-    def pool(self, room: Callable[[], int]) -> Pool:
+    def do(self, queue: Queue, send: Callable[[Any, Any], Any], watch: Watch) -> None:
+        """Have the actors do something else than measure, see `Pool`; it fails as points do.
+
+        Raises:
+            StoreError: If a checkpoint is damaged.
+        """
+        pool = self.pool(lambda: self.cluster.wanted(self.space.execution), queue, send)
+        try:
+            drain(pool, self.run, watch)
+        finally:
+            self._disband(pool)
+
+    def _disband(self, pool: Pool) -> None:
+        self._retired += pool.retired
+        self._keep([worker.actor for worker in pool.workers if worker.is_up])
+
+    def pool(
+        self,
+        room: Callable[[], int],
+        queue: Queue | None = None,
+        send: Callable[[Any, Any], Any] = measured,
+    ) -> Pool:
         """Return the actors as a pool that takes in more while there are fewer than ``room``."""
         start, execution = self._starter(), self.space.execution
 
@@ -158,16 +178,9 @@ class Crew:
             most = min(held + work, room(), execution.measure_actors or held + work)
             return [start() for _ in range(held + len(self._retired), most)]
 
-        queue, deaths = Queue((), self._sizes), Deaths(execution.max_attempts)
-        return Pool(self._actors, queue, Devices(self.run), more, deaths)
-
-    def actors(self, count: int) -> list[Any]:
-        """Return the measuring actors, started until there are so many, or no room for more."""
-        room = self.space.execution.measure_actors or self.cluster.workers(self.space.execution)
-        start = self._starter()
-        while len(self._actors) < min(room, count):
-            start()
-        return self._actors
+        queue = Queue((), self._sizes) if queue is None else queue
+        deaths = Deaths(execution.max_attempts)
+        return Pool(self._actors, queue, Devices(self.run), more, deaths, send)
 
     def _starter(self) -> Callable[[], Any]:
         """Return what starts one more actor."""

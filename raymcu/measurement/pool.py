@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from raymcu.cluster.leaving import MOST_LEFT, Deaths
 from raymcu.errors import StoreError, WorkError
-from raymcu.measurement.queue import Queue
+from raymcu.measurement.queue import Item, Queue
 from raymcu.models.devices import DeviceError, Devices
 from raymcu.planning.plan import Point
 from raymcu.progress import Running, Watch
@@ -56,6 +56,14 @@ class Worker:
         return is_free and self.under_way < AT_ONCE
 
 
+def measured(actor: Any, point: Point) -> Any:
+    """Have an actor measure a point; return its call."""
+    blend = point.blend.model_dump_json()
+    how = {"is_inside": True} if point.is_inside else {}
+    attack = point.attack.call if point.attack else None
+    return actor.measure.remote(point.id, blend, point.forget_size, attack, **how)
+
+
 class Pool:
     """Actors that each have one point to measure, and one that they score and write.
 
@@ -66,6 +74,7 @@ class Pool:
         more: Starts actors that there is room for, or that a cluster may yet have room for, given
             how many there are, and how many more there are points for.
         deaths: Counts how often each point's process died.
+        send: Has an actor do what is in the queue; returns its call.
     """
 
     def __init__(
@@ -75,20 +84,21 @@ class Pool:
         devices: Devices,
         more: Callable[[int, int], Sequence[Any]] = lambda held, work: (),
         deaths: Deaths | None = None,
+        send: Callable[[Any, Any], Any] = measured,
     ) -> None:
         self.workers: list[Worker] = []
         self.queue = queue
         self.devices = devices
         self.more = more
-        self.deaths = deaths or Deaths(most=3)
+        self.deaths, self.send = deaths or Deaths(most=3), send
         self.given_up = 0
         """Actors whose process never started."""
-        self.doubts: deque[tuple[Point, str, Exception]] = deque()
+        self.doubts: deque[tuple[Item, str, Exception]] = deque()
         """Points whose processes have died, maybe with their nodes, and what is told of it."""
         self.grows_at = 0.0
         self.retired: list[Any] = []
         """Actors of devices that take no more work: they hold them, so that nobody else does."""
-        self.running: dict[Any, tuple[Worker, Point | None]] = {}
+        self.running: dict[Any, tuple[Worker, Item | None]] = {}
         """Calls under way; without a point, one that asks whether a process has started."""
         self.failed_on: set[tuple[str | None, str]] = set()
         """Devices, each with the id of a point that failed on it."""
@@ -161,7 +171,7 @@ class Pool:
                     self._send(worker, self.queue.take(worker))
         self.hungry = {worker: None for worker in self.hungry if worker.has_room}
 
-    def _suspect_for(self, worker: Worker) -> Point | None:
+    def _suspect_for(self, worker: Worker) -> Item | None:
         """Take a suspect; one that failed on the worker's device only if nothing else is left.
 
         So it is found out by other points, and other devices, whose fault it is.
@@ -177,11 +187,8 @@ class Pool:
             suspects.remove(point)
         return point
 
-    def _send(self, worker: Worker, point: Point) -> None:
-        blend = point.blend.model_dump_json()
-        how = {"is_inside": True} if point.is_inside else {}
-        attack = point.attack.call if point.attack else None
-        call = worker.actor.measure.remote(point.id, blend, point.forget_size, attack, **how)
+    def _send(self, worker: Worker, point: Item) -> None:
+        call = self.send(worker.actor, point)
         worker.under_way += 1
         self.under_way += 1
         self.running[call] = (worker, point)
@@ -222,7 +229,7 @@ class Pool:
         else:
             self.given_up += 1
 
-    def judge(self) -> list[tuple[Point, str, Exception]]:
+    def judge(self) -> list[tuple[Item, str, Exception]]:
         """Try points again whose process has died; return those that are given up, and why."""
         given_up = []
         for _ in range(len(self.doubts)):
@@ -242,7 +249,7 @@ class Pool:
             self.grow()
         return given_up
 
-    def wait(self, *, is_patient: bool) -> list[tuple[Any, Worker, Point | None]]:
+    def wait(self, *, is_patient: bool) -> list[tuple[Any, Worker, Item | None]]:
         """Return calls that have ended, each with its worker, and its point if it had one.
 
         None of them if nothing ends for a while, or has ended by now.
@@ -328,7 +335,7 @@ def turn(pool: Pool, run: RunFolder, watch: Watch, *, is_patient: bool = True) -
         watch(ended, pool.shown if is_patient or pool.under_way else [])
 
 
-def _end(pool: Pool, run: RunFolder, call: Any, worker: Worker, point: Point | None) -> str | None:
+def _end(pool: Pool, run: RunFolder, call: Any, worker: Worker, point: Item | None) -> str | None:
     """Take note of how a call ended; return the label of a point that is through with."""
     try:
         answer = ray.get(call)
@@ -361,7 +368,7 @@ def _fate(pool: Pool, worker: Worker, error: RayActorError | RayTaskError) -> st
     return None
 
 
-def _record_error(run: RunFolder, point: Point, error: RayTaskError) -> None:
+def _record_error(run: RunFolder, point: Item, error: RayTaskError) -> None:
     cause = error.cause
     if isinstance(cause, StoreError):
         raise StoreError(str(cause)) from error
@@ -374,5 +381,5 @@ def _record_error(run: RunFolder, point: Point, error: RayTaskError) -> None:
         _record(run, point, "error", f"{type(cause).__name__}: {cause}", str(error))
 
 
-def _record(run: RunFolder, point: Point, reason: str, message: str, trace: str | None) -> None:
+def _record(run: RunFolder, point: Item, reason: str, message: str, trace: str | None) -> None:
     run.record_failure(failure_row(point.id, "measure", point.label, reason, message, trace))

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, count
 
 from raymcu.metrics._base import REFERENCES
@@ -10,8 +11,28 @@ from raymcu.planning.plan import Point
 RESIDENT_ENDPOINTS = 8
 """Checkpoints that a process holds: those it used last."""
 
-_Batch = deque[Point]
 _Rank = tuple[bool, float]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer whose geometry is to be read, handed out as a point is."""
+
+    id: str
+    """That of its part of table ``geometry``."""
+    name: str
+    role = "layer"
+    forget_size = ""
+    needs: frozenset[str] = frozenset()
+
+    @property
+    def label(self) -> str:
+        """Name it for people."""
+        return f"geometry of {self.name}"
+
+
+Item = Point | Layer
+_Batch = deque[Item]
 
 
 class Queue:
@@ -26,7 +47,7 @@ class Queue:
         sizes: How much work a point of each forget set is.
     """
 
-    def __init__(self, points: Sequence[Point], sizes: Mapping[str, float]) -> None:
+    def __init__(self, points: Sequence[Item], sizes: Mapping[str, float]) -> None:
         self._sizes = sizes
         self._levels: dict[_Rank, _Level] = {}
         """Batches that nobody has begun, by what comes first."""
@@ -36,13 +57,13 @@ class Queue:
         """What is left of each actor's batch."""
         self._held: dict[Hashable, OrderedDict[str, None]] = {}
         """Checkpoints that each actor holds, the last used last."""
-        self.suspects: deque[Point] = deque()
+        self.suspects: deque[Item] = deque()
         """Points that were under way when a process died: each is tried again with no other."""
         self.num_points = 0
         """Points to be handed out yet, but for suspects."""
         self.add(points)
 
-    def add(self, points: Sequence[Point]) -> None:
+    def add(self, points: Sequence[Item]) -> None:
         """Add points; those of the same checkpoints that are added together are one batch."""
         batches: dict[tuple[_Rank, Hashable], _Batch] = {}
         for point in points:
@@ -57,13 +78,13 @@ class Queue:
         return bool(self.num_points or self.suspects)
 
     @property
-    def points(self) -> Iterator[Point]:
+    def points(self) -> Iterator[Item]:
         """Those to be handed out yet, but for suspects."""
         levels = (self._levels[rank].batches.values() for rank in sorted(self._levels))
         untouched = chain.from_iterable(levels)
         return chain.from_iterable((*self._begun.values(), *self._returned, *untouched))
 
-    def take(self, actor: Hashable) -> Point:
+    def take(self, actor: Hashable) -> Item:
         """Return the next point for an actor; there must be one."""
         batch = self._begun.get(actor) or self._next(actor)
         self._begun[actor] = batch

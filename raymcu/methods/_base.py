@@ -21,6 +21,7 @@ from raymcu.methods._logits import Logits, nll, read, wide
 from raymcu.methods._parts import FORGET as FORGET
 from raymcu.methods._parts import REFUSED as REFUSED
 from raymcu.methods._parts import RETAIN as RETAIN
+from raymcu.methods._parts import Needs as Needs
 from raymcu.methods._parts import Part as Part
 from raymcu.registry import Component, Registry
 
@@ -32,50 +33,6 @@ if TYPE_CHECKING:
 METHODS: Registry[type["Method"]] = Registry(
     "unlearning method", __package__ or "raymcu.methods", "Method"
 )
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a part's labelled positions must carry for a method."""
-
-    logits: bool = True
-    """False where only hidden states are read, and nothing of the logits."""
-    reference_nll: bool = False
-    reference_logits: bool = False
-    random_logits: bool = False
-    """Whether the logits of an untrained model of the same shape are needed."""
-    layer: int | None = None
-    """Decoder layer whose output ``Labelled.states`` is, from 0; None for no states."""
-    reference_states: bool = False
-    """Whether the start model's states of that layer are needed."""
-    final_norm: bool = False
-    """Whether the last layer's states are those behind the final norm, as transformers'
-    ``hidden_states`` has them; all other layers' are the layer's output."""
-
-    @property
-    def reads_reference(self) -> bool:
-        """Whether anything is needed of the start model."""
-        return self.reference_nll or self.reference_logits or self.reference_states
-
-    def __or__(self, other: "Needs") -> "Needs":
-        """Return what serves both.
-
-        Raises:
-            ValueError: If they need different layers.
-        """
-        if None not in {self.layer, other.layer} and self.layer != other.layer:
-            raise ValueError(f"one step cannot read layers {self.layer} and {other.layer}")
-        if None not in {self.layer, other.layer} and self.final_norm != other.final_norm:
-            raise ValueError("one step cannot read states before and behind the final norm")
-        return Needs(
-            self.logits or other.logits,
-            self.reference_nll or other.reference_nll,
-            self.reference_logits or other.reference_logits,
-            self.random_logits or other.random_logits,
-            other.layer if self.layer is None else self.layer,
-            self.reference_states or other.reference_states,
-            self.final_norm or other.final_norm,
-        )
 
 
 @dataclass(frozen=True)
@@ -106,6 +63,8 @@ class Labelled:
     """Output of the decoder layer that `Needs.layer` names, where ``logits`` were taken."""
     reference_states: Float[Tensor, "positions hidden"] | None = None
     """The same of the frozen start model."""
+    rows: tuple[int, ...] = ()
+    """Which row of its set the question of each sequence is; none where that is not known."""
     weights: Float[Tensor, " sequences"] | None = None
     """A curriculum's weight of each sequence; every mean below is weighted by it."""
     label_smoothing: float = 0.0
@@ -312,19 +271,39 @@ class Method(Component, ABC):
         """
         return 1.0 if self.step_option is None else -float(getattr(self, self.step_option))
 
-    def begin(self, reference_nll: Mapping[Part, float]) -> Memory:
+    def begin(self, reference_nll: Mapping[Part, float], *, num_steps: int) -> Memory:
         """Return the memory of a training's first step.
 
         Args:
             reference_nll: For each part that needs it, the start model's mean NLL per token over
                 all sequences that the training will see.
+            num_steps: Steps of the training.
         """
-        del reference_nll
+        del reference_nll, num_steps
         return {}
 
     def remember(self, memory: Memory, retain: float, *, is_epoch_end: bool) -> Memory:
         """Return the memory of the next step, told the retain term of this one's whole batch."""
         del retain, is_epoch_end
+        return memory
+
+    def asks_at(self, num_steps: int) -> int | None:
+        """Return the step, from 0, before which `identified` is to be told; None for never."""
+        del num_steps
+        return None
+
+    def identified(
+        self, memory: Memory, moved: Mapping[int, float], classes: Mapping[int, int]
+    ) -> Memory:
+        """Return the memory, told how the retain set has followed the training so far.
+
+        Args:
+            memory: Of the step that `asks_at` named.
+            moved: For each retain row that the training sees, how far its mean NLL per token is
+                from the start model's, for which the retain set needs ``reference_nll``.
+            classes: The class of each such row; 0 for all rows of a causal LM.
+        """
+        del moved, classes
         return memory
 
     def loss(self, step: Step, memory: Memory | None = None) -> StepLoss:

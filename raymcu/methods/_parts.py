@@ -32,6 +32,50 @@ class Part:
     goes with ``every_position``."""
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a part's labelled positions must carry for a method."""
+
+    logits: bool = True
+    """False where only hidden states are read, and nothing of the logits."""
+    reference_nll: bool = False
+    reference_logits: bool = False
+    random_logits: bool = False
+    """Whether the logits of an untrained model of the same shape are needed."""
+    layer: int | None = None
+    """Decoder layer whose output ``Labelled.states`` is, from 0; None for no states."""
+    reference_states: bool = False
+    """Whether the start model's states of that layer are needed."""
+    final_norm: bool = False
+    """Whether the last layer's states are those behind the final norm, as transformers'
+    ``hidden_states`` has them; all other layers' are the layer's output."""
+
+    @property
+    def reads_reference(self) -> bool:
+        """Whether anything is needed of the start model."""
+        return self.reference_nll or self.reference_logits or self.reference_states
+
+    def __or__(self, other: "Needs") -> "Needs":
+        """Return what serves both.
+
+        Raises:
+            ValueError: If they need different layers.
+        """
+        if None not in {self.layer, other.layer} and self.layer != other.layer:
+            raise ValueError(f"one step cannot read layers {self.layer} and {other.layer}")
+        if None not in {self.layer, other.layer} and self.final_norm != other.final_norm:
+            raise ValueError("one step cannot read states before and behind the final norm")
+        return Needs(
+            self.logits or other.logits,
+            self.reference_nll or other.reference_nll,
+            self.reference_logits or other.reference_logits,
+            self.random_logits or other.random_logits,
+            other.layer if self.layer is None else self.layer,
+            self.reference_states or other.reference_states,
+            self.final_norm or other.final_norm,
+        )
+
+
 FORGET = Part("forget")
 RETAIN = Part("retain")
 REFUSED = Part("forget", "refusal")

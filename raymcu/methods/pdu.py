@@ -68,8 +68,9 @@ class PDU(Method):
     def _forget(self) -> Part:
         return Part("forget", read=self.position)
 
-    def begin(self, reference_nll: Mapping[Part, float]) -> Memory:
+    def begin(self, reference_nll: Mapping[Part, float], *, num_steps: int) -> Memory:
         """Return the first lambda, the bound, and what the updates count."""
+        del num_steps
         eps = reference_nll[RETAIN] if self.eps is None else self.eps
         return {
             "lambda": self.retain_weight,

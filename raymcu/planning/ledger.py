@@ -19,7 +19,7 @@ from raymcu.errors import ConfigError, StoreError
 from raymcu.planning.costs import SetSize, trained_characters
 from raymcu.planning.graph import Graph, stage_of
 from raymcu.planning.plan import Plan
-from raymcu.planning.recipes import PASSING
+from raymcu.planning.recipes import PASSING, Recipe
 from raymcu.store import tables, versions
 from raymcu.store.run_folder import RunFolder, failure_row
 from raymcu.study.search_space import SearchSpace
@@ -175,6 +175,13 @@ class Ledger:
             self.run.gather()
             ended = time.monotonic()
             self._writes_at = ended + (ended - began) / _WRITING
+
+    def recipe(self, key: str) -> Recipe | None:
+        """Return what is to exist by its id, in whatever plan so far; threads may ask."""
+        for plan in (self._added["recipes"], self.plan.recipes, self._ahead.recipes):
+            if key in plan:
+                return plan[key]
+        return None
 
     def _is_done(self, recipe: str) -> bool:
         """Say whether a checkpoint is there; what was at the beginning is not looked at again."""

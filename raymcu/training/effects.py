@@ -157,7 +157,7 @@ def recorder(asked: GEffects, methods: Sequence[Method], material: Material) -> 
     """
     forget, retain = (len(material.rows(part).encoded) for part in _SETS)
     count = min(asked.examples, forget)
-    rows = {
+    rows: dict[str, tuple[int, ...]] = {
         part.questions: tuple(place * total // count for place in range(count))
         for part, total in zip(_SETS, (forget, retain), strict=True)
     }
@@ -165,7 +165,7 @@ def recorder(asked: GEffects, methods: Sequence[Method], material: Material) -> 
         part: [material.sequences(part, row, 0) for row in rows[part.questions]]
         for part in {**all_needs(methods), **dict.fromkeys(_SETS)}
     }
-    return GEffectRecorder(asked.every, rows["forget"], Batch(count, sequences))
+    return GEffectRecorder(asked.every, rows["forget"], Batch(count, sequences, rows))
 
 
 def with_watched(

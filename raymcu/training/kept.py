@@ -97,7 +97,8 @@ def write_recipe(recipe: Recipe, folder: Path, progress: Progress) -> None:
     """Write what the checkpoint is and how its training went beside its weights."""
     last = progress.history[-1]["loss"] if progress.history else None
     summary = {"num_steps": progress.step, "final_loss": last, "train_s": progress.seconds}
-    content = {"id": recipe.id, "recipe": recipe.model_dump(mode="json"), **summary}
+    remembered = {"remembered": progress.memory} if any(progress.memory.values()) else {}
+    content = {"id": recipe.id, "recipe": recipe.model_dump(mode="json"), **summary, **remembered}
     (folder / "recipe.json").write_text(json.dumps(content, indent=1, ensure_ascii=False))
     pq.write_table(tables.from_rows("training", progress.history), folder / "training.parquet")
     if recipe.g_effects is not None:

@@ -29,6 +29,7 @@ from raymcu.training.optimizers import Optimizer, clip, schedule
 from raymcu.training.progress import Losses, Progress, weighted
 from raymcu.training.reading import Batch, Picked, Reader, longest_packed
 from raymcu.training.reference import Reference
+from raymcu.training.remembering import Remembering
 from raymcu.training.sampling import sample
 from raymcu.training.sharding import drop_gathered, sync_gradients
 from raymcu.training.turns import Turn, backward, check_apart, tied_weights, turns_of
@@ -143,6 +144,10 @@ class Loop:
             self._write()
         self.scorer.eval()
 
+    @property
+    def _remembering(self) -> Remembering:
+        return Remembering(self.methods, self.progress.memory, self.num_steps)
+
     def _write(self) -> None:
         """Let the model compute with what the weights that move are now."""
         if self.working is not None:
@@ -157,6 +162,7 @@ class Loop:
             self.walk.place(t)
         if number == 0:
             self._begin(batch)
+        self._remembering.identify(number, self.reader, self.training.at_once)
         if self.observe is not None:
             self.progress.effects += self.observe(self, number)
         if self.optimizer.samples_curvature(number):
@@ -176,10 +182,7 @@ class Loop:
         factor = schedule(number, self.num_steps, self.training)
         self._move(factor, number)
         is_epoch_end = (number + 1) % self.stream.steps_per_epoch == 0
-        for place, method in enumerate(self.methods):
-            memory = self.progress.memory[f"method {place}"]
-            now = method.remember(memory, losses.own_retain[place], is_epoch_end=is_epoch_end)
-            self.progress.memory[f"method {place}"] = dict(now)
+        self._remembering.remember(losses, is_epoch_end=is_epoch_end)
         return {
             "step": number + 1,
             "epoch": (number + 1) / self.stream.steps_per_epoch,
@@ -196,13 +199,7 @@ class Loop:
 
     def _begin(self, batch: Batch) -> None:
         """Set up what methods and the curriculum carry from step to step."""
-        means = {
-            part: self.reader.reference.means[part]
-            for part, needs in self.reader.needs.items()
-            if needs.reference_nll
-        }
-        for place, method in enumerate(self.methods):
-            self.progress.memory[f"method {place}"] = dict(method.begin(means))
+        self._remembering.begin(self.reader)
         if self.superloss is not None:
             found: dict[Part, list[float]] = {part: [0.0, 0.0] for part in self.reader.needs}
             with torch.no_grad():
@@ -356,8 +353,7 @@ class Loop:
             else self.reader.empty(part, batch, needs)
             for part, needs in self.reader.needs.items()
         }
-        memory = self.progress.memory
-        return [m.loss(step, memory[f"method {i}"]) for i, m in enumerate(self.methods)]
+        return [m.loss(step, self._remembering.of(i)) for i, m in enumerate(self.methods)]
 
     def _weighed(
         self, part: Part, piece: Labelled, batch: Batch, picked: Picked, seen: dict[Part, Tensor]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -32,6 +32,8 @@ class Batch:
     """Questions, forget and retain ones counted once."""
     sequences: Mapping[Part, Sequence[Sequence[Encoded]]]
     """By part and question."""
+    rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Which rows of the ``forget`` and the ``retain`` set its questions are."""
     step: int | None = None
     """Which step it is, from 0; None for sequences that are no step's and are read as they are."""
 
@@ -80,6 +82,7 @@ class Reader:
                 part: [self.material.sequences(part, row, epoch) for row in rows.of(part.questions)]
                 for part in self.needs
             },
+            {questions: rows.of(questions) for questions in ("forget", "retain")},
             number,
         )
 
@@ -159,6 +162,7 @@ class Reader:
             sequence=items.row,
             num_sequences=len(rows),
             **self._totals(part, batch),
+            rows=self._places(part, batch, picked),
             label_smoothing=self.label_smoothing,
             states=states,
             **self._said(part, needs, rows),
@@ -192,6 +196,14 @@ class Reader:
             "total_positions": sum(num_labelled(part, r) for rows in questions for r in rows),
             "total_sequences": sum(len(rows) for rows in questions),
         }
+
+    @staticmethod
+    def _places(part: Part, batch: Batch, picked: Picked) -> tuple[int, ...]:
+        """Return which row of its set each sequence is of."""
+        places = batch.rows.get(part.questions, ())
+        if not places:
+            return ()
+        return tuple(places[i] for i in picked.questions for _ in batch.sequences[part][i])
 
     def _said(self, part: Part, needs: Needs, rows: Sequence[Encoded]) -> dict[str, Any]:
         """Return what other models said."""

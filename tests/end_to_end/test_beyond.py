@@ -36,6 +36,7 @@ CHANGES = {
     "attacks": "[]",
     "measurement.generate": "[]",
     "measurement.probes": '["forget", "retain"]',
+    "execution.loggers": '["tensorboard"]',
 }
 
 
@@ -123,6 +124,16 @@ def test_the_geometry_of_weights_is_that_of_the_checkpoints(beyond: RunFolder) -
     assert np.hypot(apart[0, 1]["x"], apart[0, 1]["y"]) == pytest.approx(expected[1])
     # The walk to mox goes towards its memorizer, which is no corner.
     assert {row["line"] for row in plane if row["line"]} == {"mixing: original ↔ grad_diff/seed0"}
+
+
+def test_each_training_curve_and_model_reached_the_logger_once(beyond: RunFolder) -> None:
+    known = set(beyond.names("logged/tensorboard"))
+    plan = beyond.plan
+    assert {recipe["id"] for recipe in plan["recipes"]} <= known
+    assert {curve["id"] for curve in plan["curves"]} <= known
+    assert {point["id"] for point in plan["points"] if point["role"] == "unlearner"} <= known
+    files = list(Path(beyond.url, "tensorboard").glob("*/*/events.out.tfevents.*"))
+    assert len(files) == len(known)
 
 
 def test_the_same_command_again_has_nothing_to_do(beyond: RunFolder) -> None:

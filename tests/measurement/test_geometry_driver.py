@@ -11,9 +11,11 @@ from safetensors.torch import save_file
 import raymcu
 from raymcu.analysis.geometry import read_layers
 from raymcu.errors import StoreError
-from raymcu.measurement import geometry_driver
+from raymcu.measurement import pool as pools
 from raymcu.measurement.actor import PointActor
 from raymcu.measurement.geometry_driver import measure_geometry
+from raymcu.measurement.pool import Pool, drain
+from raymcu.models.devices import Devices
 from raymcu.planning.geometry import WHOLE
 from raymcu.store import tables
 from raymcu.store.run_folder import RunFolder
@@ -71,23 +73,26 @@ def driven(folder, monkeypatch):
             read.append(layer)
             if lost:
                 raise lost.pop()
-            one = SimpleNamespace(run=folder, measurer=SimpleNamespace(device=torch.device("cpu")))
+            one = SimpleNamespace(run=folder, measurer=SimpleNamespace(device=torch.device("cpu")),
+                                  lock=nullcontext())  # fmt: skip
             PointActor.read_layer(one, asked, layer, part, num_layers)
 
         method = SimpleNamespace(remote=lambda *what: lambda: read_layer(*what))
         where = SimpleNamespace(remote=lambda: lambda: (None, None))
-        where.options = lambda **_: where
         actor = SimpleNamespace(read_layer=method, where=where)
-        crew = SimpleNamespace(space=space, run=folder, need=lambda *_: None,
-                               actors=lambda _: [actor])  # fmt: skip
+
+        def do(queue, send, watch):
+            drain(Pool([actor], queue, Devices(folder), send=send), folder, watch)
+
+        crew = SimpleNamespace(space=space, run=folder, need=lambda *_: None, do=do)
         ledger = SimpleNamespace(
             run=folder, plan=SimpleNamespace(recipes=recipes), failed=lambda: set(failed)
         )
         measure_geometry(ledger, crew, Shown())
         return read
 
-    monkeypatch.setattr(geometry_driver.ray, "wait", lambda calls, **_: (calls[:1], calls[1:]))
-    monkeypatch.setattr(geometry_driver.ray, "get", lambda call: call())
+    monkeypatch.setattr(pools.ray, "wait", lambda calls, **_: (calls[:1], calls[1:]))
+    monkeypatch.setattr(pools.ray, "get", lambda call: call())
     return drive
 
 

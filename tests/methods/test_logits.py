@@ -75,7 +75,7 @@ def losses(kind):
         part: part_of(needs, head, start, smoothing, seed)
         for seed, (part, needs) in enumerate(method.needs().items())
     }
-    loss = method.loss(step, method.begin({RETAIN: 1.25, FORGET: 1.25})).total
+    loss = method.loss(step, method.begin({RETAIN: 1.25, FORGET: 1.25}, num_steps=100)).total
     leaves = [*(part.current.states for part in step.values()), head.weight, head.bias]
     return loss.detach(), torch.autograd.grad(loss, leaves)
 

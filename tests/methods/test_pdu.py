@@ -11,7 +11,7 @@ PDU = METHODS["pdu"]
 
 def after(method, retains, epoch=100):
     """Lambda before each step, epochs having so many of them."""
-    memory, found = method.begin({}), []
+    memory, found = method.begin({}, num_steps=100), []
     for i, retain in enumerate(retains, 1):
         found.append(memory["lambda"])
         memory = method.remember(memory, retain, is_epoch_end=i % epoch == 0)
@@ -35,7 +35,7 @@ def test_uniform_logits_are_forgotten(batches):
 def test_loss_is_the_lagrangian(batches, gradient_of):
     forget, retain = batches.table(), batches.known()
     method = PDU(eps=0.3, forget_weight=2, retain_weight=50)
-    loss = method.loss({FORGET: forget, RETAIN: retain}, method.begin({}))
+    loss = method.loss({FORGET: forget, RETAIN: retain}, method.begin({}, num_steps=100))
     expected = 2 * loss.forget.item() + 50 * (loss.retain.item() - 0.3)
     assert loss.total.item() == pytest.approx(expected, rel=1e-14)
     assert loss.retain.item() == pytest.approx(0.803477, abs=5e-7)
@@ -46,7 +46,7 @@ def test_loss_is_the_lagrangian(batches, gradient_of):
 def test_pieces_share_the_bound(batches):
     table, known = batches.table(), batches.known()
     method = PDU(eps=0.3)
-    memory = method.begin({})
+    memory = method.begin({}, num_steps=100)
     whole = method.loss({FORGET: table, RETAIN: known}, memory).total.item()
     total = 0.0
     for i in range(2):
@@ -65,8 +65,8 @@ def test_pieces_share_the_bound(batches):
 
 
 def test_bound_is_the_start_models_retain_loss_unless_given():
-    assert PDU().begin({RETAIN: 0.7})["eps"] == 0.7
-    assert PDU(eps=0.2).begin({RETAIN: 0.7})["eps"] == 0.2
+    assert PDU().begin({RETAIN: 0.7}, num_steps=100)["eps"] == 0.7
+    assert PDU(eps=0.2).begin({RETAIN: 0.7}, num_steps=100)["eps"] == 0.2
     assert PDU().needs()[RETAIN].reference_nll
     assert not PDU(eps=0.2).needs()[RETAIN].reference_nll
 

@@ -213,7 +213,8 @@ def _classifier(skill, memory, point_id="point", seed=0, num=12, classes=4):
     rng = np.random.default_rng(seed)
     made = MeasurementBuilder(point_id)
     unseen = dict.fromkeys(("test", "test_kept", "validation"), 0.8 * skill)
-    for probe, known in {"forget": memory, "retain": skill, **unseen}.items():
+    given = {"forget_given": memory}
+    for probe, known in {"forget": memory, "retain": skill, **unseen, **given}.items():
         for example in range(num):
             label, is_known = example % classes, (5 * example % num) / num < known
             likeliest = 0.5 + 0.4 * known * is_known + rng.uniform(0.0, 0.05)

@@ -51,7 +51,7 @@ EXPECTED = {
     *(f"{probe}_probability_ou" for probe in PROBES[2:]),
     *(f"{probe}_paraphrase_probability" for probe in PROBES[:2]),
     *(f"{probe}_truth_ratio_prob_mean" for probe in PROBES[:2]),
-    *(f"{probe}_accuracy" for probe in ("test", "validation", "test_kept")),
+    *(f"{probe}_accuracy" for probe in ("test", "validation", "test_kept", "forget_given")),
     *("ua_error_percent", "ua_accuracy_percent", "ra_accuracy_percent", "ta_accuracy_percent"),
     "ua_ra_ta_mia_gap",
     *(f"mia_svc_{n}_nonmember" for n in ("confidence", "entropy", "m_entropy", "m_entropy_sparse")),

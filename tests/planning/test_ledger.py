@@ -1,5 +1,7 @@
 """Planned minus done is empty or told, with what the plan of the demo needs."""
 
+import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +129,26 @@ def test_what_findings_call_for_joins_the_work_that_goes_on(plan, sets, tmp_path
     for recipe in plan.recipes.values():
         graph.ended(recipe.id, is_made=True)
     assert {point.id for point in graph.take_points()} == set(plan.points)
+
+
+def test_a_recipe_is_found_once_anything_calls_for_it(plan, sets, tmp_path):
+    """Loggers ask while work goes on, before the plan's file tells of what findings call for."""
+    bends = {key for key, recipe in plan.recipes.items() if recipe.role == "bend"}
+    few = {key: recipe for key, recipe in plan.recipes.items() if key not in bends}
+    begun = replace(plan, recipes=few, curves={}, points={})
+    for grows in (False, True):
+        ledger = Ledger(RunFolder(str(tmp_path / "run")), begun, lambda now: plan)
+        assert bends
+        assert not any(map(ledger.recipe, bends))
+        with ledger.growing() if grows else nullcontext():
+            if grows:
+                ledger._writes_at = math.inf
+                ledger.extend([plan])
+            else:
+                ledger.look_ahead(ledger.graph(sets))
+            assert ledger.plan is begun
+            assert {key: ledger.recipe(key) for key in plan.recipes} == dict(plan.recipes)
+        assert ledger.recipe("of another study") is None
 
 
 def test_a_look_ahead_leaves_alone_what_needs_weights_that_are_gone(plan, sets, tmp_path):

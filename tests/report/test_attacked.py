@@ -10,7 +10,7 @@ from raymcu.report.attack_tables import attack_tables
 from raymcu.report.audited import audit_drawings, audit_table, read_audits
 from raymcu.report.console import headline_metrics
 from raymcu.report.data import load_study
-from raymcu.report.loggers import _finished
+from raymcu.report.loggers import _scored
 from raymcu.report.page import Told, render_page
 from raymcu.report.panels import groups, pages
 from raymcu.report.reading import open_study
@@ -56,7 +56,7 @@ def test_frames_of_scores_are_of_models_and_attacked_ones_are_apart(attacked_run
 
 
 def test_loggers_pass_no_attacked_point_on(attacked_run):
-    assert not _ids(attacked_run, True) & {key for key, _ in _finished(attacked_run)}
+    assert not _ids(attacked_run, True) & {key for key, _ in _scored(attacked_run)}
 
 
 @pytest.fixture(scope="module")

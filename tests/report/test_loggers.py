@@ -1,13 +1,17 @@
 """Trainings and points reach the loggers once, with their numbers; a logger stops no study."""
 
+import io
 import sys
+import threading
+import time
 import types
 
 import pyarrow.parquet as pq
 import pytest
 
 from raymcu.errors import ConfigError
-from raymcu.report.loggers import check_loggers, log_finished
+from raymcu.report import loggers
+from raymcu.report.loggers import Loggers, check_loggers
 from raymcu.store import tables
 from raymcu.study.loading import strictly
 from raymcu.study.search_space import SearchSpace
@@ -40,10 +44,33 @@ def run(tmp_path):
     """A finished run of which one unlearner was trained and has its history."""
     run = make_run(tmp_path / "run")
     trained = next(r["id"] for r in run.plan["recipes"] if r["role"] == "unlearner")
-    folder = tmp_path / "run" / "checkpoints" / trained
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(tables.from_rows("training", HISTORY), folder / "training.parquet")
+    train(run, trained)
     return run
+
+
+def train(run, key):
+    """Let there be a checkpoint with its history."""
+    sink = io.BytesIO()
+    pq.write_table(tables.from_rows("training", HISTORY), sink)
+    run.checkpoints.folder.write_bytes(f"{key}/training.parquet", sink.getvalue())
+
+
+def begun(run, space, say):
+    """Return the loggers of a study whose plan is in the folder."""
+    planned = {recipe["id"]: types.SimpleNamespace(**recipe) for recipe in run.plan["recipes"]}
+    return Loggers(run, space, planned.get, say)
+
+
+def pass_on(run, space, say):
+    with begun(run, space, say) as loggers:
+        loggers.pass_on()
+
+
+def await_(is_true):
+    until = time.monotonic() + 20
+    while not is_true():
+        assert time.monotonic() < until
+        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -83,6 +110,17 @@ def mlflow(monkeypatch):
         def create_experiment(self, name):
             return module.experiments.setdefault(name, name)
 
+        def search_runs(self, experiments, asked):
+            (tag, value), (experiment,) = asked.replace("'", "").split(" = "), experiments
+            return [
+                types.SimpleNamespace(info=types.SimpleNamespace(run_id=key))
+                for key, one in module.runs.items()
+                if one["in"] == experiment and one["tags"][tag.removeprefix("tags.")] == value
+            ]
+
+        def delete_run(self, run):
+            module.runs[run]["in"] = "deleted"
+
         def create_run(self, experiment, run_name, tags):
             key = str(len(module.runs))
             module.runs[key] = {"name": run_name, "tags": tags, "in": experiment, "metrics": []}
@@ -105,7 +143,7 @@ def never(text):
 
 
 def test_each_training_curve_and_model_is_a_run_with_its_numbers(run, wandb):
-    log_finished(run, make_space("wandb"), never)
+    pass_on(run, make_space("wandb"), never)
     (training,) = [one for one in wandb.made if one.told["group"] == "training"]
     recipe = next(r for r in run.plan["recipes"] if r["role"] == "unlearner")
     assert training.told["name"] == recipe["label"]
@@ -136,15 +174,15 @@ def test_each_training_curve_and_model_is_a_run_with_its_numbers(run, wandb):
 
 
 def test_what_was_passed_on_is_not_passed_on_again(run, wandb, mlflow):
-    log_finished(run, make_space("wandb"), never)
+    pass_on(run, make_space("wandb"), never)
     known = len(wandb.made)
-    log_finished(run, make_space("wandb", "mlflow"), never)
+    pass_on(run, make_space("wandb", "mlflow"), never)
     assert len(wandb.made) == known
     assert len(mlflow.runs) == known, "each logger has a count of its own"
 
 
 def test_mlflow_gets_runs_of_an_experiment_of_the_studys_name(run, mlflow, monkeypatch):
-    log_finished(run, make_space("mlflow"), never)
+    pass_on(run, make_space("mlflow"), never)
     assert list(mlflow.experiments) == ["toy"]
     (training,) = [one for one in mlflow.runs.values() if "recipe_id" in one["tags"]]
     numbers = {(key, step): value for key, value, _, step in training["metrics"]}
@@ -161,20 +199,96 @@ def test_a_logger_that_fails_is_said_and_tried_again(run, wandb, mlflow, monkeyp
     whole = wandb.init
     monkeypatch.setattr(wandb, "init", broken)
     said = []
-    log_finished(run, make_space("wandb", "mlflow"), said.append)
+    pass_on(run, make_space("wandb", "mlflow"), said.append)
     assert said == [
         "execution.loggers: wandb takes no more (ConnectionError: no route to host). "
-        "The same command tries again."
+        "It is tried again while the study goes on, and by the same command."
     ]
     assert mlflow.runs, "the other one is not to suffer"
     monkeypatch.setattr(wandb, "init", whole)
-    log_finished(run, make_space("wandb", "mlflow"), never)
+    pass_on(run, make_space("wandb", "mlflow"), never)
     assert len(wandb.made) == len(mlflow.runs)
+
+
+def test_trainings_are_passed_on_as_they_end_while_others_are_at_work(run, wandb, monkeypatch):
+    monkeypatch.setattr(loggers, "_LOOK_S", 0.01)
+    at_work = next(r for r in run.plan["recipes"] if r["role"] == "retrained")
+    with begun(run, make_space("wandb"), never):
+        await_(lambda: len(wandb.made) == 1)
+        train(run, "of-another-study")
+        train(run, at_work["id"])
+        await_(lambda: len(run.names("logged/wandb")) == 2)
+    assert [one.told["group"] for one in wandb.made] == ["training"] * 2, "scores are yet to come"
+    assert wandb.made[1].told["name"] == "retrained"
+    pass_on(run, make_space("wandb"), never)
+    names = [one.told["id"] for one in wandb.made]
+    assert len(names) == len(set(names)) > 2, "each once, also after a new start"
+
+
+def test_nobody_waits_for_a_logger_that_hangs(run, wandb, mlflow, monkeypatch):
+    monkeypatch.setattr(loggers, "_LOOK_S", 0.01)
+    monkeypatch.setattr(loggers, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(loggers, "_LEAVES_S", 0.1)
+    answers, said = threading.Event(), []
+    whole = wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **told: answers.wait() and whole(**told))
+    began = time.monotonic()
+    with begun(run, make_space("wandb", "mlflow"), said.append) as passing:
+        await_(lambda: mlflow.runs)
+        passing.pass_on()
+    assert time.monotonic() - began < 15
+    assert said == [
+        "execution.loggers: wandb does not answer, and is waited for no longer. "
+        "The same command tries again."
+    ]
+    assert len(mlflow.runs) == len(run.names("logged/mlflow")) > 1
+    assert not wandb.made
+    answers.set()
+    await_(lambda: run.names("logged/wandb"))
+    assert len(run.names("logged/wandb")) == 1, "the study is over: no more is begun"
+
+
+def test_what_fails_while_others_are_at_work_is_said_once(run, wandb, monkeypatch):
+    monkeypatch.setattr(loggers, "_LOOK_S", 0.01)
+    monkeypatch.setattr(loggers, "_AGAIN_S", 0.01)
+    tries, said, whole = [], [], wandb.init
+
+    def broken(**told):
+        tries.append(told)
+        raise ConnectionError(f"no route to host, try {len(tries)}")
+
+    monkeypatch.setattr(wandb, "init", broken)
+    with begun(run, make_space("wandb"), said.append):
+        await_(lambda: len(tries) >= 3)
+        monkeypatch.setattr(wandb, "init", whole)
+        await_(lambda: run.names("logged/wandb"))
+    assert len(said) == 1
+    assert "try 1)" in said[0]
+    assert len(wandb.made) == 1
+
+
+def test_what_a_killed_driver_passed_on_in_part_is_begun_anew(run, wandb, mlflow):
+    space = make_space("mlflow", "wandb")
+    pass_on(run, space, never)
+    assert [one.told["id"] for one in wandb.made] == [
+        one["tags"]["raymcu"] for one in mlflow.runs.values()
+    ]
+    known = len(mlflow.runs)
+    for name in space.execution.loggers:
+        for key in run.names(f"logged/{name}")[:1]:
+            run.remove(f"logged/{name}/{key}")
+    pass_on(run, space, never)
+    marks = [one["tags"]["raymcu"] for one in mlflow.runs.values() if one["in"] == "toy"]
+    assert len(mlflow.runs) == known + 1
+    assert len(marks) == len(set(marks)) == known
+    again = wandb.made[-1].told
+    assert again["resume"] == "allow"
+    assert again["id"] in {one.told["id"] for one in wandb.made[:-1]}, "W&B goes on with its half"
 
 
 def test_tensorboard_has_a_file_for_each(run, tmp_path):
     pytest.importorskip("tensorboardX")
-    log_finished(run, make_space("tensorboard"), never)
+    pass_on(run, make_space("tensorboard"), never)
     files = list((tmp_path / "run" / "tensorboard").glob("*/*/events.out.tfevents.*"))
     assert len(files) == len(list((tmp_path / "run" / "logged" / "tensorboard").iterdir()))
     (training,) = [file for file in files if file.parts[-3] == "training"]
@@ -184,7 +298,7 @@ def test_tensorboard_has_a_file_for_each(run, tmp_path):
 
 
 def test_nothing_is_written_where_none_is_asked_for(run):
-    log_finished(run, make_space(), never)
+    pass_on(run, make_space(), never)
     assert not run.names("logged")
 
 

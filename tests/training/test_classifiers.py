@@ -99,6 +99,7 @@ INTERRUPTED = {
     "bad_teacher": ({"name": "bad_teacher"}, {}, "unlearner"),
     "spsa": (LABELS, {"optimizer": {"order": "zeroth"}, "learning_rate": 1e-3}, "unlearner"),
     "sophia_g": (LABELS, {"optimizer": {"order": "second"}, "learning_rate": 1e-4}, "unlearner"),
+    "tarf": ({"name": "tarf", "hidden_classes": 2, "t1": 0.3}, {}, "unlearner"),
     "bend": (LABELS, {}, "bend"),
 }
 

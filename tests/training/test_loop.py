@@ -6,8 +6,10 @@ import torch
 from raymcu.curricula._base import Weighing
 from raymcu.curricula.superloss import SuperLoss
 from raymcu.errors import WorkError
-from raymcu.methods._base import FORGET, METHODS
+from raymcu.methods._base import FORGET, METHODS, RETAIN
 from raymcu.methods.grad_ascent import GradAscent
+from raymcu.training.reading import Picked
+from raymcu.training.reference import Asked, ask
 
 
 def run(loop):
@@ -26,6 +28,7 @@ SPLIT = {
     "altpo": {"methods": (METHODS["altpo"](pool=3),)},
     "rmu": {"methods": (METHODS["rmu"](variant="ou", reduction="sequence", layer=1),)},
     "pdu": {"methods": (METHODS["pdu"](warmup_epochs=0, eta=5.0),)},
+    "tarf": {"methods": (METHODS["tarf"](hidden_share=0.3, t1=0.2),)},
     "superloss of pdu": {
         "methods": (METHODS["pdu"](position="token"),),
         "superloss": SuperLoss(lam=0.05),
@@ -185,6 +188,45 @@ def test_a_methods_memory_is_told_its_own_retain_term(make):
     among = next(iter(make("finetune", pdu, "grad_ascent").run())).memory["method 1"]
     assert among["lambda"] == pytest.approx(own["lambda"], rel=1e-6)
     assert own["lambda"] > 1.5
+
+
+def test_what_follows_the_forget_set_is_found_and_no_longer_learned(make):
+    """By hand: the model after the ascent alone is asked of every retain row the steps see."""
+    tarf = METHODS["tarf"](hidden_share=0.25, t1=0.3)
+    loop = make(tarf, epochs=2.0, double=True, learning_rate=1e-2)
+    first = tarf.asks_at(loop.num_steps)
+    assert 1 < first < loop.num_steps - 2
+    steps = loop.run()
+    for progress in steps:
+        assert not [key for key in progress.memory["method 0"] if key.startswith("hidden")]
+        if progress.step == first:
+            break
+    retain = loop.stream.retain
+    seen = {row for step in range(loop.num_steps) for row in loop.stream.step(step).retain}
+    assert len(seen) < len(retain)
+    now = ask(loop.scorer, [retain[row] for row in seen], Asked("nll", False), 16)
+    cpu = torch.device("cpu")
+    moved = {
+        row: float(
+            (now[retain[row]] - loop.reader.reference.nll(RETAIN, [retain[row]], cpu)).mean()
+        )
+        for row in seen
+    }
+    ranked = sorted(seen, key=lambda row: -abs(moved[row]))
+    next(steps)
+    memory = loop.progress.memory["method 0"]
+    hidden = {key: value for key, value in memory.items() if key.startswith("hidden")}
+    wanted = ranked[: round(0.25 * len(seen))]
+    assert hidden == pytest.approx({f"hidden {row}": abs(moved[row]) for row in wanted}, rel=1e-9)
+
+    batch = loop.reader.batch(first + 1)
+    (found,) = loop.losses(batch, Picked(tuple(range(batch.size)), is_real=True))
+    kept = [retain[row] for row in batch.rows["retain"] if row not in wanted]
+    assert 0 < len(kept) < batch.size
+    own = ask(loop.scorer, kept, Asked("nll", False), 16)
+    tokens = sum(len(retain[row].answer) for row in batch.rows["retain"])
+    total = sum(float(own[row].sum()) for row in kept)
+    assert found.retain.item() == pytest.approx(total / tokens, rel=1e-9)
 
 
 class Halved(Weighing):

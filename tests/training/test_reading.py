@@ -80,7 +80,7 @@ def test_labels_are_sampled_as_often_as_the_model_expects_them():
     chances = torch.tensor([0.5, 0.0, 0.3, 0.1999, 0.0001], dtype=torch.float64)
     count = 200_000
     rows = [SimpleNamespace(answer=range(count // 2))] * 2
-    batch = Batch(2, {RETAIN: [[row] for row in rows]}, 0)
+    batch = Batch(2, {RETAIN: [[row] for row in rows]}, step=0)
     logits = Logits.of(chances.log().expand(count, -1))
     found = sample(logits, 5, RETAIN, batch, Picked((1, 0), is_real=True)).bincount(minlength=5)
     assert ((found / count - chances).abs() <= 5 * (chances * (1 - chances) / count).sqrt()).all()

@@ -30,6 +30,7 @@ KINDS = (
     "salun",
     "rmu",
     "pdu",
+    "tarf",
     "superloss",
     "by loss",
     "by gradient",
@@ -125,6 +126,7 @@ def made(study, recipes):
             training=whole.model_copy(update={"packing": "packed", "recompute": "blocks"})
         ),
         "pdu": unlearner("pdu", {"warmup_epochs": 0}),
+        "tarf": unlearner("tarf", {"hidden_share": 0.4, "t1": 0.3}, gentle),
         "superloss": npo(curriculum=superloss, training=averaged(training)),
         "by loss": npo(curriculum=Choice(name="difficulty", options={"by": "loss"})),
         "by gradient": npo(

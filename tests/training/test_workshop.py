@@ -35,6 +35,7 @@ RESUMED = {
     "lora": (NPO, {"lora": Lora(dropout=0.1)}, {}),
     "rmu": (("rmu", {"layer": 1}), {}, {}),
     "pdu": (("pdu", {"warmup_epochs": 0, "eta": 5.0}), {}, {}),
+    "tarf": (("tarf", {"hidden_share": 0.4, "t1": 0.3}), {}, {}),
     "refusals": (("idk", {}), {}, {}),
     "superloss": (NPO, {}, {"curriculum": Choice(name="superloss", options={"lam": 0.05})}),
     "difficulty": (NPO, {}, {"curriculum": Choice(name="difficulty", options={"start": 0.3})}),
@@ -133,6 +134,7 @@ def test_a_checkpoint_says_what_it_is(study):
     assert type(study.first).model_validate(content["recipe"]).id == study.first.id
     assert content["num_steps"] == 6
     assert content["final_loss"] is not None
+    assert "remembered" not in content
     assert study.store.manifest(study.first.id)["role"] == "unlearner"
     assert study.store.verify(study.first.id) == []
 
