@@ -105,7 +105,8 @@ class Parts:
     def left_of(self, rows: Sequence[Classified], name: str) -> Sequence[Classified]:
         """Return the rows of classes of which some are left; of subclasses, if one is to go."""
         asked = named(name)
-        key = _subclass if asked and asked[::2] == ("subclass", None) else _label
+        is_part = asked is not None and asked.kind == "subclass" and asked.wider is None
+        key = _subclass if is_part else _label
         left = {key(row) for row in self.without(self.target(name))}
         return [row for row in rows if key(row) in left]
 

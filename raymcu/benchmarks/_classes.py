@@ -148,6 +148,7 @@ class ClassBenchmark(Benchmark):
             "retain": self.retrained_on(forget_size),
             "test_kept": "test",
         }
+        self._check(forget_size)
         found = self.training_set(set_of.get(name, name))
         if name == "test_kept":
             found = self._parts().left_of(found, forget_size)
@@ -203,6 +204,7 @@ class ClassBenchmark(Benchmark):
             ConfigError: If there is no such forget set.
         """
         self.retain_of(forget_size)
+        self._check(forget_size)
         return self._parts().given(forget_size)
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -283,7 +284,8 @@ def plan_table(name: str, summary: Mapping[str, Any]) -> Table:
     if search := summary.get("search"):
         trials = "as time allows" if search["trials"] is None else f"{search['trials']} at most"
         rows += [("studies of `raymcu search`", f"{search['studies']}"), ("its trials", trials)]
-    rows += [(f"forget set {size}", told) for size, told in summary.get("forget_sets", {}).items()]
+    meanings = summary.get("forget_sets", {})
+    rows += [(f"forget set {size}", escape(told)) for size, told in meanings.items()]
     table = Table(title=f"plan of {name}", box=None, show_header=False, title_justify="left")
     table.pad_edge = False
     table.add_column()

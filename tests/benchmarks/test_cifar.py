@@ -174,6 +174,22 @@ def test_published_sizes_of_cifar_100_are_those_of_files_of_the_same_shape(tmp_p
     assert "class19_for_superclass" not in made.facts().sets
 
 
+def test_published_sizes_of_cifar_10_know_superclasses():
+    animals = ("bird", "cat", "deer", "dog", "frog", "horse")
+    things = ("airplane", "automobile", "ship", "truck")
+    made = Cifar10(superclasses={"animals": animals, "things": things}, labels="superclasses")
+    sets = made.facts().sets
+    rows = {name: sets[name].num_examples for name in ("class0", "class1", "subclass3")}
+    assert rows == {"class0": 27_000, "class1": 18_000, "subclass3": 4_500}
+    assert sets["retain_class_of_subclass3"].num_examples == 18_000
+    assert made.meaning("subclass3_for_class") == (
+        "data mismatch: 'cat' is given, all of 'animals' is to go"
+    )
+    turned = Cifar10(superclasses={"things": things, "animals": animals}, labels="superclasses")
+    assert turned.facts().sets["class0"].num_examples == 18_000
+    assert turned.facts().fingerprint != made.facts().fingerprint
+
+
 def test_a_class_beside_its_group_is_told(tmp_path):
     hundred(tmp_path, list(range(100)), coarse_label=[4] * 100)
     for form in ("hub", "bin"):

@@ -142,7 +142,9 @@ def test_a_name_that_these_options_do_not_have_says_what_they_have(labels, size,
     for ask in (
         benchmark.scenario,
         benchmark.training_set,
+        benchmark.forgotten,
         lambda size: benchmark.probe("forget", size),
+        lambda size: benchmark.probe("test_kept", size),
     ):
         with pytest.raises(ConfigError, match=f"benchmark digits: forget set '{size}': .*{told}"):
             ask(size)
