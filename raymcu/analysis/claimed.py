@@ -22,7 +22,7 @@ from raymcu.store.run_folder import RunFolder
 SCHEMA = schema(
     "claims",
     field("claim", WORD, "short name, as `raymcu list claims` has it"),
-    field("paper", WORD, "MCU or MOX"),
+    field("paper", WORD, "MCU, MOX or TARF"),
     field("section", TEXT, "where it is said"),
     field("says", TEXT, "the claim"),
     field("tested_by", TEXT, "what of a study's tables tests it, and the thresholds"),

@@ -21,6 +21,7 @@ from raymcu.store.run_folder import RunFolder
 PAPERS = {
     "MCU": "MCU, Mode Connectivity in Unlearning",
     "MOX": "MOX, Memorize to Forget",
+    "TARF": "TARF, Decoupling the Class Label and the Target Concept",
 }
 _MARKS = {HOLDS: "✓", IN_PART: "~", FAILS: "✗", UNTOLD: "–"}
 _KINDS = {HOLDS: "yes", FAILS: "no"}

@@ -121,7 +121,7 @@ def claim(
 
     Args:
         name: Short and unique.
-        paper: MCU or MOX.
+        paper: MCU, MOX or TARF.
         section: Where it is said: a section, figure or table.
         by: What of our tables tests it, with the thresholds.
         unit: Of the value.
