@@ -54,6 +54,7 @@ RESUMED = {
         "bend sophia_g",
         "bend alternating",
         "bend averaged",
+        "bend tarf",
     ]
 )
 def recipe(request, recipes, study):
