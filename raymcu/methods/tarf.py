@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-_HIDDEN = "hidden "
+HIDDEN = "hidden "
 """Before the number of a retain row, in the memory."""
 
 
@@ -119,7 +119,7 @@ class TARF(GradAscent):
             hidden = ranked[: round(self.hidden_share * len(ranked))]
         else:
             hidden = [row for row, change in moved.items() if change > (self.beta or 0.0)]
-        return {**memory, **{f"{_HIDDEN}{row}": moved[row] for row in sorted(hidden)}}
+        return {**memory, **{f"{HIDDEN}{row}": moved[row] for row in sorted(hidden)}}
 
     def loss(self, step: Step, memory: Memory | None = None) -> StepLoss:
         """Return this piece's part of the objective."""
@@ -151,4 +151,4 @@ class TARF(GradAscent):
             return [0.0] * kept.num_sequences
         if not self._identifies:
             return [1.0] * kept.num_sequences
-        return [float(f"{_HIDDEN}{row}" not in memory) for row in kept.rows]
+        return [float(f"{HIDDEN}{row}" not in memory) for row in kept.rows]

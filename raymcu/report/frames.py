@@ -1,11 +1,15 @@
 """A study's tables for people: labels in place of ids, a column for each metric or parameter."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raymcu.benchmarks._base import BENCHMARKS
+from raymcu.methods.tarf import HIDDEN
 from raymcu.planning.recipes import Recipe
 from raymcu.report.data import read_curves, read_walks, scores_of, unique
 from raymcu.report.search import read_trials
@@ -64,6 +68,63 @@ def trainings(run: RunFolder) -> pa.Table:
     for name, (values, kind) in columns.items():
         table = table.append_column(name, pa.array(values, kind))
     return table
+
+
+_IDENTIFIED = pa.schema(
+    [
+        *(pa.field(name, pa.string()) for name in ("recipe_id", "label", "forget_size")),
+        pa.field("row", pa.int64()),
+        *(pa.field(name, pa.string()) for name in ("example_key", "class", "subclass")),
+        pa.field("moved", pa.float64()),
+        pa.field("is_target", pa.bool_()),
+    ]
+)
+
+
+def identified(run: RunFolder) -> pa.Table:
+    """Return the retain rows that unlearners have taken for a hidden part of what is to go.
+
+    Raises:
+        ConfigError: If the benchmark's files are gone.
+    """
+    return pa.Table.from_pylist(list(_hidden_rows(run)), schema=_IDENTIFIED)
+
+
+def _hidden_rows(run: RunFolder) -> Iterator[dict[str, Any]]:
+    @cache
+    def benchmark(content: str) -> Any:
+        options = json.loads(content)
+        return BENCHMARKS[options.pop("name")](**options)
+
+    for row in run.read_table("recipes").to_pylist():
+        recipe = Recipe.model_validate_json(row["recipe"])
+        if recipe.role != "unlearner" or "tarf" not in {use.name for use in recipe.methods}:
+            continue
+        file = f"{recipe.id}/recipe.json"
+        if not run.checkpoints.folder.has_file(file):  # it failed, or is not trained yet
+            continue
+        told = json.loads(run.checkpoints.folder.read_bytes(file)).get("remembered", {})
+        memory = {k: v for one in told.values() for k, v in one.items()}
+        hidden = {int(k.removeprefix(HIDDEN)): v for k, v in memory.items() if HIDDEN in k}
+        if not hidden:
+            continue
+        use = recipe.benchmark.model_dump(exclude={"forget_sizes"})
+        here = benchmark(json.dumps(use))
+        examples = here.training_set(recipe.retain_set)
+        target = {example.key for example in here.probe("forget", recipe.forget_size)}
+        of = getattr(here, "hierarchy", None)
+        for number, moved in hidden.items():
+            example = examples[number]
+            subclass = getattr(example, "subclass", None)
+            yield {
+                **{name: row[name] for name in ("recipe_id", "label", "forget_size")},
+                "row": number,
+                "example_key": example.key,
+                "class": here.class_names[example.label] if here.class_names else None,
+                "subclass": None if subclass is None or of is None else of.classes[subclass],
+                "moved": moved,
+                "is_target": example.key in target,
+            }
 
 
 _TRIAL = pa.schema(

@@ -143,6 +143,15 @@ class StudyReader:
         """
         return frames.trainings(self.run)
 
+    def identified(self) -> pa.Table:
+        """Return the retain rows that unlearners by ``tarf`` have taken for hidden, a row for each.
+
+        ``row`` is its number in the unlearner's retain set, ``moved`` how far the first steps have
+        moved its mean NLL per token, in nats, and ``is_target`` whether it was to go indeed. Reads
+        the benchmark.
+        """
+        return frames.identified(self.run)
+
     def trials(self) -> pa.Table:
         """Return the trials of a search, with a column for each parameter, objective, constraint.
 

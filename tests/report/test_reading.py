@@ -1,6 +1,7 @@
 """What a notebook reads of a study: frames with labels, curves drawn, the study in a few lines."""
 
 import io
+import json
 from pathlib import Path
 
 import matplotlib.image
@@ -8,8 +9,11 @@ import polars
 import pytest
 
 import raymcu
+from raymcu.benchmarks.digits import Digits
+from raymcu.planning.surroundings import load_space, plan_study
 from raymcu.report.reading import StudyReader
 from raymcu.store import tables
+from raymcu.store.run_folder import RunFolder
 
 from .conftest import METHODS, SIZES, TS, add_search, make_run
 
@@ -57,6 +61,50 @@ def test_trainings_of_an_older_run_say_what_was_trained_from_what():
     assert "npo/seed0" in bend["parents"]
     assert bend["checkpoint"].endswith(bend["recipe_id"])
     assert polars.from_arrow(study.trainings()).height == len(trainings)
+
+
+def test_what_was_taken_for_hidden_is_told_row_by_row(tmp_path):
+    """Rows of the retain set of an eight that is given for all digits with loops."""
+    groups = {"loops": ["0", "6", "8", "9"], "bends": ["2", "3", "5"], "a": ["1", "4", "7"]}
+    space = load_space(
+        {
+            "name": "hidden",
+            "benchmark": {
+                "name": "digits", "labels": "superclasses", "superclasses": groups,
+                "forget_sizes": ["subclass8_for_class"],
+            },
+            "model": {"scratch": {"architecture": "cifar_resnet", "depth": 8, "width": 4}},
+            "unlearning": {"settings": ["Rand"], "seeds": [0, 1]},
+            "methods": [{"name": "tarf", "hidden_share": 0.1}, {"name": "finetune"}],
+            "curves": {"families": ["linear"], "num_points": 2},
+        }
+    )  # fmt: skip
+    made = [r for r in plan_study(space).recipes.values() if r.role == "unlearner"]
+    run = RunFolder(str(tmp_path))
+    rows = [
+        {"recipe_id": r.id, "role": r.role, "label": r.label, "forget_size": r.forget_size,
+         "recipe": r.model_dump_json()}
+        for r in made
+    ]  # fmt: skip
+    run.write_part("recipes", "all", tables.from_rows("recipes", rows))
+    memories = {"tarf/seed0": {"step": 9.0, "hidden 3": 0.5, "hidden 8": 0.25}}
+    assert not StudyReader(run).identified().num_rows
+    for recipe in made:
+        told = {"remembered": {"method 0": memories.get(recipe.label, {"step": 9.0})}}
+        path = f"{recipe.id}/recipe.json"
+        run.checkpoints.folder.write_bytes(path, json.dumps(told).encode())
+    examples = Digits(superclasses=groups, labels="superclasses").training_set(made[0].retain_set)
+    found = StudyReader(run).identified().to_pylist()
+    assert [(row["label"], row["row"], row["moved"]) for row in found] == [
+        ("tarf/seed0", 3, 0.5), ("tarf/seed0", 8, 0.25),
+    ]  # fmt: skip
+    for row in found:
+        example = examples[row["row"]]
+        assert row["example_key"] == example.key
+        assert row["subclass"] == str(example.subclass)
+        assert row["subclass"] in groups[row["class"]]
+        assert row["is_target"] == (row["class"] == "loops")
+    assert {row["is_target"] for row in found} == {True, False}
 
 
 def test_trials_have_a_column_for_each_parameter_and_objective(tmp_path):
