@@ -195,6 +195,8 @@ class Pool:
 
     def revive(self, worker: Worker) -> None:
         """Send a worker nothing until its process has answered: Ray would fail the calls."""
+        if worker not in self.workers:  # what it had under way ends after it was given up
+            return
         worker.is_up = False
         self.queue.forget(worker)
         if all(waiting is not worker or point for waiting, point in self.running.values()):
@@ -362,8 +364,9 @@ def _fate(pool: Pool, worker: Worker, error: RayActorError | RayTaskError) -> st
         pool.revive(worker)
         return "its process died"
     if isinstance(error.cause, DeviceError):
-        ray.kill(worker.actor, no_restart=False)  # its device fails everything it is asked for
-        pool.revive(worker)
+        if worker in pool.workers:  # else it is retired, and started anew it might leave its device
+            ray.kill(worker.actor, no_restart=False)  # which fails everything it is asked for
+            pool.revive(worker)
         return "its device failed"
     return None
 

@@ -4,14 +4,14 @@ from collections import deque
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorUnavailableError, RayTaskError
 
 from raymcu.cluster.leaving import MOST_LEFT, Deaths
 from raymcu.measurement import driver as drivers
 from raymcu.measurement import pool as pools
 from raymcu.measurement.pool import Pool, drain
 from raymcu.measurement.queue import Queue
-from raymcu.models.devices import Devices
+from raymcu.models.devices import DeviceError, Devices
 from raymcu.planning.graph import Graph
 from raymcu.store.run_folder import RunFolder
 
@@ -184,6 +184,50 @@ def test_what_dies_by_itself_counts(made):
     (row,) = done.rows
     assert (row["item_id"], row["reason"]) == ("p03", "worker_died")
     assert "its process died 3 times while measuring it" in row["message"]
+
+
+@pytest.mark.parametrize("error", [
+    ActorUnavailableError("its device fails", None),
+    RayTaskError("measure", "its device fails", DeviceError("GPU 0 failed.")),
+], ids=["process", "device"])  # fmt: skip
+def test_what_a_retired_worker_had_under_way_fails_late_and_is_done_elsewhere(
+    monkeypatch, tmp_path, error
+):
+    """Of two points on a bad device the first one's end retires it, before the second one's.
+
+    A retired process is not started anew: it holds the device, so that nobody else does.
+    """
+    cluster = Cluster(["bad", "good"])
+    cluster.slow = {"p1": 3.0}
+    failed, killed_after = [], []
+    cluster.kill = lambda actor, **how: killed_after.append(list(failed))
+
+    def get(call):
+        if call.key is None:
+            return call.actor.node, call.actor.node
+        if call.actor.node == "bad":
+            failed.append(call.key)
+            raise error
+        return Cluster.get(cluster, call)
+
+    cluster.get = get
+    for name in ("ray", "time"):
+        monkeypatch.setattr(pools, name, cluster)
+    run, devices = RunFolder(str(tmp_path / "run")), SimpleNamespace()
+    devices.is_broken = lambda device: device == "bad" and bool(failed)
+    deaths = Deaths(3, lambda: cluster.known, lambda: "head", cluster.monotonic)
+
+    def more(held, work):
+        return [cluster.start() for _ in range(held, min(2, held + work))]
+
+    queue = Queue([point(name) for name in ("p0", "p1")], SIZES)
+    pool = Pool([cluster.start()], queue, devices, more, deaths)
+    drain(pool, run, lambda labels, running: None)
+    assert failed == ["p0", "p1"]
+    assert sorted(cluster.measured) == [("p0", "good"), ("p1", "good")]
+    assert pool.retired == cluster.actors[:1]
+    assert killed_after in ([], [["p0"]])
+    assert not run.read_table("failures").num_rows
 
 
 def test_a_point_under_which_nodes_leave_for_ever_is_told(made):
