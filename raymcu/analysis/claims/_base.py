@@ -77,12 +77,17 @@ class Study:
 
     def kind(self, label: str) -> str | None:
         """Return the component that made the model of a label; None if no method did."""
-        key = UnlearnerKey.read(label)
-        return self.kinds.get(key.method if key else label)
+        return self.kinds.get(title_of(label))
 
     def titles(self, *kinds: str) -> list[str]:
         """Return the titles of the methods of those components."""
         return [title for title, kind in self.kinds.items() if kind in kinds]
+
+
+def title_of(label: str) -> str:
+    """Return the title of the method that made the model of a label."""
+    key = UnlearnerKey.read(label)
+    return key.method if key else label
 
 
 def _has(row: Row, wanted: Mapping[str, Any]) -> bool:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from itertools import pairwise
 
-from raymcu.analysis.claims._base import Found, Row, Study, claim, level, share
-from raymcu.study.settings import MEMORIZER, UnlearnerKey
+from raymcu.analysis.claims._base import Found, Row, Study, claim, level, share, title_of
+from raymcu.study.settings import MEMORIZER
 
 _SHARE = "holds from 3/4 on, does not up to 1/4"
 _WALKS = "walks of kind extrapolation through memorizers of method mox"
@@ -18,9 +18,7 @@ def walks(study: Study, *kinds: str) -> dict[tuple[str, str], dict[float, Scores
     for row in study.scored(role="walk", family="extrapolation"):
         label = row["second"].removesuffix(MEMORIZER)
         if study.kind(label) in kinds:
-            key = UnlearnerKey.read(label)
-            title = key.method if key else label
-            found.setdefault((row["forget_size"], title), {})[row["t"]] = row["scores"]
+            found.setdefault((row["forget_size"], title_of(label)), {})[row["t"]] = row["scores"]
     return found
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from raymcu.analysis.claims._base import Found, Row, Study, claim, grouped, share
-from raymcu.study.settings import UnlearnerKey
+from raymcu.analysis.claims._base import Found, Row, Study, claim, grouped, share, title_of
+from raymcu.benchmarks._targets import named
 
 _SHARE = "holds from 3/4 on, does not up to 1/4"
 _UA, _GAP = "ua_accuracy_percent", "ua_ra_ta_mia_gap"
@@ -14,28 +14,19 @@ _WHOLE = "forget sets of whole classes (named class3, or superclass3)"
 _WITHIN = "forget sets that are a part of a class (named subclass3)"
 
 
-def _is_part(forget_size: str) -> bool:
-    return forget_size.endswith(("_for_class", "_for_superclass"))
-
-
-def _is_whole(forget_size: str) -> bool:
-    return forget_size.startswith(("class", "superclass")) and not _is_part(forget_size)
-
-
-def _is_within(forget_size: str) -> bool:
-    return forget_size.startswith("subclass") and not _is_part(forget_size)
-
-
-def _title(label: str) -> str:
-    key = UnlearnerKey.read(label)
-    return key.method if key else label
+def _given(row: Row) -> str | None:
+    """Say what was given: ``part`` of a target, a ``whole`` class, or what is ``within`` one."""
+    asked = named(row["forget_size"])
+    if asked is None:
+        return None
+    return "part" if asked.wider else "within" if asked.kind == "subclass" else "whole"
 
 
 def _unlearners(study: Study, *, by_tarf: bool) -> Iterator[Row]:
     """Yield unlearners that TARF has made, or that others have."""
     titles = study.titles("tarf")
     for row in study.scored(role="unlearner"):
-        if (_title(row["label"]) in titles) == by_tarf:
+        if (title_of(row["label"]) in titles) == by_tarf:
             yield row
 
 
@@ -59,7 +50,7 @@ def matched_classes_go(study: Study) -> Found:
     cases = [
         row["scores"][_GAP] <= _NEAR
         for row in _unlearners(study, by_tarf=False)
-        if _is_whole(row["forget_size"]) and _GAP in row["scores"]
+        if _given(row) == "whole" and _GAP in row["scores"]
     ]
     return share(cases, _WHOLE)
 
@@ -74,7 +65,7 @@ def given_part_is_not_all(study: Study) -> Found:
     cases = [
         left > _NEAR
         for row in _unlearners(study, by_tarf=False)
-        if _is_part(row["forget_size"]) and (left := _left(study, row)) is not None
+        if _given(row) == "part" and (left := _left(study, row)) is not None
     ]
     return share(cases, _PARTS)
 
@@ -90,8 +81,8 @@ def ascent_spills_over(study: Study) -> Found:
     cases = [
         left < -_NEAR
         for row in _unlearners(study, by_tarf=False)
-        if _is_within(row["forget_size"])
-        and _title(row["label"]) in titles
+        if _given(row) == "within"
+        and title_of(row["label"]) in titles
         and (left := _left(study, row)) is not None
     ]
     return share(cases, _WITHIN)
@@ -111,9 +102,9 @@ def tarf_finds_the_rest(study: Study) -> Found:
         and any(method.get(key) for key in ("hidden_classes", "hidden_share", "beta"))
     }
     made = [
-        {**row, "title": _title(row["label"])}
+        {**row, "title": title_of(row["label"])}
         for row in _unlearners(study, by_tarf=True)
-        if _is_part(row["forget_size"]) and _title(row["label"]) in looking
+        if _given(row) == "part" and title_of(row["label"]) in looking
     ]
     told = [
         [left for row in rows if (left := _left(study, row)) is not None]
@@ -132,9 +123,9 @@ def tarf_nearest(study: Study) -> Found:
     best: dict[tuple[str, bool], float] = {}
     for by_tarf in (True, False):
         made = [
-            {**row, "title": _title(row["label"])}
+            {**row, "title": title_of(row["label"])}
             for row in _unlearners(study, by_tarf=by_tarf)
-            if "class" in row["forget_size"] and _GAP in row["scores"]
+            if _given(row) and _GAP in row["scores"]
         ]
         for (size, _), rows in grouped(made, "forget_size", "title").items():
             mean = sum(row["scores"][_GAP] for row in rows) / len(rows)
